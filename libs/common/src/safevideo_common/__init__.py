@@ -1,0 +1,1 @@
+"""What the four services share. ARCHITECTURE.md says which room holds what."""

@@ -1,0 +1,35 @@
+"""The provider's order of events, kept field by field.
+
+Contract, §8.2: by `version` where the provider sends one, else by `timestamp`, a tie broken by arrival. Patches are
+kept apart by field, so two of them that arrive in the wrong order end in the same row as in the right order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When, in the provider's order, a value was written."""
+
+    version: int | None
+    at_micros: int
+    """Unix microseconds of the event's `timestamp`."""
+
+    def is_newer_than(self, other: "Stamp") -> bool:
+        """Whether this comes after `other`. Versions decide when both have one; otherwise the times do."""
+        if self.version is not None and other.version is not None:
+            return self.version > other.version
+        return self.at_micros > other.at_micros
+
+
+def winning_fields(patch: Mapping[str, object], stamp: Stamp, stamps: Mapping[str, Stamp]) -> dict[str, object]:
+    """The part of `patch` that no newer write has overtaken.
+
+    A field whose last write has an equal stamp is won by the patch: it arrived later, and arrival breaks the tie.
+    """
+    return {
+        field: value
+        for field, value in patch.items()
+        if (last := stamps.get(field)) is None or not last.is_newer_than(stamp)
+    }

@@ -1,0 +1,46 @@
+"""What can become of an event. The words are those of the contract, §6, and of the inbox's `status` column."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The state of one event in one consumer group."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    """Newer events came first, so it changed nothing."""
+    WAITING = "waiting"
+    """It cannot be applied yet, or an earlier event of its performer cannot: it is tried again."""
+    DEAD = "dead"
+    """It will not be tried again by itself; `reason` says why."""
+    IGNORED = "ignored"
+    """Of a type that is not known here: kept and shown, without effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A status and, where it is no plain success, the reason: a stable code, a colon, a sentence without values."""
+
+    status: Status
+    reason: str | None = None
+
+    @property
+    def code(self) -> str:
+        """The stable part of the reason, or the status where there is none."""
+        return (self.reason or self.status).partition(":")[0]
+
+
+APPLIED = Outcome(Status.APPLIED)
+STALE = Outcome(Status.STALE)
+IGNORED = Outcome(Status.IGNORED)
+
+
+def waiting(code: str, sentence: str) -> Outcome:
+    """Not now: to be tried again."""
+    return Outcome(Status.WAITING, f"{code}: {sentence}")
+
+
+def dead(code: str, sentence: str) -> Outcome:
+    """Never: what is wrong lies in the event itself, or its tries are used up."""
+    return Outcome(Status.DEAD, f"{code}: {sentence}")

@@ -1,0 +1,72 @@
+"""The envelope: CloudEvents 1.0, Kafka binding, binary mode. Attributes are headers, the value is the original body."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from safevideo_common.clock import rfc3339
+
+SOURCE: Final = "sharegram"
+
+ExternalId = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
+"""An id that another party made: 1 to 128 visible ASCII characters, which every collation and log line keeps whole."""
+
+EventType = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,128}\Z")]
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class EnvelopeInvalid(ValueError):
+    """The headers of a record are not those of an event. The message names the attribute, never its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of an event without reading its body."""
+
+    id: str
+    type: str
+    time: datetime
+    """The provider's `timestamp`: when it happened there."""
+    subject: str | None = None
+    """The Sharegram performer id that the event is about, where it is about one."""
+    request_id: str = ""
+    traceparent: str = ""
+
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """As record headers; an absent attribute is left out."""
+        required = (
+            ("ce_specversion", b"1.0"),
+            ("ce_id", self.id.encode()),
+            ("ce_source", SOURCE.encode()),
+            ("ce_type", self.type.encode()),
+            ("ce_time", rfc3339_precise(self.time).encode()),
+            ("content-type", b"application/json"),
+        )
+        optional = (("ce_subject", self.subject), ("request_id", self.request_id), ("traceparent", self.traceparent))
+        return required + tuple((name, value.encode()) for name, value in optional if value)
+
+
+def rfc3339_precise(moment: datetime) -> str:
+    """Like `rfc3339`, with microseconds where there are any: order by time must survive the trip."""
+    return rfc3339(moment) if moment.microsecond % 1000 == 0 else moment.isoformat().replace("+00:00", "Z")
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    ce_id: ExternalId
+    ce_type: EventType
+    ce_time: Moment
+    ce_subject: ExternalId | None = None
+    request_id: str = ""
+    traceparent: str = ""
+
+
+def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
+    """Inverse of `Envelope.headers`. Raises `EnvelopeInvalid`."""
+    try:
+        found = msgspec.convert({name: value.decode() for name, value in headers}, _Attributes, strict=False)
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise EnvelopeInvalid(str(error)) from None
+    return Envelope(found.ce_id, found.ce_type, found.ce_time, found.ce_subject, found.request_id, found.traceparent)

@@ -1,0 +1,79 @@
+"""Settings that services share, read from the environment once, in `__main__`. Names are those of the contract, §12.
+
+A service's own settings extend `CommonSettings`. `.env.example` is made from these classes and checked for drift.
+"""
+
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from safevideo_common.errors import StartupError
+
+LEAST_SECRET_LENGTH: Final = 16
+_DEFAULT_LOOKING: Final = ("changeme", "change-me", "change_me", "default", "example", "placeholder", "your-", "xxxx")
+
+
+class DatabaseSettings(BaseSettings):
+    """What a command that works on the database alone needs to know. A field's variable is its name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    safevideo_env: Literal["production", "development"] = Field(
+        "production", description="In production a weak or default-looking secret stops the start."
+    )
+    database_url: SecretStr = Field(
+        description="mysql+aiomysql://user:password@host/safevideo, or sqlite+aiosqlite:///path for the embedded run."
+    )
+
+
+class CommonSettings(DatabaseSettings):
+    """What every process needs to know."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a container's port is its own
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379"), description="Redis or Valkey, without a database number."
+    )
+    kafka_bootstrap_servers: str = Field(description="Comma-separated host:port of the brokers.")
+    log_dir: Path | None = Field(
+        None, description="Folder of the text logs; /var/log/safevideo when it exists, else none are written."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
+    shutdown_seconds: float = Field(
+        8.0, gt=0, le=300, description="Seconds that open requests and the current batch get to finish."
+    )
+
+
+Settings = TypeVar("Settings", bound=CommonSettings)
+AnySettings = TypeVar("AnySettings", bound=DatabaseSettings)
+
+
+def load_settings(kind: type[AnySettings]) -> AnySettings:
+    """Read `kind` from the environment. Raises `StartupError` naming every variable that is wrong, never its value."""
+    try:
+        settings = kind()
+    except ValidationError as error:
+        lines = [f"  {str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise StartupError("\n".join(["These settings are missing or wrong:", *lines])) from None
+    if settings.safevideo_env == "production":
+        _refuse_weak_secrets(settings)
+    return settings
+
+
+def _refuse_weak_secrets(settings: DatabaseSettings) -> None:
+    for name, value in settings:
+        if isinstance(value, SecretStr) and not name.endswith("_url"):
+            for secret in value.get_secret_value().split(","):
+                if reason := weakness(secret.strip()):
+                    raise StartupError(f"{name.upper()} {reason}. Set a real one, or SAFEVIDEO_ENV=development.")
+
+
+def weakness(secret: str) -> str | None:
+    """Why `secret` must not guard anything, or None."""
+    if len(secret) < LEAST_SECRET_LENGTH:
+        return f"is shorter than {LEAST_SECRET_LENGTH} characters"
+    if any(part in secret.lower() for part in _DEFAULT_LOOKING) or len(set(secret)) < 4:
+        return "looks like a default"
+    return None
