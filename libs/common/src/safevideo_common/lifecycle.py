@@ -1,0 +1,128 @@
+"""How a process starts, lives and ends; and how a background task is owned."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvloop
+from aiohttp import web
+
+from safevideo_common.errors import ServiceUnavailable, StartupError
+from safevideo_common.messaging.factory import open_log
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import (
+    FilteringBoundLogger,
+    LogSink,
+    build_logger,
+    capture_stdlib,
+    log_folder,
+)
+from safevideo_common.settings import CommonSettings, Settings, load_settings
+from safevideo_common.web.server import serving
+
+AppFactory = Callable[[Settings, EventLog, FilteringBoundLogger], web.Application]
+
+FAILED: Final[web.AppKey["asyncio.Future[None]"]] = web.AppKey("failed")
+"""Done, with the error, once a background task of the app has died. Whoever serves the app ends the process then."""
+
+
+def run_service(service: str, settings_type: type[Settings], build_app: AppFactory[Settings]) -> None:
+    """The whole life of one service's process: `main()` of every `__main__.py`.
+
+    Exits with 1 and the reason on stderr when it must not start as configured, or when a part of it has died.
+    """
+    try:
+        settings = load_settings(settings_type)
+        _relax_collector()
+        uvloop.run(_serve(service, settings, build_app))
+    except (StartupError, ServiceUnavailable, OSError) as error:
+        sys.exit(f"{service}: {error}")
+    except BackgroundTaskDied as error:
+        sys.exit(f"{service}: {error}; see its log")
+
+
+def _relax_collector() -> None:
+    """Collect cycles less often: nearly all objects of a request die without, and by default it costs a tenth of it.
+
+    What is there at the start stays for good, so it is not looked through again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+async def _serve(service: str, settings: Settings, build_app: AppFactory[Settings]) -> None:
+    sink = LogSink(log_folder(settings.log_dir))
+    log = build_logger(service, sink, settings.log_level)
+    capture_stdlib(log)
+    try:
+        async with open_log(settings.kafka_bootstrap_servers, None) as event_log:
+            app = build_app(settings, event_log, log)
+            async with serving_until_failure(app, settings) as (port, failed):
+                log.info("Service started", port=port)
+                await _first(failed, _stop_signal(sink))
+                log.info("Service stopping")
+    finally:
+        sink.close()
+
+
+@asynccontextmanager
+async def serving_until_failure(
+    app: web.Application, settings: CommonSettings
+) -> AsyncIterator[tuple[int, "asyncio.Future[None]"]]:
+    """Serve `app`; give its port, and the future that says when one of its background tasks has died."""
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    app[FAILED] = failed
+    async with serving(app, settings.host, settings.port, shutdown_seconds=settings.shutdown_seconds) as port:
+        yield port, failed
+    failed.cancel()
+
+
+@asynccontextmanager
+async def background(app: web.Application, name: str, work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run `work` beside `app` as the task `name`; cancel it on leaving. If it ends before that, the app fails."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(lambda done: _report_death(app, done))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class BackgroundTaskDied(Exception):
+    """A task that must run as long as its app has ended. The message names the task and the kind of its error."""
+
+
+def _report_death(app: web.Application, task: "asyncio.Task[None]") -> None:
+    if task.cancelled() or app[FAILED].done():
+        return
+    cause = task.exception()
+    died = BackgroundTaskDied(f"background task {task.get_name()} ended: {type(cause).__name__ if cause else 'early'}")
+    died.__cause__ = cause
+    app[FAILED].set_exception(died)
+
+
+def _stop_signal(sink: LogSink) -> "asyncio.Future[None]":
+    """Done on SIGTERM or SIGINT. SIGHUP reopens the log files."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _finish, stop)
+    loop.add_signal_handler(signal.SIGHUP, sink.reopen)
+    return stop
+
+
+def _finish(stop: "asyncio.Future[None]") -> None:
+    if not stop.done():
+        stop.set_result(None)
+
+
+async def _first(*futures: "asyncio.Future[None]") -> None:
+    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    for future in done:
+        future.result()

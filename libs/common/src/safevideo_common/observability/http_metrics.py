@@ -1,0 +1,37 @@
+"""Requests by route and status. The route is the pattern, never the path: ids and forged paths make no new series."""
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Histogram
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class HttpMetrics:
+    """One app's histogram of request times."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "safevideo_http_request_seconds",
+            "Time from the request's head to its answer.",
+            ("method", "route", "status"),
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._children: dict[tuple[str, str, int], Histogram] = {}
+
+    def observe(self, request: web.Request, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        route = route_of(request)
+        method = request.method if request.method in _METHODS else "other"
+        key = (method, route, status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._seconds.labels(method, route, str(status))
+        child.observe(seconds)
+
+
+def route_of(request: web.Request) -> str:
+    """The pattern of the request's route, such as `/api/v1/performers/{id}`, or `unmatched`."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"

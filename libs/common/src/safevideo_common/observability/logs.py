@@ -1,0 +1,100 @@
+"""Structured logging: one logger a service, made in its wiring and handed down.
+
+A call is `log.info("Webhook signature valid", event_id=…)`; failures carry `code=`. Lines bound with `stream="sync"` or
+`stream="audit"` also go to `sync.log` or `audit.log`.
+"""
+
+import logging
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from safevideo_common.observability.log_format import Stamps, json_line, redacted, text_line
+from safevideo_common.observability.log_sink import STDOUT, LogSink
+
+__all__ = ["DEFAULT_FOLDER", "FilteringBoundLogger", "LogSink", "build_logger", "capture_stdlib", "log_folder"]
+
+DEFAULT_FOLDER: Final = Path("/var/log/safevideo")
+_URGENT: Final = frozenset({"error", "critical"})
+_STREAMS: Final = frozenset({"sync", "audit"})
+
+
+def log_folder(configured: Path | None) -> Path | None:
+    """`LOG_DIR`, or the default folder where it exists, or none."""
+    return configured or (DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else None)
+
+
+def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringBoundLogger:
+    """The logger of one service. Lines less severe than `level` cost next to nothing."""
+    wrapped: FilteringBoundLogger = structlog.wrap_logger(
+        _Nowhere(),
+        processors=[_Emit(service, sink)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    ).bind()
+    return wrapped
+
+
+def capture_stdlib(logger: FilteringBoundLogger, level: str = "WARNING") -> None:
+    """Send what libraries log through `logger`, from `level` on, in place of stdlib's own handlers."""
+    root = logging.getLogger()
+    root.handlers = [_Bridge(logger)]
+    root.setLevel(level)
+
+
+class _Nowhere:
+    """What structlog calls last, when all is written. Raising `DropEvent` instead would cost more than the line."""
+
+    def info(self) -> None:
+        """Nothing."""
+
+    debug = warning = error = critical = exception = info
+
+
+class _Emit:
+    """The one processor: it writes the line."""
+
+    def __init__(self, service: str, sink: LogSink) -> None:
+        self._service = service
+        self._sink = sink
+        self._stamps = Stamps()
+
+    def __call__(
+        self, _logger: object, level: str, event: MutableMapping[str, object]
+    ) -> tuple[tuple[()], dict[str, object]]:
+        stream = event.pop("stream", None)
+        stamp = self._stamps.now()
+        line = {"timestamp": stamp, "level": level, "service": self._service, **redacted(event)}
+        urgent = level in _URGENT
+        if self._sink.writes_stdout:
+            self._sink.write(json_line(line), (STDOUT,), urgent=urgent)
+        if self._sink.writes_files:
+            self._sink.write(text_line(line), self._files(urgent, stream), urgent=urgent)
+        return (), {}
+
+    def _files(self, urgent: bool, stream: object) -> list[str]:
+        names = ["app.log"]
+        if urgent:
+            names.append("error.log")
+        if stream in _STREAMS:
+            names.append(f"{stream}.log")
+        return names
+
+
+class _Bridge(logging.Handler):
+    """Lines of libraries. Only the exception's type is kept: its text may quote what a user sent."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, object] = {"logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["error"] = record.exc_info[0].__name__
+        if record.levelno >= logging.ERROR:
+            fields["code"] = "LIBRARY_ERROR"
+        self._logger.log(record.levelno, record.getMessage(), **fields)

@@ -1,0 +1,1 @@
+"""The base of every process's HTTP side: error rendering, request ids, health, metrics, API keys."""

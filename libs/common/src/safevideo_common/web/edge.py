@@ -1,0 +1,86 @@
+"""The outermost middleware: a request gets its ids, its measure, its log line and, if it fails, its error body."""
+
+from time import perf_counter
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from safevideo_common import errors
+from safevideo_common.observability.http_metrics import HttpMetrics, route_of
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.correlation import CORRELATION, REQUEST_ID_HEADER, Correlation, correlate
+from safevideo_common.web.envelope import failure
+
+LOGS_ITSELF: Final = web.RequestKey("logs_itself", bool)
+"""Set by a handler that writes the request's line itself."""
+
+_BY_STATUS: Final[dict[int, type[errors.SafeVideoError]]] = {
+    400: errors.ValidationFailed,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.PayloadTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+def edge(log: FilteringBoundLogger, metrics: HttpMetrics) -> Middleware:
+    """The middleware for one app. Every failure leaves it as the contract's error body; nothing else builds one."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        request[CORRELATION] = correlation = correlate(request.headers)
+        try:
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - the one place that renders whatever was raised
+            response = failure(_known(error, request, correlation, log), correlation.request_id)
+        response.headers[REQUEST_ID_HEADER] = correlation.request_id
+        seconds = perf_counter() - started
+        metrics.observe(request, response.status, seconds)
+        if LOGS_ITSELF not in request:
+            _log_line(log, request, response.status, seconds, correlation)
+        return response
+
+    return middleware
+
+
+def _known(
+    error: Exception, request: web.Request, correlation: Correlation, log: FilteringBoundLogger
+) -> errors.SafeVideoError:
+    if isinstance(error, errors.SafeVideoError):
+        return error
+    if isinstance(error, web.HTTPException):
+        kind = _BY_STATUS.get(error.status, errors.ValidationFailed if error.status < 500 else errors.InternalError)
+        return kind(error.reason)
+    log.error(
+        "Request failed",
+        code=errors.InternalError.code,
+        error=type(error).__name__,
+        where=_where(error),
+        route=route_of(request),
+        request_id=correlation.request_id,
+    )
+    return errors.InternalError("Something went wrong here. The request id finds it in our logs.")
+
+
+def _where(error: Exception) -> str:
+    """File and line that raised: enough to find the fault, and free of the values that a traceback's text may quote."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "unknown"
+
+
+def _log_line(
+    log: FilteringBoundLogger, request: web.Request, status: int, seconds: float, correlation: Correlation
+) -> None:
+    # The route and not the path: a caller may put anything in the place of an id, an e-mail address for instance.
+    log.info(
+        "Request answered",
+        method=request.method,
+        route=route_of(request),
+        status=status,
+        ms=round(seconds * 1000, 1),
+        request_id=correlation.request_id,
+    )

@@ -1,0 +1,64 @@
+"""`/healthz`, `/readyz` and `/metrics`: what Kubernetes and Prometheus ask every process."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from safevideo_common.errors import SafeVideoError
+from safevideo_common.web.envelope import json_response
+
+CHECK_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question with a name. `ask` returns when all is well and raises otherwise."""
+
+    name: str
+    ask: Callable[[], Awaitable[None]]
+
+
+async def failed_checks(checks: Sequence[Check]) -> dict[str, str]:
+    """Name and reason of each check that raised or took longer than `CHECK_SECONDS`; they run side by side."""
+    reasons = await asyncio.gather(*(_reason(check) for check in checks))
+    return {check.name: reason for check, reason in zip(checks, reasons, strict=True) if reason}
+
+
+async def _reason(check: Check) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check.ask()
+    except SafeVideoError as error:
+        return error.message
+    except TimeoutError:
+        return f"no answer within {CHECK_SECONDS:g} s"
+    except Exception as error:  # noqa: BLE001 - a check that fails in any way has failed; its type is the reason
+        return type(error).__name__
+    return ""
+
+
+def add_health_routes(
+    app: web.Application, *, alive: Sequence[Check], ready: Sequence[Check], registry: CollectorRegistry
+) -> None:
+    """Serve the three paths. Each answers 200, or 503 with the names of what failed."""
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/healthz", _answering(alive))
+    app.router.add_get("/readyz", _answering(ready))
+    app.router.add_get("/metrics", metrics)
+
+
+def _answering(checks: Sequence[Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handler(_request: web.Request) -> web.Response:
+        failed = await failed_checks(checks)
+        status = "failing" if failed else "ok"
+        return json_response({"status": status, "failed": failed}, status=503 if failed else 200)
+
+    return handler

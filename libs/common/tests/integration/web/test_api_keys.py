@@ -1,0 +1,207 @@
+"""API keys over time: what is remembered, for how long, and how their use is noted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+from sqlalchemy import text
+
+from safevideo_common.database import api_keys
+from safevideo_common.database.api_keys import Role
+from safevideo_common.database.engine import Database
+from safevideo_common.database.migrate import migrate
+from safevideo_common.errors import DatabaseUnavailable, Unauthorized
+from safevideo_common.observability.logs import LogSink, build_logger
+from safevideo_common.web.api_keys import REMEMBERED_FOR, ApiKeyAuthenticator
+from safevideo_common.web.auth import Principal
+
+Headers = CIMultiDictProxy[str]
+SECOND = timedelta(seconds=1)
+DATABASE_SECONDS = 2.0
+REFUSE_UPDATES_OF_THE_FIRST = """
+    CREATE TRIGGER refuse BEFORE UPDATE ON api_keys WHEN NEW.id = 1 BEGIN SELECT RAISE(ABORT, 'no'); END
+"""
+
+
+class MovableClock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+async def database(fresh_sqlite_url: str) -> AsyncIterator[Database]:
+    await migrate(fresh_sqlite_url)
+    async with Database.open(fresh_sqlite_url, timeout=DATABASE_SECONDS) as database:
+        yield database
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+async def keys(database: Database, clock: MovableClock, logs: Path) -> AsyncIterator[ApiKeyAuthenticator]:
+    sink = LogSink(logs, stdout=False)
+    authenticator = ApiKeyAuthenticator(database, clock, build_logger("test", sink))
+    noting = asyncio.create_task(authenticator.write_uses())
+    yield authenticator
+    noting.cancel()
+    await asyncio.wait([noting])
+    sink.close()
+
+
+async def new_key(database: Database, clock: MovableClock, expires_at: datetime | None = None) -> Headers:
+    async with database.transaction() as tx:
+        secret = await api_keys.create(tx, "console", Role.MODERATOR, clock.now, expires_at)
+    return CIMultiDictProxy(CIMultiDict({"X-API-Client": "console", "X-API-Key": secret}))
+
+
+async def revoke(database: Database, clock: MovableClock) -> None:
+    async with database.transaction() as tx:
+        await api_keys.revoke(tx, 1, clock.now)
+
+
+async def last_used(database: Database) -> datetime | None:
+    async with database.reading() as connection:
+        (key,) = await api_keys.all_keys(connection)
+    return key.last_used_at
+
+
+async def used_at(database: Database, moment: datetime) -> None:
+    """Return once the use at `moment` is noted."""
+    async with asyncio.timeout(5):
+        while await last_used(database) != moment:
+            pass
+
+
+async def new_second_key(database: Database, clock: MovableClock) -> Headers:
+    async with database.transaction() as tx:
+        secret = await api_keys.create(tx, "other", Role.USER, clock.now)
+    return CIMultiDictProxy(CIMultiDict({"X-API-Client": "other", "X-API-Key": secret}))
+
+
+async def noted(database: Database, client: str) -> datetime:
+    """When this client's key was last used, once that is noted."""
+    async with asyncio.timeout(5):
+        while True:
+            async with database.reading() as connection:
+                found = {key.client: key.last_used_at for key in await api_keys.all_keys(connection)}
+            if (at := found[client]) is not None:
+                return at
+
+
+async def test_a_key_names_its_client_and_role(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock)
+    assert await keys.authenticate(headers) == Principal("console", Role.MODERATOR)
+
+
+async def test_a_revoked_key_is_refused_ten_seconds_later_at_the_latest(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock)
+    await keys.authenticate(headers)
+    await revoke(database, clock)
+    clock.now += REMEMBERED_FOR - SECOND
+    await keys.authenticate(headers)
+    clock.now += SECOND
+    with pytest.raises(Unauthorized):
+        await keys.authenticate(headers)
+
+
+async def test_a_remembered_key_expires_on_time(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock, expires_at=clock.now + SECOND)
+    await keys.authenticate(headers)
+    clock.now += SECOND
+    with pytest.raises(Unauthorized):
+        await keys.authenticate(headers)
+
+
+async def test_a_clock_set_back_makes_no_key_good_for_longer(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock)
+    await keys.authenticate(headers)
+    await revoke(database, clock)
+    clock.now -= timedelta(hours=1)
+    with pytest.raises(Unauthorized):
+        await keys.authenticate(headers)
+
+
+async def test_an_outage_of_the_key_store_is_not_taken_for_a_wrong_key(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock)
+    await keys.authenticate(headers)
+    await used_at(database, clock.now)
+    async with database.transaction() as tx:
+        await tx.execute(text("DROP TABLE api_keys"))
+    await keys.authenticate(headers)
+    clock.now += REMEMBERED_FOR
+    with pytest.raises(DatabaseUnavailable):
+        await keys.authenticate(headers)
+
+
+async def test_uses_are_noted_once_a_minute_at_most(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock)
+    began = clock.now
+    await keys.authenticate(headers)
+    await used_at(database, began)
+    for seconds in (20, 40, 59):
+        clock.now = began + seconds * SECOND
+        await keys.authenticate(headers)
+    other = await new_second_key(database, clock)
+    await keys.authenticate(other)  # its note is written after all that came before
+    await noted(database, "other")
+    assert await noted(database, "console") == began
+    clock.now = began + 60 * SECOND + REMEMBERED_FOR  # from the minute on, its next look-up notes it
+    await keys.authenticate(headers)
+    async with asyncio.timeout(5):
+        while await noted(database, "console") != clock.now:
+            pass
+
+
+async def test_a_database_that_takes_no_writes_costs_the_note_and_not_the_request(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock
+) -> None:
+    headers = await new_key(database, clock)
+    async with database.transaction():  # holds SQLite's only lock for writers
+        async with asyncio.timeout(DATABASE_SECONDS / 2):
+            await keys.authenticate(headers)
+        assert await last_used(database) is None
+    await used_at(database, clock.now)
+
+
+async def test_a_note_that_cannot_be_written_is_logged_and_the_next_one_is(
+    keys: ApiKeyAuthenticator, database: Database, clock: MovableClock, logs: Path
+) -> None:
+    headers = await new_key(database, clock)
+    other = await new_second_key(database, clock)
+    async with database.transaction() as tx:
+        await tx.execute(text(REFUSE_UPDATES_OF_THE_FIRST))
+    await keys.authenticate(headers)
+    await keys.authenticate(other)
+    assert await noted(database, "other") == clock.now
+    async with asyncio.timeout(5):
+        while not (logs / "app.log").exists():
+            await asyncio.sleep(0)
+    (line,) = (logs / "app.log").read_text().splitlines()
+    assert "API key's use not noted" in line
+    assert headers["X-API-Key"] not in line
