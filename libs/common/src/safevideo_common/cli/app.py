@@ -1,0 +1,36 @@
+"""All nouns of the command, and the one place where a failure becomes an exit code."""
+
+import sys
+
+import typer
+
+from safevideo_common.cli import keys, migrate
+from safevideo_common.errors import SafeVideoError, StartupError
+
+# A traceback with the values of its variables would show keys and passwords.
+app = typer.Typer(
+    name="safevideo", help="Operate SafeVideo's integration services.", no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(keys.app, name="keys")
+
+
+@app.callback()
+def safevideo() -> None:
+    """Operate SafeVideo's integration services. Settings come from the environment, as for the services."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        app()
+    except SafeVideoError as error:
+        _fail(f"{error.code}: {error.message}")
+    except StartupError as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> None:
+    print(sentence, file=sys.stderr)  # noqa: T201 - a command speaks on its terminal
+    sys.exit(1)

@@ -1,0 +1,28 @@
+"""All that MySQL, MariaDB and SQLite do differently: column types, connections, bulk writes, upserts, locks
+and turns.
+
+The URL says which: `mysql+aiomysql://` (MySQL 8 or MariaDB 10.6+) or `sqlite+aiosqlite://` (embedded run).
+What their errors mean is in `database/faults.py`.
+"""
+
+from safevideo_common.database.dialect.bulk import Bulk
+from safevideo_common.database.dialect.columns import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.dialect.connections import create_engine
+from safevideo_common.database.dialect.locks import for_update, sole_migrator
+from safevideo_common.database.dialect.turns import turn_to_write
+from safevideo_common.database.dialect.upserts import incoming, upsert
+
+__all__ = [
+    "BigId",
+    "Boolean",
+    "Bulk",
+    "ExternalIdText",
+    "JsonDocument",
+    "UtcMoment",
+    "create_engine",
+    "for_update",
+    "incoming",
+    "sole_migrator",
+    "turn_to_write",
+    "upsert",
+]

@@ -1,0 +1,57 @@
+"""Column types that mean the same on every database."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Dialect, Integer, String, TypeDecorator
+from sqlalchemy.dialects import mysql
+
+__all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcMoment"]
+
+# SQLite numbers rows by itself only under an INTEGER key; its INTEGER has 64 bits too.
+BigId: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+# Ids of another party may differ in case alone, so they are compared byte by byte.
+ExternalIdText: Final = String(128).with_variant(String(128, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+# A missing document is NULL, not the JSON text `null`.
+JsonDocument: Final = JSON(none_as_null=True)
+
+_ToDriver = Callable[[datetime | None], str | None]
+_FromDriver = Callable[[datetime | str | None], datetime | None]
+
+
+class UtcMoment(TypeDecorator[datetime]):
+    """A moment: timezone-aware in UTC in Python, without a zone and to the microsecond in the column.
+
+    Raises `ValueError` for a value without a timezone: nobody could say what it means. The drivers get it as text: they
+    would make the same of it, and take several times as long.
+    """
+
+    impl = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> _ToDriver:  # noqa: ARG002
+        """From what the code works with to what the driver takes."""
+        return _text
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> _FromDriver:  # noqa: ARG002
+        """From what the driver gives to what the code works with."""
+        return _moment
+
+
+def _text(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs a timezone")
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(" ", "microseconds").removesuffix("+00:00")
+
+
+def _moment(held: datetime | str | None) -> datetime | None:
+    if held is None:
+        return None
+    naive = datetime.fromisoformat(held) if isinstance(held, str) else held  # SQLite has no type for it
+    return naive.replace(tzinfo=UTC)

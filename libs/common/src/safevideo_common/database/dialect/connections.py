@@ -1,0 +1,81 @@
+"""How connections are made and transactions begun."""
+
+from datetime import datetime
+from typing import Final
+
+import orjson
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions
+from sqlalchemy import URL, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from safevideo_common.errors import StartupError
+
+CONNECT_SECONDS: Final = 5
+LOCK_WAIT_SECONDS: Final = 5
+RECYCLE_SECONDS: Final = 300
+"""Age at which a pooled connection is replaced: younger than what proxies and firewalls cut off in silence."""
+
+
+def create_engine(url: URL, pool_size: int) -> AsyncEngine:
+    """An engine for this kind of database; it opens no connection yet.
+
+    A caller that finds all `pool_size` connections in use waits up to `CONNECT_SECONDS`. Raises `StartupError` for
+    a kind that is not supported.
+    """
+    if url.drivername == "mysql+aiomysql":
+        return _mysql_engine(url, pool_size)
+    if url.drivername == "sqlite+aiosqlite":
+        return _sqlite_engine(url, pool_size)
+    raise StartupError("DATABASE_URL must begin with mysql+aiomysql:// or sqlite+aiosqlite://.")
+
+
+def _mysql_engine(url: URL, pool_size: int) -> AsyncEngine:
+    session: dict[str, object] = {
+        "charset": "utf8mb4",
+        "conv": {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat},  # in a tenth of the driver's time
+        "connect_timeout": CONNECT_SECONDS,
+        "init_command": f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, time_zone = '+00:00'",
+        "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
+    }
+    # Under REPEATABLE READ gaps are locked too, and workers on different performers would deadlock.
+    return _engine(url, pool_size, session, isolation_level="READ COMMITTED")
+
+
+def _sqlite_engine(url: URL, pool_size: int) -> AsyncEngine:
+    # Without an isolation level the driver leaves BEGIN to us.
+    engine = _engine(url, pool_size, {"isolation_level": None, "timeout": LOCK_WAIT_SECONDS})
+    event.listen(engine.sync_engine, "connect", _set_sqlite_pragmas)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **settings: str) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        connect_args=connect_args,
+        hide_parameters=True,  # an error's text goes into logs, the values of the statement must not
+        json_serializer=lambda document: orjson.dumps(document).decode(),
+        json_deserializer=orjson.loads,
+        max_overflow=0,
+        pool_recycle=RECYCLE_SECONDS,
+        pool_size=pool_size,
+        pool_timeout=CONNECT_SECONDS,
+        **settings,
+    )
+
+
+def _set_sqlite_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that begins by reading and then writes fails at once, without waiting, if another wrote in between.
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,0 +1,42 @@
+"""Locks: on rows, and on the schema while it is migrated."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.errors import DatabaseConflict
+
+MIGRATOR_WAIT_SECONDS: Final = 60
+_MIGRATOR_LOCK: Final = func.concat("safevideo.migrate.", func.md5(func.database()))
+
+_Query = TypeVar("_Query", bound=Select[*tuple[object, ...]])
+
+
+def for_update(query: _Query) -> _Query:
+    """Lock what `query` reads until the transaction ends.
+
+    SQLite has no row locks and needs none: a writing transaction has the whole database from its first statement.
+    Never combined with SKIP LOCKED or NOWAIT, which SQLite would silently not do.
+    """
+    return query.with_for_update()
+
+
+@asynccontextmanager
+async def sole_migrator(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Keep every other migrator of this database out until `connection` is closed.
+
+    On SQLite that is one writing transaction around all changes. MySQL commits every change of the schema by itself,
+    so there it is a named lock of the session. Raises `DatabaseConflict` if another is at it for too long.
+    """
+    if connection.dialect.name == "sqlite":
+        async with connection.begin():
+            yield
+        return
+    granted = await connection.scalar(select(func.get_lock(_MIGRATOR_LOCK, MIGRATOR_WAIT_SECONDS)))
+    await connection.commit()
+    if not granted:
+        raise DatabaseConflict(f"another migration has been running for over {MIGRATOR_WAIT_SECONDS} s")
+    yield

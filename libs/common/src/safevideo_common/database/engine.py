@@ -1,0 +1,73 @@
+"""The database as the services see it: transactions, reads and a probe, each with a deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from safevideo_common.database.dialect import create_engine, turn_to_write
+from safevideo_common.database.faults import named_faults
+from safevideo_common.errors import StartupError
+
+PROBE_SECONDS: Final = 2.0
+
+
+class Database:
+    """A pool of connections to one database. Everything raises the errors of `database/faults.py`."""
+
+    def __init__(self, engine: AsyncEngine, timeout: float) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(reading=True)
+        self._timeout = timeout
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, pool_size: int = 5, timeout: float = 30.0) -> AsyncIterator[Self]:
+        """A pool that connects when it is first used, and is closed at the end.
+
+        `timeout` is in seconds, for one transaction in all: waiting for a connection, its statements, the commit.
+        Raises `StartupError` for a URL that cannot be meant.
+        """
+        async with opened_engine(url, pool_size) as engine:
+            yield cls(engine, timeout)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A writing transaction: committed at the end, rolled back when anything is raised inside."""
+        with named_faults():
+            async with (
+                asyncio.timeout(self._timeout),
+                turn_to_write(self._engine),
+                self._engine.begin() as connection,
+            ):
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read with; nothing written through it is kept."""
+        with named_faults():
+            async with asyncio.timeout(self._timeout), self._reading.connect() as connection:
+                yield connection
+
+    async def probe(self) -> None:
+        """Return when the database answers; raise `DatabaseUnavailable` when it does not within `PROBE_SECONDS`."""
+        with named_faults():
+            async with asyncio.timeout(PROBE_SECONDS), self._reading.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def opened_engine(url: str, pool_size: int) -> AsyncIterator[AsyncEngine]:
+    """The engine alone, without deadlines: for what may take long, like a migration. Raises `StartupError`."""
+    try:
+        engine = create_engine(make_url(url), pool_size)
+    except ArgumentError:
+        raise StartupError("DATABASE_URL is not a database URL.") from None
+    try:
+        yield engine
+    finally:
+        await engine.dispose()

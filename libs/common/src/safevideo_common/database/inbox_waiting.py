@@ -1,0 +1,110 @@
+"""The events that wait to be tried again.
+
+A performer's events wait in a queue, in the order of arrival; only its head decides when it is time. An event without a
+performer waits by itself.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, func, or_, select, union_all, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.dialect import for_update
+from safevideo_common.database.inbox import REASON_LENGTH
+from safevideo_common.database.tables import event_inbox
+from safevideo_common.domain.outcomes import Outcome, Status
+
+_c: Final = event_inbox.c
+_is_waiting: Final = (_c.status == Status.WAITING, _c.consumer_group == bindparam("group"))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first waiting event of a performer, or one that has no performer."""
+
+    row_id: int
+    performer_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEvent:
+    """All that trying again needs."""
+
+    row_id: int
+    event_id: str
+    event_type: str
+    performer_id: str | None
+    log_topic: str
+    log_partition: int
+    log_offset: int
+    occurred_at: datetime
+    received_at: datetime
+    request_id: str | None
+    tries: int
+    next_try_at: datetime | None
+    payload: bytes
+
+
+_heads: Final = union_all(
+    select(func.min(_c.id).label("id")).where(*_is_waiting, _c.performer_id.is_not(None)).group_by(_c.performer_id),
+    select(_c.id).where(*_is_waiting, _c.performer_id.is_(None)),
+).subquery("heads")
+_DUE: Final = (
+    select(_c.id, _c.performer_id)
+    .join(_heads, _heads.c.id == _c.id)
+    .where(or_(_c.next_try_at.is_(None), _c.next_try_at <= bindparam("now")))
+    .order_by(_c.next_try_at, _c.id)
+    .limit(bindparam("limit"))
+)
+_QUEUE: Final = for_update(
+    select(_c.id.label("row_id"), *(_c[field.name] for field in fields(WaitingEvent) if field.name != "row_id")).where(
+        *_is_waiting
+    )
+)
+_QUEUE_OF_PERFORMER: Final = (
+    _QUEUE.where(_c.performer_id == bindparam("performer_id")).order_by(_c.id).limit(bindparam("limit"))
+)
+_QUEUE_OF_ONE: Final = _QUEUE.where(_c.id == bindparam("row_id"), _c.performer_id.is_(None))
+_ROW: Final = update(event_inbox).where(_c.id == bindparam("row_id"))
+
+
+async def due(connection: AsyncConnection, group: str, now: datetime, limit: int) -> list[Head]:
+    """The heads whose time has come, those first that are due longest. A head without a time is due at once."""
+    rows = await connection.execute(_DUE, {"group": group, "now": now, "limit": limit})
+    return [Head(row_id, performer_id) for row_id, performer_id in rows]
+
+
+async def waiting_of(tx: AsyncConnection, group: str, head: Head, now: datetime, limit: int) -> list[WaitingEvent]:
+    """The queue behind `head`, itself included, at most `limit` events in the order of arrival, locked.
+
+    Empty when the head is not due any more: another member of the group has been at it since `due` was asked.
+    """
+    if head.performer_id is None:
+        rows = await tx.execute(_QUEUE_OF_ONE, {"group": group, "row_id": head.row_id})
+    else:
+        rows = await tx.execute(
+            _QUEUE_OF_PERFORMER, {"group": group, "performer_id": head.performer_id, "limit": limit}
+        )
+    queue = [WaitingEvent(*row) for row in rows]
+    is_due = bool(queue) and (queue[0].next_try_at is None or queue[0].next_try_at <= now)
+    return queue if is_due else []
+
+
+async def settle(tx: AsyncConnection, row_id: int, outcome: Outcome, decided_at: datetime) -> None:
+    """End the waiting. Only what is dead keeps its payload: the rest has had its effect."""
+    changes: dict[str, object] = {"status": outcome.status, "reason": _cut(outcome.reason), "next_try_at": None}
+    if outcome.status is not Status.DEAD:
+        changes["payload"] = None
+    await tx.execute(_ROW.values(decided_at=decided_at, **changes), {"row_id": row_id})
+
+
+async def postpone(tx: AsyncConnection, row_id: int, next_try_at: datetime, tries: int, reason: str) -> None:
+    """Let it wait on; `tries` have failed so far, the last for `reason`."""
+    changes = {"next_try_at": next_try_at, "tries": tries, "reason": _cut(reason)}
+    await tx.execute(_ROW.values(**changes), {"row_id": row_id})
+
+
+def _cut(reason: str | None) -> str | None:
+    return reason and reason[:REASON_LENGTH]

@@ -1,0 +1,26 @@
+"""Requests to verify a performer's identity."""
+
+from sqlalchemy import Column, Double, String, UniqueConstraint
+
+from safevideo_common.database.dialect import BigId, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    create_table(
+        "kyc_requests",
+        Column("id", BigId, primary_key=True, autoincrement=True),
+        Column("performer_id", ExternalIdText, nullable=False),
+        Column("verification_id", ExternalIdText),
+        Column("status", String(16), nullable=False),
+        Column("risk_score", Double),
+        Column("result", JsonDocument),
+        Column("result_version", BigId),
+        Column("result_at", UtcMoment),
+        Column("created_at", UtcMoment, nullable=False),
+        Column("updated_at", UtcMoment, nullable=False),
+        UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
+    )

@@ -1,0 +1,24 @@
+"""The keys of systems that call our API."""
+
+from sqlalchemy import Column, String, UniqueConstraint
+
+from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    create_table(
+        "api_keys",
+        Column("id", BigId, primary_key=True, autoincrement=True),
+        Column("client", String(64), nullable=False),
+        Column("key_hash", String(64), nullable=False),
+        Column("role", String(16), nullable=False),
+        Column("created_at", UtcMoment, nullable=False),
+        Column("expires_at", UtcMoment),
+        Column("last_used_at", UtcMoment),
+        Column("revoked_at", UtcMoment),
+        UniqueConstraint("key_hash", name="uq_api_keys_hash"),
+    )

@@ -1,0 +1,110 @@
+"""The tables of the contract, §9, as they are after the last migration. A migration and this file change in one commit.
+
+All times are UTC; columns hold them without a zone, to the microsecond. MySQL has no RETURNING, so no table uses it
+where MariaDB and SQLite would.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from safevideo_common.database.dialect import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
+
+metadata: Final = MetaData()
+
+event_inbox: Final = Table(
+    "event_inbox",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("consumer_group", String(64), nullable=False),
+    Column("event_id", ExternalIdText, nullable=False),
+    Column("event_type", String(128), nullable=False),
+    Column("performer_id", ExternalIdText),  # Sharegram's id, the event's subject
+    Column("log_topic", String(128), nullable=False),
+    Column("log_partition", Integer, nullable=False),
+    Column("log_offset", BigId, nullable=False),  # of the first delivery
+    Column("last_offset", BigId, nullable=False),  # of the latest one: a record read twice is no duplicate
+    Column("occurred_at", UtcMoment, nullable=False),  # the provider's timestamp
+    Column("received_at", UtcMoment, nullable=False),  # when the door published it
+    Column("decided_at", UtcMoment, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", String(255)),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("next_try_at", UtcMoment),
+    Column("duplicates", Integer, nullable=False, server_default=text("0")),
+    Column("request_id", String(128)),
+    Column("payload", LargeBinary(1 << 20)),  # only while waiting or dead: the log has it otherwise
+    UniqueConstraint("event_id", "consumer_group", name="uq_event_inbox_event"),
+    Index("idx_event_inbox_performer", "performer_id"),
+    Index("idx_event_inbox_status", "status", "consumer_group", "performer_id"),
+    Index("idx_event_inbox_received", "received_at"),
+    implicit_returning=False,
+)
+
+performers: Final = Table(
+    "performers",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("sharegram_id", ExternalIdText, nullable=False),
+    Column("username", String(255)),
+    Column("display_name", String(255)),
+    Column("email", String(255)),
+    Column("profile_image", String(2048)),
+    Column("bio", Text),
+    Column("verified", Boolean, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column(
+        "field_stamps", JsonDocument, nullable=False
+    ),  # field -> [version or null, unix microseconds] of its last writer
+    Column("created_at", UtcMoment, nullable=False),
+    Column("updated_at", UtcMoment, nullable=False),
+    UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
+    implicit_returning=False,
+)
+
+kyc_requests: Final = Table(
+    "kyc_requests",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("performer_id", ExternalIdText, nullable=False),  # Sharegram's id
+    Column("verification_id", ExternalIdText),
+    Column("status", String(16), nullable=False),
+    Column("risk_score", Double),
+    Column("result", JsonDocument),  # the provider's last verdict: {status, riskScore, checks}
+    Column("result_version", BigId),
+    Column("result_at", UtcMoment),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("updated_at", UtcMoment, nullable=False),
+    UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
+    Index("idx_kyc_status", "status", "created_at"),
+    Index("idx_kyc_performer", "performer_id"),
+    implicit_returning=False,
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("client", String(64), nullable=False),
+    Column("key_hash", String(64), nullable=False),  # SHA-256 of 256 random bits, hex
+    Column("role", String(16), nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment),
+    Column("last_used_at", UtcMoment),
+    Column("revoked_at", UtcMoment),
+    UniqueConstraint("key_hash", name="uq_api_keys_hash"),
+    Index("idx_api_keys_client", "client"),
+    implicit_returning=False,
+)

@@ -1,0 +1,185 @@
+"""The inbox as the workers write it, on both engines."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from safevideo_common.database import inbox, inbox_browser
+from safevideo_common.database.engine import Database
+from safevideo_common.database.inbox import InboxEntry, KnownEvent
+from safevideo_common.database.inbox_browser import InboxRecord
+from safevideo_common.domain.outcomes import Status
+from safevideo_common.errors import DatabaseConflict
+
+NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
+GROUP = "sync-worker"
+ONE = InboxEntry(
+    consumer_group=GROUP,
+    event_id="evt_1",
+    event_type="performer.profile.updated",
+    performer_id="sg_1",
+    log_topic="sharegram.performer.v1",
+    log_partition=3,
+    log_offset=41,
+    occurred_at=NOW - timedelta(seconds=2),
+    received_at=NOW - timedelta(seconds=1),
+    decided_at=NOW,
+    status=Status.APPLIED,
+)
+
+
+async def record(database: Database, *entries: InboxEntry) -> None:
+    async with database.transaction() as tx:
+        await inbox.record(tx, entries)
+
+
+async def count(database: Database, *entries: InboxEntry) -> None:
+    async with database.transaction() as tx:
+        await inbox.count_duplicates(tx, entries)
+
+
+async def row(database: Database, event_id: str = "evt_1") -> InboxRecord:
+    async with database.reading() as reading:
+        (found,) = await inbox_browser.get_by_event_id(reading, event_id)
+        return found
+
+
+@asynccontextmanager
+async def known(database: Database, *event_ids: str, group: str = GROUP) -> AsyncIterator[dict[str, KnownEvent]]:
+    async with database.transaction() as tx:
+        yield dict(await inbox.known(tx, group, event_ids))
+
+
+async def test_all_of_an_entry_is_kept(database: Database) -> None:
+    full = replace(
+        ONE,
+        status=Status.WAITING,
+        reason="CODE: a sentence",
+        tries=1,
+        next_try_at=NOW,
+        request_id="req-1",
+        payload=bytes(range(256)) + b"'\"\\%s",
+    )
+    await record(database, full)
+    found = await row(database)
+    shown = {name: getattr(found, name) for name in InboxEntry.__slots__}
+    assert InboxEntry(**shown) == full
+    assert found.duplicates == 0
+
+
+async def test_a_body_of_the_largest_size_is_kept(database: Database) -> None:
+    body = bytes(range(256)) * 4096
+    await record(database, replace(ONE, status=Status.DEAD, payload=body))
+    assert (await row(database)).payload == body
+
+
+async def test_a_long_reason_and_request_id_are_cut_and_none_is_none(database: Database) -> None:
+    await record(database, replace(ONE, reason="é" * 300, request_id="r" * 300), replace(ONE, event_id="evt_2"))
+    cut, bare = await row(database), await row(database, "evt_2")
+    assert (cut.reason, cut.request_id) == ("é" * inbox.REASON_LENGTH, "r" * inbox.REQUEST_ID_LENGTH)
+    assert (bare.reason, bare.request_id, bare.payload, bare.next_try_at) == (None, None, None, None)
+
+
+async def test_rows_are_numbered_in_the_order_of_arrival(database: Database) -> None:
+    await record(database, *(replace(ONE, event_id=f"evt_{number}", log_offset=number) for number in range(600)))
+    async with known(database, *(f"evt_{number}" for number in range(600))) as found:
+        in_order = sorted(found.values(), key=lambda event: event.row_id)
+    assert [event.event_id for event in in_order] == [f"evt_{number}" for number in range(600)]
+
+
+async def test_known_events_are_those_of_the_group_byte_for_byte(database: Database) -> None:
+    await record(database, ONE, replace(ONE, event_id="evt_2", status=Status.STALE))
+    async with known(database, "evt_1", "EVT_1", "evt_1 ", "evt_2", "evt_3") as found:
+        assert {event_id: event.status for event_id, event in found.items()} == {
+            "evt_1": Status.APPLIED,
+            "evt_2": Status.STALE,
+        }
+    async with known(database, "evt_1", group="kyc-worker") as found:
+        assert not found
+    async with known(database) as found:
+        assert not found
+
+
+async def test_one_event_has_a_row_in_each_group(database: Database) -> None:
+    await record(database, ONE, replace(ONE, consumer_group="kyc-worker"))
+    async with database.reading() as reading:
+        rows = await inbox_browser.get_by_event_id(reading, "evt_1")
+    assert [each.consumer_group for each in rows] == [GROUP, "kyc-worker"]
+
+
+async def test_an_event_that_was_recorded_meanwhile_is_a_conflict_and_nothing_is_kept(database: Database) -> None:
+    await record(database, ONE)
+    with pytest.raises(DatabaseConflict):
+        await record(database, replace(ONE, event_id="evt_2"), ONE)
+    async with known(database, "evt_2") as found:
+        assert not found
+
+
+async def test_of_two_members_with_the_same_batch_one_wins(database: Database) -> None:
+    batch = [replace(ONE, event_id=f"evt_{number}") for number in range(50)]
+    outcomes = await asyncio.gather(*(record(database, *batch) for _ in range(3)), return_exceptions=True)
+    assert sorted(map(type, outcomes), key=str) == sorted([type(None), DatabaseConflict, DatabaseConflict], key=str)
+
+
+async def test_a_later_record_of_an_event_is_a_duplicate(database: Database) -> None:
+    await record(database, ONE)
+    await count(database, replace(ONE, log_offset=50, status=Status.DEAD, reason="not taken", payload=b"not taken"))
+    found = await row(database)
+    assert (found.duplicates, found.log_offset) == (1, 41)
+    assert (found.status, found.reason, found.payload) == (Status.APPLIED, None, None)
+
+
+async def test_a_record_that_is_read_twice_is_no_duplicate(database: Database) -> None:
+    await record(database, ONE)
+    await count(database, ONE)
+    later = replace(ONE, log_offset=50)
+    await count(database, later, ONE)
+    await count(database, later)
+    assert (await row(database)).duplicates == 1
+
+
+async def test_several_duplicates_of_one_batch_count_each(database: Database) -> None:
+    await record(database, ONE, replace(ONE, event_id="evt_2"))
+    await count(
+        database,
+        *(replace(ONE, log_offset=offset) for offset in (42, 43, 44)),
+        replace(ONE, event_id="evt_2", log_offset=45),
+    )
+    assert [(await row(database, each)).duplicates for each in ("evt_1", "evt_2")] == [3, 1]
+    async with known(database, "evt_1") as found:
+        assert found["evt_1"].last_offset == 44
+
+
+async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: Database) -> None:
+    await record(database, ONE)
+    await count(database, replace(ONE, log_partition=4, log_offset=1), replace(ONE, log_topic="other", log_offset=1))
+    assert (await row(database)).duplicates == 2
+    async with known(database, "evt_1") as found:
+        assert found["evt_1"].counted(ONE.log_topic, ONE.log_partition, 41)
+        assert not found["evt_1"].counted(ONE.log_topic, ONE.log_partition, 42)
+        assert not found["evt_1"].counted(ONE.log_topic, 4, 1)
+
+
+async def test_counting_a_duplicate_does_not_insert_twice_what_another_member_settles(database: Database) -> None:
+    await record(database, ONE)
+    await asyncio.gather(*(count(database, replace(ONE, log_offset=50)) for _ in range(4)))
+    assert (await row(database)).duplicates == 1
+
+
+async def test_parked_are_the_performers_with_a_waiting_event_of_the_group(database: Database) -> None:
+    waiting = replace(ONE, status=Status.WAITING, payload=b"{}")
+    await record(
+        database,
+        waiting,
+        replace(waiting, event_id="evt_2"),
+        replace(waiting, event_id="evt_3", performer_id="sg_2", consumer_group="kyc-worker"),
+        replace(waiting, event_id="evt_4", performer_id=None),
+        replace(ONE, event_id="evt_5", performer_id="sg_3"),
+    )
+    async with database.transaction() as tx:
+        assert await inbox.parked(tx, GROUP, ["sg_1", "SG_1", "sg_2", "sg_3", "sg_4"]) == {"sg_1"}
+        assert await inbox.parked(tx, GROUP, []) == set()

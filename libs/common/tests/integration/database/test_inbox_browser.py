@@ -1,0 +1,108 @@
+"""The inbox as the gateway shows it, on both engines."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from safevideo_common.database import inbox, inbox_browser
+from safevideo_common.database.engine import Database
+from safevideo_common.database.inbox import InboxEntry
+from safevideo_common.database.inbox_browser import InboxFilter, Order, Sort
+from safevideo_common.domain.outcomes import Status
+
+NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+ONE = InboxEntry(
+    consumer_group="sync-worker",
+    event_id="evt_1",
+    event_type="performer.profile.updated",
+    performer_id="sg_1",
+    log_topic="sharegram.performer.v1",
+    log_partition=0,
+    log_offset=1,
+    occurred_at=NOW,
+    received_at=NOW,
+    decided_at=NOW,
+    status=Status.APPLIED,
+)
+ROWS = (
+    ONE,
+    replace(
+        ONE, event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, log_offset=2
+    ),
+    replace(ONE, event_id="evt_3", received_at=NOW + 2 * MINUTE, performer_id="sg_2", log_offset=3),
+    replace(ONE, event_id="evt_4", received_at=NOW + 2 * MINUTE, event_type="other.thing", status=Status.IGNORED),
+    replace(ONE, event_id="evt_5", received_at=NOW + 3 * MINUTE, status=Status.DEAD, reason="CODE: why", payload=b"{}"),
+)
+
+
+@pytest.fixture
+async def filled(database: Database) -> Database:
+    async with database.transaction() as tx:
+        await inbox.record(tx, ROWS)
+        await inbox.count_duplicates(tx, [replace(ROWS[2], log_offset=9)])
+    return database
+
+
+async def ids(database: Database, wanted: InboxFilter, sort: Sort = "received_at", order: Order = "asc") -> list[str]:
+    async with database.reading() as reading:
+        rows, total = await inbox_browser.find(reading, wanted, page=1, limit=100, sort=sort, order=order)
+    assert total == len(rows)
+    return [row.event_id for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (InboxFilter(), ["evt_1", "evt_2", "evt_3", "evt_4", "evt_5"]),
+        (InboxFilter(event_type="other.thing"), ["evt_4"]),
+        (InboxFilter(performer_id="sg_2"), ["evt_3"]),
+        (InboxFilter(performer_id="SG_2"), []),
+        (InboxFilter(status=Status.STALE), ["evt_2"]),
+        (InboxFilter(status="duplicate"), ["evt_3"]),
+        (InboxFilter(received_from=NOW + MINUTE, received_to=NOW + 3 * MINUTE), ["evt_2", "evt_3", "evt_4"]),
+        (InboxFilter(performer_id="sg_1", status=Status.DEAD), ["evt_5"]),
+        (InboxFilter(performer_id="' OR 1=1 --"), []),
+    ],
+)
+async def test_all_conditions_of_a_filter_hold(filled: Database, wanted: InboxFilter, found: list[str]) -> None:
+    assert await ids(filled, wanted) == found
+
+
+async def test_a_bound_in_another_time_zone_means_the_same_moment(filled: Database) -> None:
+    abroad = timezone(timedelta(hours=-8))
+    bound = (NOW + 3 * MINUTE).astimezone(abroad)
+    assert await ids(filled, InboxFilter(received_from=bound)) == ["evt_5"]
+
+
+async def test_ties_are_in_the_order_of_arrival_in_either_direction(filled: Database) -> None:
+    ascending = await ids(filled, InboxFilter())
+    assert await ids(filled, InboxFilter(), order="desc") == ascending[::-1]
+    assert (await ids(filled, InboxFilter(), sort="occurred_at"))[0] == "evt_2"
+
+
+async def test_pages_hold_each_row_once_and_tell_how_many_there_are(filled: Database) -> None:
+    seen: list[str] = []
+    async with filled.reading() as reading:
+        for page in (1, 2, 3):
+            rows, total = await inbox_browser.find(reading, InboxFilter(), page=page, limit=2)
+            assert total == 5
+            seen += [row.event_id for row in rows]
+        assert await inbox_browser.find(reading, InboxFilter(), page=4, limit=2) == ([], 5)
+    assert seen == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
+
+
+async def test_a_body_is_read_for_a_single_event_only(filled: Database) -> None:
+    async with filled.reading() as reading:
+        listed, _ = await inbox_browser.find(reading, InboxFilter(status=Status.DEAD), page=1, limit=1)
+        single = await inbox_browser.get_by_row_id(reading, listed[0].row_id)
+        assert await inbox_browser.get_by_event_id(reading, "evt_5") == [single]
+    assert listed[0].payload is None
+    assert single == replace(listed[0], payload=b"{}")
+
+
+async def test_what_is_not_there_is_none(filled: Database) -> None:
+    async with filled.reading() as reading:
+        assert await inbox_browser.get_by_row_id(reading, 2**62) is None
+        assert await inbox_browser.get_by_event_id(reading, "evt_9") == []

@@ -1,0 +1,157 @@
+"""What waits to be tried again, on both engines."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from safevideo_common.database import inbox, inbox_browser, inbox_waiting
+from safevideo_common.database.engine import Database
+from safevideo_common.database.inbox import InboxEntry
+from safevideo_common.database.inbox_browser import InboxRecord
+from safevideo_common.database.inbox_waiting import Head, WaitingEvent
+from safevideo_common.domain.outcomes import APPLIED, STALE, Status, dead
+
+NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+GROUP = "kyc-worker"
+BODY = b'{"event": "kyc.verification.completed"}'
+WAITING = InboxEntry(
+    consumer_group=GROUP,
+    event_id="evt_1",
+    event_type="kyc.verification.completed",
+    performer_id="sg_1",
+    log_topic="sharegram.kyc.v1",
+    log_partition=0,
+    log_offset=1,
+    occurred_at=NOW,
+    received_at=NOW,
+    decided_at=NOW,
+    status=Status.WAITING,
+    reason="UNKNOWN_VERIFICATION: it may come",
+    tries=1,
+    next_try_at=NOW,
+    request_id="req-1",
+    payload=BODY,
+)
+
+
+async def record(database: Database, *entries: InboxEntry) -> None:
+    async with database.transaction() as tx:
+        await inbox.record(tx, entries)
+
+
+async def due(database: Database, now: datetime = NOW, limit: int = 100) -> list[Head]:
+    async with database.reading() as reading:
+        return await inbox_waiting.due(reading, GROUP, now, limit)
+
+
+async def queue(database: Database, head: Head, now: datetime = NOW, limit: int = 100) -> list[WaitingEvent]:
+    async with database.transaction() as tx:
+        return await inbox_waiting.waiting_of(tx, GROUP, head, now, limit)
+
+
+async def row(database: Database, event_id: str) -> InboxRecord:
+    async with database.reading() as reading:
+        (found,) = await inbox_browser.get_by_event_id(reading, event_id)
+        return found
+
+
+async def test_only_the_first_of_a_performer_decides_when_it_is_time(database: Database) -> None:
+    await record(
+        database,
+        replace(WAITING, next_try_at=NOW + SECOND),
+        replace(WAITING, event_id="evt_2", next_try_at=None, tries=0),
+        replace(WAITING, event_id="evt_3", performer_id="sg_2", next_try_at=None),
+    )
+    assert [head.performer_id for head in await due(database)] == ["sg_2"]
+    assert [head.performer_id for head in await due(database, NOW + SECOND)] == ["sg_2", "sg_1"]
+
+
+async def test_those_due_longest_come_first_and_a_limit_holds(database: Database) -> None:
+    for number, seconds in enumerate((3, 1, 2)):
+        at = NOW - seconds * SECOND
+        await record(database, replace(WAITING, event_id=f"evt_{number}", performer_id=f"sg_{number}", next_try_at=at))
+    assert [head.performer_id for head in await due(database)] == ["sg_0", "sg_2", "sg_1"]
+    assert [head.performer_id for head in await due(database, limit=1)] == ["sg_0"]
+
+
+async def test_what_does_not_wait_or_is_of_another_group_is_not_due(database: Database) -> None:
+    await record(
+        database,
+        replace(WAITING, status=Status.DEAD),
+        replace(WAITING, event_id="evt_2", status=Status.APPLIED),
+        replace(WAITING, event_id="evt_3", consumer_group="sync-worker"),
+    )
+    assert await due(database) == []
+
+
+async def test_the_queue_of_a_performer_is_in_the_order_of_arrival(database: Database) -> None:
+    await record(database, *(replace(WAITING, event_id=f"evt_{number}", log_offset=number) for number in range(5)))
+    await record(database, replace(WAITING, event_id="evt_other", performer_id="sg_2"))
+    (head, _other) = await due(database)
+    assert [event.event_id for event in await queue(database, head)] == [f"evt_{number}" for number in range(5)]
+    assert [event.event_id for event in await queue(database, head, limit=2)] == ["evt_0", "evt_1"]
+
+
+async def test_a_waiting_event_has_all_that_trying_it_needs(database: Database) -> None:
+    await record(database, WAITING)
+    (head,) = await due(database)
+    (event,) = await queue(database, head)
+    assert event == WaitingEvent(
+        head.row_id, "evt_1", WAITING.event_type, "sg_1", WAITING.log_topic, 0, 1, NOW, NOW, "req-1", 1, NOW, BODY
+    )
+
+
+async def test_events_without_a_performer_wait_each_by_itself(database: Database) -> None:
+    await record(database, *(replace(WAITING, event_id=f"evt_{number}", performer_id=None) for number in range(2)))
+    heads = await due(database)
+    assert [[event.event_id for event in await queue(database, head)] for head in heads] == [["evt_0"], ["evt_1"]]
+
+
+async def test_a_head_that_another_member_has_dealt_with_has_no_queue(database: Database) -> None:
+    await record(database, WAITING)
+    (head,) = await due(database)
+    async with database.transaction() as tx:
+        await inbox_waiting.postpone(tx, head.row_id, NOW + SECOND, 2, "UNKNOWN_VERIFICATION: still")
+    assert await queue(database, head) == []
+    async with database.transaction() as tx:
+        await inbox_waiting.settle(tx, head.row_id, APPLIED, NOW)
+    assert await queue(database, head, NOW + SECOND) == []
+
+
+async def test_what_had_its_effect_loses_its_body_and_what_is_dead_keeps_it(database: Database) -> None:
+    verdicts = {"evt_1": APPLIED, "evt_2": STALE, "evt_3": dead("TOO_MANY", "x" * 300)}
+    await record(database, *(replace(WAITING, event_id=each, performer_id=each) for each in verdicts))
+    async with database.transaction() as tx:
+        for head in await inbox_waiting.due(tx, GROUP, NOW, 10):
+            await inbox_waiting.settle(tx, head.row_id, verdicts[str(head.performer_id)], NOW + SECOND)
+    rows = [await row(database, each) for each in verdicts]
+    assert [each.status for each in rows] == [Status.APPLIED, Status.STALE, Status.DEAD]
+    assert [each.payload for each in rows] == [None, None, BODY]
+    assert [each.reason for each in rows] == [None, None, ("TOO_MANY: " + "x" * 300)[: inbox.REASON_LENGTH]]
+    assert {(each.decided_at, each.next_try_at) for each in rows} == {(NOW + SECOND, None)}
+
+
+async def test_a_postponed_event_comes_back_with_its_tries(database: Database) -> None:
+    await record(database, WAITING)
+    (head,) = await due(database)
+    async with database.transaction() as tx:
+        await inbox_waiting.postpone(tx, head.row_id, NOW + SECOND, 2, "UNKNOWN_VERIFICATION: still")
+    assert await due(database) == []
+    (event,) = await queue(database, head, NOW + SECOND)
+    assert (event.tries, event.next_try_at) == (2, NOW + SECOND)
+    assert (await row(database, "evt_1")).reason == "UNKNOWN_VERIFICATION: still"
+
+
+async def test_of_two_members_at_one_queue_the_second_finds_it_done(database: Database) -> None:
+    await record(database, *(replace(WAITING, event_id=f"evt_{number}") for number in range(3)))
+    (head,) = await due(database)
+
+    async def work_off() -> int:
+        async with database.transaction() as tx:
+            events = await inbox_waiting.waiting_of(tx, GROUP, head, NOW, 10)
+            for event in events:
+                await inbox_waiting.settle(tx, event.row_id, APPLIED, NOW)
+            return len(events)
+
+    assert sorted(await asyncio.gather(work_off(), work_off())) == [0, 3]

@@ -1,0 +1,83 @@
+"""KYC requests, on both engines."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select
+
+from safevideo_common.database import kyc_requests
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import kyc_requests as table
+from safevideo_common.domain.kyc import KycRequest, KycStatus
+from safevideo_common.domain.ordering import Stamp
+from safevideo_common.errors import DatabaseConflict, DataRefused
+
+NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+
+
+async def submit(database: Database, verification_id: str, performer_id: str = "sg_1") -> int:
+    async with database.transaction() as tx:
+        return await kyc_requests.insert_request(tx, performer_id, verification_id, KycStatus.IN_PROGRESS, NOW)
+
+
+async def stored(database: Database, *verification_ids: str) -> dict[str, KycRequest]:
+    async with database.transaction() as tx:
+        return dict(await kyc_requests.load_for_update(tx, verification_ids))
+
+
+async def update(database: Database, *changed: KycRequest) -> None:
+    async with database.transaction() as tx:
+        await kyc_requests.update(tx, changed, LATER)
+
+
+async def test_a_new_request_has_an_id_and_no_verdict(database: Database) -> None:
+    number = await submit(database, "ver_1")
+    assert await stored(database, "ver_1", "ver_2") == {
+        "ver_1": KycRequest(number, "sg_1", "ver_1", KycStatus.IN_PROGRESS)
+    }
+    assert await submit(database, "ver_2") > number
+
+
+@pytest.mark.parametrize(
+    "stamp", [Stamp(None, 1_764_018_000_123_456), Stamp(0, 0), Stamp(2**63 - 1, 32_503_679_999_999_999)]
+)
+async def test_a_verdict_comes_back_exactly(database: Database, stamp: Stamp) -> None:
+    await submit(database, "ver_1")
+    await submit(database, "ver_2")
+    (request,) = (await stored(database, "ver_1")).values()
+    verdict: dict[str, object] = {"status": "passed", "riskScore": 79.95, "checks": {"näme": [1, None]}}
+    judged = replace(request, status=KycStatus.IN_REVIEW, risk_score=79.95, result=verdict, stamp=stamp)
+    await update(database, judged)
+    after = await stored(database, "ver_1", "ver_2")
+    assert after["ver_1"] == judged
+    assert after["ver_2"].status is KycStatus.IN_PROGRESS
+
+
+async def test_an_update_leaves_the_time_of_creation(database: Database) -> None:
+    await submit(database, "ver_1")
+    await update(database, *(await stored(database, "ver_1")).values())
+    async with database.reading() as reading:
+        created_at, updated_at = (await reading.execute(select(table.c.created_at, table.c.updated_at))).one()
+    assert (created_at, updated_at) == (NOW, LATER)
+
+
+async def test_one_verification_is_one_request(database: Database) -> None:
+    await submit(database, "ver_1")
+    with pytest.raises(DatabaseConflict):
+        await submit(database, "ver_1", "sg_2")
+    await submit(database, "VER_1", "sg_2")
+    assert len(await stored(database, "ver_1", "VER_1")) == 2
+
+
+async def test_nothing_asked_and_nothing_changed_is_nothing(database: Database) -> None:
+    assert await stored(database) == {}
+    await update(database)
+
+
+async def test_a_number_beyond_the_column_is_refused(database: Database) -> None:
+    await submit(database, "ver_1")
+    (request,) = (await stored(database, "ver_1")).values()
+    with pytest.raises(DataRefused):
+        await update(database, replace(request, stamp=Stamp(2**63, 0)))

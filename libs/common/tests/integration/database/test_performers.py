@@ -1,0 +1,155 @@
+"""The mirror of performers, on both engines."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from safevideo_common.database import performers
+from safevideo_common.database.engine import Database
+from safevideo_common.database.performers import StoredPerformer
+from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer
+from safevideo_common.errors import DatabaseConflict, DataRefused
+
+NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+FULL = Performer(
+    "sg_1",
+    {
+        "username": "zoë",
+        "display_name": "Zoë 🎬 'quoted' \\ 100% %(name)s",
+        "email": "zoe@example.com",
+        "profile_image": "https://cdn.example.com/a.jpg?x=1&y=%20",
+        "bio": "line\nline\ttab\x00nul " + "é" * 10_000,
+        "verified": True,
+        "status": "active",
+    },
+    {
+        "username": Stamp(7, 1_764_018_000_000_001),
+        "status": Stamp(None, -1),
+        "bio": Stamp(2**63 - 1, 32_503_680_000_000_000),
+    },
+)
+BARE = Performer("sg_2")
+
+
+async def store(database: Database, *new: Performer) -> None:
+    async with database.transaction() as tx:
+        await performers.insert_new(tx, new, NOW)
+
+
+async def stored(database: Database, sharegram_id: str) -> StoredPerformer:
+    async with database.transaction() as tx:
+        return (await performers.load_for_update(tx, [sharegram_id]))[sharegram_id]
+
+
+async def test_what_was_inserted_is_loaded_to_the_last_character_and_microsecond(database: Database) -> None:
+    await store(database, FULL, BARE)
+    found = await stored(database, "sg_1")
+    assert (found.performer, found.created_at, found.updated_at) == (FULL, NOW, NOW)
+    assert found.created_at.tzinfo is UTC
+    assert (await stored(database, "sg_2")).performer.fields == {**dict.fromkeys(FIELDS), **DEFAULTS}
+
+
+async def test_a_verified_flag_comes_back_as_a_boolean(database: Database) -> None:
+    await store(database, FULL, BARE)
+    flags = [(await stored(database, each)).performer.fields["verified"] for each in ("sg_1", "sg_2")]
+    assert flags[0] is True
+    assert flags[1] is False
+
+
+async def test_only_those_that_exist_are_loaded(database: Database) -> None:
+    await store(database, BARE)
+    async with database.transaction() as tx:
+        assert set(await performers.load_for_update(tx, ["sg_1", "sg_2", "sg_2"])) == {"sg_2"}
+        assert await performers.load_for_update(tx, []) == {}
+
+
+async def test_ids_that_differ_in_case_or_trailing_accents_are_different_performers(database: Database) -> None:
+    await store(database, Performer("sg_a"), Performer("sg_A"))
+    async with database.transaction() as tx:
+        assert set(await performers.load_for_update(tx, ["sg_a"])) == {"sg_a"}
+
+
+async def test_more_ids_than_one_statement_takes_are_loaded(database: Database) -> None:
+    many = [f"sg_{number}" for number in range(1_201)]
+    await store(database, *map(Performer, many))
+    async with database.transaction() as tx:
+        assert set(await performers.load_for_update(tx, many)) == set(many)
+
+
+async def test_an_update_writes_every_field_and_leaves_the_time_of_creation(database: Database) -> None:
+    await store(database, FULL, BARE)
+    before = await stored(database, "sg_1")
+    changed = Performer("sg_1", {**FULL.fields, "bio": None, "verified": False}, {"bio": Stamp(8, 9)})
+    async with database.transaction() as tx:
+        await performers.update(tx, [replace(before, performer=changed)], LATER)
+    after = await stored(database, "sg_1")
+    assert after == StoredPerformer(before.id, changed, NOW, LATER)
+    assert (await stored(database, "sg_2")).updated_at == NOW
+
+
+async def test_many_are_updated_each_with_its_own_values(database: Database) -> None:
+    await store(database, *(Performer(f"sg_{number}") for number in range(700)))
+    async with database.transaction() as tx:
+        loaded = await performers.load_for_update(tx, [f"sg_{number}" for number in range(700)])
+        changed = [
+            replace(each, performer=Performer(name, {**DEFAULTS, "username": f"user of {name}"}))
+            for name, each in loaded.items()
+        ]
+        await performers.update(tx, changed, LATER)
+    async with database.transaction() as tx:
+        after = await performers.load_for_update(tx, loaded)
+    assert {name: each.performer.fields["username"] for name, each in after.items()} == {
+        name: f"user of {name}" for name in loaded
+    }
+
+
+async def test_nothing_to_write_is_no_statement(database: Database) -> None:
+    async with database.transaction() as tx:
+        await performers.insert_new(tx, [], NOW)
+        await performers.update(tx, [], NOW)
+
+
+async def test_a_performer_is_found_by_either_id(database: Database) -> None:
+    await store(database, FULL)
+    async with database.reading() as reading:
+        number = await performers.id_of(reading, "sg_1")
+        assert number is not None
+        found = await performers.get(reading, number)
+        assert found is not None
+        assert found.performer == FULL
+        assert await performers.get(reading, number + 1) is None
+        assert await performers.id_of(reading, "sg_3") is None
+
+
+async def test_a_performer_that_was_inserted_meanwhile_is_a_conflict(database: Database) -> None:
+    await store(database, BARE)
+    with pytest.raises(DatabaseConflict):
+        await store(database, FULL, BARE)
+    async with database.reading() as reading:
+        assert await performers.id_of(reading, "sg_1") is None, "nothing of a failed transaction is kept"
+
+
+async def test_two_writers_of_one_performer_take_turns_and_both_writes_last(database: Database) -> None:
+    await store(database, BARE)
+
+    async def add(field: str) -> None:
+        async with database.transaction() as tx:
+            found = (await performers.load_for_update(tx, ["sg_2"]))["sg_2"]
+            await asyncio.sleep(0)
+            after = replace(found.performer, fields={**found.performer.fields, field: field})
+            await performers.update(tx, [replace(found, performer=after)], LATER)
+
+    await asyncio.gather(add("username"), add("display_name"), add("bio"))
+    fields = (await stored(database, "sg_2")).performer.fields
+    assert [fields[name] for name in ("username", "display_name", "bio")] == ["username", "display_name", "bio"]
+
+
+async def test_a_value_that_its_column_does_not_take_is_refused(database: Database) -> None:
+    with pytest.raises(DataRefused):
+        await store(database, Performer("sg_1", {**DEFAULTS, "status": None}))
+    with pytest.raises(DataRefused):
+        await store(database, Performer("sg_1", {**DEFAULTS, "bio": "half a pair: \ud83c"}))

@@ -1,0 +1,36 @@
+"""Column types that mean the same on every database."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import Dialect
+
+from safevideo_common.database.dialect import UtcMoment
+
+DIALECTS: list[Dialect] = [mysql.dialect(), sqlite.dialect()]
+MOMENT = datetime(2026, 11, 24, 20, 58, 25, 120, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("hours", [0, -8, 14])
+def test_a_moment_is_kept_in_utc_to_the_microsecond(dialect: Dialect, hours: int) -> None:
+    to_driver = UtcMoment().bind_processor(dialect)
+    from_driver = UtcMoment().result_processor(dialect, None)
+    held = to_driver(MOMENT.astimezone(timezone(timedelta(hours=hours))))
+    assert held == "2026-11-24 20:58:25.000120"
+    assert from_driver(held) == from_driver(MOMENT.replace(tzinfo=None)) == MOMENT
+
+
+def test_a_whole_second_has_its_microseconds_too_so_that_text_sorts_like_time() -> None:
+    assert UtcMoment().bind_processor(DIALECTS[1])(MOMENT.replace(microsecond=0)) == "2026-11-24 20:58:25.000000"
+
+
+def test_no_moment_is_none() -> None:
+    assert UtcMoment().bind_processor(DIALECTS[0])(None) is None
+    assert UtcMoment().result_processor(DIALECTS[0], None)(None) is None
+
+
+def test_a_moment_without_a_timezone_is_refused() -> None:
+    with pytest.raises(ValueError, match="timezone"):
+        UtcMoment().bind_processor(DIALECTS[0])(MOMENT.replace(tzinfo=None))
