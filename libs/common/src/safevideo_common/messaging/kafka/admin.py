@@ -1,0 +1,64 @@
+"""Topics, and whether Kafka answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
+
+from safevideo_common.errors import LogUnavailable
+from safevideo_common.messaging.kafka.records import MAX_RECORD_BYTES
+from safevideo_common.messaging.port import Topic
+
+CREATE_SECONDS: Final = 15.0
+PROBE_SECONDS: Final = 2.0
+LOOK_AGAIN_SECONDS: Final = 0.05
+_BROKERS_CHOICE: Final = -1
+
+
+@asynccontextmanager
+async def administering(
+    bootstrap_servers: str, client_id: str, request_timeout_ms: int
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client. Raises `KafkaError` when no broker answers."""
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap_servers, client_id=client_id, request_timeout_ms=request_timeout_ms
+    )
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+    """Create what is missing and return when it can be used. Raises `KafkaError`, or `LogUnavailable` for a refusal."""
+    answer = await admin.create_topics([_new(topic) for topic in topics])
+    for name, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if error not in (NoError, TopicAlreadyExistsError):
+            raise LogUnavailable(f"Kafka refuses to create topic {name}: {error.__name__}.")
+    # The controller knows them by now; the brokers hear of it a moment later and tell nobody when.
+    for topic in topics:
+        while not await partitions_of(admin, topic.name):  # noqa: ASYNC110 - the broker has no event to wait for
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[int]:
+    """The numbers of the topic's partitions; none when it does not exist, or when one of them has no leader yet."""
+    (found,) = await admin.describe_topics([topic])
+    partitions = found["partitions"]
+    return [each["partition"] for each in partitions] if all(each["leader"] >= 0 for each in partitions) else []
+
+
+def _new(topic: Topic) -> NewTopic:
+    # aiokafka takes the replication factor of the broker only beside a list of replicas, which may be empty.
+    return NewTopic(
+        topic.name,
+        topic.partitions,
+        _BROKERS_CHOICE,
+        replica_assignments={},
+        topic_configs={"retention.ms": str(topic.retention_ms), "max.message.bytes": str(MAX_RECORD_BYTES)},
+    )

@@ -1,0 +1,124 @@
+"""A consumer that has joined its group."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, NoReturn
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from safevideo_common.messaging.kafka.records import FETCH_BYTES, MAX_RECORD_BYTES
+from safevideo_common.messaging.kafka.stopping import stop_consumer, uninterrupted
+from safevideo_common.messaging.port import TopicPartition
+
+SESSION_TIMEOUT_MS: Final = 15_000
+"""After so long without a heartbeat another member takes over. Heartbeats share the event loop with the work."""
+HEARTBEAT_MS: Final = 1_000
+"""By the next heartbeat at the latest a member hears that another one has come or gone."""
+REBALANCE_TIMEOUT_MS: Final = 15_000
+"""How long the others wait for a member to join again. Unsaid, aiokafka would take the session timeout for it."""
+REQUEST_TIMEOUT_MS: Final = REBALANCE_TIMEOUT_MS + 5_000
+"""A member that joins is answered when all others have joined."""
+FETCH_WAIT_MS: Final = 100
+"""How long a broker holds a fetch that finds nothing. aiokafka has one fetch under way a broker: what comes for a
+partition that is not part of it waits until it is back."""
+
+
+class ConsumerSession(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """What is known of the partitions is forgotten when they change hands."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self.broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+        self.consumer = consumer
+        self._committed: dict[KafkaPartition, int] = {}
+
+    def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:  # noqa: ARG002 - aiokafka revokes all
+        """Another member may get on with them before we own them again."""
+        self._committed = {}  # a new one: an answer that is under way belongs to the old
+
+    def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
+        """Nothing to do: aiokafka fetches from what is committed."""
+
+    def end(self, error: BaseException) -> None:
+        """Have this consumer replaced."""
+        if not self.broken.done():
+            self.broken.set_exception(error)
+
+    async def commit_ahead(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit what is ours and a step forward. aiokafka's own `commit` would go backwards as well.
+
+        Raises `KafkaError`: `CommitFailedError` or `IllegalStateError` when partitions changed hands meanwhile.
+        """
+        known, owned = self._committed, self.consumer.assignment()
+        ours = {partition: offset for each, offset in offsets.items() if (partition := KafkaPartition(*each)) in owned}
+        committed = await self._find_committed(ours, known)
+        ahead = {partition: offset for partition, offset in ours.items() if offset > committed.get(partition, -1)}
+        if ahead:
+            await self.consumer.commit(ahead)
+            known.update(ahead)
+
+    async def seek_to_committed(self) -> None:
+        """Go back to what is committed, or to the beginning. Raises `KafkaError`."""
+        owned = self.consumer.assignment()
+        committed = await self._find_committed(owned, self._committed)
+        for partition, offset in committed.items():
+            self.consumer.seek(partition, offset)
+        if untouched := owned - committed.keys():
+            await self.consumer.seek_to_beginning(*untouched)
+
+    async def lag(self) -> dict[TopicPartition, int]:
+        """Records of each owned partition that are not committed. Raises `KafkaError`."""
+        owned = list(self.consumer.assignment())
+        starts, ends, committed = await asyncio.gather(
+            self.consumer.beginning_offsets(owned),
+            self.consumer.end_offsets(owned),
+            self._find_committed(owned, self._committed),
+        )
+        return {TopicPartition(*each): ends[each] - max(committed.get(each, 0), starts[each]) for each in owned}
+
+    async def _find_committed(
+        self, partitions: Iterable[KafkaPartition], known: dict[KafkaPartition, int]
+    ) -> dict[KafkaPartition, int]:
+        """The group's next offsets, where there are any. The broker is asked once for each partition that we get."""
+        wanted = list(partitions)
+        unknown = [each for each in wanted if each not in known]
+        answers = await asyncio.gather(*(self.consumer.committed(each) for each in unknown))
+        known.update({each: offset for each, offset in zip(unknown, answers, strict=True) if offset is not None})
+        return {each: known[each] for each in wanted if each in known}
+
+
+@asynccontextmanager
+async def consuming(
+    bootstrap_servers: str, group: str, topics: Sequence[str], client_id: str
+) -> AsyncIterator[ConsumerSession]:
+    """One consumer, from its joining to its leaving. It owns nothing until the others have made room for it.
+
+    Raises `KafkaError` when no broker answers or a topic does not exist.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        client_id=client_id,
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+    )
+    session = ConsumerSession(consumer)
+    try:
+        await consumer.start()
+        # A topic that is not there when a member joins would be noticed minutes later.
+        if missing := set(topics) - await consumer.topics():
+            raise UnknownTopicOrPartitionError(*missing)
+        consumer.subscribe(topics, listener=session)
+        yield session
+    finally:
+        await uninterrupted(f"kafka-stop-{client_id}", stop_consumer(consumer))

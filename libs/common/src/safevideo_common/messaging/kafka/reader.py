@@ -1,0 +1,108 @@
+"""Reads any range of a topic from Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, NoReturn
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition as KafkaPartition
+
+from safevideo_common.errors import LogUnavailable
+from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
+from safevideo_common.messaging.kafka.admin import administering, partitions_of
+from safevideo_common.messaging.kafka.connection import Connection, answering
+from safevideo_common.messaging.kafka.records import FETCH_BYTES, MAX_RECORD_BYTES, record_of
+from safevideo_common.messaging.kafka.stopping import stop_consumer, uninterrupted
+from safevideo_common.messaging.port import Record, TopicPartition
+
+ANSWER_SECONDS: Final = 5.0
+REQUEST_TIMEOUT_MS: Final = 5_000
+FETCH_WAIT_MS: Final = 100
+
+
+class ReaderSession:
+    """A consumer outside of every group."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
+        self.broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+        self.consumer = consumer
+        self._admin = admin
+        self._next: tuple[KafkaPartition, int] | None = None
+
+    async def partitions(self, topic: str) -> list[KafkaPartition]:
+        """Raises `LogUnavailable` when the topic does not exist."""
+        if not (numbers := await partitions_of(self._admin, topic)):
+            raise LogUnavailable(f"Topic {topic} does not exist.", retry_after=RETRY_AFTER_SECONDS)
+        return [KafkaPartition(topic, number) for number in sorted(numbers)]
+
+    async def read(self, partition: KafkaPartition, offset: int, max_records: int) -> list[Record]:
+        """As many as were asked for, or all up to what was the end when this began."""
+        end = (await self.consumer.end_offsets([partition]))[partition]
+        self._go_to(partition, offset)
+        found: list[Record] = []
+        while offset < end and len(found) < max_records:
+            records = await self.consumer.getmany(partition, timeout_ms=1000, max_records=max_records - len(found))
+            found += [record_of(each) for each in records.get(partition, ())]
+            offset = found[-1].offset + 1 if found else offset
+        self._next = (partition, offset)
+        return found
+
+    def _go_to(self, partition: KafkaPartition, offset: int) -> None:
+        here, self._next = self._next, None  # unknown again, if this fails half-way
+        if here != (partition, offset):  # going to where we are would throw away what is fetched ahead
+            if here is None or here[0] != partition:
+                self.consumer.assign([partition])
+            self.consumer.seek(partition, offset)
+
+
+class KafkaReader:
+    """See `Reader`. For one task at a time, or several: ranges are read one after the other."""
+
+    def __init__(self, connection: Connection[ReaderSession]) -> None:
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    async def offsets_for_time(self, topic: str, timestamp_ms: int) -> Mapping[TopicPartition, int]:
+        """From the broker's index of timestamps."""
+        session = await self._connection.session_within(ANSWER_SECONDS)
+        async with answering("offsets at a moment", ANSWER_SECONDS):
+            partitions = await session.partitions(topic)
+            found = await session.consumer.offsets_for_times(dict.fromkeys(partitions, timestamp_ms))
+            ends = await session.consumer.end_offsets(partitions)
+        return {TopicPartition(*each): found[each].offset if found[each] else ends[each] for each in partitions}
+
+    async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """As the leaders know them at this moment."""
+        session = await self._connection.session_within(ANSWER_SECONDS)
+        async with answering("end offsets", ANSWER_SECONDS):
+            ends = await session.consumer.end_offsets(await session.partitions(topic))
+        return {TopicPartition(*each): offset for each, offset in ends.items()}
+
+    async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
+        """A range; one that begins before the oldest kept record begins with that one."""
+        session = await self._connection.session_within(ANSWER_SECONDS)
+        async with self._turn, answering("a range of records", ANSWER_SECONDS):
+            return await session.read(KafkaPartition(*partition), offset, max_records)
+
+
+@asynccontextmanager
+async def reading(bootstrap_servers: str, client_id: str) -> AsyncIterator[ReaderSession]:
+    """One reader, from its connecting to its end. Raises when no broker answers."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        client_id=client_id,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=MAX_RECORD_BYTES,
+    )
+    try:
+        await consumer.start()
+        async with administering(bootstrap_servers, client_id, REQUEST_TIMEOUT_MS) as admin:
+            yield ReaderSession(consumer, admin)
+    finally:
+        await uninterrupted(f"kafka-stop-{client_id}", stop_consumer(consumer))

@@ -1,0 +1,26 @@
+"""Records as aiokafka gives them, and how large they may be."""
+
+from typing import Final
+
+from aiokafka import ConsumerRecord
+
+from safevideo_common.messaging.port import MAX_VALUE_BYTES, Record
+
+MAX_RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES
+"""A value of the largest size with its key, headers and framing, which the broker counts too."""
+
+FETCH_BYTES: Final = 16 * MAX_VALUE_BYTES
+"""What one fetch holds in memory at most, all partitions of a broker together."""
+
+
+def record_of(found: ConsumerRecord) -> Record:
+    """The same in our words. What other clients left out is empty."""
+    return Record(
+        found.topic,
+        found.partition,
+        found.offset,
+        found.timestamp,
+        found.key or b"",
+        found.value or b"",
+        tuple((name, value or b"") for name, value in found.headers),
+    )

@@ -1,0 +1,134 @@
+"""The event log as the services see it. Kafka is one implementation, the embedded log the other.
+
+Both pass `libs/common/tests/integration/messaging/test_log_conformance.py`; what is promised here is tested there.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+MAX_VALUE_BYTES: Final = 1024 * 1024
+"""The largest value that can be published: the largest webhook that is taken."""
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class TopicPartition(NamedTuple):
+    """One ordered sequence of records."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What to create: `partitions` ordered sequences whose records are kept for `retention_ms`."""
+
+    name: str
+    partitions: int
+    retention_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is written. Messages of one `key` keep their order; `value` reaches the reader byte for byte."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is read. Offsets of a partition start at 0 and rise by one for each message of ours."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    """Unix milliseconds at which the message was published."""
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class Publisher(Protocol):
+    """Writes to the log."""
+
+    async def publish(self, message: Message) -> tuple[TopicPartition, int]:
+        """Return partition and offset once the message is safe: on every in-sync replica, or fsynced.
+
+        Raises `LogUnavailable` when no acknowledgement came within the publisher's deadline. The message may arrive
+        all the same, so a caller that publishes it again uses the same id. Raises `PayloadTooLarge` for a value over
+        `MAX_VALUE_BYTES`.
+        """
+        ...
+
+
+class Subscription(Protocol):
+    """One member of a consumer group. Partitions are shared out among the members; each has one owner at a time."""
+
+    async def fetch(self, *, max_records: int, timeout: float) -> Sequence[Record]:
+        """At most `max_records` records after the last fetched ones, in order within each partition.
+
+        Waits up to `timeout` seconds for the first; an empty result means that there was none. Raises `LogUnavailable`.
+        """
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Record the next offset to read, per partition. Never moves a group backwards.
+
+        A partition that this member has lost is passed over: its new owner reads the records again.
+        Raises `LogUnavailable` when the outcome is unknown; the price is records read twice, never records lost.
+        """
+        ...
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """Records of each owned partition that are not yet committed by the group."""
+        ...
+
+    def rewind(self) -> None:
+        """Fetch again from the last committed offsets, dropping what was fetched and not committed since."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads any range of a topic without a group: what replay and the event browser stand on."""
+
+    async def offsets_for_time(self, topic: str, timestamp_ms: int) -> Mapping[TopicPartition, int]:
+        """Per partition the offset of the first record at or after the moment; the end offset where there is none."""
+        ...
+
+    async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """Per partition the offset that the next message will get."""
+        ...
+
+    async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
+        """Up to `max_records` records from `offset` on; empty at the end. Raises `LogUnavailable`."""
+        ...
+
+
+class EventLog(Protocol):
+    """The whole log: a factory of the three roles. Each role is a context manager that owns its connections."""
+
+    async def create_topics(self, topics: Sequence[Topic]) -> None:
+        """Create what is missing; leave alone what exists."""
+        ...
+
+    async def probe(self) -> None:
+        """Return when the log answers; raise `LogUnavailable` when it does not within the probe's deadline."""
+        ...
+
+    def publisher(self, client_id: str) -> AbstractAsyncContextManager[Publisher]:
+        """A publisher. Entering succeeds while the log is away: publishing then raises until it is back."""
+        ...
+
+    def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AbstractAsyncContextManager[Subscription]:
+        """Join `group` for `topics`. A group without a committed offset starts at the beginning."""
+        ...
+
+    def reader(self, client_id: str) -> AbstractAsyncContextManager[Reader]:
+        """A reader outside of every group."""
+        ...

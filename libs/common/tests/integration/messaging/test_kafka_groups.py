@@ -1,0 +1,54 @@
+"""What becomes of commits when the partitions of a group change hands. The embedded log never shares a topic out."""
+
+import asyncio
+from collections.abc import Set as AbstractSet
+
+from safevideo_common.messaging.kafka import KafkaLog
+from safevideo_common.messaging.port import Subscription, TopicPartition
+from safevideo_common.testing.log_steps import PARTITIONS, after, fetch_exactly, message, publish_all
+
+
+async def test_a_commit_after_a_rebalance_spares_what_now_belongs_to_another_member(
+    kafka_log: KafkaLog, kafka_topic: str
+) -> None:
+    group = f"{kafka_topic}-group"
+    await publish_all(kafka_log, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with kafka_log.subscribe(group, [kafka_topic], "first") as first:
+        everything = after(await fetch_exactly(first, 40))
+        async with kafka_log.subscribe(group, [kafka_topic], "second") as second:
+            kept, lost = await _shared_out(first, second)
+            await first.commit(everything)
+            assert set((await first.lag()).values()) == {0}
+            assert await second.lag() == {partition: everything[partition] for partition in lost}
+            assert kept | lost == everything.keys()
+
+
+async def test_a_partition_that_was_lost_and_won_again_is_not_committed_backwards(
+    kafka_log: KafkaLog, kafka_topic: str
+) -> None:
+    group = f"{kafka_topic}-group"
+    await publish_all(kafka_log, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with kafka_log.subscribe(group, [kafka_topic], "first") as first:
+        late = dict.fromkeys(after(await fetch_exactly(first, 40)), 1)
+        async with kafka_log.subscribe(group, [kafka_topic], "second") as second:
+            _, lost = await _shared_out(first, second)
+            count = sum((await second.lag()).values())
+            await second.commit(after(await fetch_exactly(second, count)))
+        async with asyncio.timeout(20):
+            while len(await first.lag()) < PARTITIONS:
+                await first.fetch(max_records=1, timeout=0.2)
+        await first.commit(late)
+        lag = await first.lag()
+        assert {lag[partition] for partition in lost} == {0}
+
+
+async def _shared_out(
+    first: Subscription, second: Subscription
+) -> tuple[AbstractSet[TopicPartition], AbstractSet[TopicPartition]]:
+    """The partitions of each, once both have some. Neither has fetched anything since."""
+    async with asyncio.timeout(20):
+        while True:
+            ours, theirs = await first.lag(), await second.lag()
+            if ours and theirs and not ours.keys() & theirs.keys():
+                return ours.keys(), theirs.keys()
+            await asyncio.sleep(0.1)
