@@ -1,0 +1,123 @@
+"""Trying again what had to wait: the other writer of a group's inbox rows."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Generic
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database import inbox_waiting
+from safevideo_common.database.inbox_waiting import Head, WaitingEvent
+from safevideo_common.domain.outcomes import Outcome, Status, dead
+from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
+from safevideo_common.events.envelope import Envelope
+from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
+from safevideo_common.messaging.consuming.deciding import Parsed, decide, events_of, parse_all
+from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.messaging.consuming.handler import Event, States
+
+HEADS_A_SCAN: Final = 200
+QUEUE_EVENTS: Final = 100
+"""Of one performer, in one transaction. What is behind them is due at the next scan."""
+
+Settled = tuple[WaitingEvent, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScan(Generic[Event, States]):
+    """Looks for waiting events that are due. Any number of members may scan: a queue in work is locked."""
+
+    consumer: Consumer[Event, States]
+    scan_seconds: float
+    tries: int
+    """After so many an event that still has to wait is dead, and those behind it go on."""
+
+    async def run(self) -> None:
+        """Until cancelled. A database that is away is waited for: the next scan finds the same events."""
+        while True:
+            try:
+                await self.scan()
+            except ServiceUnavailable as error:
+                self.consumer.log.warning("Retry scan put off", code=error.code, reason=error.message)
+            await asyncio.sleep(self.scan_seconds)
+
+    async def scan(self) -> None:
+        """Try each queue whose head is due. Raises `ServiceUnavailable`."""
+        consumer = self.consumer
+        async with consumer.database.reading() as connection:
+            heads = await inbox_waiting.due(connection, consumer.group, consumer.clock(), HEADS_A_SCAN)
+        for head in heads:
+            try:
+                await self._try(head, QUEUE_EVENTS)
+            except DatabaseConflict:
+                continue  # the live flow was at the same rows: the head is still due
+
+    async def _try(self, head: Head, limit: int) -> None:
+        """Work on a queue until one of its events must wait on. A handler's failure is narrowed down to the head."""
+        try:
+            settled, states = await self._try_once(head, limit)
+        except ServiceUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the fault of one of its events
+            if limit > 1:
+                await self._try(head, 1)
+                return
+            settled = await self._bury(head, verdict_on(error))
+        else:
+            await self.consumer.handler.after_commit(states)
+        self.consumer.report((event.event_id, outcome) for event, outcome in settled)
+
+    async def _try_once(self, head: Head, limit: int) -> tuple[Sequence[Settled], States]:
+        consumer = self.consumer
+        async with consumer.database.transaction() as tx:
+            queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), limit)
+            parsed = parse_all(consumer.handler, map(_delivery, queue))
+            states = await consumer.handler.load(tx, events_of(parsed))
+            decided = self._decide_until_one_waits(states, zip(queue, parsed, strict=True))
+            await consumer.handler.store(tx, states)
+            for event, outcome in decided:
+                await self._write(tx, event, outcome)
+        return [each for each in decided if each[1].status is not Status.WAITING], states
+
+    def _decide_until_one_waits(
+        self, states: States, queue: Iterable[tuple[WaitingEvent, Parsed[Event]]]
+    ) -> list[Settled]:
+        decided = []
+        for event, parsed in queue:
+            outcome = decide(self.consumer.handler, states, parsed)
+            if outcome.status is Status.WAITING and event.tries + 1 >= self.tries:
+                outcome = dead("TRIES_EXHAUSTED", f"after {event.tries + 1} tries: {outcome.reason}")
+            decided.append((event, outcome))
+            if outcome.status is Status.WAITING:
+                break
+        return decided
+
+    async def _write(self, tx: AsyncConnection, event: WaitingEvent, outcome: Outcome) -> None:
+        now = self.consumer.clock()
+        if outcome.status is Status.WAITING:
+            tries = event.tries + 1
+            next_try_at = now + timedelta(seconds=self.consumer.retry.delay(tries))
+            await inbox_waiting.postpone(tx, event.row_id, next_try_at, tries, outcome.reason or "")
+        else:
+            await inbox_waiting.settle(tx, event.row_id, outcome, now)
+
+    async def _bury(self, head: Head, verdict: Outcome) -> Sequence[Settled]:
+        consumer = self.consumer
+        async with consumer.database.transaction() as tx:
+            queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), 1)
+            for event in queue:
+                await inbox_waiting.settle(tx, event.row_id, verdict, consumer.clock())
+        return [(event, verdict) for event in queue]
+
+
+def _delivery(event: WaitingEvent) -> Delivery:
+    return Delivery(
+        Envelope(event.event_id, event.event_type, event.occurred_at, event.performer_id, event.request_id or ""),
+        event.payload,
+        event.log_topic,
+        event.log_partition,
+        event.log_offset,
+        event.received_at,
+    )

@@ -1,0 +1,17 @@
+"""Settings of every process that consumes."""
+
+from pydantic import Field
+
+from safevideo_common.settings import CommonSettings
+
+
+class ConsumerSettings(CommonSettings):
+    """Bounds of the consume loop. The defaults suit one worker process a core."""
+
+    batch_records: int = Field(500, ge=1, le=5000, description="Events of one transaction at most.")
+    retry_initial_seconds: float = Field(
+        1.0, gt=0, description="First delay before an event that must wait is retried."
+    )
+    retry_max_seconds: float = Field(300.0, gt=0, description="Longest delay between two tries of one event.")
+    retry_tries: int = Field(10, ge=1, description="Tries of a waiting event before it is dead.")
+    retry_scan_seconds: float = Field(1.0, gt=0, description="Seconds between looks for waiting events that are due.")
