@@ -1,0 +1,81 @@
+"""The stack `local`: servers of this machine, run as private processes, never as system services."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safevideo_common.testing.backends import debian
+from safevideo_common.testing.backends.kafka import kafka_cluster
+from safevideo_common.testing.backends.kafka_jars import fetch_jars, jars
+from safevideo_common.testing.backends.mariadb import MariaDBServer
+from safevideo_common.testing.backends.programs import find, java_version
+from safevideo_common.testing.backends.redis import system_redis
+from safevideo_common.testing.backends.stack import BackendFailed, BackendUnavailable, Options, Say, Server
+
+LEAST_JAVA = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Something the stack is made of: its programs, and the Debian packages that bring them."""
+
+    what: str
+    programs: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+# Debian's core packages are the programs without the service and its account.
+MARIADB = Requirement(
+    "MariaDB",
+    ("mariadbd", "mariadb-install-db", "my_print_defaults"),
+    ("mariadb-server-core", "mariadb-client-core"),
+)
+REDIS = Requirement("Redis", ("redis-server",), ("redis-server",))
+JAVA = Requirement(f"Java {LEAST_JAVA} or newer", ("java",), ("default-jre-headless",))
+MAVEN = Requirement("Maven", ("mvn",), ("maven",))
+
+
+def install(say: Say) -> None:
+    """Have everything the stack needs. On Debian as root it installs what is missing.
+
+    Raises `BackendUnavailable` with the name of each missing part and what to type.
+    """
+    missing = _missing()
+    if missing and debian.may_install():
+        debian.install(_packages(missing), say)
+        missing = _missing()
+    if missing:
+        raise BackendUnavailable(what_to_type(missing))
+    if (found := java_version()) < LEAST_JAVA:
+        raise BackendUnavailable(f"`java` is version {found}, {JAVA.what} is needed; put one first on PATH.")
+    try:
+        fetch_jars(say)
+    except BackendFailed as error:
+        raise BackendUnavailable(f"Kafka could not be fetched: {error}") from error
+
+
+def servers(folder: Path, options: Options) -> tuple[Server, ...]:
+    """The processes of the stack, on the ports of `options`, which must be allotted. Nothing is touched yet."""
+    ports = options.ports
+    return (
+        *kafka_cluster(folder, ports, fast_start=options.fast_start),
+        MariaDBServer(folder / "mariadb", ports.mysql),
+        system_redis(folder, ports.redis, options.appendfsync),
+    )
+
+
+def what_to_type(missing: Sequence[Requirement]) -> str:
+    """Names the missing parts and, on Debian, the command that installs them."""
+    names = ", ".join(requirement.what for requirement in missing)
+    if debian.is_debian():
+        return f"{names} missing; type: sudo apt-get install --no-install-recommends {' '.join(_packages(missing))}"
+    return f"{names} missing; install with your system's package manager"
+
+
+def _missing() -> list[Requirement]:
+    needed = [MARIADB, REDIS, JAVA] if jars().exists() else [MARIADB, REDIS, JAVA, MAVEN]
+    return [requirement for requirement in needed if not all(map(find, requirement.programs))]
+
+
+def _packages(missing: Sequence[Requirement]) -> list[str]:
+    return [package for requirement in missing for package in requirement.packages]
