@@ -1,0 +1,1 @@
+"""Verifies Sharegram's webhooks and publishes them to the log, untouched."""

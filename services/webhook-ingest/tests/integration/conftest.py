@@ -1,0 +1,49 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from safevideo_common.lifecycle import serving_until_failure
+from safevideo_common.messaging.factory import open_log
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.messaging.topics import all_topics
+from safevideo_common.observability.logs import FilteringBoundLogger
+from webhook_ingest.app import build_app
+from webhook_ingest.settings import IngestSettings
+
+SECRET = "the-secret-of-these-tests"
+OLD_SECRET = "the-one-that-is-rotated-out"
+
+
+@pytest.fixture
+def settings() -> IngestSettings:
+    """The embedded log stands for Kafka, so no backend is asked for; the database is none of the door's business."""
+    return IngestSettings.model_validate({
+        "host": "127.0.0.1",
+        "port": 0,
+        "database_url": "sqlite+aiosqlite://",
+        "kafka_bootstrap_servers": "",
+        "sharegram_webhook_secret": f"{SECRET},{OLD_SECRET}",
+        "body_read_seconds": 1.0,
+        "shutdown_seconds": 1.0,
+    })  # fmt: skip
+
+
+@pytest.fixture
+async def door_log(tmp_path: Path) -> AsyncIterator[EventLog]:
+    async with open_log("", tmp_path / "log") as log:
+        await log.create_topics(all_topics())
+        yield log
+
+
+@pytest.fixture
+async def port(settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[int]:
+    async with serving_until_failure(build_app(settings, door_log, log), settings) as (port, _):
+        yield port
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(total=10)) as session:
+        yield session

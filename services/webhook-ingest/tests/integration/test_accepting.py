@@ -1,0 +1,108 @@
+"""What is taken: the answer, and what stands in the log by then."""
+
+import hmac
+
+import aiohttp
+import orjson
+import pytest
+
+from safevideo_common.events.envelope import parse_headers
+from safevideo_common.events.topics import KYC, OTHER, PERFORMER
+from safevideo_common.messaging.port import EventLog, Record, TopicPartition
+
+SECRET = b"the-secret-of-these-tests"
+OLD_SECRET = b"the-one-that-is-rotated-out"
+PATH = "/webhooks/sharegram"
+
+
+def webhook(event: str = "performer.profile.updated", **extra: object) -> bytes:
+    data = {"performerId": "sg_1", "changes": {"username": "näme"}}
+    return orjson.dumps({"event": event, "timestamp": "2026-11-24T12:00:00.123456Z", "data": data} | extra)
+
+
+def signed(body: bytes, secret: bytes = SECRET) -> dict[str, str]:
+    return {"X-Sharegram-Signature": "sha256=" + hmac.digest(secret, body, "sha256").hex()}
+
+
+async def records(log: EventLog, topic: str) -> list[Record]:
+    async with log.reader("test") as reader:
+        ends = await reader.end_offsets(topic)
+        found = [await reader.read(TopicPartition(topic, partition), 0, 100) for _, partition in ends]
+    return [record for some in found for record in some]
+
+
+async def test_an_accepted_webhook_is_in_the_log_byte_for_byte(
+    client: aiohttp.ClientSession, door_log: EventLog
+) -> None:
+    body = webhook() + b" \n"
+    async with client.post(PATH, data=body, headers=signed(body)) as answer:
+        assert answer.status == 200
+        said = await answer.json()
+    (record,) = await records(door_log, PERFORMER)
+    assert (record.value, record.key) == (body, b"sg_1")
+    assert said == {"success": True, "webhookId": parse_headers(record.headers).id, "message": "Webhook received"}
+
+
+async def test_the_envelope_travels_in_the_headers(client: aiohttp.ClientSession, door_log: EventLog) -> None:
+    body = webhook(id="evt-1")
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = signed(body) | {"X-Request-Id": "req-1", "traceparent": traceparent}
+    async with client.post(PATH, data=body, headers=headers) as answer:
+        assert answer.headers["X-Request-Id"] == "req-1"
+    (record,) = await records(door_log, PERFORMER)
+    found = dict(record.headers)
+    assert found["ce_specversion"] == b"1.0"
+    assert found["ce_id"] == b"evt-1"
+    assert found["ce_source"] == b"sharegram"
+    assert found["ce_type"] == b"performer.profile.updated"
+    assert found["ce_time"] == b"2026-11-24T12:00:00.123456Z"
+    assert found["ce_subject"] == b"sg_1"
+    assert found["request_id"] == b"req-1"
+    assert found["traceparent"] == traceparent.encode()
+
+
+async def test_a_header_names_the_event_before_the_body_does(client: aiohttp.ClientSession) -> None:
+    body = webhook(id="from-body")
+    async with client.post(PATH, data=body, headers=signed(body) | {"X-Sharegram-Event-Id": "from-header"}) as answer:
+        assert (await answer.json())["webhookId"] == "from-header"
+
+
+async def test_a_redelivery_without_any_id_gets_the_same_one(client: aiohttp.ClientSession) -> None:
+    body = webhook()
+    ids = set()
+    for _ in range(2):
+        async with client.post(PATH, data=body, headers=signed(body)) as answer:
+            ids.add((await answer.json())["webhookId"])
+    assert len(ids) == 1
+
+
+async def test_the_secret_that_is_rotated_out_still_counts(client: aiohttp.ClientSession) -> None:
+    body = webhook()
+    async with client.post(PATH, data=body, headers=signed(body, OLD_SECRET)) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("event", "topic"),
+    [
+        ("kyc.verification.completed", KYC),
+        ("kyc.verification.failed", KYC),
+        ("performer.status.changed", PERFORMER),
+        ("never.heard.of", OTHER),
+    ],
+)
+async def test_each_type_goes_to_its_topic_and_an_unknown_one_is_kept(
+    client: aiohttp.ClientSession, door_log: EventLog, event: str, topic: str
+) -> None:
+    body = webhook(event)
+    async with client.post(PATH, data=body, headers=signed(body)) as answer:
+        assert answer.status == 200
+    assert [record.value for record in await records(door_log, topic)] == [body]
+
+
+async def test_an_event_about_nobody_is_keyed_by_its_own_id(client: aiohttp.ClientSession, door_log: EventLog) -> None:
+    body = orjson.dumps({"event": "never.heard.of", "timestamp": "2026-11-24T12:00:00Z", "data": {}, "id": "evt-7"})
+    async with client.post(PATH, data=body, headers=signed(body)):
+        pass
+    (record,) = await records(door_log, OTHER)
+    assert record.key == b"evt-7"

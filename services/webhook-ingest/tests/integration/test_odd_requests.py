@@ -1,0 +1,87 @@
+"""Requests that no client library would send, written by hand to a socket."""
+
+import asyncio
+import hmac
+import re
+
+import orjson
+import pytest
+
+SECRET = b"the-secret-of-these-tests"
+BODY = orjson.dumps({"event": "never.heard.of", "timestamp": "2026-11-24T12:00:00Z", "data": {}})
+SIGNATURE = b"X-Sharegram-Signature: sha256=" + hmac.digest(SECRET, BODY, "sha256").hex().encode()
+REQUEST = b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\n" + SIGNATURE + b"\r\n"
+
+
+async def answer_to(port: int, request: bytes) -> tuple[int, dict[str, object]]:
+    """Status and JSON of the first answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(10):
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            (length,) = re.findall(rb"Content-Length: (\d+)", head)
+            return int(head.split()[1]), orjson.loads(await reader.readexactly(int(length)))
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def with_length(length: int) -> bytes:
+    return REQUEST + b"Content-Length: %d\r\n\r\n" % length
+
+
+async def test_the_request_itself_is_sound(port: int) -> None:
+    status, _ = await answer_to(port, with_length(len(BODY)) + BODY)
+    assert status == 200
+
+
+async def test_a_length_that_says_less_is_refused(port: int) -> None:
+    """The rest of the body reads like another request, which is none: whichever of the two is seen first decides."""
+    status, said = await answer_to(port, with_length(len(BODY) - 1) + BODY)
+    assert (status, code(said)) in {(400, "VALIDATION_ERROR"), (401, "WEBHOOK_SIGNATURE_INVALID")}
+
+
+async def test_a_length_that_says_more_is_waited_for_and_given_up(port: int) -> None:
+    status, said = await answer_to(port, with_length(len(BODY) + 1) + BODY)
+    assert (status, code(said)) == (408, "REQUEST_TIMEOUT")
+
+
+async def test_a_length_over_the_limit_is_refused_before_any_body(port: int) -> None:
+    status, said = await answer_to(port, with_length(10**12))
+    assert (status, code(said)) == (413, "PAYLOAD_TOO_LARGE")
+
+
+async def test_a_body_in_chunks_is_taken_as_one(port: int) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
+    status, _ = await answer_to(port, REQUEST + chunked)
+    assert status == 200
+
+
+async def test_two_signature_headers_are_one_too_many(port: int) -> None:
+    status, said = await answer_to(port, REQUEST + SIGNATURE + b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    assert (status, code(said)) == (401, "WEBHOOK_SIGNATURE_INVALID")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 hello\r\n\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nBad\x00Header: 1\r\n\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_400_in_json(port: int, request_bytes: bytes) -> None:
+    status, said = await answer_to(port, request_bytes)
+    assert (status, code(said)) == (400, "VALIDATION_ERROR")
+
+
+def code(said: dict[str, object]) -> object:
+    error = said["error"]
+    assert isinstance(error, dict)
+    return error["code"]
