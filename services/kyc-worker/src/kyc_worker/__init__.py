@@ -1,0 +1,1 @@
+"""Consumes KYC events and keeps kyc_requests."""

@@ -1,0 +1,15 @@
+"""What the KYC worker needs to know beyond the common settings."""
+
+from pydantic import Field
+
+from safevideo_common.domain.kyc import AUTO_APPROVE_SCORE
+from safevideo_common.messaging.consuming.settings import ConsumerSettings
+
+
+class KycWorkerSettings(ConsumerSettings):
+    """Settings of `kyc-worker`."""
+
+    port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
+    kyc_auto_approve_score: float = Field(
+        AUTO_APPROVE_SCORE, ge=0, le=100, description="A passed verification at or over this score needs no person."
+    )

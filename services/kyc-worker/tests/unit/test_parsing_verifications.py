@@ -1,0 +1,53 @@
+"""From the body to the verdict."""
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from kyc_worker.handlers.parsing import VerificationEvent, parse_verification
+from safevideo_common.domain.outcomes import IGNORED, Outcome, Status
+from safevideo_common.events.envelope import Envelope
+from safevideo_common.messaging.consuming.delivery import Delivery
+
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+GOOD = {"verificationId": "ver_1", "performerId": "sg_1", "result": {"status": "passed", "riskScore": 93.5}}
+
+
+def delivery(data: object, event_type: str = "kyc.verification.completed") -> Delivery:
+    body = orjson.dumps({"event": event_type, "timestamp": "2026-11-24T12:00:00Z", "data": data})
+    return Delivery(Envelope("evt", event_type, AT, "sg_1"), body, "sharegram.kyc.v1", 0, 0, AT)
+
+
+def test_a_verdict_has_what_the_provider_found() -> None:
+    event = parse_verification(delivery(GOOD))
+    assert isinstance(event, VerificationEvent)
+    assert event.verification_id == "ver_1"
+    assert (event.verdict.status, event.verdict.risk_score, event.verdict.says_failed) == ("passed", 93.5, False)
+
+
+def test_the_type_says_whether_it_failed() -> None:
+    event = parse_verification(delivery(GOOD, "kyc.verification.failed"))
+    assert isinstance(event, VerificationEvent)
+    assert event.verdict.says_failed
+
+
+def test_an_unknown_type_is_ignored() -> None:
+    assert parse_verification(delivery(GOOD, "kyc.verification.postponed")) is IGNORED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verificationId": None},
+        {"verificationId": "x" * 129},
+        {"result": {"status": "perhaps"}},
+        {"result": {"status": "passed", "riskScore": 101}},
+        {"result": {"status": "passed", "riskScore": -1}},
+        {"result": []},
+    ],
+)
+def test_a_body_of_another_shape_is_dead(change: dict[str, object]) -> None:
+    outcome = parse_verification(delivery(GOOD | change))
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.code) == (Status.DEAD, "BODY_INVALID")

@@ -1,0 +1,1 @@
+"""Consumes performer events and keeps performers."""

@@ -1,0 +1,53 @@
+"""From a performer webhook's body to the patch that it is."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from safevideo_common.domain.outcomes import IGNORED, Outcome, dead
+from safevideo_common.domain.performers import PerformerPatch
+from safevideo_common.events import performer
+from safevideo_common.events.shape import NOT_OF_THE_SHAPE, field_and_reason
+from safevideo_common.events.stamps import stamp_of
+from safevideo_common.messaging.consuming.delivery import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class PerformerEvent:
+    """A patch and the performer that it is for."""
+
+    sharegram_id: str
+    patch: PerformerPatch
+
+
+class _Webhook(msgspec.Struct, frozen=True):
+    data: performer.PerformerData
+
+
+_decoder: Final = msgspec.json.Decoder(_Webhook)
+_PROFILE_FIELDS: Final = performer.Profile.__struct_fields__
+
+
+def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
+    """The event in the body; `ignored` for a type that is not known here, `dead` for a body of another shape."""
+    if delivery.envelope.type not in performer.TYPES:
+        return IGNORED
+    try:
+        data = _decoder.decode(delivery.body).data
+    except NOT_OF_THE_SHAPE as error:
+        return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
+    stamp = stamp_of(data.version, delivery.envelope.time)
+    return PerformerEvent(data.performer_id, PerformerPatch(_named_fields(data), stamp))
+
+
+def _named_fields(data: performer.PerformerData) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for patch in (data.profile, data.changes):
+        if patch is not None:
+            fields |= {
+                name: value for name in _PROFILE_FIELDS if (value := getattr(patch, name)) is not msgspec.UNSET
+            }
+    if data.status is not None:
+        fields["status"] = data.status
+    return fields

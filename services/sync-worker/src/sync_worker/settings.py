@@ -1,0 +1,11 @@
+"""What the sync worker needs to know beyond the common settings."""
+
+from pydantic import Field
+
+from safevideo_common.messaging.consuming.settings import ConsumerSettings
+
+
+class SyncWorkerSettings(ConsumerSettings):
+    """Settings of `sync-worker`."""
+
+    port: int = Field(3003, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
