@@ -1,0 +1,1 @@
+"""Serves the public and the admin API."""

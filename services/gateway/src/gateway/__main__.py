@@ -1,0 +1,14 @@
+"""`python -m gateway`, and the command `gateway`."""
+
+from gateway.app import SERVICE, build_app
+from gateway.settings import GatewaySettings
+from safevideo_common.lifecycle import run_service
+
+
+def main() -> None:
+    """Run the service until it is told to stop."""
+    run_service(SERVICE, GatewaySettings, build_app)
+
+
+if __name__ == "__main__":
+    main()

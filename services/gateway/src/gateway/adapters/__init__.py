@@ -1,0 +1,1 @@
+"""What the handlers' ports and checks stand on: Redis, Sharegram, the operating system."""

@@ -1,0 +1,85 @@
+"""The wiring of `gateway`: every object it is made of, in the order in which they need each other."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import ClientSession, web
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from gateway.adapters.optional_cache import OptionalCache
+from gateway.adapters.parts import parts_of
+from gateway.handlers.events import BrowseEvents
+from gateway.handlers.examination import SharedExamination
+from gateway.handlers.performers import ReadPerformer
+from gateway.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings
+from gateway.web.events import EventPages
+from gateway.web.health import HealthPage
+from gateway.web.performers import PerformerPages
+from gateway.web.routes import routes
+from safevideo_common.cache.performers import PerformerCache
+from safevideo_common.cache.redis import open_redis
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.database.schema import check_schema
+from safevideo_common.lifecycle import background
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.api_keys import ApiKeyAuthenticator
+from safevideo_common.web.app import base_app
+from safevideo_common.web.auth import guard
+from safevideo_common.web.health import Check
+
+SERVICE: Final = "gateway"
+
+CACHE_DB: Final = 0
+DATABASE_CONNECTIONS: Final = 10
+DATABASE_SECONDS: Final = 5.0
+"""For one question to the database in all. With a wait for Redis it is less than the performer cache's `MARK_SECONDS`:
+nothing old is filled."""
+
+DATABASE: Final = web.AppKey("database", Database)
+
+
+def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
+    """The service as an aiohttp application.
+
+    Its start raises `SchemaBehind`, or `DatabaseUnavailable` when the database does not answer. It needs neither
+    Redis nor the log: it starts, serves and is ready without them.
+    """
+    registry = CollectorRegistry()
+    metrics = GatewayMetrics(registry)
+    app = base_app(log, registry, ready=[Check("database", lambda: check_schema(app[DATABASE]))])
+
+    async def serve(app: web.Application) -> AsyncIterator[None]:
+        async with _connections(settings) as (database, redis, http):
+            await check_schema(database)
+            app[DATABASE] = database
+            keys = ApiKeyAuthenticator(database, utc_now, log)
+            parts = parts_of(database, redis, event_log, keys, http, settings.sharegram_api_url)
+            cache = OptionalCache(PerformerCache(redis, seconds=settings.redis_seconds), log)
+            performers = ReadPerformer(database, cache, metrics)
+            async with (
+                background(app, "api-key-uses", keys.write_uses()),
+                SharedExamination(parts, utc_now) as examination,
+            ):
+                pages = HealthPage(examination), PerformerPages(performers), EventPages(BrowseEvents(database))
+                app.add_routes(routes(*pages, guard(keys)))
+                yield
+
+    app.cleanup_ctx.append(serve)
+    return app
+
+
+@asynccontextmanager
+async def _connections(settings: GatewaySettings) -> AsyncIterator[tuple[Database, Redis, ClientSession]]:
+    """Pools that connect when they are first used."""
+    database_url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+    async with (
+        Database.open(database_url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS) as database,
+        open_redis(redis_url, CACHE_DB, seconds=settings.redis_seconds) as redis,
+        ClientSession() as http,
+    ):
+        yield database, redis, http

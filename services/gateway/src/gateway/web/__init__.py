@@ -1,0 +1,1 @@
+"""The HTTP side: routes, query parameters, and the shapes of the answers."""

@@ -1,0 +1,143 @@
+"""`GET /api/integration/health`: its shape, Sharegram's part of it, and many who ask at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer, unused_port
+
+from gateway.settings import GatewaySettings
+from safevideo_common.testing.http import Api
+
+HEALTH = "/api/integration/health"
+PARTS = ["database", "redis", "kafka", "sharegramApi", "authSystem", "memory", "circuitBreaker", "fallback"]
+Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
+
+
+class Sharegram:
+    """The one address of Sharegram's that health asks; it answers as told and counts."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = 200
+        self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def health(self, _request: web.Request) -> web.Response:
+        self.asked += 1
+        await self.answers.wait()
+        return web.json_response({"status": "ok"}, status=self.status)
+
+
+@pytest.fixture
+async def sharegram() -> AsyncIterator[Sharegram]:
+    sharegram = Sharegram()
+    app = web.Application()
+    app.router.add_get("/v1/health", sharegram.health)
+    async with TestServer(app) as server:
+        sharegram.url = str(server.make_url("/v1"))
+        yield sharegram
+        sharegram.answers.set()
+
+
+@pytest.fixture
+def configured(settings: GatewaySettings, sharegram: Sharegram) -> GatewaySettings:
+    return settings.model_copy(update={"sharegram_api_url": sharegram.url})
+
+
+async def test_all_is_healthy_without_a_key(start: Start, configured: GatewaySettings) -> None:
+    async with start(configured) as api:
+        answer = await api.get(HEALTH)
+    assert answer.status == 200
+    health = answer.json
+    assert set(health) == {"timestamp", "status", "checks"}
+    assert health["status"] == "healthy"
+    assert list(health["checks"]) == PARTS
+    for check in health["checks"].values():
+        assert check["status"] == "healthy"
+        assert check["message"]
+        assert 0 <= check["responseTime"] < 10_000
+
+
+async def test_a_sharegram_that_is_not_configured_is_a_warning_and_no_fault(gateway: Api) -> None:
+    health = (await gateway.get(HEALTH)).json
+    assert health["checks"]["sharegramApi"]["status"] == "warning"
+    assert health["checks"]["sharegramApi"]["message"] == "not configured"
+    assert health["status"] == "healthy"
+
+
+async def test_a_sharegram_that_fails_is_degraded(
+    start: Start, configured: GatewaySettings, sharegram: Sharegram
+) -> None:
+    sharegram.status = 503
+    async with start(configured) as api:
+        answer = await api.get(HEALTH)
+    assert (answer.status, answer.json["status"]) == (200, "degraded")
+    assert answer.json["checks"]["sharegramApi"] | {"responseTime": 0} == {
+        "status": "unhealthy",
+        "message": "answered 503",
+        "responseTime": 0,
+    }
+
+
+async def test_a_sharegram_that_is_not_there_is_degraded_and_its_address_not_told(
+    start: Start, settings: GatewaySettings
+) -> None:
+    port = unused_port()
+    gone = settings.model_copy(update={"sharegram_api_url": f"http://127.0.0.1:{port}/v1"})
+    async with start(gone) as api:
+        answer = await api.get(HEALTH)
+    assert (answer.status, answer.json["status"]) == (200, "degraded")
+    assert str(port).encode() not in answer.body
+
+
+async def test_a_sharegram_that_hangs_holds_up_health_for_five_seconds_at_most(
+    start: Start, configured: GatewaySettings, sharegram: Sharegram
+) -> None:
+    sharegram.answers.clear()
+    async with start(configured) as api:
+        began = perf_counter()
+        health = (await api.get(HEALTH)).json
+        took = perf_counter() - began
+        sharegram.answers.set()
+    assert took < 6
+    assert health["status"] == "degraded"
+    assert health["checks"]["sharegramApi"]["message"] == "no answer within 5 s"
+    assert health["checks"]["database"]["responseTime"] < 2000
+
+
+async def test_a_crowd_of_askers_shares_one_question(
+    start: Start, configured: GatewaySettings, sharegram: Sharegram
+) -> None:
+    sharegram.answers.clear()
+    async with start(configured) as api:
+        asking = [asyncio.create_task(api.get(HEALTH)) for _ in range(50)]
+        async with asyncio.timeout(5):
+            while not sharegram.asked:
+                await asyncio.sleep(0)
+        sharegram.answers.set()
+        answers = await asyncio.gather(*asking)
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) <= 2  # a connection that came late may have begun another
+    assert sharegram.asked <= 2
+
+
+async def test_an_asker_who_goes_away_takes_nobody_with_them(
+    start: Start, configured: GatewaySettings, sharegram: Sharegram
+) -> None:
+    sharegram.answers.clear()
+    async with start(configured) as api:
+        leaving = asyncio.create_task(api.get(HEALTH))
+        async with asyncio.timeout(5):
+            while not sharegram.asked:
+                await asyncio.sleep(0)
+        staying = asyncio.create_task(api.get(HEALTH))
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        sharegram.answers.set()
+        assert (await staying).json["status"] == "healthy"
+    assert sharegram.asked == 1

@@ -1,0 +1,32 @@
+"""What the logs hold, and what must never reach them."""
+
+from collections.abc import Awaitable, Callable
+
+from safevideo_common.testing.http import Api
+
+Store = Callable[..., Awaitable[int]]
+Logged = Callable[[], list[str]]
+EMAIL = "jane@example.com"
+
+
+async def test_a_request_is_found_by_its_id(gateway: Api, user: dict[str, str], logged: Logged) -> None:
+    answer = await gateway.get("/api/v1/performers/1", {**user, "X-Request-Id": "incident-7"})
+    assert answer.headers["X-Request-Id"] == "incident-7"
+    assert answer.json["error"]["requestId"] == "incident-7"
+    (line,) = [line for line in logged() if "request_id=incident-7" in line]
+    assert "status=404" in line
+
+
+async def test_neither_keys_nor_personal_data_are_logged(
+    gateway: Api, admin: dict[str, str], store: Store, logged: Logged
+) -> None:
+    performer_id = await store("sg_1")
+    await gateway.get(f"/api/v1/performers/{performer_id}", admin)
+    await gateway.get(f"/api/v1/performers/{performer_id}", {**admin, "X-API-Key": "sv_wrong_secret"})
+    await gateway.get(f"/api/v1/performers/{EMAIL}", admin)
+    await gateway.get(f"/api/v1/admin/events?performer={EMAIL}&from={EMAIL}", admin)
+    await gateway.get(f"/{EMAIL}")
+    text = "\n".join(logged())
+    assert "Request answered" in text
+    for secret in (admin["X-API-Key"], "sv_wrong_secret", EMAIL):
+        assert secret not in text

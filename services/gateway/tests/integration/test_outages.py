@@ -1,0 +1,106 @@
+"""What health, the probes and the requests answer while Redis, Kafka or the database is gone or hangs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+
+import pytest
+from aiohttp.test_utils import unused_port
+from pydantic import SecretStr
+
+from gateway.app import DATABASE_SECONDS, build_app
+from gateway.settings import GatewaySettings
+from safevideo_common.messaging.factory import open_log
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.backends import RunningServer
+from safevideo_common.testing.http import Api, Json, running
+
+HEALTH = "/api/integration/health"
+EVENTS = "/api/v1/admin/events"
+TROUBLES = pytest.mark.parametrize("trouble", ["killed", "paused"])
+ON_MYSQL = pytest.mark.parametrize("database_kind", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True)
+Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
+
+
+async def until(api: Api, condition: Callable[[Json], bool]) -> Json:
+    """The health once it is as wanted: a result may be as old as it is fresh."""
+    async with asyncio.timeout(10):
+        while not condition(health := (await api.get(HEALTH)).json):
+            pass
+    return health
+
+
+def part_is(name: str, status: str) -> Callable[[Json], bool]:
+    return lambda health: bool(health["checks"][name]["status"] == status)
+
+
+@TROUBLES
+async def test_without_redis_it_is_degraded_until_redis_is_back(
+    gateway: Api, redis_server: RunningServer, trouble: str
+) -> None:
+    await until(gateway, part_is("redis", "healthy"))
+    with getattr(redis_server, trouble)():
+        health = await until(gateway, part_is("redis", "unhealthy"))
+        assert health["status"] == "degraded"
+        assert health["checks"]["redis"]["responseTime"] < 2500
+        assert (await gateway.get("/readyz")).status == 200
+    assert (await until(gateway, part_is("redis", "healthy")))["status"] == "healthy"
+
+
+async def test_it_starts_without_redis(
+    start: Start, settings: GatewaySettings, store: Callable[..., Awaitable[int]], user: dict[str, str]
+) -> None:
+    performer_id = await store("sg_1")
+    nowhere = SecretStr(f"redis://127.0.0.1:{unused_port()}")
+    async with start(settings.model_copy(update={"redis_url": nowhere})) as api:
+        assert (await api.get(f"/api/v1/performers/{performer_id}", user)).status == 200
+        assert (await api.get("/readyz")).status == 200
+        assert (await api.get(HEALTH)).json["status"] == "degraded"
+
+
+async def test_without_kafka_it_starts_and_is_degraded(settings: GatewaySettings, log: FilteringBoundLogger) -> None:
+    async with (
+        open_log(f"127.0.0.1:{unused_port()}", None) as gone,
+        running(build_app(settings, gone, log), settings) as api,
+    ):
+        answer = await api.get(HEALTH)
+        assert (await api.get("/readyz")).status == 200
+    assert (answer.status, answer.json["status"]) == (200, "degraded")
+    assert answer.json["checks"]["kafka"]["status"] == "unhealthy"
+
+
+@ON_MYSQL
+@TROUBLES
+async def test_without_the_database_it_is_unhealthy_until_the_database_is_back(
+    gateway: Api, mysql_server: RunningServer, admin: dict[str, str], trouble: str
+) -> None:
+    assert (await gateway.get(EVENTS, admin)).status == 200
+    with getattr(mysql_server, trouble)():
+        health = await until(gateway, part_is("database", "unhealthy"))
+        assert health["status"] == "unhealthy"
+        assert health["checks"]["authSystem"]["status"] == "unhealthy"
+        assert health["checks"]["redis"]["status"] == "healthy"
+        statuses = [(await gateway.get(path)).status for path in (HEALTH, "/readyz", "/healthz")]
+        assert statuses == [503, 503, 200]
+    assert (await until(gateway, part_is("database", "healthy")))["status"] == "healthy"
+    assert (await gateway.get(EVENTS, admin)).status == 200
+
+
+@ON_MYSQL
+@TROUBLES
+async def test_without_the_database_requests_are_refused_in_time_and_the_cache_still_answers(
+    gateway: Api,
+    mysql_server: RunningServer,
+    admin: dict[str, str],
+    store: Callable[..., Awaitable[int]],
+    trouble: str,
+) -> None:
+    cached = f"/api/v1/performers/{await store('sg_1')}"
+    assert (await gateway.get(cached, admin)).status == 200
+    with getattr(mysql_server, trouble)():
+        assert (await gateway.get(cached, admin)).status == 200
+        began = perf_counter()
+        events = await gateway.get(EVENTS, admin)
+        assert (events.status, events.code) == (503, "SERVICE_UNAVAILABLE")
+        assert perf_counter() - began < DATABASE_SECONDS + 2

@@ -1,0 +1,154 @@
+"""The read-through cache of performers: what it spares, what it must never show, and what happens without it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.adapters.optional_cache import PAUSE_SECONDS
+from safevideo_common.cache.performers import KEEP_SECONDS, PerformerCache
+from safevideo_common.cache.redis import ANSWER_SECONDS
+from safevideo_common.testing.backends import RunningServer
+from safevideo_common.testing.http import Api
+
+Store = Callable[..., Awaitable[int]]
+Rename = Callable[[str, str], Awaitable[None]]
+
+
+async def username(api: Api, performer_id: int, headers: dict[str, str]) -> str:
+    answer = await api.get(f"/api/v1/performers/{performer_id}", headers)
+    assert answer.status == 200, answer
+    return str(answer.json["data"]["username"])
+
+
+async def test_the_second_read_is_the_caches(
+    gateway: Api, user: dict[str, str], store: Store, rename: Rename, redis: Redis
+) -> None:
+    performer_id = await store("sg_1")
+    await username(gateway, performer_id, user)
+    await rename("sg_1", "other")
+    assert await username(gateway, performer_id, user) == "jane"
+    assert KEEP_SECONDS - 10 <= await redis.ttl(f"performer:{performer_id}") <= KEEP_SECONDS
+    metrics = (await gateway.get("/metrics")).body.decode()
+    assert 'safevideo_performer_reads_total{source="cache"} 1.0' in metrics
+    assert 'safevideo_performer_reads_total{source="database"} 1.0' in metrics
+
+
+async def test_a_drop_shows_the_change_at_once(
+    gateway: Api, user: dict[str, str], store: Store, rename: Rename, redis: Redis
+) -> None:
+    performer_id = await store("sg_1")
+    await username(gateway, performer_id, user)
+    await rename("sg_1", "other")
+    await PerformerCache(redis, seconds=5).drop([performer_id])
+    assert await username(gateway, performer_id, user) == "other"
+
+
+async def test_just_after_a_drop_nothing_is_filled(
+    gateway: Api, user: dict[str, str], store: Store, redis: Redis
+) -> None:
+    performer_id = await store("sg_1")
+    await PerformerCache(redis, seconds=5).drop([performer_id])
+    await username(gateway, performer_id, user)
+    assert await redis.exists(f"performer:{performer_id}") == 0
+
+
+async def test_however_reads_and_writes_meet_the_last_write_is_shown(
+    gateway: Api, user: dict[str, str], store: Store, rename: Rename, redis: Redis
+) -> None:
+    cache = PerformerCache(redis, seconds=5)
+
+    async def write(performer_id: int) -> None:
+        await rename(f"sg_{performer_id}", "other")
+        await cache.drop([performer_id])
+
+    performer_ids = [await store(f"sg_{number}") for number in range(1, 61)]
+    for performer_id in performer_ids:
+        await asyncio.gather(*(username(gateway, performer_id, user) for _ in range(3)), write(performer_id))
+    assert {await username(gateway, performer_id, user) for performer_id in performer_ids} == {"other"}
+
+
+async def test_a_missing_performer_is_not_remembered_as_missing(
+    gateway: Api, user: dict[str, str], store: Store
+) -> None:
+    assert (await gateway.get("/api/v1/performers/1", user)).status == 404
+    assert await store("sg_1") == 1
+    assert await username(gateway, 1, user) == "jane"
+
+
+@pytest.mark.parametrize("left", [b"", b"nonsense", b"{}", b"\xff", b"[" * 5_000, b'{"id": "1"}'])
+async def test_what_a_hand_left_in_the_cache_is_replaced(
+    gateway: Api, user: dict[str, str], store: Store, redis: Redis, left: bytes
+) -> None:
+    performer_id = await store("sg_1")
+    await redis.set(f"performer:{performer_id}", left)
+    assert await username(gateway, performer_id, user) == "jane"
+    assert await redis.get(f"performer:{performer_id}") != left
+
+
+async def test_a_value_of_another_type_does_no_harm(
+    gateway: Api, user: dict[str, str], store: Store, redis: Redis
+) -> None:
+    performer_id = await store("sg_1")
+    await redis.rpush(f"performer:{performer_id}", "x")
+    assert await username(gateway, performer_id, user) == "jane"
+
+
+@pytest.mark.parametrize("trouble", ["killed", "paused"])
+async def test_without_redis_the_database_answers(
+    impatient: Api, redis_server: RunningServer, user: dict[str, str], store: Store, trouble: str
+) -> None:
+    performer_id = await store("sg_1")
+    await username(impatient, performer_id, user)
+    with getattr(redis_server, trouble)():
+        assert await username(impatient, performer_id, user) == "jane"
+        assert (await impatient.get("/readyz")).status == 200
+
+
+async def test_a_redis_that_hangs_is_waited_for_once_a_pause_and_not_once_a_request(
+    impatient: Api, redis_server: RunningServer, user: dict[str, str], store: Store
+) -> None:
+    performer_id = await store("sg_1")
+    await username(impatient, performer_id, user)
+    requests = 20
+    began = perf_counter()
+    with redis_server.paused():
+        for _ in range(requests):
+            assert await username(impatient, performer_id, user) == "jane"
+    took = perf_counter() - began
+    waits = 1 + took / PAUSE_SECONDS
+    assert took < waits * ANSWER_SECONDS + 1
+    assert took < requests * ANSWER_SECONDS / 2
+
+
+async def test_a_crowd_that_meets_a_hanging_redis_is_answered_soon_and_logged_once(
+    impatient: Api, redis_server: RunningServer, user: dict[str, str], store: Store, logged: Callable[[], list[str]]
+) -> None:
+    performer_id = await store("sg_1")
+    await username(impatient, performer_id, user)
+    with redis_server.paused():
+        async with asyncio.timeout(2):
+            await asyncio.gather(*(username(impatient, performer_id, user) for _ in range(50)))
+    assert len([line for line in logged() if " CACHE_UNAVAILABLE " in line]) == 1
+
+
+@pytest.mark.parametrize("trouble", ["killed", "paused"])
+async def test_a_redis_that_is_back_is_used_again(
+    impatient: Api,
+    redis_server: RunningServer,
+    redis: Redis,
+    user: dict[str, str],
+    store: Store,
+    rename: Rename,
+    trouble: str,
+) -> None:
+    performer_id = await store("sg_1")
+    with getattr(redis_server, trouble)():
+        await asyncio.gather(*(username(impatient, performer_id, user) for _ in range(50)))
+    async with asyncio.timeout(5):
+        while await redis.get(f"performer:{performer_id}") is None:
+            await username(impatient, performer_id, user)
+    await rename("sg_1", "other")
+    assert await username(impatient, performer_id, user) == "jane"
