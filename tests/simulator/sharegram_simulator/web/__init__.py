@@ -1,0 +1,1 @@
+"""What the simulator serves, and the layers around it: recording, failures, faults, credentials, idempotency."""

@@ -1,0 +1,142 @@
+"""Sharegram's sign-in: the authorization code flow with PKCE (RFC 6749, RFC 7636). Nobody is asked for a password."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Annotated, Final, Literal
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, Field, HttpUrl, TypeAdapter
+from yarl import URL
+
+from sharegram_simulator.authorization import Grant, Grants
+from sharegram_simulator.clock import utc_now
+from sharegram_simulator.errors import Invalid
+from sharegram_simulator.performers import Performer, Performers
+from sharegram_simulator.tokens import LIFETIME_SECONDS, TokenIssuer, TokenOrder
+from sharegram_simulator.web.answers import json_answer, read_body, read_query
+
+SHOWN: Final = 50
+"""Performers on the page that asks who signs in."""
+
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+def _absolute(address: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(address)
+    return address
+
+
+RedirectUri = Annotated[Text, AfterValidator(_absolute)]
+"""Kept to the letter: the client brings it a second time, and the two are compared."""
+PkceText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$")]
+
+
+class AuthorizeQuery(BaseModel):
+    """What the browser brings. `login_hint` chooses the performer who signs in."""
+
+    response_type: Literal["code"]
+    client_id: Text
+    redirect_uri: RedirectUri
+    state: Text
+    code_challenge: PkceText
+    code_challenge_method: Literal["S256"]
+    nonce: Text | None = None
+    login_hint: Text | None = None
+
+
+class TokenForm(BaseModel):
+    """What the client brings to exchange a code."""
+
+    grant_type: Literal["authorization_code"]
+    code: Text
+    client_id: Text
+    redirect_uri: Text
+    code_verifier: PkceText
+
+
+class SignIn:
+    """An OpenID provider with one client, whose users are the performers."""
+
+    def __init__(self, client_id: str, performers: Performers, tokens: TokenIssuer, grants: Grants) -> None:
+        self._client_id = client_id
+        self._performers = performers
+        self._tokens = tokens
+        self._grants = grants
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is served here."""
+        return [web.get("/oauth/authorize", self.authorize), web.post("/oauth/token", self.exchange)]
+
+    async def authorize(self, request: web.Request) -> web.Response:
+        """Approve at once, and send the browser back with a code. Of several performers, ask which."""
+        query = read_query(request, AuthorizeQuery)
+        if query.client_id != self._client_id:
+            raise Invalid("No such client.", details={"client_id": "unknown"})
+        candidates = self._candidates(query.login_hint)
+        if len(candidates) > 1:
+            return _chooser(request.rel_url, candidates)
+        if not candidates:
+            return _back(query, {"error": "access_denied", "error_description": "there is no such performer"})
+        return _back(query, {"code": self._grants.open(_grant(query, candidates[0]), utc_now())})
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        """A code for tokens: once, in time, with its verifier. Failures are in OAuth's own shape."""
+        try:
+            form = TokenForm.model_validate(dict(parse_qsl((await read_body(request)).decode())))
+        except ValueError:
+            return json_answer({"error": "invalid_request"}, 400)
+        grant = self._grants.take(form.code, utc_now())
+        if grant is None or not grant.answers(form.client_id, form.redirect_uri, form.code_verifier):
+            return json_answer({"error": "invalid_grant"}, 400)
+        response = json_answer(await self._tokens_of(grant))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def _candidates(self, login_hint: str | None) -> list[Performer]:
+        if login_hint is None:
+            return list(self._performers.page(None, None, SHOWN))
+        found = self._performers.find(login_hint)
+        return [] if found is None else [found]
+
+    async def _tokens_of(self, grant: Grant) -> dict[str, object]:
+        claims = _claims(grant, self._performers.find(grant.subject))
+        return {
+            "access_token": await self._tokens.issue(TokenOrder(claims)),
+            "id_token": await self._tokens.issue(TokenOrder(claims | {"nonce": grant.nonce})),
+            "token_type": "Bearer",
+            "expires_in": LIFETIME_SECONDS,
+        }
+
+
+def _grant(query: AuthorizeQuery, performer: Performer) -> Grant:
+    return Grant(performer.performer_id, query.client_id, query.redirect_uri, query.code_challenge, query.nonce)
+
+
+def _claims(grant: Grant, performer: Performer | None) -> dict[str, object]:
+    profile: Mapping[str, object] = {} if performer is None else performer.profile
+    return {
+        "sub": grant.subject,
+        "sid": uuid4().hex,
+        "email": profile.get("email"),
+        "email_verified": True if profile.get("email") else None,
+        "name": profile.get("displayName"),
+        "preferred_username": profile.get("username"),
+        "picture": profile.get("profileImage"),
+    }
+
+
+def _back(query: AuthorizeQuery, parameters: Mapping[str, str]) -> web.Response:
+    location = URL(query.redirect_uri).extend_query({**parameters, "state": query.state})
+    return web.Response(status=302, headers={"Location": str(location)})
+
+
+def _chooser(asked: URL, candidates: list[Performer]) -> web.Response:
+    links = "".join(
+        f'<li><a href="{escape(str(asked.update_query(login_hint=one.performer_id)))}">'
+        f"{escape(str(one.profile['displayName']))} ({escape(one.performer_id)})</a></li>"
+        for one in candidates
+    )
+    page = f"<!doctype html><title>Sharegram</title><h1>Who signs in?</h1><ul>{links}</ul>"
+    return web.Response(text=page, content_type="text/html")

@@ -1,0 +1,1 @@
+"""`/_sim`: how tests, drills and people steer the simulator. Never hit by faults, never recorded as a call."""
