@@ -1,0 +1,49 @@
+# The front door. Each target makes its virtual environment by itself; on a bare machine only Python and make are needed.
+
+PYTHON ?= python3
+RUN_DIR ?= .run
+BIN := .venv/bin
+# A make that is killed cannot end what it runs, so the kernel does.
+TETHER := libs/common/src/safevideo_common/testing/backends/tether.py
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench migrate env-example lock clean venv
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: STACK=embedded|local  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test and bench)"
+
+run: venv ## start everything here and show the first webhooks; STACK=local takes real Kafka, MariaDB and Redis
+	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_local
+
+test: venv ## run all tests on the best backends that can be had; ARGS="-k performer" runs some of them
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## lint, types, import contracts, and whether documents still agree with the code
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/contracts
+
+bench: venv ## measure the door and a worker against their limits, on a real Kafka and MariaDB
+	@$(BIN)/python tests/load/run.py $(ARGS)
+
+migrate: venv ## bring the schema of DATABASE_URL up to this checkout (`make run` does so by itself)
+	@$(BIN)/safevideo migrate
+
+env-example: venv ## write .env.example from the settings classes
+	@$(BIN)/python deploy/env_example.py > .env.example.new && mv .env.example.new .env.example
+
+lock: venv ## pin anew what the pyproject.toml files ask for, with hashes; ARGS=--upgrade takes newer versions
+	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra local --extra dev \
+		--output-file constraints.txt $(ARGS) libs/common/pyproject.toml
+
+clean: ## forget all state of `make run`: data, secrets, logs
+	@$(PYTHON) deploy/local/clean.py $(RUN_DIR)
+
+venv:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Python 3.11 or newer is needed and $(PYTHON) is not there."; \
+		echo "On Debian 12 or newer: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) deploy/local/bootstrap.py

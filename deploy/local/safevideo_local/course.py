@@ -1,0 +1,82 @@
+"""The course of one run: everything up, the opening scene, and then serving until Ctrl-C."""
+
+import asyncio
+import os
+import sys
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Final
+
+from aiohttp import ClientError
+from rich.console import Console
+
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.testing.backends.process import Process, birth_of
+from safevideo_local.choices import Stack
+from safevideo_local.door_log import DoorLog
+from safevideo_local.env_file import write_env
+from safevideo_local.narration import Narrator
+from safevideo_local.next_steps import next_steps
+from safevideo_local.preparing import admin_key
+from safevideo_local.run import Run, shell_environment
+from safevideo_local.scene.stage import play
+from safevideo_local.scene.table import table_of
+from safevideo_local.stopping import stop_on_signal
+from safevideo_local.system import System
+from safevideo_local.together import together
+
+DATABASE_CONNECTIONS: Final = 2
+DATABASE_SECONDS: Final = 10.0
+WIDTH_OF_NO_TERMINAL: Final = 120
+
+
+async def go(run: Run) -> None:
+    """Run to the end, which a signal brings. Raises what stopped the start, or `BackgroundTaskDied`."""
+    task = asyncio.current_task()
+    assert task is not None
+    stop_on_signal(task)
+    try:
+        await _serve(run)
+    except asyncio.CancelledError:
+        run.say("Ended. The state is kept; `make clean` forgets it.")
+
+
+async def _serve(run: Run) -> None:
+    async with AsyncExitStack() as stack:
+        stack.callback(run.roster.close)
+        run.say(f"Starting the services on the {run.stack} stack …")
+        run.roster.note(Process(_role_of_this_process(run.stack), os.getpid(), birth_of(os.getpid()) or ""))
+        system = await stack.enter_async_context(_stack(run))
+        database = await stack.enter_async_context(
+            Database.open(system.backends.database, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS)
+        )
+        await _open(run, system, database)
+        narrator = Narrator(DoorLog(run.place.logs / "app.log", utc_now()), database, run.say)
+        await together(system.failure(), narrator.tell())
+
+
+async def _open(run: Run, system: System, database: Database) -> None:
+    api_key = await admin_key(run, database)
+    write_env(run.place.env, shell_environment(run, system.backends, api_key))
+    try:
+        scene = await play(run, database, api_key)
+    except (ClientError, TimeoutError) as error:  # a machine that is too busy for a show can still serve
+        run.say(f"The opening scene was broken off: {type(error).__name__}. See {run.place.logs}.")
+    else:
+        Console(width=None if sys.stdout.isatty() else WIDTH_OF_NO_TERMINAL).print(table_of(scene))
+    run.say(next_steps(run.place.env))
+
+
+def _role_of_this_process(stack: Stack) -> str:
+    return "host" if stack == "embedded" else "supervisor"
+
+
+def _stack(run: Run) -> AbstractAsyncContextManager[System]:
+    # Imported here: only one of them is needed, and the start has seconds.
+    if run.stack == "embedded":
+        from safevideo_local.embedded import embedded
+
+        return embedded(run)
+    from safevideo_local.local import local
+
+    return local(run)
