@@ -1,0 +1,129 @@
+"""A backend that hangs or dies in mid-stream delays and loses nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from secrets import token_hex
+
+import aiohttp
+import pytest
+from stream_ledger import BEGINNING, write_ledger
+from stream_sender import send_all
+from stream_verdict import check, insert_requests, outcomes, wait_until_settled
+from whole_house import SECRET, whole_house
+
+from safevideo_common.cache.performers import PerformerCache
+from safevideo_common.cache.redis import open_redis
+from safevideo_common.database import performers
+from safevideo_common.database.engine import Database
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.backends import RunningServer
+from safevideo_common.testing.stacks import REAL, StackUnderTest
+from sharegram_simulator.signing import sign_sharegram
+from sharegram_simulator.webhooks import Event, performer_updated
+
+on_real_backends = pytest.mark.parametrize("stack", [REAL], indirect=True)
+
+
+@on_real_backends
+async def test_while_kafka_hangs_the_door_says_503_and_when_to_come_again(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
+) -> None:
+    event = performer_updated(f"sg_{token_hex(4)}", {"username": "a"}, 1, BEGINNING)
+    async with whole_house(stack, event_log, log) as url:
+        assert (await _post(url, event))[0] == 200
+        with kafka_server.paused():
+            status, retry_after, code = await _post(url, event)
+            assert (status, code) == (503, "SERVICE_UNAVAILABLE")
+            assert int(retry_after) > 0
+        await send_all(url, SECRET, [event])
+
+
+@on_real_backends
+async def test_a_kafka_that_hangs_in_mid_stream_delays_and_loses_nothing(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
+) -> None:
+    async with _streaming(stack, event_log, log):
+        with kafka_server.paused():
+            await asyncio.sleep(3)  # an outage lasts: longer than the deadline of a publish
+
+
+@on_real_backends
+async def test_a_kafka_that_is_killed_in_mid_stream_delays_and_loses_nothing(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
+) -> None:
+    async with _streaming(stack, event_log, log):
+        kafka_server.kill()
+        await asyncio.to_thread(kafka_server.start)
+
+
+@on_real_backends
+async def test_a_database_that_is_killed_in_mid_stream_delays_and_loses_nothing(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, mysql_server: RunningServer
+) -> None:
+    async with _streaming(stack, event_log, log):
+        mysql_server.kill()
+        await asyncio.to_thread(mysql_server.start)
+
+
+@on_real_backends
+async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_dropped_later(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, redis_server: RunningServer
+) -> None:
+    name = f"sg_{token_hex(4)}"
+    async with (
+        Database.open(stack.database_url) as database,
+        open_redis(stack.redis_url, db=0) as redis,
+        whole_house(stack, event_log, log) as url,
+    ):
+        await send_all(url, SECRET, [performer_updated(name, {"username": "before"}, 1, BEGINNING)])
+        performer_id = await _id_of(database, name, "before")
+        await PerformerCache(redis).fill(performer_id, b"before")
+        with redis_server.paused():
+            await send_all(url, SECRET, [performer_updated(name, {"username": "after"}, 2, BEGINNING)])
+            await _id_of(database, name, "after")
+        async with asyncio.timeout(20):
+            while await PerformerCache(redis).get(performer_id) is not None:
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _streaming(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
+) -> AsyncIterator[None]:
+    """A stream that is in its middle in the block, and as the ledger says after it."""
+    ledger = write_ledger(performers=20, events=600, seed=7, prefix=f"sg_{token_hex(4)}")
+    async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:
+        await insert_requests(database, ledger)
+        first, rest = ledger.sendings[:100], ledger.sendings[100:]
+        await send_all(url, SECRET, first)
+        sending = asyncio.create_task(send_all(url, SECRET, rest))
+        async with asyncio.timeout(30):
+            while not await outcomes(database, ledger):
+                await asyncio.sleep(0.01)
+        yield
+        await sending
+        await wait_until_settled(database, ledger)
+        await check(database, ledger)
+
+
+async def _post(url: str, event: Event) -> tuple[int, str, object]:
+    body = event.body()
+    headers = sign_sharegram(body, SECRET, datetime.now(UTC), event.id)
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        said = await answer.json()
+        return answer.status, answer.headers.get("Retry-After", ""), said.get("error", {}).get("code")
+
+
+async def _id_of(database: Database, name: str, username: str) -> int:
+    """Our id of the performer, once its username is this."""
+    async with asyncio.timeout(20):
+        while True:
+            async with database.reading() as connection:
+                found = await performers.id_of(connection, name)
+                stored = await performers.get(connection, found) if found else None
+            if found and stored and stored.performer.fields["username"] == username:
+                return found
+            await asyncio.sleep(0.02)

@@ -1,0 +1,71 @@
+"""The services in this process, on one stack, each on a free port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+import kyc_worker.app
+import sync_worker.app
+import webhook_ingest.app
+from kyc_worker.settings import KycWorkerSettings
+from safevideo_common.lifecycle import serving_until_failure
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.settings import CommonSettings
+from safevideo_common.testing.stacks import StackUnderTest
+from sync_worker.settings import SyncWorkerSettings
+from webhook_ingest.settings import IngestSettings
+from webhook_ingest.web.webhooks import PATH
+
+SECRET = "the-secret-of-this-test-run"
+
+
+@asynccontextmanager
+async def whole_house(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[str]:
+    """Ingest and both workers; gives the address of the webhooks. Leaving raises what a background task died of."""
+    common = _settings(stack)
+    kyc, sync = KycWorkerSettings.model_validate(common), SyncWorkerSettings.model_validate(common)
+    async with (
+        _served(kyc_worker.app.build_app(kyc, event_log, log), kyc),
+        _served(sync_worker.app.build_app(sync, event_log, log), sync),
+        ingest_only(stack, event_log, log) as url,
+    ):
+        yield url
+
+
+@asynccontextmanager
+async def ingest_only(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[str]:
+    """Ingest alone; gives the address of the webhooks."""
+    settings = IngestSettings.model_validate(_settings(stack) | {"sharegram_webhook_secret": SECRET})
+    async with _served(webhook_ingest.app.build_app(settings, event_log, log), settings) as port:
+        yield f"http://127.0.0.1:{port}{PATH}"
+
+
+def environment(stack: StackUnderTest) -> dict[str, str]:
+    """The settings of `stack` as variables, for a service in a process of its own."""
+    return {name.upper(): str(value) for name, value in _settings(stack).items()}
+
+
+def _settings(stack: StackUnderTest) -> dict[str, object]:
+    return {
+        "host": "127.0.0.1",
+        "port": 0,
+        "database_url": stack.database_url,
+        "redis_url": stack.redis_url,
+        "kafka_bootstrap_servers": stack.kafka_bootstrap_servers,
+        "safevideo_env": "development",
+    }
+
+
+@asynccontextmanager
+async def _served(app: web.Application, settings: CommonSettings) -> AsyncIterator[int]:
+    async with serving_until_failure(app, settings) as (port, failed):
+        yield port
+        _raise_what_died(failed)
+
+
+def _raise_what_died(failed: "asyncio.Future[None]") -> None:
+    if failed.done() and not failed.cancelled():
+        failed.result()

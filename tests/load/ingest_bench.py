@@ -1,0 +1,84 @@
+"""Requests a second: the bare server, the plain way, and `webhook-ingest`, each alone under the same load."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from measured import free_port, program, wait_until_listening
+from payloads import SECRET, write_requests
+
+HERE = Path(__file__).parent
+CONNECTIONS = 256
+REQUESTS_IN_TURN = 5000
+WARM_UP_SECONDS = 3
+
+SERVERS: Mapping[str, tuple[str, ...]] = {
+    "bare aiohttp": (str(HERE / "servers" / "bare.py"), "{port}"),
+    "plain FastAPI": (str(HERE / "servers" / "plain.py"), "{port}"),
+    "webhook-ingest": ("-m", "webhook_ingest"),
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one server. Latencies in milliseconds, CPU time in microseconds a request."""
+
+    per_second: float
+    p50: float
+    p99: float
+    cpu_micros: float
+    not_taken: int
+
+
+def measure_ingest(environment: Mapping[str, str], folder: Path, seconds: int, rounds: int) -> dict[str, Figures]:
+    """The median of `rounds` rounds, in each of which every server runs once."""
+    requests = folder / "requests"
+    write_requests(requests, REQUESTS_IN_TURN)
+    measured: dict[str, list[Figures]] = {name: [] for name in SERVERS}
+    for _ in range(rounds):
+        for name in SERVERS:
+            measured[name].append(_measure_one(name, environment, folder, requests, seconds))
+    return {name: _median(figures) for name, figures in measured.items()}
+
+
+def _measure_one(name: str, environment: Mapping[str, str], folder: Path, requests: Path, seconds: int) -> Figures:
+    port = free_port()
+    variables = {**environment, "HOST": "127.0.0.1", "PORT": str(port), "SHAREGRAM_WEBHOOK_SECRET": SECRET}
+    arguments = [argument.format(port=port) for argument in SERVERS[name]]
+    with program(arguments, variables, folder / "server.out") as server:
+        wait_until_listening(port)
+        _load(port, requests, WARM_UP_SECONDS)
+        before = server.cpu_seconds()
+        result = _load(port, requests, seconds)
+        cpu = server.cpu_seconds() - before
+    done = result["requests"]
+    return Figures(
+        per_second=done / result["seconds"],
+        p50=result["p50Ms"],
+        p99=result["p99Ms"],
+        cpu_micros=cpu / done * 1e6,
+        not_taken=int(result["refused"] + result["failed"]),
+    )
+
+
+def _load(port: int, requests: Path, seconds: int) -> dict[str, float]:
+    script = str(HERE / "webhooks.lua")
+    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", script]
+    command = ["wrk", *options, f"http://127.0.0.1:{port}", "--", str(requests)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (line,) = (line for line in output.splitlines() if line.startswith("RESULT "))
+    result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+    return result
+
+
+def _median(figures: list[Figures]) -> Figures:
+    return Figures(
+        per_second=median(each.per_second for each in figures),
+        p50=median(each.p50 for each in figures),
+        p99=median(each.p99 for each in figures),
+        cpu_micros=median(each.cpu_micros for each in figures),
+        not_taken=sum(each.not_taken for each in figures),
+    )

@@ -1,0 +1,73 @@
+"""`make bench`: brings up real backends, measures, prints ratios to the limit of the same run."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ingest_bench import measure_ingest
+from rich.console import Console
+from rich.table import Table
+from worker_bench import measure_worker
+
+from safevideo_common.messaging.factory import open_log
+from safevideo_common.messaging.topics import all_topics
+from safevideo_common.testing.backends import Options, running
+
+CONSOLE = Console()
+
+
+def main() -> None:
+    options = _options()
+    if options.what != "worker" and shutil.which("wrk") is None:
+        sys.exit("wrk makes the load and is not here. On Debian: apt-get install wrk")
+    with tempfile.TemporaryDirectory(prefix="safevideo-bench-") as name:
+        folder = Path(name)
+        with running("local", folder=folder / "backends", options=Options(fast_start=False), say=print) as backends:
+            environment = backends.environment() | {"SAFEVIDEO_ENV": "development", "LOG_DIR": str(folder / "logs")}
+            asyncio.run(_create_topics(environment["KAFKA_BOOTSTRAP_SERVERS"]))
+            if options.what in ("all", "ingest"):
+                _ingest(environment, folder, options)
+            if options.what in ("all", "worker"):
+                _worker(environment, folder, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("all", "ingest", "worker"), default="all")
+    parser.add_argument("--seconds", type=int, default=10, help="of load on each server in each round")
+    parser.add_argument("--events", type=int, default=50_000, help="read by each consumer in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="the figures are the medians of them")
+    return parser.parse_args()
+
+
+async def _create_topics(bootstrap_servers: str) -> None:
+    async with open_log(bootstrap_servers, None) as log:
+        await log.create_topics(all_topics())
+
+
+def _ingest(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
+    figures = measure_ingest(environment, folder, options.seconds, options.rounds)
+    bare = figures["bare aiohttp"]
+    table = Table("server", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "to bare", "not 200", title="ingest")
+    for name, each in figures.items():
+        latencies = (f"{each.p50:.1f}", f"{each.p99:.1f}", f"{each.cpu_micros:.0f}")
+        ratio = f"{each.per_second / bare.per_second:.2f}"
+        table.add_row(name, f"{each.per_second:,.0f}", *latencies, ratio, str(each.not_taken))
+    CONSOLE.print(table)
+
+
+def _worker(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
+    figures = asyncio.run(measure_worker(environment, folder, options.events, options.rounds))
+    limit = figures["the limit"]
+    table = Table("consumer", "events/s", "CPU µs/event", "to the limit", title="worker")
+    for name, each in figures.items():
+        ratio = f"{each.per_second / limit.per_second:.2f}"
+        table.add_row(name, f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", ratio)
+    CONSOLE.print(table)
+
+
+if __name__ == "__main__":
+    main()
