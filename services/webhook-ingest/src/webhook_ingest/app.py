@@ -33,16 +33,9 @@ def build_app(settings: IngestSettings, event_log: EventLog, log: FilteringBound
             receive = ReceiveWebhook(
                 settings, SharegramScheme(), publisher, clock=utc_now, log=log, metrics=IngestMetrics(registry)
             )
-            app[RECEIVE] = receive
+            app.router.add_post(PATH, receive.handle)
             yield
 
     app.cleanup_ctx.append(door)
-    app.router.add_post(PATH, _receive)
     return app
 
-
-RECEIVE = web.AppKey("receive", ReceiveWebhook)
-
-
-async def _receive(request: web.Request) -> web.Response:
-    return await request.app[RECEIVE](request)

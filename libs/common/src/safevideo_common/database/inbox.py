@@ -5,9 +5,8 @@ waits to be tried again is in `inbox_waiting.py`, what the gateway shows in `inb
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Row, and_, bindparam, case, insert, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -69,8 +68,7 @@ _counted: Final = {
 _COUNT: Final = Bulk(upsert(event_inbox, ("event_id", "consumer_group"), _counted), _WRITTEN)
 
 
-@dataclass(frozen=True, slots=True)
-class InboxEntry:
+class InboxEntry(NamedTuple):
     """One record of the log and what became of it. `payload` is given only while it is waiting or dead."""
 
     consumer_group: str
@@ -91,8 +89,7 @@ class InboxEntry:
     payload: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEvent:
+class KnownEvent(NamedTuple):
     """What the inbox has about an event already."""
 
     row_id: int

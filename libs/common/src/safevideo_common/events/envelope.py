@@ -1,14 +1,16 @@
 """The envelope: CloudEvents 1.0, Kafka binding, binary mode. Attributes are headers, the value is the original body."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Final
+from datetime import UTC, datetime
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from safevideo_common.clock import rfc3339
-
 SOURCE: Final = "sharegram"
+_SAME_FOR_ALL: Final = (
+    ("ce_specversion", b"1.0"),
+    ("ce_source", SOURCE.encode()),
+    ("content-type", b"application/json"),
+)
 
 ExternalId = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 """An id that another party made: 1 to 128 visible ASCII characters, which every collation and log line keeps whole."""
@@ -22,8 +24,7 @@ class EnvelopeInvalid(ValueError):
     """The headers of a record are not those of an event. The message names the attribute, never its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What is known of an event without reading its body."""
 
     id: str
@@ -37,21 +38,26 @@ class Envelope:
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """As record headers; an absent attribute is left out."""
-        required = (
-            ("ce_specversion", b"1.0"),
+        headers = [
+            *_SAME_FOR_ALL,
             ("ce_id", self.id.encode()),
-            ("ce_source", SOURCE.encode()),
             ("ce_type", self.type.encode()),
             ("ce_time", rfc3339_precise(self.time).encode()),
-            ("content-type", b"application/json"),
-        )
-        optional = (("ce_subject", self.subject), ("request_id", self.request_id), ("traceparent", self.traceparent))
-        return required + tuple((name, value.encode()) for name, value in optional if value)
+        ]
+        if self.subject:
+            headers.append(("ce_subject", self.subject.encode()))
+        if self.request_id:
+            headers.append(("request_id", self.request_id.encode()))
+        if self.traceparent:
+            headers.append(("traceparent", self.traceparent.encode()))
+        return tuple(headers)
 
 
 def rfc3339_precise(moment: datetime) -> str:
     """Like `rfc3339`, with microseconds where there are any: order by time must survive the trip."""
-    return rfc3339(moment) if moment.microsecond % 1000 == 0 else moment.isoformat().replace("+00:00", "Z")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
+    return f"{utc.isoformat(timespec=precision)[: -len('+00:00')]}Z"
 
 
 class _Attributes(msgspec.Struct, frozen=True):

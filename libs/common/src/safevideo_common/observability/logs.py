@@ -12,14 +12,12 @@ from typing import Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from safevideo_common.observability.log_format import Stamps, json_line, redacted, text_line
-from safevideo_common.observability.log_sink import STDOUT, LogSink
+from safevideo_common.observability.log_format import Stamps, redacted
+from safevideo_common.observability.log_sink import LogSink
 
 __all__ = ["DEFAULT_FOLDER", "FilteringBoundLogger", "LogSink", "build_logger", "capture_stdlib", "log_folder"]
 
 DEFAULT_FOLDER: Final = Path("/var/log/safevideo")
-_URGENT: Final = frozenset({"error", "critical"})
-_STREAMS: Final = frozenset({"sync", "audit"})
 
 
 def log_folder(configured: Path | None) -> Path | None:
@@ -66,22 +64,9 @@ class _Emit:
         self, _logger: object, level: str, event: MutableMapping[str, object]
     ) -> tuple[tuple[()], dict[str, object]]:
         stream = event.pop("stream", None)
-        stamp = self._stamps.now()
-        line = {"timestamp": stamp, "level": level, "service": self._service, **redacted(event)}
-        urgent = level in _URGENT
-        if self._sink.writes_stdout:
-            self._sink.write(json_line(line), (STDOUT,), urgent=urgent)
-        if self._sink.writes_files:
-            self._sink.write(text_line(line), self._files(urgent, stream), urgent=urgent)
+        placed = {"timestamp": self._stamps.now(), "level": level, "service": self._service}
+        self._sink.write({**placed, **redacted(event)}, stream)
         return (), {}
-
-    def _files(self, urgent: bool, stream: object) -> list[str]:
-        names = ["app.log"]
-        if urgent:
-            names.append("error.log")
-        if stream in _STREAMS:
-            names.append(f"{stream}.log")
-        return names
 
 
 class _Bridge(logging.Handler):

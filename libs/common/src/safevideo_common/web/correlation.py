@@ -26,8 +26,8 @@ def correlate(headers: CIMultiDictProxy[str]) -> Correlation:
     """The caller's ids, where they are well-formed; new ones from 24 random bytes where not. They guard nothing."""
     request_id = headers.get(REQUEST_ID_HEADER, "")
     traceparent = headers.get("traceparent", "")
-    known_request = _REQUEST_ID.fullmatch(request_id) is not None
-    known_trace = _TRACEPARENT.fullmatch(traceparent) is not None
+    known_request = bool(request_id) and _REQUEST_ID.fullmatch(request_id) is not None
+    known_trace = bool(traceparent) and _TRACEPARENT.fullmatch(traceparent) is not None
     if known_request and known_trace:
         return Correlation(request_id, traceparent)
     fresh = f"{random.getrandbits(192):048x}"  # `os.urandom` is a system call a request

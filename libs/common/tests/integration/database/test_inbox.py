@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -55,9 +54,7 @@ async def known(database: Database, *event_ids: str, group: str = GROUP) -> Asyn
 
 
 async def test_all_of_an_entry_is_kept(database: Database) -> None:
-    full = replace(
-        ONE,
-        status=Status.WAITING,
+    full = ONE._replace(status=Status.WAITING,
         reason="CODE: a sentence",
         tries=1,
         next_try_at=NOW,
@@ -66,33 +63,33 @@ async def test_all_of_an_entry_is_kept(database: Database) -> None:
     )
     await record(database, full)
     found = await row(database)
-    shown = {name: getattr(found, name) for name in InboxEntry.__slots__}
+    shown = {name: getattr(found, name) for name in InboxEntry._fields}
     assert InboxEntry(**shown) == full
     assert found.duplicates == 0
 
 
 async def test_a_body_of_the_largest_size_is_kept(database: Database) -> None:
     body = bytes(range(256)) * 4096
-    await record(database, replace(ONE, status=Status.DEAD, payload=body))
+    await record(database, ONE._replace(status=Status.DEAD, payload=body))
     assert (await row(database)).payload == body
 
 
 async def test_a_long_reason_and_request_id_are_cut_and_none_is_none(database: Database) -> None:
-    await record(database, replace(ONE, reason="é" * 300, request_id="r" * 300), replace(ONE, event_id="evt_2"))
+    await record(database, ONE._replace(reason="é" * 300, request_id="r" * 300), ONE._replace(event_id="evt_2"))
     cut, bare = await row(database), await row(database, "evt_2")
     assert (cut.reason, cut.request_id) == ("é" * inbox.REASON_LENGTH, "r" * inbox.REQUEST_ID_LENGTH)
     assert (bare.reason, bare.request_id, bare.payload, bare.next_try_at) == (None, None, None, None)
 
 
 async def test_rows_are_numbered_in_the_order_of_arrival(database: Database) -> None:
-    await record(database, *(replace(ONE, event_id=f"evt_{number}", log_offset=number) for number in range(600)))
+    await record(database, *(ONE._replace(event_id=f"evt_{number}", log_offset=number) for number in range(600)))
     async with known(database, *(f"evt_{number}" for number in range(600))) as found:
         in_order = sorted(found.values(), key=lambda event: event.row_id)
     assert [event.event_id for event in in_order] == [f"evt_{number}" for number in range(600)]
 
 
 async def test_known_events_are_those_of_the_group_byte_for_byte(database: Database) -> None:
-    await record(database, ONE, replace(ONE, event_id="evt_2", status=Status.STALE))
+    await record(database, ONE, ONE._replace(event_id="evt_2", status=Status.STALE))
     async with known(database, "evt_1", "EVT_1", "evt_1 ", "evt_2", "evt_3") as found:
         assert {event_id: event.status for event_id, event in found.items()} == {
             "evt_1": Status.APPLIED,
@@ -105,7 +102,7 @@ async def test_known_events_are_those_of_the_group_byte_for_byte(database: Datab
 
 
 async def test_one_event_has_a_row_in_each_group(database: Database) -> None:
-    await record(database, ONE, replace(ONE, consumer_group="kyc-worker"))
+    await record(database, ONE, ONE._replace(consumer_group="kyc-worker"))
     async with database.reading() as reading:
         rows = await inbox_browser.get_by_event_id(reading, "evt_1")
     assert [each.consumer_group for each in rows] == [GROUP, "kyc-worker"]
@@ -114,20 +111,20 @@ async def test_one_event_has_a_row_in_each_group(database: Database) -> None:
 async def test_an_event_that_was_recorded_meanwhile_is_a_conflict_and_nothing_is_kept(database: Database) -> None:
     await record(database, ONE)
     with pytest.raises(DatabaseConflict):
-        await record(database, replace(ONE, event_id="evt_2"), ONE)
+        await record(database, ONE._replace(event_id="evt_2"), ONE)
     async with known(database, "evt_2") as found:
         assert not found
 
 
 async def test_of_two_members_with_the_same_batch_one_wins(database: Database) -> None:
-    batch = [replace(ONE, event_id=f"evt_{number}") for number in range(50)]
+    batch = [ONE._replace(event_id=f"evt_{number}") for number in range(50)]
     outcomes = await asyncio.gather(*(record(database, *batch) for _ in range(3)), return_exceptions=True)
     assert sorted(map(type, outcomes), key=str) == sorted([type(None), DatabaseConflict, DatabaseConflict], key=str)
 
 
 async def test_a_later_record_of_an_event_is_a_duplicate(database: Database) -> None:
     await record(database, ONE)
-    await count(database, replace(ONE, log_offset=50, status=Status.DEAD, reason="not taken", payload=b"not taken"))
+    await count(database, ONE._replace(log_offset=50, status=Status.DEAD, reason="not taken", payload=b"not taken"))
     found = await row(database)
     assert (found.duplicates, found.log_offset) == (1, 41)
     assert (found.status, found.reason, found.payload) == (Status.APPLIED, None, None)
@@ -136,18 +133,18 @@ async def test_a_later_record_of_an_event_is_a_duplicate(database: Database) -> 
 async def test_a_record_that_is_read_twice_is_no_duplicate(database: Database) -> None:
     await record(database, ONE)
     await count(database, ONE)
-    later = replace(ONE, log_offset=50)
+    later = ONE._replace(log_offset=50)
     await count(database, later, ONE)
     await count(database, later)
     assert (await row(database)).duplicates == 1
 
 
 async def test_several_duplicates_of_one_batch_count_each(database: Database) -> None:
-    await record(database, ONE, replace(ONE, event_id="evt_2"))
+    await record(database, ONE, ONE._replace(event_id="evt_2"))
     await count(
         database,
-        *(replace(ONE, log_offset=offset) for offset in (42, 43, 44)),
-        replace(ONE, event_id="evt_2", log_offset=45),
+        *(ONE._replace(log_offset=offset) for offset in (42, 43, 44)),
+        ONE._replace(event_id="evt_2", log_offset=45),
     )
     assert [(await row(database, each)).duplicates for each in ("evt_1", "evt_2")] == [3, 1]
     async with known(database, "evt_1") as found:
@@ -156,7 +153,7 @@ async def test_several_duplicates_of_one_batch_count_each(database: Database) ->
 
 async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: Database) -> None:
     await record(database, ONE)
-    await count(database, replace(ONE, log_partition=4, log_offset=1), replace(ONE, log_topic="other", log_offset=1))
+    await count(database, ONE._replace(log_partition=4, log_offset=1), ONE._replace(log_topic="other", log_offset=1))
     assert (await row(database)).duplicates == 2
     async with known(database, "evt_1") as found:
         assert found["evt_1"].counted(ONE.log_topic, ONE.log_partition, 41)
@@ -166,19 +163,19 @@ async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: 
 
 async def test_counting_a_duplicate_does_not_insert_twice_what_another_member_settles(database: Database) -> None:
     await record(database, ONE)
-    await asyncio.gather(*(count(database, replace(ONE, log_offset=50)) for _ in range(4)))
+    await asyncio.gather(*(count(database, ONE._replace(log_offset=50)) for _ in range(4)))
     assert (await row(database)).duplicates == 1
 
 
 async def test_parked_are_the_performers_with_a_waiting_event_of_the_group(database: Database) -> None:
-    waiting = replace(ONE, status=Status.WAITING, payload=b"{}")
+    waiting = ONE._replace(status=Status.WAITING, payload=b"{}")
     await record(
         database,
         waiting,
-        replace(waiting, event_id="evt_2"),
-        replace(waiting, event_id="evt_3", performer_id="sg_2", consumer_group="kyc-worker"),
-        replace(waiting, event_id="evt_4", performer_id=None),
-        replace(ONE, event_id="evt_5", performer_id="sg_3"),
+        waiting._replace(event_id="evt_2"),
+        waiting._replace(event_id="evt_3", performer_id="sg_2", consumer_group="kyc-worker"),
+        waiting._replace(event_id="evt_4", performer_id=None),
+        ONE._replace(event_id="evt_5", performer_id="sg_3"),
     )
     async with database.transaction() as tx:
         assert await inbox.parked(tx, GROUP, ["sg_1", "SG_1", "sg_2", "sg_3", "sg_4"]) == {"sg_1"}

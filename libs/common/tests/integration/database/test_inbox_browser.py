@@ -28,12 +28,11 @@ ONE = InboxEntry(
 )
 ROWS = (
     ONE,
-    replace(
-        ONE, event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, log_offset=2
+    ONE._replace(event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, log_offset=2
     ),
-    replace(ONE, event_id="evt_3", received_at=NOW + 2 * MINUTE, performer_id="sg_2", log_offset=3),
-    replace(ONE, event_id="evt_4", received_at=NOW + 2 * MINUTE, event_type="other.thing", status=Status.IGNORED),
-    replace(ONE, event_id="evt_5", received_at=NOW + 3 * MINUTE, status=Status.DEAD, reason="CODE: why", payload=b"{}"),
+    ONE._replace(event_id="evt_3", received_at=NOW + 2 * MINUTE, performer_id="sg_2", log_offset=3),
+    ONE._replace(event_id="evt_4", received_at=NOW + 2 * MINUTE, event_type="other.thing", status=Status.IGNORED),
+    ONE._replace(event_id="evt_5", received_at=NOW + 3 * MINUTE, status=Status.DEAD, reason="CODE: why", payload=b"{}"),
 )
 
 
@@ -41,7 +40,7 @@ ROWS = (
 async def filled(database: Database) -> Database:
     async with database.transaction() as tx:
         await inbox.record(tx, ROWS)
-        await inbox.count_duplicates(tx, [replace(ROWS[2], log_offset=9)])
+        await inbox.count_duplicates(tx, [ROWS[2]._replace(log_offset=9)])
     return database
 
 

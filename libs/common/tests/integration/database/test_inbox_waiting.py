@@ -1,7 +1,6 @@
 """What waits to be tried again, on both engines."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from safevideo_common.database import inbox, inbox_browser, inbox_waiting
@@ -59,9 +58,9 @@ async def row(database: Database, event_id: str) -> InboxRecord:
 async def test_only_the_first_of_a_performer_decides_when_it_is_time(database: Database) -> None:
     await record(
         database,
-        replace(WAITING, next_try_at=NOW + SECOND),
-        replace(WAITING, event_id="evt_2", next_try_at=None, tries=0),
-        replace(WAITING, event_id="evt_3", performer_id="sg_2", next_try_at=None),
+        WAITING._replace(next_try_at=NOW + SECOND),
+        WAITING._replace(event_id="evt_2", next_try_at=None, tries=0),
+        WAITING._replace(event_id="evt_3", performer_id="sg_2", next_try_at=None),
     )
     assert [head.performer_id for head in await due(database)] == ["sg_2"]
     assert [head.performer_id for head in await due(database, NOW + SECOND)] == ["sg_2", "sg_1"]
@@ -70,7 +69,7 @@ async def test_only_the_first_of_a_performer_decides_when_it_is_time(database: D
 async def test_those_due_longest_come_first_and_a_limit_holds(database: Database) -> None:
     for number, seconds in enumerate((3, 1, 2)):
         at = NOW - seconds * SECOND
-        await record(database, replace(WAITING, event_id=f"evt_{number}", performer_id=f"sg_{number}", next_try_at=at))
+        await record(database, WAITING._replace(event_id=f"evt_{number}", performer_id=f"sg_{number}", next_try_at=at))
     assert [head.performer_id for head in await due(database)] == ["sg_0", "sg_2", "sg_1"]
     assert [head.performer_id for head in await due(database, limit=1)] == ["sg_0"]
 
@@ -78,16 +77,16 @@ async def test_those_due_longest_come_first_and_a_limit_holds(database: Database
 async def test_what_does_not_wait_or_is_of_another_group_is_not_due(database: Database) -> None:
     await record(
         database,
-        replace(WAITING, status=Status.DEAD),
-        replace(WAITING, event_id="evt_2", status=Status.APPLIED),
-        replace(WAITING, event_id="evt_3", consumer_group="sync-worker"),
+        WAITING._replace(status=Status.DEAD),
+        WAITING._replace(event_id="evt_2", status=Status.APPLIED),
+        WAITING._replace(event_id="evt_3", consumer_group="sync-worker"),
     )
     assert await due(database) == []
 
 
 async def test_the_queue_of_a_performer_is_in_the_order_of_arrival(database: Database) -> None:
-    await record(database, *(replace(WAITING, event_id=f"evt_{number}", log_offset=number) for number in range(5)))
-    await record(database, replace(WAITING, event_id="evt_other", performer_id="sg_2"))
+    await record(database, *(WAITING._replace(event_id=f"evt_{number}", log_offset=number) for number in range(5)))
+    await record(database, WAITING._replace(event_id="evt_other", performer_id="sg_2"))
     (head, _other) = await due(database)
     assert [event.event_id for event in await queue(database, head)] == [f"evt_{number}" for number in range(5)]
     assert [event.event_id for event in await queue(database, head, limit=2)] == ["evt_0", "evt_1"]
@@ -103,7 +102,7 @@ async def test_a_waiting_event_has_all_that_trying_it_needs(database: Database) 
 
 
 async def test_events_without_a_performer_wait_each_by_itself(database: Database) -> None:
-    await record(database, *(replace(WAITING, event_id=f"evt_{number}", performer_id=None) for number in range(2)))
+    await record(database, *(WAITING._replace(event_id=f"evt_{number}", performer_id=None) for number in range(2)))
     heads = await due(database)
     assert [[event.event_id for event in await queue(database, head)] for head in heads] == [["evt_0"], ["evt_1"]]
 
@@ -121,7 +120,7 @@ async def test_a_head_that_another_member_has_dealt_with_has_no_queue(database: 
 
 async def test_what_had_its_effect_loses_its_body_and_what_is_dead_keeps_it(database: Database) -> None:
     verdicts = {"evt_1": APPLIED, "evt_2": STALE, "evt_3": dead("TOO_MANY", "x" * 300)}
-    await record(database, *(replace(WAITING, event_id=each, performer_id=each) for each in verdicts))
+    await record(database, *(WAITING._replace(event_id=each, performer_id=each) for each in verdicts))
     async with database.transaction() as tx:
         for head in await inbox_waiting.due(tx, GROUP, NOW, 10):
             await inbox_waiting.settle(tx, head.row_id, verdicts[str(head.performer_id)], NOW + SECOND)
@@ -144,7 +143,7 @@ async def test_a_postponed_event_comes_back_with_its_tries(database: Database) -
 
 
 async def test_of_two_members_at_one_queue_the_second_finds_it_done(database: Database) -> None:
-    await record(database, *(replace(WAITING, event_id=f"evt_{number}") for number in range(3)))
+    await record(database, *(WAITING._replace(event_id=f"evt_{number}") for number in range(3)))
     (head,) = await due(database)
 
     async def work_off() -> int:

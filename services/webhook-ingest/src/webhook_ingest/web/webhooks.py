@@ -51,7 +51,7 @@ class ReceiveWebhook:
         self._log = log
         self._metrics = metrics
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """Take one webhook. A redelivery is published again under the same id; the inbox makes it one event."""
         request[LOGS_ITSELF] = True
         try:
@@ -66,13 +66,12 @@ class ReceiveWebhook:
         return _accepted(envelope.id)
 
     async def _read(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > self._settings.max_webhook_bytes:
-            raise _too_large(self._settings)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("A webhook's body must not be compressed or encoded.")
+        _refuse_encoding(request.headers.get("Content-Encoding"))
         try:
-            if request.content.is_eof():  # it came along with the headers, as nearly all do: no timer is needed
+            if request.content.is_eof():  # it came along with the headers, as nearly all do: nothing is waited for
                 return await request.read()
+            if (request.content_length or 0) > self._settings.max_webhook_bytes:
+                raise _too_large(self._settings)
             async with asyncio.timeout(self._settings.body_read_seconds):
                 return await request.read()
         except TimeoutError:
@@ -120,6 +119,11 @@ def _reason(error: SafeVideoError) -> str:
     if isinstance(error, WebhookSignatureInvalid) and error.details:
         return str(error.details["reason"])
     return "log_unavailable" if isinstance(error, LogUnavailable) else error.code.lower()
+
+
+def _refuse_encoding(encoding: str | None) -> None:
+    if encoding is not None and encoding.lower() != "identity":
+        raise UnsupportedMediaType("A webhook's body must not be compressed or encoded.")
 
 
 def _too_large(settings: IngestSettings) -> PayloadTooLarge:

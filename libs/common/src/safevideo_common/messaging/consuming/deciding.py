@@ -1,7 +1,6 @@
 """Deciding a run of deliveries in order, in memory. Pure but for the states that the handler changes."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple
 
 from safevideo_common.domain.outcomes import Outcome, Status, waiting
@@ -12,8 +11,7 @@ BEHIND_ANOTHER: Final = waiting("BEHIND_ANOTHER", "an earlier event of this perf
 """Undecided. Such an event has no time of its own: it is due as soon as it is the first of its queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed(Generic[Event]):
+class Parsed(NamedTuple, Generic[Event]):
     """A delivery with its event, or with the outcome that it has without one."""
 
     delivery: Delivery

@@ -1,16 +1,15 @@
 """One event as it reached this group: the envelope, the body, and where in the log it stands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from safevideo_common.domain.outcomes import Outcome, dead
 from safevideo_common.events.envelope import Envelope, EnvelopeInvalid, parse_headers
 from safevideo_common.messaging.port import Record, TopicPartition
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What a handler decides on."""
 
     envelope: Envelope
