@@ -1,0 +1,59 @@
+"""A start with wrong settings ends with a list of names, and never shows a value."""
+
+import pytest
+from pydantic import Field, SecretStr
+
+from safevideo_common.errors import StartupError
+from safevideo_common.settings import CommonSettings, load_settings, weakness
+
+
+class ServiceSettings(CommonSettings):
+    a_secret: SecretStr = Field(description="guards something")
+
+
+GOOD = {"DATABASE_URL": "sqlite+aiosqlite://", "KAFKA_BOOTSTRAP_SERVERS": "", "A_SECRET": "kR9-something-random-71"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SAFEVIDEO_ENV", raising=False)
+    return monkeypatch
+
+
+def refusal() -> str:
+    with pytest.raises(StartupError) as refused:
+        load_settings(ServiceSettings)
+    return str(refused.value)
+
+
+def test_settings_come_from_variables_in_capitals(environment: pytest.MonkeyPatch) -> None:
+    assert load_settings(ServiceSettings).a_secret.get_secret_value() == GOOD["A_SECRET"]
+
+
+def test_every_variable_that_is_wrong_is_named_and_its_value_is_not_shown(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("DATABASE_URL")
+    environment.setenv("PORT", "a-secret-in-the-wrong-place")
+    said = refusal()
+    assert "DATABASE_URL" in said
+    assert "PORT" in said
+    assert "wrong-place" not in said
+
+
+@pytest.mark.parametrize("secret", ["zX7-brief", "changeme-changeme-1", "aaaaaaaaaaaaaaaaaa", "your-secret-goes-here"])
+def test_in_production_a_weak_secret_stops_the_start(environment: pytest.MonkeyPatch, secret: str) -> None:
+    environment.setenv("A_SECRET", f"{GOOD['A_SECRET']},{secret}")
+    said = refusal()
+    assert said.startswith("A_SECRET ")
+    assert secret not in said
+
+
+def test_in_development_a_weak_secret_is_taken(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("A_SECRET", "short")
+    environment.setenv("SAFEVIDEO_ENV", "development")
+    load_settings(ServiceSettings)
+
+
+def test_a_random_secret_is_not_weak() -> None:
+    assert weakness("f3c1b2a49d8e7f60") is None
