@@ -9,7 +9,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.sharegram.webhook_signatures import SharegramScheme
-from safevideo_common.web.app import base_app
+from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.health import Check
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.settings import IngestSettings
@@ -33,7 +33,7 @@ def build_app(settings: IngestSettings, event_log: EventLog, log: FilteringBound
             receive = ReceiveWebhook(
                 settings, SharegramScheme(), publisher, clock=utc_now, log=log, metrics=IngestMetrics(registry)
             )
-            app.router.add_post(PATH, receive.handle)
+            add_hot_post(app, PATH, receive.handle)
             yield
 
     app.cleanup_ctx.append(door)

@@ -20,14 +20,12 @@ class HttpMetrics:
         )
         self._children: dict[tuple[str, str, int], Histogram] = {}
 
-    def observe(self, request: web.Request, status: int, seconds: float) -> None:
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        route = route_of(request)
-        method = request.method if request.method in _METHODS else "other"
-        key = (method, route, status)
+        key = (method if method in _METHODS else "other", route, status)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = self._seconds.labels(method, route, str(status))
+            child = self._children[key] = self._seconds.labels(key[0], route, str(status))
         child.observe(seconds)
 
 

@@ -24,30 +24,48 @@ _BY_STATUS: Final[dict[int, type[errors.SafeVideoError]]] = {
 }
 
 
-def edge(log: FilteringBoundLogger, metrics: HttpMetrics) -> Middleware:
-    """The middleware for one app. Every failure leaves it as the contract's error body; nothing else builds one."""
+class Edge:
+    """What surrounds every handler of one app. Each failure leaves it as the contract's error body."""
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def __init__(self, log: FilteringBoundLogger, metrics: HttpMetrics) -> None:
+        self._log = log
+        self._metrics = metrics
+
+    @property
+    def middleware(self) -> Middleware:
+        """For all that is routed."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self.answer(request, handler, route_of(request))
+
+        return middleware
+
+    async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+        """The handler's answer, or what its failure is rendered as."""
         started = perf_counter()
         request[CORRELATION] = correlation = correlate(request.headers)
         try:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - the one place that renders whatever was raised
-            response = failure(_known(error, request, correlation, log), correlation.request_id)
+            response = failure(_known(error, route, correlation, self._log), correlation.request_id)
         response.headers[REQUEST_ID_HEADER] = correlation.request_id
         seconds = perf_counter() - started
-        metrics.observe(request, response.status, seconds)
+        self._metrics.observe(request.method, route, response.status, seconds)
         if LOGS_ITSELF not in request:
-            _log_line(log, request, response.status, seconds, correlation)
+            self._log.info(
+                "Request answered",
+                method=request.method,
+                # The route and not the path: a caller may put anything in the place of an id, an e-mail address too.
+                route=route,
+                status=response.status,
+                ms=round(seconds * 1000, 1),
+                request_id=correlation.request_id,
+            )
         return response
 
-    return middleware
 
-
-def _known(
-    error: Exception, request: web.Request, correlation: Correlation, log: FilteringBoundLogger
-) -> errors.SafeVideoError:
+def _known(error: Exception, route: str, correlation: Correlation, log: FilteringBoundLogger) -> errors.SafeVideoError:
     if isinstance(error, errors.SafeVideoError):
         return error
     if isinstance(error, web.HTTPException):
@@ -58,7 +76,7 @@ def _known(
         code=errors.InternalError.code,
         error=type(error).__name__,
         where=_where(error),
-        route=route_of(request),
+        route=route,
         request_id=correlation.request_id,
     )
     return errors.InternalError("Something went wrong here. The request id finds it in our logs.")
@@ -70,17 +88,3 @@ def _where(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "unknown"
-
-
-def _log_line(
-    log: FilteringBoundLogger, request: web.Request, status: int, seconds: float, correlation: Correlation
-) -> None:
-    # The route and not the path: a caller may put anything in the place of an id, an e-mail address for instance.
-    log.info(
-        "Request answered",
-        method=request.method,
-        route=route_of(request),
-        status=status,
-        ms=round(seconds * 1000, 1),
-        request_id=correlation.request_id,
-    )

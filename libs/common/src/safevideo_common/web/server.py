@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from typing_extensions import override
 
 from safevideo_common.errors import InternalError, PayloadTooLarge, SafeVideoError, ValidationFailed
@@ -19,6 +20,27 @@ LINGER_SECONDS: Final = 2.0
 """How long the rest of a refused body is read and dropped, so that the sender gets to see the answer."""
 
 BACKLOG: Final = 1024
+
+
+class HotRoute(NamedTuple):
+    """One path that is answered before anything is routed."""
+
+    method: str
+    path: str
+    answer: Handler
+
+    def before(self, routed: Handler) -> Handler:
+        """The handler of all requests: this one's own, and `routed` for the others."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if request.path == self.path and request.method == self.method:
+                return await self.answer(request)
+            return await routed(request)
+
+        return handle
+
+
+HOT_ROUTE: Final = web.AppKey("hot_route", HotRoute)
 
 
 @asynccontextmanager
@@ -83,4 +105,7 @@ class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp has no factory for its protocol; the class adds no state of its own
+        if hot := self.app.get(HOT_ROUTE):
+            routed: Handler = server.request_handler  # what an application's runner serves is always a `web.Request`
+            server.request_handler = hot.before(routed)  # type: ignore[assignment]  # and aiohttp says `BaseRequest`
         return server
