@@ -11,11 +11,11 @@ from sharegram_simulator.webhooks import Event
 
 AT_ONCE = 32
 RETRY_SECONDS = 0.2
-GIVE_UP_SECONDS = 120.0
+GIVE_UP_SECONDS = 180.0
 
 
 async def send_all(url: str, secret: str, events: Sequence[Event]) -> None:
-    """Return once each of `events` was answered 2xx. Raises `TimeoutError` for one that is not, for two minutes."""
+    """Return once each of `events` was answered 2xx. Raises `TimeoutError` for one that is not, for three minutes."""
     queue = asyncio.Queue[Event]()
     for event in events:
         queue.put_nowait(event)

@@ -13,7 +13,7 @@ from safevideo_common.database.tables import event_inbox, kyc_requests, performe
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.errors import DatabaseUnavailable
 
-SETTLES_SECONDS = 90.0
+SETTLES_SECONDS = 180.0
 ASK_SECONDS = 0.1
 
 

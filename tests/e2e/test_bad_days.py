@@ -24,21 +24,21 @@ from safevideo_common.testing.stacks import REAL, StackUnderTest
 from sharegram_simulator.signing import sign_sharegram
 from sharegram_simulator.webhooks import Event, performer_updated
 
+PATIENCE = 20.0
 on_real_backends = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 
 @on_real_backends
-async def test_while_kafka_hangs_the_door_says_503_and_when_to_come_again(
+async def test_while_kafka_hangs_webhooks_are_taken_and_applied_when_it_is_back(
     stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
-    event = performer_updated(f"sg_{token_hex(4)}", {"username": "a"}, 1, BEGINNING)
-    async with whole_house(stack, event_log, log) as url:
-        assert (await _post(url, event))[0] == 200
+    name = f"sg_{token_hex(4)}"
+    async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:
+        assert await _post(url, performer_updated(name, {"username": "before"}, 1, BEGINNING)) == 200
         with kafka_server.paused():
-            status, retry_after, code = await _post(url, event)
-            assert (status, code) == (503, "SERVICE_UNAVAILABLE")
-            assert int(retry_after) > 0
-        await send_all(url, SECRET, [event])
+            for version in range(2, 5):
+                assert await _post(url, performer_updated(name, {"username": f"v{version}"}, version, BEGINNING)) == 200
+        await _id_of(database, name, "v4")
 
 
 @on_real_backends
@@ -75,17 +75,17 @@ async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_drop
     name = f"sg_{token_hex(4)}"
     async with (
         Database.open(stack.database_url) as database,
-        open_redis(stack.redis_url, db=0) as redis,
+        open_redis(stack.redis_url, db=0, seconds=PATIENCE) as redis,
         whole_house(stack, event_log, log) as url,
     ):
         await send_all(url, SECRET, [performer_updated(name, {"username": "before"}, 1, BEGINNING)])
         performer_id = await _id_of(database, name, "before")
-        await PerformerCache(redis).fill(performer_id, b"before")
+        await PerformerCache(redis, seconds=PATIENCE).fill(performer_id, b"before")
         with redis_server.paused():
             await send_all(url, SECRET, [performer_updated(name, {"username": "after"}, 2, BEGINNING)])
             await _id_of(database, name, "after")
-        async with asyncio.timeout(20):
-            while await PerformerCache(redis).get(performer_id) is not None:
+        async with asyncio.timeout(60):
+            while await PerformerCache(redis, seconds=PATIENCE).get(performer_id) is not None:
                 await asyncio.sleep(0.05)
 
 
@@ -100,7 +100,7 @@ async def _streaming(
         first, rest = ledger.sendings[:100], ledger.sendings[100:]
         await send_all(url, SECRET, first)
         sending = asyncio.create_task(send_all(url, SECRET, rest))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await outcomes(database, ledger):
                 await asyncio.sleep(0.01)
         yield
@@ -109,17 +109,16 @@ async def _streaming(
         await check(database, ledger)
 
 
-async def _post(url: str, event: Event) -> tuple[int, str, object]:
+async def _post(url: str, event: Event) -> int:
     body = event.body()
     headers = sign_sharegram(body, SECRET, datetime.now(UTC), event.id)
     async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
-        said = await answer.json()
-        return answer.status, answer.headers.get("Retry-After", ""), said.get("error", {}).get("code")
+        return answer.status
 
 
 async def _id_of(database: Database, name: str, username: str) -> int:
     """Our id of the performer, once its username is this."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             async with database.reading() as connection:
                 found = await performers.id_of(connection, name)

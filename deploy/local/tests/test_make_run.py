@@ -13,7 +13,7 @@ from safevideo_common.testing.backends import process
 from safevideo_local.testing import RunningRun, free_offset, running_run, serving_run
 
 OUTCOMES = ("applied", "duplicate", "stale", "ignored", "401 WEBHOOK_SIGNATURE_INVALID", "refused")
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from safevideo_local.services import SERVICES
 from safevideo_local.testing import RunningRun, free_offset, serving_run
 
 BACKENDS = ("kafka-1", "mariadb", "redis")
-BACK_SECONDS = 60.0
+BACK_SECONDS = 120.0
 
 
 @pytest.fixture

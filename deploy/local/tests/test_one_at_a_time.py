@@ -64,5 +64,5 @@ def test_clean_leaves_alone_what_no_run_has_made(tmp_path: Path) -> None:
 
 def _clean(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, str(CLEAN), str(folder)], capture_output=True, text=True, timeout=10, check=False
+        [sys.executable, str(CLEAN), str(folder)], capture_output=True, text=True, timeout=60, check=False
     )

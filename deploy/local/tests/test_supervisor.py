@@ -10,7 +10,7 @@ from safevideo_common.testing.backends import process
 from safevideo_local.roster import Roster
 from safevideo_local.supervisor import Program, Supervisor, supervising
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Heard:
@@ -59,7 +59,8 @@ async def test_what_is_stopped_stays_stopped(tmp_path: Path, supervisor: Supervi
 async def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path, supervisor: Supervisor) -> None:
     ready = tmp_path / "ready"
     os.mkfifo(ready)
-    supervisor.keep(Program("deaf", ("sh", "-c", f"trap '' TERM; echo $$ > {ready}; sleep 600"), tmp_path / "output"))
+    deaf = f"trap '' TERM; echo $$ > {ready}; exec sleep 600"
+    supervisor.keep(Program("deaf", ("sh", "-c", deaf), tmp_path / "output"))
     pid = await _told(ready)
     async with asyncio.timeout(SECONDS):
         await supervisor.stop_all()
@@ -72,7 +73,8 @@ async def test_an_environment_reaches_the_program_and_shows_in_no_command_line(
     told = tmp_path / "told"
     os.mkfifo(told)
     secret = {"TEST_SECRET": "123456"}
-    supervisor.keep(Program("reader", ("sh", "-c", f"echo $TEST_SECRET > {told}; sleep 600"), tmp_path / "out", secret))
+    tells = f"echo $TEST_SECRET > {told}; exec sleep 600"
+    supervisor.keep(Program("reader", ("sh", "-c", tells), tmp_path / "output", secret))
     assert await _told(told) == 123456
     assert "123456" not in repr(Program("reader", (), tmp_path, secret))
 

@@ -12,7 +12,7 @@ async def test_duplicates_on_purpose_carry_the_same_id(simulator: SimulatorClien
 
 
 async def test_webhooks_are_overtaken_on_purpose(settings: SimulatorSettings, receiver: ScriptedReceiver) -> None:
-    async with running_simulator(settings.model_copy(update={"reorder_rate": 0.5, "retry_factor": 0.01})) as simulator:
+    async with running_simulator(settings.model_copy(update={"reorder_rate": 0.5, "retry_factor": 0.1})) as simulator:
         for version in range(1, 13):
             body = {"performerId": "sg_1", "profile": {"bio": str(version)}, "version": version}
             await simulator.post("/_sim/performers", body)

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from sharegram_simulator.client import SimulatorClient
 from sharegram_simulator.settings import EnvironmentSettings, SimulatorSettings
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 @asynccontextmanager

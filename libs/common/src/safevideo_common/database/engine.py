@@ -9,7 +9,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from safevideo_common.database.dialect import create_engine, turn_to_write
+from safevideo_common.database.dialect import open_engine, turn_to_write
 from safevideo_common.database.faults import named_faults
 from safevideo_common.errors import StartupError
 
@@ -64,10 +64,8 @@ class Database:
 async def opened_engine(url: str, pool_size: int) -> AsyncIterator[AsyncEngine]:
     """The engine alone, without deadlines: for what may take long, like a migration. Raises `StartupError`."""
     try:
-        engine = create_engine(make_url(url), pool_size)
-    except ArgumentError:
+        opening = open_engine(make_url(url), pool_size)
+    except (ArgumentError, TypeError):  # TypeError: an SQLite database in memory, which no two connections share
         raise StartupError("DATABASE_URL is not a database URL.") from None
-    try:
+    async with opening as engine:
         yield engine
-    finally:
-        await engine.dispose()

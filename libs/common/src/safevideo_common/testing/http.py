@@ -12,7 +12,7 @@ from yarl import URL
 from safevideo_common.lifecycle import serving_until_failure
 from safevideo_common.settings import CommonSettings
 
-DEADLINE: Final = ClientTimeout(total=10)
+DEADLINE: Final = ClientTimeout(total=60)
 Json = Any  # a test knows what it asked for; the types of JSON would only be cast away again
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.port import EventLog, Message, Publisher, Record, Subscription, TopicPartition
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS: Final = 4
 """Of the topics that the tests make."""

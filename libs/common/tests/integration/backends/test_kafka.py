@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from safevideo_common.messaging import port
+from safevideo_common.messaging.kafka import KafkaLog
 from safevideo_common.testing.backends import NotReady, Options, RunningBackends, RunningServer, control, probes
+from safevideo_common.testing.log_steps import DAY_MS
 
 SECONDS = 60.0
 
@@ -21,13 +24,9 @@ class Topic:
     servers: str
     name: str
 
-    async def make(self, replicas: int) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
-        await admin.start()
-        try:
-            await admin.create_topics([NewTopic(self.name, num_partitions=1, replication_factor=replicas)])
-        finally:
-            await admin.close()
+    async def make(self) -> None:
+        """As often as the brokers do by default; also while they still report back after an outage."""
+        await KafkaLog(self.servers).create_topics([port.Topic(self.name, 1, DAY_MS)])
 
     async def write(self, value: bytes) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self.servers, acks="all") as producer:
@@ -70,7 +69,7 @@ async def test_a_killed_kafka_comes_back_with_what_it_acknowledged(
     kafka_server: RunningServer, kafka_bootstrap_servers: str
 ) -> None:
     topic = Topic(kafka_bootstrap_servers, "survivors")
-    await topic.make(replicas=1)
+    await topic.make()
     await topic.write(b"acknowledged")
     await asyncio.to_thread(kafka_server.restart)
     assert await topic.first_value() == b"acknowledged"
@@ -82,7 +81,7 @@ async def test_three_brokers_take_and_give_records_after_one_was_killed(
 ) -> None:
     with control.running("local", folder=tmp_path, options=Options(brokers=3)) as backends:
         topic = Topic(backends.kafka_bootstrap_servers, "survivors")
-        await topic.make(replicas=3)
+        await topic.make()
         await topic.write(b"before")
         await asyncio.to_thread(backends.kafka.kill)
         others = Topic(_without_first(backends), "survivors")

@@ -37,6 +37,14 @@ def test_hangs(backends):
 """
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A run that a shell has put into the background ignores it, and so would the runs that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts pytest on a file of that content, with temporary files of its own."""

@@ -21,7 +21,7 @@ from safevideo_common.database.tables import metadata
 from safevideo_common.errors import SchemaBehind
 
 NUMBERS = sorted(path.name[:4] for path in MIGRATIONS.glob("versions/0*.py"))
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class CutOffError(Exception):

@@ -18,7 +18,7 @@ from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, DataR
 from safevideo_common.testing.backends.faults import RunningServer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ async def test_a_statement_that_takes_too_long_ends_at_the_deadline_and_the_next
         began = monotonic()
         with pytest.raises(DatabaseUnavailable, match="in time"):
             await run(impatient, "SELECT SLEEP(30)")
-        assert monotonic() - began < 5
+        assert monotonic() - began < 15
         await impatient.probe()
 
 

@@ -87,8 +87,8 @@ async def test_who_waits_for_a_turn_in_vain_gives_up_at_its_deadline_and_blocks_
             began = monotonic()
             with pytest.raises(DatabaseUnavailable, match="in time"):
                 await write(impatient, "sg_1")
-            assert monotonic() - began < 2
-        await asyncio.wait_for(write(services[1], "sg_1"), 2)
+            assert monotonic() - began < 10
+        await asyncio.wait_for(write(services[1], "sg_1"), 20)
 
 
 async def test_a_writer_of_another_process_that_stays_too_long_is_a_conflict(

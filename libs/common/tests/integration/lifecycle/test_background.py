@@ -45,7 +45,7 @@ async def end() -> None:
 @pytest.mark.parametrize(("work", "cause"), [(explode, "ZeroDivisionError"), (end, "early")])
 async def test_a_task_that_ends_by_itself_fails_its_app(work: Work, cause: str) -> None:
     async with serving_until_failure(app_with(work()), SETTINGS) as (_, failed):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with pytest.raises(BackgroundTaskDied, match=f"the-part ended: {cause}"):
                 await failed
 

@@ -11,7 +11,7 @@ import pytest
 from safevideo_common.testing.stacks import REAL, StackUnderTest
 
 SERVICES = ("gateway", "kyc_worker", "sync_worker", "webhook_ingest")
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 async def ended(module: str, environment: dict[str, str]) -> tuple[int, str]:
@@ -47,9 +47,10 @@ async def test_a_taken_port_is_told_without_a_traceback(tmp_path: Path) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         variables = {
-            "DATABASE_URL": "sqlite+aiosqlite://",
+            "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}",
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
             "SHAREGRAM_WEBHOOK_SECRET": "kR9-something-random-71",
+            "SPOOL_DIR": str(tmp_path / "spool"),
             "HOST": "127.0.0.1",
             "PORT": str(port),
         }

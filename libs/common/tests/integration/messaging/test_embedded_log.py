@@ -59,7 +59,7 @@ async def _publish_until_killed(folder: Path, acknowledgements: int) -> list[str
         sys.executable, "-c", PUBLISH_FOR_EVER, str(folder), stdout=asyncio.subprocess.PIPE
     )
     assert child.stdout
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         lines = [(await child.stdout.readline()).decode().strip() for _ in range(acknowledgements)]
         child.kill()
         *rest, torn = (await child.stdout.read()).decode().split("\n")
@@ -96,7 +96,7 @@ async def test_records_past_their_retention_are_gone_and_offsets_go_on(tmp_path:
     _age(tmp_path, days=2)
     async with embedded_log(tmp_path) as log, log.reader("test") as reader:
         await publish_all(log, [message("events", "key", "new")])
-        async with log.subscribe("group", ["events", "longer"], "test") as subscription, asyncio.timeout(10):
+        async with log.subscribe("group", ["events", "longer"], "test") as subscription, asyncio.timeout(30):
             while (await subscription.lag())[partition] > 1:
                 await asyncio.sleep(0.01)
             assert values(await fetch_exactly(subscription, 2)) == [b"new", b"old"]

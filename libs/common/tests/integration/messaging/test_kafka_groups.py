@@ -34,7 +34,7 @@ async def test_a_partition_that_was_lost_and_won_again_is_not_committed_backward
             _, lost = await _shared_out(first, second)
             count = sum((await second.lag()).values())
             await second.commit(after(await fetch_exactly(second, count)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(await first.lag()) < PARTITIONS:
                 await first.fetch(max_records=1, timeout=0.2)
         await first.commit(late)
@@ -46,7 +46,7 @@ async def _shared_out(
     first: Subscription, second: Subscription
 ) -> tuple[AbstractSet[TopicPartition], AbstractSet[TopicPartition]]:
     """The partitions of each, once both have some. Neither has fetched anything since."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             ours, theirs = await first.lag(), await second.lag()
             if ours and theirs and not ours.keys() & theirs.keys():

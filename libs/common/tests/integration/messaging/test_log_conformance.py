@@ -142,7 +142,7 @@ async def test_a_commit_of_a_partition_that_is_not_owned_is_passed_over(
 async def test_a_second_member_takes_over_after_the_first_has_gone(log: EventLog, topic: str, group: str) -> None:
     await publish_all(log, [message(topic, f"sg_{number}", str(number)) for number in range(20)])
     async with log.subscribe(group, [topic], "second") as second:
-        async with log.subscribe(group, [topic], "first") as first, asyncio.timeout(30):
+        async with log.subscribe(group, [topic], "first") as first, asyncio.timeout(60):
             seen: set[bytes] = set()
             while len(seen) < 20:  # who owns what is the log's business: together they read everything
                 for member in (first, second):
@@ -150,7 +150,7 @@ async def test_a_second_member_takes_over_after_the_first_has_gone(log: EventLog
                     seen |= {record.value for record in records}
         await publish_all(log, [message(topic, f"sg_{number}", f"late {number}") for number in range(20)])
         late: set[bytes] = set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(late) < 20:
                 records = await second.fetch(max_records=100, timeout=1.0)
                 late |= {record.value for record in records if record.value.startswith(b"late")}

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 
 from safevideo_common.sharegram.health import SharegramUnavailable, probe_sharegram
 
@@ -39,7 +39,7 @@ async def test_anything_else_is_not_and_its_status_is_told(http: ClientSession, 
         await probe_sharegram(http, f"{base}/{status}")
 
 
-@pytest.mark.parametrize("address", [f"http://127.0.0.1:{unused_port()}", "http://nowhere.invalid", "http://", "http://[x"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://", "http://[x"])
 async def test_an_address_where_nobody_is_is_not_told(http: ClientSession, address: str) -> None:
     with pytest.raises(SharegramUnavailable, match=r"^no connection \(\w+\)$"):
         await probe_sharegram(http, address)

@@ -7,7 +7,7 @@ What their errors mean is in `database/faults.py`.
 
 from safevideo_common.database.dialect.bulk import Bulk
 from safevideo_common.database.dialect.columns import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
-from safevideo_common.database.dialect.connections import create_engine
+from safevideo_common.database.dialect.connections import open_engine
 from safevideo_common.database.dialect.locks import for_update, sole_migrator
 from safevideo_common.database.dialect.turns import turn_to_write
 from safevideo_common.database.dialect.upserts import incoming, upsert
@@ -19,9 +19,9 @@ __all__ = [
     "ExternalIdText",
     "JsonDocument",
     "UtcMoment",
-    "create_engine",
     "for_update",
     "incoming",
+    "open_engine",
     "sole_migrator",
     "turn_to_write",
     "upsert",

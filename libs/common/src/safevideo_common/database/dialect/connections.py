@@ -1,5 +1,7 @@
 """How connections are made and transactions begun."""
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -8,10 +10,9 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 from sqlalchemy import URL, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from safevideo_common.database.dialect.sqlite_connections import sqlite_connections
 from safevideo_common.errors import StartupError
 
 CONNECT_SECONDS: Final = 5
@@ -20,8 +21,8 @@ RECYCLE_SECONDS: Final = 300
 """Age at which a pooled connection is replaced: younger than what proxies and firewalls cut off in silence."""
 
 
-def create_engine(url: URL, pool_size: int) -> AsyncEngine:
-    """An engine for this kind of database; it opens no connection yet.
+def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEngine]:
+    """An engine for this kind of database, which connects when it is first used; leaving it closes its connections.
 
     A caller that finds all `pool_size` connections in use waits up to `CONNECT_SECONDS`. Raises `StartupError` for
     a kind that is not supported.
@@ -33,7 +34,8 @@ def create_engine(url: URL, pool_size: int) -> AsyncEngine:
     raise StartupError("DATABASE_URL must begin with mysql+aiomysql:// or sqlite+aiosqlite://.")
 
 
-def _mysql_engine(url: URL, pool_size: int) -> AsyncEngine:
+@asynccontextmanager
+async def _mysql_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
     session: dict[str, object] = {
         "charset": "utf8mb4",
         "conv": {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat},  # in a tenth of the driver's time
@@ -42,15 +44,26 @@ def _mysql_engine(url: URL, pool_size: int) -> AsyncEngine:
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
     }
     # Under REPEATABLE READ gaps are locked too, and workers on different performers would deadlock.
-    return _engine(url, pool_size, session, isolation_level="READ COMMITTED")
+    async with _disposed(_engine(url, pool_size, session, isolation_level="READ COMMITTED")) as engine:
+        yield engine
 
 
-def _sqlite_engine(url: URL, pool_size: int) -> AsyncEngine:
-    # Without an isolation level the driver leaves BEGIN to us.
-    engine = _engine(url, pool_size, {"isolation_level": None, "timeout": LOCK_WAIT_SECONDS})
-    event.listen(engine.sync_engine, "connect", _set_sqlite_pragmas)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+@asynccontextmanager
+async def _sqlite_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
+    async with (
+        sqlite_connections() as connections,
+        _disposed(_engine(url, pool_size, {"async_creator_fn": connections.connect})) as engine,
+    ):
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        yield engine
+
+
+@asynccontextmanager
+async def _disposed(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **settings: str) -> AsyncEngine:
@@ -66,13 +79,6 @@ def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **setting
         pool_timeout=CONNECT_SECONDS,
         **settings,
     )
-
-
-def _set_sqlite_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {setting}")
-    cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -6,13 +6,24 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoBrokersAvailable,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from safevideo_common.errors import LogUnavailable
+from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
 from safevideo_common.messaging.kafka.records import MAX_RECORD_BYTES
 from safevideo_common.messaging.port import Topic
 
 CREATE_SECONDS: Final = 15.0
+SETTLES_SECONDS: Final = 10.0
+"""A cluster that was away has no controller, or no broker that this counts as present, for as long as this at most."""
+
 PROBE_SECONDS: Final = 2.0
 LOOK_AGAIN_SECONDS: Final = 0.05
 _BROKERS_CHOICE: Final = -1
@@ -35,15 +46,37 @@ async def administering(
 
 async def create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
     """Create what is missing and return when it can be used. Raises `KafkaError`, or `LogUnavailable` for a refusal."""
-    answer = await admin.create_topics([_new(topic) for topic in topics])
-    for name, code, *_ in answer.topic_errors:
-        error = for_code(code)
-        if error not in (NoError, TopicAlreadyExistsError):
-            raise LogUnavailable(f"Kafka refuses to create topic {name}: {error.__name__}.")
+    await _accepted(admin, topics)
     # The controller knows them by now; the brokers hear of it a moment later and tell nobody when.
     for topic in topics:
         while not await partitions_of(admin, topic.name):  # noqa: ASYNC110 - the broker has no event to wait for
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+async def _accepted(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+    loop = asyncio.get_running_loop()
+    settled = loop.time() + SETTLES_SECONDS
+    while refusals := await _refusals(admin, topics):
+        if loop.time() > settled or not all(map(_may_pass, refusals.values())):
+            reasons = ", ".join(f"{name} ({error.__name__})" for name, error in refusals.items())
+            raise LogUnavailable(f"Kafka refuses to create topics: {reasons}.", retry_after=RETRY_AFTER_SECONDS)
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+async def _refusals(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> dict[str, type[KafkaError]]:
+    client = admin._client  # aiokafka does not expect a cluster without a controller: it would raise AttributeError
+    if client.cluster.controller is None:
+        await client.force_metadata_update()
+    if client.cluster.controller is None:
+        return {topic.name: NoBrokersAvailable for topic in topics}
+    answer = await admin.create_topics([_new(topic) for topic in topics])
+    errors = {name: for_code(code) for name, code, *_ in answer.topic_errors}
+    return {name: error for name, error in errors.items() if error not in (NoError, TopicAlreadyExistsError)}
+
+
+def _may_pass(error: type[KafkaError]) -> bool:
+    # No broker may hold a replica while all of them still have to report back.
+    return error.retriable or error is InvalidReplicationFactorError
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[int]:

@@ -33,8 +33,11 @@ class RunningServer:
         process.stop([self._process()], 0.0)
 
     def pause(self) -> None:
-        """Freeze it: its connections stay open, new ones are taken by the kernel, and nothing answers."""
-        process.send(self._process(), signal.SIGSTOP)
+        """Freeze it: its connections stay open, new ones are taken by the kernel, and nothing answers.
+
+        Raises `BackendFailed` when that takes half a minute.
+        """
+        process.freeze(self._process())
 
     def resume(self) -> None:
         """Let it go on."""

@@ -15,6 +15,7 @@ from safevideo_common.testing.backends.stack import BackendFailed
 
 TETHER = Path(__file__).with_name("tether.py")
 POLL_SECONDS = 0.02
+FREEZE_SECONDS = 30.0
 
 _TETHERING = ThreadPoolExecutor(1, thread_name_prefix="tethering")
 """The kernel ties a tether to a thread, not to its process, so all of them hang on one that lasts as long as it."""
@@ -83,6 +84,16 @@ def send(process: Process, number: signal.Signals) -> bool:
     return True
 
 
+def freeze(process: Process) -> None:
+    """Return when none of its threads runs any more: on a busy machine some go on for a while after the signal."""
+    send(process, signal.SIGSTOP)
+    deadline = time.monotonic() + FREEZE_SECONDS
+    while not _is_frozen(process.pid):
+        if time.monotonic() > deadline:
+            raise BackendFailed(f"{process.name} cannot be frozen.")
+        time.sleep(POLL_SECONDS)
+
+
 def stop(processes: Iterable[Process], grace_seconds: float) -> None:
     """End all of them: SIGTERM, and SIGKILL for those that are left after `grace_seconds`."""
     first = signal.SIGTERM if grace_seconds else signal.SIGKILL
@@ -122,6 +133,14 @@ def birth_of(pid: int) -> str | None:
     threads, began = int(fields[16]), fields[18]  # fields 20 and 22 of proc(5)
     # Of a killed process the first thread may be gone while others still hold its ports and files.
     return None if state in "ZX" and threads <= 1 else f"{boot} {began}"
+
+
+def _is_frozen(pid: int) -> bool:
+    """Also when it has ended, and where the system does not tell."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        threads = [each.read_text(errors="replace") for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return all(thread.rpartition(")")[2].split()[0] in "TtZX" for thread in threads)
+    return not Path(f"/proc/{pid}").exists()
 
 
 def _birth_by_ps(pid: int) -> str | None:

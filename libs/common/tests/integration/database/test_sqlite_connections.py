@@ -1,0 +1,62 @@
+"""No thread of a connection outlives its engine: it would report to an event loop that is closed by then."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from safevideo_common.database.dialect.sqlite_connections import sqlite_connections
+from safevideo_common.database.engine import Database
+from safevideo_common.errors import DatabaseUnavailable
+
+# Half a second and more of work, in which SQLite hears of nothing.
+LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000000) SELECT COUNT(*) FROM n"
+
+
+@pytest.fixture(autouse=True)
+def _all_threads_end() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not {name for name in left if "connection_worker" in name}
+
+
+async def test_of_a_file_that_cannot_be_opened() -> None:
+    async with Database.open("sqlite+aiosqlite:////nowhere/at/all.db") as database:
+        with pytest.raises(DatabaseUnavailable):
+            await database.probe()
+
+
+async def test_of_a_statement_that_was_cut_off_at_the_deadline(fresh_sqlite_url: str) -> None:
+    async with Database.open(fresh_sqlite_url, timeout=0.2) as database:
+        with pytest.raises(DatabaseUnavailable, match="in time"):
+            async with database.reading() as reading:
+                await reading.execute(text(LONG))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 10, 100, 1000])
+async def test_of_a_user_that_was_cancelled_however_early(fresh_sqlite_url: str, steps: int) -> None:
+    async with Database.open(fresh_sqlite_url) as database:
+        probe = asyncio.create_task(database.probe())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        probe.cancel()
+        await asyncio.wait([probe])
+
+
+async def test_of_a_statement_that_is_still_under_way_when_its_engine_ends(fresh_sqlite_url: str) -> None:
+    path = fresh_sqlite_url.removeprefix("sqlite+aiosqlite:///")
+    async with sqlite_connections() as connections:
+        connection = await connections.connect(path)
+        asking = asyncio.create_task(connection.execute_fetchall(LONG))
+        await asyncio.sleep(0)
+    assert [*await asking] == [(5000000,)]
+
+
+async def test_the_first_connections_to_a_new_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    async with sqlite_connections() as connections:
+        for number in range(20):
+            await asyncio.gather(*(connections.connect(f"{tmp_path}/{number}.db") for _ in range(8)))
