@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from safevideo_common.cli.database import opened_database
-from safevideo_common.cli.output import AsJson, people, print_json
+from safevideo_common.cli.output import AsJson, minute, people, print_json
 from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.database import api_keys
 from safevideo_common.database.api_keys import CLIENT_NAME, ApiKey, Role
@@ -102,16 +102,12 @@ def _document(key: ApiKey) -> dict[str, object]:
 def _table(keys: Sequence[ApiKey]) -> Table:
     table = Table("id", "client", "role", "opens", "created (UTC)", "last used", box=SIMPLE_HEAD)
     for key in keys:
-        moments = _minute(key.created_at), _minute(key.last_used_at)
+        moments = minute(key.created_at), minute(key.last_used_at)
         table.add_row(str(key.id), key.client, key.role, _state(key), *moments)
     return table
 
 
 def _state(key: ApiKey) -> str:
     if key.is_valid(utc_now()):
-        return f"until {_minute(key.expires_at)}" if key.expires_at else "yes"
+        return f"until {minute(key.expires_at)}" if key.expires_at else "yes"
     return "no: revoked" if key.revoked_at else "no: expired"
-
-
-def _minute(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

@@ -108,3 +108,70 @@ api_keys: Final = Table(
     Index("idx_api_keys_client", "client"),
     implicit_returning=False,
 )
+
+integrations: Final = Table(
+    "integrations",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("updated_at", UtcMoment, nullable=False),
+    UniqueConstraint("provider", name="uq_integrations_provider"),
+    implicit_returning=False,
+)
+
+webhook_secrets: Final = Table(
+    "webhook_secrets",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("integration_id", BigId, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("ciphertext", LargeBinary(2048)),  # NULL: the environment holds the secret, this row its last use
+    Column("created_at", UtcMoment, nullable=False),
+    Column("expires_at", UtcMoment),
+    Column("last_used_at", UtcMoment),
+    UniqueConstraint("integration_id", "name", name="uq_webhook_secrets_name"),
+    implicit_returning=False,
+)
+
+rejected_webhooks: Final = Table(
+    "rejected_webhooks",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("fingerprint", String(64), nullable=False),  # of all that verifying it again depends on, hex
+    Column("received_at", UtcMoment, nullable=False),  # the first time
+    Column("last_seen_at", UtcMoment, nullable=False),
+    Column("times_seen", Integer, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("scheme", String(32), nullable=False),
+    Column("headers", JsonDocument, nullable=False),  # name -> values, only those needed to verify and name it again
+    Column("body", LargeBinary(1 << 21), nullable=False),  # encrypted: a third longer than what was sent
+    Column("body_sha256", String(64), nullable=False),  # of the body as sent, hex
+    Column("body_bytes", Integer, nullable=False),  # likewise
+    Column("remote", String(64), nullable=False),
+    Column("request_id", String(128)),
+    Column("released_at", UtcMoment),
+    Column("released_event_id", ExternalIdText),
+    UniqueConstraint("fingerprint", name="uq_rejected_webhooks_fingerprint"),
+    # All that evicting has to read, so that it reads no body.
+    Index("idx_rejected_webhooks_share", "remote", "received_at", "body_bytes", "released_at"),
+    Index("idx_rejected_webhooks_received", "received_at"),
+    implicit_returning=False,
+)
+
+audit_log: Final = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("at", UtcMoment, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("remote", String(64)),
+    Column("request_id", String(128)),
+    Column("details", JsonDocument, nullable=False),
+    Index("idx_audit_log_at", "at"),
+    implicit_returning=False,
+)

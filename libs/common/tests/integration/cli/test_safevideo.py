@@ -162,3 +162,4 @@ def test_help_names_every_noun(safevideo: Run) -> None:
     assert told.returncode == 0
     assert re.search(r"\bmigrate\b", told.stdout)
     assert re.search(r"\bkeys\b", told.stdout)
+    assert re.search(r"\bwebhook\b", told.stdout)

@@ -1,0 +1,91 @@
+"""Who did what, when, from where: written in the transaction of what was done, so that neither is there alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import ColumnElement, Row, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.tables import audit_log
+
+Order = Literal["asc", "desc"]
+
+_c: Final = audit_log.c
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One act. `details` hold no secret and no personal data: ids, counts and choices."""
+
+    at: datetime
+    actor: str
+    role: str
+    action: str
+    remote: str | None
+    request_id: str | None
+    details: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """An entry with its row id."""
+
+    row_id: int
+    entry: AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What to look for; all conditions hold at once. The range is of `at`, its end excluded."""
+
+    actor: str | None = None
+    action: str | None = None
+    at_from: datetime | None = None
+    at_to: datetime | None = None
+
+
+async def record(tx: AsyncConnection, entry: AuditEntry) -> None:
+    """Add an entry. Nothing ever changes or deletes one."""
+    row = {
+        "at": entry.at,
+        "actor": entry.actor,
+        "role": entry.role,
+        "action": entry.action,
+        "remote": entry.remote,
+        "request_id": entry.request_id,
+        "details": dict(entry.details),
+    }
+    await tx.execute(insert(audit_log).values(row))
+
+
+async def find(
+    reading: AsyncConnection, wanted: AuditFilter, *, page: int, limit: int, order: Order = "desc"
+) -> tuple[list[AuditRecord], int]:
+    """One page by time, counted from 1, and how many there are in all."""
+    conditions = _conditions(wanted)
+    total = await reading.scalar(select(func.count()).select_from(audit_log).where(*conditions))
+    by = (_c.at, _c.id) if order == "asc" else (_c.at.desc(), _c.id.desc())
+    rows = await reading.execute(
+        select(audit_log).where(*conditions).order_by(*by).limit(limit).offset((page - 1) * limit)
+    )
+    return [_record(row) for row in rows], total or 0
+
+
+def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.actor is not None:
+        conditions.append(_c.actor == wanted.actor)
+    if wanted.action is not None:
+        conditions.append(_c.action == wanted.action)
+    if wanted.at_from is not None:
+        conditions.append(_c.at >= wanted.at_from)
+    if wanted.at_to is not None:
+        conditions.append(_c.at < wanted.at_to)
+    return conditions
+
+
+def _record(row: Row[*tuple[object, ...]]) -> AuditRecord:
+    entry = AuditEntry(row.at, row.actor, row.role, row.action, row.remote, row.request_id, row.details)
+    return AuditRecord(row.id, entry)

@@ -1,0 +1,21 @@
+"""The partners that we are connected to."""
+
+from sqlalchemy import Column, String, UniqueConstraint
+
+from safevideo_common.database.dialect import BigId, Boolean, UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    create_table(
+        "integrations",
+        Column("id", BigId, primary_key=True, autoincrement=True),
+        Column("provider", String(64), nullable=False),
+        Column("is_enabled", Boolean, nullable=False),
+        Column("created_at", UtcMoment, nullable=False),
+        Column("updated_at", UtcMoment, nullable=False),
+        UniqueConstraint("provider", name="uq_integrations_provider"),
+    )

@@ -1,0 +1,23 @@
+"""The secrets that partners sign webhooks with, encrypted, and when each was last used."""
+
+from sqlalchemy import Column, LargeBinary, String, UniqueConstraint
+
+from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0012"
+down_revision = "0011"
+
+
+def upgrade() -> None:
+    create_table(
+        "webhook_secrets",
+        Column("id", BigId, primary_key=True, autoincrement=True),
+        Column("integration_id", BigId, nullable=False),
+        Column("name", String(64), nullable=False),
+        Column("ciphertext", LargeBinary(2048)),
+        Column("created_at", UtcMoment, nullable=False),
+        Column("expires_at", UtcMoment),
+        Column("last_used_at", UtcMoment),
+        UniqueConstraint("integration_id", "name", name="uq_webhook_secrets_name"),
+    )

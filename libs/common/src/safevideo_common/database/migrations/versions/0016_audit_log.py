@@ -1,0 +1,23 @@
+"""Who did what, when and from where."""
+
+from sqlalchemy import Column, String
+
+from safevideo_common.database.dialect import BigId, JsonDocument, UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0016"
+down_revision = "0015"
+
+
+def upgrade() -> None:
+    create_table(
+        "audit_log",
+        Column("id", BigId, primary_key=True, autoincrement=True),
+        Column("at", UtcMoment, nullable=False),
+        Column("actor", String(128), nullable=False),
+        Column("role", String(16), nullable=False),
+        Column("action", String(64), nullable=False),
+        Column("remote", String(64)),
+        Column("request_id", String(128)),
+        Column("details", JsonDocument, nullable=False),
+    )

@@ -1,0 +1,46 @@
+"""Time in tests: a clock to move, a task beside the test, and waiting for a condition instead of sleeping."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+PATIENCE_SECONDS: Final = 30.0
+
+
+class MovableClock:
+    """A `Clock` that stands still until it is moved, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+        self.asked = 0
+
+    def __call__(self) -> datetime:
+        """The moment at which it stands."""
+        self.asked += 1
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        """Move it."""
+        self.now += by
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """`work` as a task for as long as the block lasts, cancelled then; what it raised is raised."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = PATIENCE_SECONDS) -> None:
+    """Return once the condition holds. Raises `TimeoutError` when it does not for so long."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - what is waited for happens where no event of ours can reach
+            await asyncio.sleep(0.01)
