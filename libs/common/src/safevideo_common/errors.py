@@ -93,11 +93,22 @@ class UnsupportedMediaType(SafeVideoError):
     status = 415
 
 
+class RateLimited(SafeVideoError):
+    """More than this caller may ask for in the time; `retry_after` says when to come again."""
+
+    code = "RATE_LIMITED"
+    status = 429
+
+
 class ServiceUnavailable(SafeVideoError):
     """Something this request needs is away; `retry_after` says when to come again."""
 
     code = "SERVICE_UNAVAILABLE"
     status = 503
+
+
+class Overloaded(ServiceUnavailable):
+    """This process has as much in hand as it takes: refused at once, before anything was read."""
 
 
 class LogUnavailable(ServiceUnavailable):

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import uvloop
@@ -22,6 +23,7 @@ from safevideo_common.observability.logs import (
     log_folder,
 )
 from safevideo_common.settings import CommonSettings, Settings, load_settings
+from safevideo_common.web.draining import DRAINING
 from safevideo_common.web.server import serving
 
 AppFactory = Callable[[Settings, EventLog, FilteringBoundLogger], web.Application]
@@ -31,14 +33,23 @@ FAILED: Final[web.AppKey["asyncio.Future[None]"]] = web.AppKey("failed")
 
 
 def run_service(service: str, settings_type: type[Settings], build_app: AppFactory[Settings]) -> None:
-    """The whole life of one service's process: `main()` of every `__main__.py`.
+    """The whole life of one service's process: `main()` of its `__main__.py`. It ends as `exits_with_reason` says."""
+    with exits_with_reason(service):
+        run_configured(service, load_settings(settings_type), build_app)
 
-    Exits with 1 and the reason on stderr when it must not start as configured, or when a part of it has died.
-    """
+
+def run_configured(service: str, settings: Settings, build_app: AppFactory[Settings]) -> None:
+    """The life of a process that knows its settings. Raises what `exits_with_reason` turns into an exit."""
+    _relax_collector()
+    _allow_descriptors()
+    uvloop.run(_serve(service, settings, build_app))
+
+
+@contextmanager
+def exits_with_reason(service: str) -> Iterator[None]:
+    """Exit with 1 and the reason on stderr when a process must not start as configured, or when a part of it died."""
     try:
-        settings = load_settings(settings_type)
-        _relax_collector()
-        uvloop.run(_serve(service, settings, build_app))
+        yield
     except (StartupError, ServiceUnavailable, OSError) as error:
         sys.exit(f"{service}: {error}")
     except BackgroundTaskDied as error:
@@ -55,6 +66,12 @@ def _relax_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def _allow_descriptors() -> None:
+    """As many as the system grants: by default a process may have 1,024 connections and files, less than we serve."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def _serve(service: str, settings: Settings, build_app: AppFactory[Settings]) -> None:
     sink = LogSink(log_folder(settings.log_dir))
     log = build_logger(service, sink, settings.log_level)
@@ -66,8 +83,17 @@ async def _serve(service: str, settings: Settings, build_app: AppFactory[Setting
                 log.info("Service started", port=port)
                 await _first(failed, _stop_signal(sink))
                 log.info("Service stopping")
+                await _leave_rotation(app, failed, settings.drain_seconds)
     finally:
         sink.close()
+
+
+async def _leave_rotation(app: web.Application, failed: "asyncio.Future[None]", seconds: float) -> None:
+    """Say at `/readyz` that this process goes, and serve on until whoever asks there has seen it."""
+    if DRAINING in app:
+        app[DRAINING].begin()
+    if seconds:
+        await asyncio.wait([failed], timeout=seconds)
 
 
 @asynccontextmanager

@@ -44,6 +44,12 @@ class CommonSettings(DatabaseSettings):
     shutdown_seconds: float = Field(
         8.0, gt=0, le=300, description="Seconds that open requests and the current batch get to finish."
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="Seconds before a stop in which /readyz is 503 and all else goes on: as long as a balancer needs.",
+    )
 
 
 Settings = TypeVar("Settings", bound=CommonSettings)

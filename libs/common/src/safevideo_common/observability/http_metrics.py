@@ -1,7 +1,9 @@
 """Requests by route and status. The route is the pattern, never the path: ids and forged paths make no new series."""
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.observability.histogram import LoopHistogram, Series
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -11,14 +13,14 @@ class HttpMetrics:
     """One app's histogram of request times."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = Histogram(
+        self._seconds = LoopHistogram(
             "safevideo_http_request_seconds",
             "Time from the request's head to its answer.",
             ("method", "route", "status"),
-            registry=registry,
-            buckets=_BUCKETS,
+            _BUCKETS,
+            registry,
         )
-        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self._children: dict[tuple[str, str, int], Series] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

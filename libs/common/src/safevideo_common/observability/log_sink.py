@@ -8,8 +8,9 @@ A killed process may lose the lines of its last moment, never its data.
 import asyncio
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from select import PIPE_BUF
 from typing import Final
 
 from safevideo_common.observability.log_format import json_line, text_line
@@ -50,8 +51,9 @@ class LogSink:
             self._timer.cancel()
             self._timer = None
         pending, self._pending = self._pending, []
-        if self._stdout and pending:
-            self._append(STDOUT, b"".join([json_line(line) for line, _ in pending]))
+        if self._stdout:
+            for piece in _pieces([json_line(line) for line, _ in pending]):
+                self._append(STDOUT, piece)
         if self._folder is not None:
             for name, lines in _by_file(pending).items():
                 self._append(name, b"".join(lines))
@@ -84,6 +86,18 @@ class LogSink:
             path = (self._folder or Path()) / name
             self._descriptors[name] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         return self._descriptors[name]
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines, as many as a pipe takes in one piece: the processes of one container share stdout."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
 
 
 def _by_file(pending: Iterable[tuple[Line, object]]) -> Mapping[str, list[bytes]]:

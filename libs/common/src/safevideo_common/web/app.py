@@ -1,6 +1,6 @@
 """The base app that every process starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.observability.http_metrics import HttpMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.draining import DRAINING, Draining
 from safevideo_common.web.edge import Edge
-from safevideo_common.web.health import Check, add_health_routes
+from safevideo_common.web.health import Check, add_health_routes, exposition_of
 from safevideo_common.web.server import HOT_ROUTE, HotRoute
 
 EDGE: Final = web.AppKey("edge", Edge)
@@ -23,12 +24,19 @@ def base_app(
     alive: Sequence[Check] = (),
     ready: Sequence[Check] = (),
     max_body_bytes: int = 1 << 20,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> web.Application:
-    """An application with error rendering, request ids, health and metrics. `ready` is asked on each probe."""
-    edge = Edge(log, HttpMetrics(registry))
+    """An application with error rendering, request ids, health and metrics. `ready` is asked on each probe.
+
+    `exposition` gives the text of `/metrics` where `registry` alone does not.
+    """
+    draining = Draining()
+    edge = Edge(log, HttpMetrics(registry), draining)
     app = web.Application(middlewares=[edge.middleware], client_max_size=max_body_bytes)
     app[EDGE] = edge
-    add_health_routes(app, alive=alive, ready=ready, registry=registry)
+    app[DRAINING] = draining
+    ready = [Check("process", draining.ask), *ready]
+    add_health_routes(app, alive=alive, ready=ready, exposition=exposition or exposition_of(registry))
     return app
 
 

@@ -10,6 +10,7 @@ from safevideo_common import errors
 from safevideo_common.observability.http_metrics import HttpMetrics, route_of
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.correlation import CORRELATION, REQUEST_ID_HEADER, Correlation, correlate
+from safevideo_common.web.draining import Draining
 from safevideo_common.web.envelope import failure
 
 LOGS_ITSELF: Final = web.RequestKey("logs_itself", bool)
@@ -27,9 +28,10 @@ _BY_STATUS: Final[dict[int, type[errors.SafeVideoError]]] = {
 class Edge:
     """What surrounds every handler of one app. Each failure leaves it as the contract's error body."""
 
-    def __init__(self, log: FilteringBoundLogger, metrics: HttpMetrics) -> None:
+    def __init__(self, log: FilteringBoundLogger, metrics: HttpMetrics, draining: Draining) -> None:
         self._log = log
         self._metrics = metrics
+        self._draining = draining
 
     @property
     def middleware(self) -> Middleware:
@@ -50,6 +52,8 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - the one place that renders whatever was raised
             response = failure(_known(error, route, correlation, self._log), correlation.request_id)
         response.headers[REQUEST_ID_HEADER] = correlation.request_id
+        if self._draining.begun:
+            response.force_close()  # a kept connection would be cut before or after its next request, who knows
         seconds = perf_counter() - started
         self._metrics.observe(request.method, route, response.status, seconds)
         if LOGS_ITSELF not in request:

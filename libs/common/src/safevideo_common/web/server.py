@@ -1,5 +1,6 @@
-"""Serving an app: the HTTP server's bounds, and JSON also where the HTTP parser itself refuses a request."""
+"""Serving an app: the HTTP server's bounds, and a stop that answers whoever has asked."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -8,9 +9,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from typing_extensions import override
 
-from safevideo_common.errors import InternalError, PayloadTooLarge, SafeVideoError, ValidationFailed
-from safevideo_common.web.correlation import REQUEST_ID_HEADER, correlate
-from safevideo_common.web.envelope import failure
+from safevideo_common.web.bounds import BOUNDS, ServerBounds
+from safevideo_common.web.connection import Connection
+from safevideo_common.web.draining import DRAINING
 
 MAX_LINE_BYTES: Final = 8 * 1024
 MAX_HEADER_BYTES: Final = 32 * 1024
@@ -20,6 +21,11 @@ LINGER_SECONDS: Final = 2.0
 """How long the rest of a refused body is read and dropped, so that the sender gets to see the answer."""
 
 BACKLOG: Final = 1024
+
+OPENED_SECONDS: Final = 0.5
+"""How long a stop waits for the first head of a connection that is open already, or for one that was begun."""
+
+_LOOK_SECONDS: Final = 0.01
 
 
 class HotRoute(NamedTuple):
@@ -45,11 +51,12 @@ HOT_ROUTE: Final = web.AppKey("hot_route", HotRoute)
 
 @asynccontextmanager
 async def serving(app: web.Application, host: str, port: int, *, shutdown_seconds: float) -> AsyncIterator[int]:
-    """Serve `app` and give the port, which is a free one when `port` is 0.
+    """Serve `app` within `app[BOUNDS]` and give the port, which is a free one when `port` is 0.
 
-    On leaving, no new connection is taken and open requests get `shutdown_seconds`.
-    Raises `OSError` when the port is taken.
+    On leaving, no new connection is taken and open requests get `shutdown_seconds`, also those whose body is still on
+    its way. Raises `OSError` when the port is taken.
     """
+    bounds = app.get(BOUNDS, ServerBounds())
     runner = _Runner(
         app,
         access_log=None,
@@ -58,53 +65,57 @@ async def serving(app: web.Application, host: str, port: int, *, shutdown_second
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_HEADER_BYTES,
         lingering_time=LINGER_SECONDS,
+        keepalive_timeout=bounds.idle_seconds,
         shutdown_timeout=shutdown_seconds,
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=bounds.reuse_port or None).start()
         yield runner.addresses[0][1]
     finally:
-        await runner.cleanup()
+        try:
+            await _answer_the_rest(runner, shutdown_seconds)
+        finally:
+            await runner.cleanup()
 
 
-class _RequestHandler(web.RequestHandler):
-    """What the parser refuses never reaches a middleware; it is answered in the same shape here."""
-
-    __slots__ = ()
-
-    @override
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        if request.writer.output_size > 0:
-            raise ConnectionError("part of an answer is sent already")
-        correlation = correlate(request.headers)
-        response = failure(_refusal(status), correlation.request_id)
-        response.headers[REQUEST_ID_HEADER] = correlation.request_id
-        response.force_close()
-        return response
+async def _answer_the_rest(runner: web.AppRunner, seconds: float) -> None:
+    """Take no more connections and wait until no request is open, since aiohttp drops what arrives once it closes."""
+    app = runner.app
+    if DRAINING in app:
+        app[DRAINING].begin()
+    for site in list(runner.sites):
+        await site.stop()
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    while (passed := loop.time() - begun) < seconds and _open_requests(  # noqa: ASYNC110 - aiohttp signals no such end
+        runner, passed < OPENED_SECONDS
+    ):
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _refusal(status: int) -> SafeVideoError:
-    if status == PayloadTooLarge.status:
-        return PayloadTooLarge("The request is larger than this server reads.")
-    if status < InternalError.status:
-        return ValidationFailed("This is not a well-formed HTTP request.")
-    return InternalError("Something went wrong here. The request id finds it in our logs.")
+def _open_requests(runner: web.AppRunner, count_heads: bool) -> bool:
+    connections = runner.server.connections if runner.server is not None else ()
+    return any(
+        each.is_busy or (count_heads and each.awaits_head) for each in connections if isinstance(each, Connection)
+    )
 
 
 class _Server(web.Server):
+    bounds: ServerBounds
+
     @override
     def __call__(self) -> web.RequestHandler:
-        return _RequestHandler(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self.bounds, self._loop, **self._kwargs)
 
 
 class _Runner(web.AppRunner):
     @override
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        server.__class__ = _Server  # aiohttp has no factory for its protocol; the class adds no state of its own
+        server.__class__ = _Server  # aiohttp has no factory for its protocol
+        assert isinstance(server, _Server)
+        server.bounds = self.app.get(BOUNDS, ServerBounds())
         if hot := self.app.get(HOT_ROUTE):
             routed: Handler = server.request_handler  # what an application's runner serves is always a `web.Request`
             server.request_handler = hot.before(routed)  # type: ignore[assignment]  # and aiohttp says `BaseRequest`

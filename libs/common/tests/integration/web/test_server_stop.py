@@ -1,0 +1,102 @@
+"""A stop loses nobody who had asked before it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from aiohttp import ClientSession, web
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.app import add_hot_post, base_app
+from safevideo_common.web.draining import DRAINING
+from safevideo_common.web.server import serving
+
+HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+
+
+@pytest.fixture
+def reached() -> asyncio.Event:
+    """Set once a request is being handled."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+def app(log: FilteringBoundLogger, reached: asyncio.Event) -> web.Application:
+    async def echo(request: web.Request) -> web.Response:
+        reached.set()
+        return web.Response(body=await request.read())
+
+    app = base_app(log, CollectorRegistry())
+    add_hot_post(app, "/echo", echo)
+    return app
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack, asyncio.timeout(20):
+        yield stack
+
+
+async def stop_begun(app: web.Application) -> None:
+    while not app[DRAINING].begun:
+        await asyncio.sleep(0)
+
+
+async def test_a_body_that_is_still_on_its_way_is_waited_for(
+    app: web.Application, reached: asyncio.Event, stack: AsyncExitStack
+) -> None:
+    port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=10))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD + b"ab")
+    await reached.wait()
+    stopping = asyncio.create_task(stack.aclose())
+    await stop_begun(app)
+    writer.write(b"cd")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close" in head
+    assert await reader.read() == b"abcd"
+    await stopping
+    writer.close()
+
+
+async def test_who_was_let_in_is_heard_out(app: web.Application, stack: AsyncExitStack) -> None:
+    port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=10))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with ClientSession() as session, session.post(f"http://127.0.0.1:{port}/echo", data=b"x") as answer:
+        assert answer.status == 200  # and by now the other connection is accepted, too
+    stopping = asyncio.create_task(stack.aclose())
+    await stop_begun(app)
+    writer.write(HEAD + b"abcd")
+    assert (await reader.read()).endswith(b"\r\n\r\nabcd")
+    await stopping
+    writer.close()
+
+
+async def test_no_body_is_waited_for_longer_than_a_stop_may_take(
+    app: web.Application, reached: asyncio.Event, stack: AsyncExitStack
+) -> None:
+    port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=0.2))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD + b"ab")
+    await reached.wait()
+    await stack.aclose()
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_while_it_drains_it_answers_but_is_not_ready(app: web.Application, stack: AsyncExitStack) -> None:
+    port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=1))
+    async with ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with session.get("/readyz") as answer:
+            assert answer.status == 200
+        app[DRAINING].begin()
+        async with session.get("/readyz") as answer:
+            assert answer.status == 503
+            assert await answer.json() == {"status": "failing", "failed": {"process": "This process is stopping."}}
+        async with session.get("/healthz") as answer:
+            assert answer.status == 200
+        async with session.post("/echo", data=b"x") as answer:
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
