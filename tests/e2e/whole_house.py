@@ -56,6 +56,7 @@ def _settings(stack: StackUnderTest) -> dict[str, object]:
         "redis_url": stack.redis_url,
         "kafka_bootstrap_servers": stack.kafka_bootstrap_servers,
         "safevideo_env": "development",
+        "spool_dir": str(stack.log_folder / "spool"),
     }
 
 

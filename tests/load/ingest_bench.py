@@ -50,9 +50,9 @@ def _measure_one(name: str, environment: Mapping[str, str], folder: Path, reques
     arguments = [argument.format(port=port) for argument in SERVERS[name]]
     with program(arguments, variables, folder / "server.out") as server:
         wait_until_listening(port)
-        _load(port, requests, WARM_UP_SECONDS)
+        load(port, requests, WARM_UP_SECONDS)
         before = server.cpu_seconds()
-        result = _load(port, requests, seconds)
+        result = load(port, requests, seconds)
         cpu = server.cpu_seconds() - before
     done = result["requests"]
     return Figures(
@@ -64,10 +64,11 @@ def _measure_one(name: str, environment: Mapping[str, str], folder: Path, reques
     )
 
 
-def _load(port: int, requests: Path, seconds: int) -> dict[str, float]:
+def load(port: int, requests: Path, seconds: int, *connection: str) -> dict[str, float]:
+    """What wrk says of `seconds` of load. A further argument is the value of the `Connection` header."""
     script = str(HERE / "webhooks.lua")
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", script]
-    command = ["wrk", *options, f"http://127.0.0.1:{port}", "--", str(requests)]
+    command = ["wrk", *options, f"http://127.0.0.1:{port}", "--", str(requests), *connection]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     (line,) = (line for line in output.splitlines() if line.startswith("RESULT "))
     result: dict[str, float] = json.loads(line.removeprefix("RESULT "))

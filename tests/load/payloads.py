@@ -18,11 +18,11 @@ def bodies(count: int) -> Iterator[tuple[str, bytes]]:
         yield performer_id, _body(performer_id, number)
 
 
-def write_requests(path: Path, count: int) -> None:
+def write_requests(path: Path, count: int, secret: str = SECRET) -> None:
     """One line a request, as `webhooks.lua` reads it."""
     with path.open("wb") as lines:
         for _, body in bodies(count):
-            signature = hmac.digest(SECRET.encode(), body, "sha256").hex()
+            signature = hmac.digest(secret.encode(), body, "sha256").hex()
             lines.write(b"sha256=%s\t%s\n" % (signature.encode(), body))
 
 

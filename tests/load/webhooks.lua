@@ -1,10 +1,12 @@
--- Sends ready-made signed webhooks in turn. The file named by the first argument has a line "signature<TAB>body" each.
+-- Sends ready-made signed webhooks in turn. The file named by the first argument has a line "signature<TAB>body" each;
+-- the second argument, where there is one, is the value of the `Connection` header.
 local requests, turn = {}, 0
 
 function init(arguments)
   for line in io.lines(arguments[1]) do
     local signature, body = line:match("^(%S+)\t(.*)$")
     local headers = { ["Content-Type"] = "application/json", ["X-Sharegram-Signature"] = signature }
+    headers["Connection"] = arguments[2]
     requests[#requests + 1] = wrk.format("POST", "/webhooks/sharegram", headers, body)
   end
 end

@@ -1,7 +1,8 @@
 """The secrets of one system: made at its first run, kept in `.run/secrets.json` for the later ones."""
 
+from base64 import urlsafe_b64encode
 from pathlib import Path
-from secrets import token_urlsafe
+from secrets import token_bytes
 from typing import Final
 
 import msgspec
@@ -24,9 +25,9 @@ class SecretStore:
         return self._secrets.get(name)
 
     def made(self, name: str) -> str:
-        """The secret; a new random one the first time."""
+        """The secret; a new random one the first time, in URL-safe base64 as `ENCRYPTION_KEY` wants it."""
         if name not in self._secrets:
-            self.put(name, token_urlsafe(SECRET_BYTES))
+            self.put(name, urlsafe_b64encode(token_bytes(SECRET_BYTES)).decode())
         return self._secrets[name]
 
     def put(self, name: str, secret: str) -> None:

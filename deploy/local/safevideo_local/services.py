@@ -29,6 +29,8 @@ def service_environment(run: Run, backends: BackendUrls, name: str) -> dict[str,
         "SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS),
         "LOG_DIR": str(run.place.logs),
         "SHAREGRAM_API_URL": f"{run.url(SIMULATOR)}/v1",
+        "SPOOL_DIR": str(run.place.data / "spool"),
+        "ENCRYPTION_KEY": run.secrets.made("ENCRYPTION_KEY"),
         **backends.environment(),
         **_partner_secrets(run),
     }

@@ -1,37 +1,89 @@
 """The wiring of `webhook-ingest`: every object it is made of, in the order in which they need each other."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.lifecycle import background
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.webhook_signatures import SharegramScheme
+from safevideo_common.sharegram.webhook_signatures import SCHEMES
 from safevideo_common.web.app import add_hot_post, base_app
-from safevideo_common.web.health import Check
+from safevideo_common.web.bounds import BOUNDS, ServerBounds
+from safevideo_common.web.health import Check, exposition_of
+from webhook_ingest.adapters.quarantine import DatabaseQuarantine, Intake, QuarantineMetrics
+from webhook_ingest.adapters.safekeeping import Safekeeping, SpoolOptions, safekeeping
+from webhook_ingest.adapters.sibling_metrics import SiblingMetrics
+from webhook_ingest.adapters.webhook_secrets import SecretRefresh, SecretRing, SecretUses
+from webhook_ingest.handlers.quarantine import NoQuarantine, Quarantine
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.settings import IngestSettings
+from webhook_ingest.web.limits import limits_of
 from webhook_ingest.web.webhooks import PATH, ReceiveWebhook
+from webhook_ingest.workers.worker import Worker
 
 SERVICE = "webhook-ingest"
 
+SAFE = web.AppKey("safe", Safekeeping)
 
-def build_app(settings: IngestSettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
-    """The service as an aiohttp application. It starts and serves while the log is away: it answers 503 until then."""
+DATABASE_CONNECTIONS: Final = 2
+DATABASE_SECONDS: Final = 5.0
+
+
+def build_app(
+    settings: IngestSettings, event_log: EventLog, log: FilteringBoundLogger, worker: Worker | None = None
+) -> web.Application:
+    """The service as an aiohttp application. It starts and serves without the log: events go to the spool then."""
     registry = CollectorRegistry()
+    spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds)
+
+    async def can_keep_safe() -> None:
+        await app[SAFE].check()
+
+    metrics = IngestMetrics(registry)
+    limits = limits_of(settings)
+    metrics.watch_in_flight(lambda: limits.in_flight.now)
+    own = exposition_of(registry)
+    siblings = SiblingMetrics(worker.number, worker.count, worker.folder, own, log) if worker else None
     app = base_app(
         log,
         registry,
-        ready=[Check("log", event_log.probe)],
+        ready=[Check("log or spool", can_keep_safe)],
         max_body_bytes=settings.max_webhook_bytes,
+        exposition=siblings.exposition if siblings else None,
     )
+    app[BOUNDS] = ServerBounds(
+        head_seconds=settings.head_read_seconds,
+        max_connections=settings.max_connections,
+        reuse_port=worker is not None,
+        closed=metrics.connection_ended,
+    )
+    if siblings:
+        app.cleanup_ctx.append(lambda _app: siblings.answering())
 
     async def door(app: web.Application) -> AsyncIterator[None]:
-        async with event_log.publisher(SERVICE) as publisher:
+        kept = _kept(app, settings, registry, log)
+        async with (
+            kept as (secrets, quarantine),
+            event_log.publisher(SERVICE) as publisher,
+            safekeeping(app, publisher, event_log.probe, spool, log, registry) as safe,
+        ):
+            app[SAFE] = safe
             receive = ReceiveWebhook(
-                settings, SharegramScheme(), publisher, clock=utc_now, log=log, metrics=IngestMetrics(registry)
+                settings,
+                SCHEMES[settings.webhook_scheme],
+                secrets,
+                safe,
+                quarantine,
+                clock=utc_now,
+                log=log,
+                metrics=metrics,
+                limits=limits,
             )
             add_hot_post(app, PATH, receive.handle)
             yield
@@ -39,3 +91,30 @@ def build_app(settings: IngestSettings, event_log: EventLog, log: FilteringBound
     app.cleanup_ctx.append(door)
     return app
 
+
+@asynccontextmanager
+async def _kept(
+    app: web.Application, settings: IngestSettings, registry: CollectorRegistry, log: FilteringBoundLogger
+) -> AsyncIterator[tuple[SecretRing, Quarantine]]:
+    """What the database has a part in, off the requests' way. It may be away: the door opens without it."""
+    url = settings.database_url.get_secret_value()
+    ring, cipher = SecretRing(settings.webhook_secrets()), settings.cipher()
+    async with AsyncExitStack() as parts:
+        opening = Database.open(url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS)
+        database = await parts.enter_async_context(opening)
+        uses = SecretUses(ring, database, log=log)
+        await parts.enter_async_context(background(app, "webhook-secret-uses", uses.run()))
+        if cipher is None:
+            log.warning("Without ENCRYPTION_KEY: secrets of the database are not read, refused webhooks not kept")
+            yield ring, NoQuarantine()
+            return
+        seconds = settings.secrets_refresh_seconds
+        refresh = SecretRefresh(ring, database, cipher, clock=utc_now, log=log, seconds=seconds)
+        await parts.enter_async_context(background(app, "webhook-secrets", refresh.run()))
+        metrics = QuarantineMetrics(registry)
+        intake = Intake(settings.quarantine_per_minute, metrics)
+        quarantine = DatabaseQuarantine(
+            intake, database, cipher, settings.quarantine_bounds(), clock=utc_now, log=log, metrics=metrics
+        )
+        await parts.enter_async_context(background(app, "quarantine", quarantine.keep()))
+        yield ring, quarantine

@@ -1,9 +1,15 @@
 """What the door needs to know beyond the common settings."""
 
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+
 from pydantic import Field, SecretStr, field_validator
 
+from safevideo_common.database.rejected_bounds import Bounds
+from safevideo_common.encryption import Cipher
 from safevideo_common.settings import CommonSettings
-from safevideo_common.sharegram.webhook_signatures import WebhookSecret
+from safevideo_common.sharegram.webhook_signatures import SchemeName, WebhookSecret, environment_secrets
 
 
 class IngestSettings(CommonSettings):
@@ -13,17 +19,89 @@ class IngestSettings(CommonSettings):
     sharegram_webhook_secret: SecretStr = Field(
         description="Signs Sharegram's webhooks. Several, comma-separated, while one is being rotated out."
     )
+    webhook_scheme: SchemeName = Field(
+        "any", description="How webhooks must be signed: sharegram, standard (Standard Webhooks), or any of them."
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        description="Opens what is kept encrypted in the database: 32 random bytes in URL-safe base64; several "
+        "comma-separated, the newest first. Without it only the webhook secrets given here count.",
+    )
+    secrets_refresh_seconds: float = Field(
+        30.0, ge=5, le=3600, description="Seconds between two looks for new webhook secrets in the database."
+    )
     max_webhook_bytes: int = Field(1 << 20, gt=0, description="Bytes of a webhook's body at most; more is 413.")
-    body_read_seconds: float = Field(10.0, gt=0, description="Seconds that a sender may take over its body.")
+    body_read_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over its body.")
+    head_read_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over a head.")
+    ingest_workers: int = Field(1, ge=1, le=64, description="Processes that share the port, on one machine.")
+    max_connections: int = Field(
+        2048, gt=0, description="Open connections of a process; beyond, those that wait longest for a request go."
+    )
+    max_webhooks_in_flight: int = Field(
+        1000, gt=0, description="Webhooks that a process has in hand at once; beyond, 503 before the body is read."
+    )
+    late_body_bytes: int = Field(
+        64 << 20, gt=0, description="Bytes of bodies on their way at once; beyond, the one waited for longest goes."
+    )
+    trusted_proxies: str = Field(
+        "", description="Comma-separated addresses or networks of proxies whose X-Forwarded-For is believed."
+    )
+    failed_signatures_burst: int = Field(
+        20, gt=0, description="Failed signatures of an address before it is a suspect."
+    )
+    failed_signatures_per_minute: int = Field(
+        60, gt=0, description="Failed signatures a minute that an address may go on sending without being a suspect."
+    )
+    suspects_bytes_per_second: int = Field(
+        8 << 20, gt=0, description="Bytes a second of suspects' bodies over 8 KiB that are still verified."
+    )
+    suspects_wait_seconds: float = Field(1.0, ge=0, description="Seconds that a refusal is held back from a suspect.")
+
+    quarantine_rows: int = Field(10_000, ge=1, description="Refused webhooks kept at most.")
+    quarantine_mebibytes: int = Field(256, ge=1, description="MiB of their bodies at most, before encryption.")
+    quarantine_days: int = Field(7, ge=1, description="Days that a refused webhook is kept.")
+    quarantine_per_minute: int = Field(
+        1000, ge=1, description="Refused webhooks of one address that are kept in a minute."
+    )
+    spool_dir: Path = Field(
+        Path("/var/lib/safevideo/spool"),
+        description="Folder on a disk that outlives the process: where webhooks are safe while Kafka is away.",
+    )
+    spool_max_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="Bytes that the spool of one process may have; beyond that webhooks get 503."
+    )
+    spool_drain_seconds: float = Field(
+        3.0, ge=0, le=300, description="Seconds that a process that is told to end spends on emptying its spool."
+    )
 
     @field_validator("sharegram_webhook_secret")
     @classmethod
-    def _not_empty(cls, value: SecretStr) -> SecretStr:
-        if not all(part.strip() for part in value.get_secret_value().split(",")):
-            raise ValueError("an empty secret would let anyone in")
+    def _usable(cls, value: SecretStr) -> SecretStr:
+        environment_secrets(value.get_secret_value())
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where proxies stand whose `X-Forwarded-For` is believed."""
+        return _networks(self.trusted_proxies)
+
     def webhook_secrets(self) -> tuple[WebhookSecret, ...]:
-        """The secrets in the order given, named by their place: the newest usually stands first."""
-        parts = self.sharegram_webhook_secret.get_secret_value().split(",")
-        return tuple(WebhookSecret(f"env-{place}", part.strip().encode()) for place, part in enumerate(parts, 1))
+        """The secrets of the environment, in the order given: the newest usually stands first."""
+        return environment_secrets(self.sharegram_webhook_secret.get_secret_value())
+
+    def quarantine_bounds(self) -> Bounds:
+        """What the table of refused webhooks is kept within."""
+        return Bounds(self.quarantine_rows, self.quarantine_mebibytes << 20, timedelta(days=self.quarantine_days))
+
+    def cipher(self) -> Cipher | None:
+        """What opens the secrets that the database keeps. Raises `StartupError` for a key that is none."""
+        return Cipher.of(self.encryption_key.get_secret_value()) if self.encryption_key else None
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())

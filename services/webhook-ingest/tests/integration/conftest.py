@@ -17,14 +17,15 @@ OLD_SECRET = "the-one-that-is-rotated-out"
 
 
 @pytest.fixture
-def settings() -> IngestSettings:
-    """The embedded log stands for Kafka, so no backend is asked for; the database is none of the door's business."""
+def settings(tmp_path: Path) -> IngestSettings:
+    """The embedded log stands for Kafka, so no backend is asked for. The door does without the database."""
     return IngestSettings.model_validate({
         "host": "127.0.0.1",
         "port": 0,
-        "database_url": "sqlite+aiosqlite://",
+        "database_url": f"sqlite+aiosqlite:///{tmp_path}/door.db",
         "kafka_bootstrap_servers": "",
         "sharegram_webhook_secret": f"{SECRET},{OLD_SECRET}",
+        "spool_dir": str(tmp_path / "spool"),
         "body_read_seconds": 1.0,
         "shutdown_seconds": 1.0,
     })  # fmt: skip

@@ -1,6 +1,6 @@
 """`POST /webhooks/sharegram`: size, then signature over the raw bytes, then parsing, then the log, then the answer."""
 
-import asyncio
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Final
 
@@ -9,24 +9,29 @@ from aiohttp import web
 from safevideo_common.clock import Clock
 from safevideo_common.errors import (
     LogUnavailable,
+    Overloaded,
     PayloadTooLarge,
+    RateLimited,
     RequestTimedOut,
     SafeVideoError,
     UnsupportedMediaType,
     WebhookSignatureInvalid,
 )
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.events.topics import topic_of
-from safevideo_common.messaging.port import Message, Publisher
+from safevideo_common.messaging.port import Publisher
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.webhook_signatures import Scheme, WebhookSecret
+from safevideo_common.sharegram.webhook_parsing import message_of, parse_webhook
+from safevideo_common.sharegram.webhook_signatures import Refusal, Scheme, WebhookSecret
 from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.edge import LOGS_ITSELF
 from safevideo_common.web.envelope import json_response
-from webhook_ingest.handlers.parsing import parse_webhook
+from webhook_ingest.handlers.quarantine import Quarantine, offer_refused
+from webhook_ingest.handlers.secrets import Secrets
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.settings import IngestSettings
+from webhook_ingest.web.limits import Limits
 
+SOURCE: Final = "sharegram"
 PATH: Final = "/webhooks/sharegram"
 
 
@@ -37,16 +42,21 @@ class ReceiveWebhook:
         self,
         settings: IngestSettings,
         scheme: Scheme,
+        secrets: Secrets,
         publisher: Publisher,
+        quarantine: Quarantine,
         *,
         clock: Clock,
         log: FilteringBoundLogger,
         metrics: IngestMetrics,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._settings = settings
-        self._secrets = settings.webhook_secrets()
+        self._secrets = secrets
         self._scheme = scheme
         self._publisher = publisher
+        self._quarantine = quarantine
         self._clock = clock
         self._log = log
         self._metrics = metrics
@@ -55,39 +65,61 @@ class ReceiveWebhook:
         """Take one webhook. A redelivery is published again under the same id; the inbox makes it one event."""
         request[LOGS_ITSELF] = True
         try:
-            body = await self._read(request)
-            secret = self._scheme.verify(request.headers, body, self._secrets, self._clock())
-            envelope = parse_webhook(body, request.headers, request[CORRELATION])
-            await self._publish(envelope, body)
+            with self._limits.in_flight:
+                return await self._take(request)
+        except WebhookSignatureInvalid as error:
+            self._refuse(request, error)
+            raise await self._limits.answer_to_forger(request, error) from None
         except SafeVideoError as error:
             self._refuse(request, error)
             raise
+
+    async def _take(self, request: web.Request) -> web.Response:
+        began = perf_counter()
+        body = await self._read(request)
+        read = perf_counter()
+        self._metrics.read.observe(read - began)
+        secret = self._verified(request, body)
+        envelope = parse_webhook(body, request.headers, request[CORRELATION])
+        verified = perf_counter()
+        self._metrics.verify.observe(verified - read)
+        await self._publisher.publish(message_of(envelope, body))
+        self._metrics.publish.observe(perf_counter() - verified)
+        self._metrics.accepted(SOURCE, secret.name)
         self._log_accepted(envelope, secret)
         return _accepted(envelope.id)
 
     async def _read(self, request: web.Request) -> bytes:
         _refuse_encoding(request.headers.get("Content-Encoding"))
+        self._limits.admit(request)
         try:
             if request.content.is_eof():  # it came along with the headers, as nearly all do: nothing is waited for
                 return await request.read()
             if (request.content_length or 0) > self._settings.max_webhook_bytes:
                 raise _too_large(self._settings)
-            async with asyncio.timeout(self._settings.body_read_seconds):
+            async with self._limits.waiting_for_body(request):
                 return await request.read()
-        except TimeoutError:
-            raise RequestTimedOut("The body did not arrive in time.") from None
         except web.HTTPRequestEntityTooLarge:
             raise _too_large(self._settings) from None
 
-    async def _publish(self, envelope: Envelope, body: bytes) -> None:
-        started = perf_counter()
-        key = (envelope.subject or envelope.id).encode()
-        await self._publisher.publish(Message(topic_of(envelope.type), key, body, envelope.headers()))
-        self._metrics.accepted(perf_counter() - started)
+    def _verified(self, request: web.Request, body: bytes) -> WebhookSecret:
+        now = self._clock()
+        try:
+            secret = self._scheme.verify(request.headers, body, self._secrets.at(now), now)
+        except WebhookSignatureInvalid as error:
+            remote, correlation = self._limits.address(request), request[CORRELATION]
+            offer_refused(
+                self._quarantine, request.headers, body, error, received_at=now, remote=remote, correlation=correlation
+            )
+            raise
+        self._secrets.note_use(secret, now)
+        return secret
 
     def _refuse(self, request: web.Request, error: SafeVideoError) -> None:
         reason = _reason(error)
         self._metrics.refused(reason)
+        if reason == Refusal.MISMATCH:
+            self._secrets.refresh_soon()  # perhaps its secret was made just now: the provider's next try will hold
         says = "invalid" if isinstance(error, WebhookSignatureInvalid) else _SIGNATURE_STATE.get(type(error), "valid")
         self._log.warning(
             f"Webhook signature {says}",
@@ -111,14 +143,20 @@ class ReceiveWebhook:
         )
 
 
-_SIGNATURE_STATE: Final = dict.fromkeys((PayloadTooLarge, UnsupportedMediaType, RequestTimedOut), "unchecked")
+_SIGNATURE_STATE: Final = dict.fromkeys(
+    (PayloadTooLarge, UnsupportedMediaType, RequestTimedOut, RateLimited, Overloaded), "unchecked"
+)
 """What is refused before the signature is looked at."""
+
+
+_REASONS: Final[Mapping[type[SafeVideoError], str]] = {LogUnavailable: "log_unavailable", Overloaded: "overloaded"}
+"""Two that share a code and mean different things to an operator."""
 
 
 def _reason(error: SafeVideoError) -> str:
     if isinstance(error, WebhookSignatureInvalid) and error.details:
         return str(error.details["reason"])
-    return "log_unavailable" if isinstance(error, LogUnavailable) else error.code.lower()
+    return _REASONS.get(type(error)) or error.code.lower()
 
 
 def _refuse_encoding(encoding: str | None) -> None:

@@ -1,0 +1,1 @@
+"""What stands between the handlers and the outside."""

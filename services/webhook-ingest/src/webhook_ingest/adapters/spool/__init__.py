@@ -1,0 +1,12 @@
+"""Where events are safe while the log is away: files on this machine's disk.
+
+```
+SPOOL_DIR/<process>/lock                    held with flock for as long as the process lives
+SPOOL_DIR/<process>/<number>.spool          a segment: records one after the other; named by its first record
+SPOOL_DIR/<process>/progress                how far the oldest segment has been delivered
+SPOOL_DIR/corrupt/<process>-<number>-<byte> what could not be read, as it was found
+```
+
+One thread has the files (`scribe.py`, `files.py`), one object faces the event loop (`spool.py`), one task empties it
+(`drain.py`). Why there is a spool, and why these bounds: docs/adr/0006.
+"""

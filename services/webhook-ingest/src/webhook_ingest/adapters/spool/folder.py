@@ -1,0 +1,117 @@
+"""The folder of one process, and the lock that says whether that process lives."""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+SUFFIX: Final = ".spool"
+_LOCK: Final = "lock"
+_PROGRESS: Final = "progress"
+_UNFINISHED: Final = ".new-"
+_NAME: Final = re.compile(r"\d+-[0-9a-f]{12}")
+
+
+class Folder:
+    """Ours while this object is open: the kernel lets the lock go when the process dies, however it dies."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def make(cls, root: Path) -> "Folder":
+        """A new one in `root`, readable by its owner alone: bodies hold personal data. Raises `OSError`."""
+        make_root(root)
+        name = f"{os.getpid()}-{secrets.token_hex(6)}"
+        unfinished = root / f"{_UNFINISHED}{name}"
+        unfinished.mkdir(mode=0o700)
+        lock = _locked(unfinished / _LOCK, os.O_CREAT)
+        assert lock is not None, "nobody else knows this name"
+        # It gets its name when it is locked: a process that looks for the dead never sees it otherwise.
+        path = unfinished.rename(root / name)
+        sync_folder(root)
+        return cls(path, lock)
+
+    @classmethod
+    def claim(cls, path: Path) -> "Folder | None":
+        """The one at `path`, if its process is dead and nobody else has claimed it. Raises `OSError`."""
+        lock = _locked(path / _LOCK, os.O_CREAT)
+        return None if lock is None else cls(path, lock)
+
+    def segments(self) -> list[Path]:
+        """The files with records, oldest first."""
+        return sorted(self.path.glob(f"*{SUFFIX}"))
+
+    def remember(self, segment: str, offset: int) -> None:
+        """Before `offset` of the file `segment`, the oldest, all is delivered.
+
+        Not fsynced: what a power cut takes is delivered once more. A failure costs no more than that.
+        """
+        with suppress(OSError):
+            descriptor = os.open(self.path / _PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(descriptor, f"{segment} {offset:020d}\n".encode(), 0)  # in place: it has room on a full disk
+            finally:
+                os.close(descriptor)
+
+    def remembered(self) -> tuple[str, int]:
+        """What was remembered; an empty name where nothing was, or nothing that makes sense."""
+        try:
+            segment, offset = (self.path / _PROGRESS).read_text().split()
+            return segment, int(offset)
+        except (OSError, ValueError):
+            return "", 0
+
+    def close(self) -> None:
+        """Let it go, and take it away when it has no records."""
+        with suppress(OSError):
+            if not self.segments():  # the lock goes with it, and while it is held
+                for name in (_PROGRESS, _LOCK):
+                    (self.path / name).unlink(missing_ok=True)
+                self.path.rmdir()
+        self.release()
+
+    def release(self) -> None:
+        """Let it go as it is."""
+        os.close(self._lock)
+
+
+def make_root(root: Path) -> None:
+    """Have the folder of all spools, where we can write. Raises `OSError`."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "not writable", str(root))
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folders of processes, dead or alive, in `root`, oldest first. Raises `OSError`."""
+    make_root(root)
+    found = [(path.stat().st_mtime, path) for path in root.iterdir() if _NAME.fullmatch(path.name)]
+    return [path for _, path in sorted(found)]
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in `folder` are on disk. Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(path: Path, flags: int) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    with suppress(OSError):  # for whoever looks; the lock is what counts, also on a full disk
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

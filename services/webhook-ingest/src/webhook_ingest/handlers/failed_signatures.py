@@ -1,0 +1,108 @@
+"""Who sends signatures that do not hold, and how many more of them are answered in full.
+
+The rule. An address that sends them faster than it may is *suspect* until it has been quiet for a while. Sharegram may
+well share an address with a forger (a proxy, a NAT), so being suspect costs a right signature nothing:
+
+- A body of at most `CHEAP_BYTES` is verified whoever sends it: its HMAC costs less than the answer that refuses it.
+- Larger bodies of all suspects together may have `share` bytes a second verified; beyond that they get 429 before the
+  body is read. One suspect's flood of large bodies can so starve large bodies of suspects, and of nobody else.
+- A signature that fails is answered 429 instead of 401, and late (`HeldBack`): a forger who waits for answers is slowed
+  down, one who does not wait gains nothing. When failures come from everywhere at once, each address is treated so.
+"""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from safevideo_common.errors import RateLimited
+
+CHEAP_BYTES: Final = 8 * 1024
+"""Hashed in about 5 µs; an answer costs ten times as much."""
+
+LARGEST_BYTES: Final = 1 << 20
+"""The share's burst is at least so large, else a body of this size would never pass."""
+
+Clock = Callable[[], float]
+
+
+class Allowance:
+    """A token bucket: `burst` at once, and `per_second` in the long run."""
+
+    __slots__ = ("_at", "_burst", "_per_second", "_tokens")
+
+    def __init__(self, burst: float, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._tokens = burst
+        self._at = 0.0
+
+    def take(self, now: float, tokens: float = 1) -> bool:
+        """Take them, or say that there are not as many and take none."""
+        self._refill(now)
+        if self._tokens < tokens:
+            return False
+        self._tokens -= tokens
+        return True
+
+    def missing_seconds(self, now: float) -> float:
+        """Until there is a whole token; 0 or less when there is one."""
+        self._refill(now)
+        return (1 - self._tokens) / self._per_second
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
+        self._at = now
+
+
+class FailedSignatures:
+    """An allowance for each of the last `addresses` addresses, and one for all together. It lives in this process."""
+
+    def __init__(
+        self,
+        *,
+        burst: int,
+        per_minute: int,
+        everyone_per_second: int,
+        share: int,
+        addresses: int = 10_000,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`burst` and `per_minute` are failures of one address, `share` is bytes a second of suspects' large bodies."""
+        self._burst = burst
+        self._per_second = per_minute / 60
+        self._everyone = Allowance(everyone_per_second, everyone_per_second)
+        self._share = Allowance(max(share, LARGEST_BYTES), share)
+        self._addresses = addresses
+        self._clock = clock
+        self._of: OrderedDict[str, Allowance] = OrderedDict()
+
+    def admit(self, address: str, size: int) -> None:
+        """Before a body of over `CHEAP_BYTES` is read. Raises `RateLimited` for a suspect whose share is used up."""
+        allowance = self._of.get(address)
+        now = self._clock()
+        if allowance is None or (missing := allowance.missing_seconds(now)) <= 0 or self._share.take(now, size):
+            return
+        raise _limited(missing)
+
+    def failed(self, address: str) -> RateLimited | None:
+        """Note a signature that did not hold; the answer to a suspect, or None for whoever may still be told why."""
+        now = self._clock()
+        allowance = self._allowance(address)
+        if allowance.take(now) and self._everyone.take(now):
+            return None
+        return _limited(max(allowance.missing_seconds(now), self._everyone.missing_seconds(now)))
+
+    def _allowance(self, address: str) -> Allowance:
+        found = self._of.get(address)
+        if found is None:
+            found = self._of[address] = Allowance(self._burst, self._per_second)
+            if len(self._of) > self._addresses:
+                self._of.popitem(last=False)
+        self._of.move_to_end(address)
+        return found
+
+
+def _limited(seconds: float) -> RateLimited:
+    return RateLimited("Too many signatures from this address did not hold.", retry_after=max(1, math.ceil(seconds)))

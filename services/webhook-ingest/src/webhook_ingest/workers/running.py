@@ -1,0 +1,52 @@
+"""From the settings to one process or several."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from safevideo_common.lifecycle import exits_with_reason, run_configured
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import FilteringBoundLogger, LogSink, build_logger, log_folder
+from safevideo_common.settings import CommonSettings
+from webhook_ingest.workers.parent import Parent
+from webhook_ingest.workers.port import reserved_port
+from webhook_ingest.workers.worker import Worker
+
+STOP_MARGIN_SECONDS: Final = 5.0
+"""Beyond what a worker may take to stop: for its start-up to be broken off, and its log to be written."""
+
+Configured = TypeVar("Configured", bound=CommonSettings)
+Build = Callable[[Configured, EventLog, FilteringBoundLogger, Worker | None], web.Application]
+
+
+def run_workers(service: str, settings: Configured, count: int, build: Build[Configured]) -> None:
+    """Run `count` processes on the port of `settings` until told to stop; for one there is no parent at all.
+
+    `build` gets the worker, or None when it is the only one. Raises what `exits_with_reason` turns into an exit.
+    """
+    if count == 1:
+        run_configured(service, settings, lambda known, event_log, log: build(known, event_log, log, None))
+        return
+    sink = LogSink(log_folder(settings.log_dir))
+    log = build_logger(service, sink, settings.log_level)
+    with (
+        reserved_port(settings.host, settings.port) as port,
+        tempfile.TemporaryDirectory(prefix="safevideo-workers-") as folder,
+    ):
+        known = settings.model_copy(update={"port": port})
+
+        def run(number: int) -> None:
+            sink.close()
+            worker = Worker(number, count, Path(folder))
+            with exits_with_reason(f"{service} {number}"):
+                run_configured(service, known, lambda known, event_log, log: build(known, event_log, log, worker))
+
+        stop_seconds = settings.drain_seconds + settings.shutdown_seconds + STOP_MARGIN_SECONDS
+        log.info("Workers starting", workers=count, port=port)
+        if not Parent(count, run, stop_seconds=stop_seconds, log=log).run_until_told(sink.reopen):
+            sys.exit(f"{service}: workers did not stop within {stop_seconds:g} s and were killed")
+        log.info("Workers stopped")

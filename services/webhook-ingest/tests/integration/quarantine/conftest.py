@@ -1,0 +1,115 @@
+"""A door with the quarantine behind it, and nothing else: what verifies is accepted."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import aiohttp
+import pytest
+from aiohttp import web
+from cryptography.fernet import Fernet
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select
+
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.database.rejected_bounds import Bounds
+from safevideo_common.database.tables import rejected_webhooks as table
+from safevideo_common.encryption import Cipher
+from safevideo_common.errors import WebhookSignatureInvalid
+from safevideo_common.lifecycle import background, serving_until_failure
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.sharegram.webhook_signatures import SCHEMES, environment_secrets
+from safevideo_common.web.app import add_hot_post, base_app
+from safevideo_common.web.correlation import CORRELATION
+from safevideo_common.web.envelope import success
+from webhook_ingest.adapters.quarantine import DatabaseQuarantine, Intake, QuarantineMetrics
+from webhook_ingest.handlers.quarantine import Quarantine, offer_refused
+from webhook_ingest.settings import IngestSettings
+
+PATH: Final = "/webhooks/sharegram"
+SECRETS: Final = environment_secrets("the-secret-of-these-tests")
+PER_MINUTE: Final = 1000
+
+
+@dataclass(slots=True)
+class Door:
+    """A running door and what its quarantine holds."""
+
+    base_url: str
+    cipher: Cipher
+    registry: CollectorRegistry
+    database: Database
+    clients: AsyncExitStack
+
+    async def client(self, address: str = "127.0.0.1") -> aiohttp.ClientSession:
+        """Sends from one of this machine's own addresses."""
+        connector = aiohttp.TCPConnector(local_addr=(address, 0), limit=32)
+        return await self.clients.enter_async_context(aiohttp.ClientSession(self.base_url, connector=connector))
+
+    def counted(self, outcome: str) -> float:
+        return self.registry.get_sample_value("safevideo_quarantined_webhooks_total", {"outcome": outcome}) or 0
+
+    async def bodies(self) -> list[bytes]:
+        """What is held, in order of reception."""
+        async with self.database.reading() as reading:
+            rows = await reading.execute(select(table.c.body).order_by(table.c.received_at, table.c.id))
+            return [self.cipher.decrypt(row.body) for row in rows]
+
+
+@asynccontextmanager
+async def door_of(
+    settings: IngestSettings, database: Database, log: FilteringBoundLogger, bounds: Bounds
+) -> AsyncIterator[Door]:
+    """Serve one until the block ends; leaving writes what still waits."""
+    registry, cipher = CollectorRegistry(), Cipher.of(Fernet.generate_key().decode())
+    metrics = QuarantineMetrics(registry)
+    app = base_app(log, registry)
+
+    async def serve(app: web.Application) -> AsyncIterator[None]:
+        intake = Intake(PER_MINUTE, metrics)
+        quarantine = DatabaseQuarantine(intake, database, cipher, bounds, clock=utc_now, log=log, metrics=metrics)
+        add_hot_post(app, PATH, partial(receive, quarantine))
+        async with background(app, "quarantine", quarantine.keep()):
+            yield
+
+    app.cleanup_ctx.append(serve)
+    async with serving_until_failure(app, settings) as (port, failed), AsyncExitStack() as clients:
+        yield Door(f"http://127.0.0.1:{port}", cipher, registry, database, clients)
+        if failed.done():
+            failed.result()
+
+
+async def receive(quarantine: Quarantine, request: web.Request) -> web.Response:
+    body, now = await request.read(), utc_now()
+    try:
+        SCHEMES["any"].verify(request.headers, body, SECRETS, now)
+    except WebhookSignatureInvalid as error:
+        offer_refused(
+            quarantine, request.headers, body, error,
+            received_at=now, remote=request.remote or "unknown", correlation=request[CORRELATION],
+        )  # fmt: skip
+        raise
+    return success({})
+
+
+OpenDoor = Callable[[Database, Bounds], AbstractAsyncContextManager[Door]]
+
+
+@pytest.fixture
+def open_door(settings: IngestSettings, log: FilteringBoundLogger) -> OpenDoor:
+    return lambda database, bounds: door_of(settings, database, log, bounds)
+
+
+@pytest.fixture
+async def door(open_door: OpenDoor, database: Database) -> AsyncIterator[Door]:
+    """The door, on each kind of database."""
+    async with open_door(database, Bounds()) as door:
+        yield door
+
+
+@pytest.fixture
+async def client(door: Door) -> aiohttp.ClientSession:
+    return await door.client()

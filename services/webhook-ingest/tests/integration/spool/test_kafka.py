@@ -1,0 +1,135 @@
+"""The spool before a real Kafka that hangs or dies in a stream of events."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.messaging.deadlines import ACKNOWLEDGED_WITHIN_SECONDS
+from safevideo_common.messaging.kafka import KafkaLog
+from safevideo_common.messaging.port import Message, Topic
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.backends import RunningServer
+from safevideo_common.testing.log_steps import DAY_MS, PARTITIONS
+from webhook_ingest.adapters.safekeeping import Safekeeping
+from webhook_ingest.adapters.spool.metrics import SpoolMetrics
+from webhook_ingest.adapters.spool.spool import open_spool
+
+KEYS = 40
+AWAY_SECONDS = 4.0
+
+
+@dataclass(slots=True)
+class Stream:
+    """Senders that each publish one event after the other for a key of their own, and a ledger of what was answered."""
+
+    keeping: Safekeeping
+    topic: str
+    sent: dict[str, list[str]] = field(default_factory=dict)
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """When each event was sent, and how many seconds its answer took."""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as senders:
+            for number in range(KEYS):
+                senders.create_task(self._send(f"sg_{number}"))
+
+    async def _send(self, key: str) -> None:
+        values = self.sent[key] = list[str]()
+        while not self.stop.is_set():
+            began, value = time.monotonic(), str(len(values))
+            await self.keeping.publish(Message(self.topic, key.encode(), value.encode(), (("ce_id", value.encode()),)))
+            self.answers.append((began, time.monotonic() - began))
+            values.append(value)
+            await asyncio.sleep(0.005)
+
+    def slowest_since(self, moment: float) -> float:
+        return max(seconds for began, seconds in self.answers if began > moment)
+
+
+@asynccontextmanager
+async def streaming(kafka_log: KafkaLog, root: Path, log: FilteringBoundLogger) -> AsyncIterator[Stream]:
+    """In the middle of the stream in the block; after it, Kafka has all of it in the order of each key."""
+    topic = f"test-{secrets.token_hex(6)}"
+    await kafka_log.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
+    async with (
+        kafka_log.publisher("test") as publisher,
+        open_spool(root, log, SpoolMetrics(CollectorRegistry())) as spool,
+    ):
+        keeping = Safekeeping(publisher, spool, kafka_log.probe, log)
+        draining = asyncio.create_task(keeping.run(), name="test-draining")
+        stream = Stream(keeping, topic)
+        running = asyncio.create_task(stream.run(), name="test-stream")
+        await _until(lambda: len(stream.answers) > 10 * KEYS)
+        yield stream
+        await _until(lambda: not keeping.depth().events and not keeping.depth().is_away)
+        stream.stop.set()
+        await running
+        draining.cancel()
+        await asyncio.wait([draining])
+        await keeping.finish(5.0)
+    found = await read(kafka_log, topic)
+    assert {key: list(dict.fromkeys(values)) for key, values in found.items()} == stream.sent
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def read(kafka_log: KafkaLog, topic: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    async with kafka_log.reader("test") as reader:
+        for partition, end in (await reader.end_offsets(topic)).items():
+            at = 0
+            while at < end:
+                for record in await reader.read(partition, at, 1000):
+                    found.setdefault(record.key.decode(), []).append(record.value.decode())
+                    at = record.offset + 1
+    return found
+
+
+@pytest.fixture
+def kafka_log(kafka_bootstrap_servers: str) -> KafkaLog:
+    return KafkaLog(kafka_bootstrap_servers)
+
+
+async def test_a_kafka_that_hangs_is_noticed_once_and_gets_everything_in_order(
+    kafka_log: KafkaLog, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+) -> None:
+    async with streaming(kafka_log, tmp_path / "spool", log) as stream:
+        with kafka_server.paused():
+            await _until(lambda: stream.keeping.depth().is_away)
+            first_deadline = time.monotonic()
+            await asyncio.sleep(AWAY_SECONDS)  # an outage lasts: several attempts of the spool's task to get on
+            assert stream.slowest_since(first_deadline) < ACKNOWLEDGED_WITHIN_SECONDS  # nobody waits for Kafka any more
+        assert stream.keeping.depth().events > 0
+
+
+async def test_a_kafka_that_is_killed_and_started_again_gets_everything_in_order(
+    kafka_log: KafkaLog, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+) -> None:
+    async with streaming(kafka_log, tmp_path / "spool", log) as stream:
+        kafka_server.kill()
+        await _until(lambda: stream.keeping.depth().is_away)
+        first_deadline = time.monotonic()
+        await asyncio.to_thread(kafka_server.start)
+        assert stream.slowest_since(first_deadline) < ACKNOWLEDGED_WITHIN_SECONDS  # nobody waits for Kafka any more
+
+
+async def test_a_kafka_that_hangs_again_and_again_gets_everything_in_order(
+    kafka_log: KafkaLog, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+) -> None:
+    async with streaming(kafka_log, tmp_path / "spool", log) as stream:
+        for _ in range(3):
+            with kafka_server.paused():
+                await _until(lambda: stream.keeping.depth().is_away)
+            await _until(lambda: not stream.keeping.depth().is_away)

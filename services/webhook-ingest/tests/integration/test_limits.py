@@ -1,0 +1,229 @@
+"""The door's bounds on real sockets: overload is answered early, slow senders are not waited for, forgers pay."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import aiohttp
+import orjson
+import pytest
+
+from safevideo_common.lifecycle import serving_until_failure
+from safevideo_common.messaging.port import EventLog, Message, Publisher, Reader, Subscription, Topic, TopicPartition
+from safevideo_common.observability.logs import FilteringBoundLogger
+from webhook_ingest.app import build_app
+from webhook_ingest.settings import IngestSettings
+
+SECRET = b"the-secret-of-these-tests"
+PATH = "/webhooks/sharegram"
+SECONDS = 20.0
+
+
+def webhook(bio: str = "") -> bytes:
+    data = {"performerId": "sg_1", "changes": {"username": "a", "bio": bio}}
+    return orjson.dumps({"event": "performer.profile.updated", "timestamp": "2026-11-24T12:00:00Z", "data": data})
+
+
+def signed(body: bytes, secret: bytes = SECRET) -> dict[str, str]:
+    return {"X-Sharegram-Signature": "sha256=" + hmac.digest(secret, body, "sha256").hex()}
+
+
+GOOD = webhook()
+LARGE = webhook("b" * 100_000)
+FORGED = signed(GOOD, b"a-secret-of-someone-else")
+
+
+class PausedLog:
+    """The embedded log, whose acknowledgements wait until they are let go."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.let_go = asyncio.Event()
+        self.waiting = 0
+
+    async def probe(self) -> None:
+        await self._log.probe()
+
+    async def create_topics(self, topics: Sequence[Topic]) -> None:
+        await self._log.create_topics(topics)
+
+    def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AbstractAsyncContextManager[Subscription]:
+        return self._log.subscribe(group, topics, client_id)
+
+    def reader(self, client_id: str) -> AbstractAsyncContextManager[Reader]:
+        return self._log.reader(client_id)
+
+    def publisher(self, client_id: str) -> AbstractAsyncContextManager[Publisher]:
+        return self._paused(client_id)
+
+    @asynccontextmanager
+    async def _paused(self, client_id: str) -> AsyncIterator[Publisher]:
+        async with self._log.publisher(client_id) as publisher:
+            yield _PausedPublisher(self, publisher)
+
+
+class _PausedPublisher:
+    def __init__(self, log: PausedLog, publisher: Publisher) -> None:
+        self._log = log
+        self._publisher = publisher
+
+    async def publish(self, message: Message) -> tuple[TopicPartition, int]:
+        self._log.waiting += 1
+        written = await self._publisher.publish(message)
+        await self._log.let_go.wait()
+        return written
+
+
+@pytest.fixture
+def paused_log(door_log: EventLog) -> PausedLog:
+    return PausedLog(door_log)
+
+
+@asynccontextmanager
+async def opened(
+    settings: IngestSettings, log: EventLog, to: FilteringBoundLogger, **change: object
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """The door with some settings changed, and a client without a bound of its own."""
+    known = IngestSettings.model_validate(settings.model_dump() | change)
+    async with (
+        serving_until_failure(build_app(known, log, to), known) as (port, _),
+        aiohttp.ClientSession(
+            f"http://127.0.0.1:{port}",
+            timeout=aiohttp.ClientTimeout(total=SECONDS),
+            connector=aiohttp.TCPConnector(limit=0),
+        ) as client,
+    ):
+        yield client
+
+
+async def said(client: aiohttp.ClientSession, body: bytes, headers: dict[str, str]) -> tuple[int, str | None, str]:
+    """Status, `Retry-After` and code."""
+    async with client.post(PATH, data=body, headers=headers) as answer:
+        error = (await answer.json()).get("error", {})
+        return answer.status, answer.headers.get("Retry-After"), error.get("code", "")
+
+
+async def test_one_too_many_is_refused_before_its_body_is_read_and_the_others_are_answered(
+    settings: IngestSettings, paused_log: PausedLog, log: FilteringBoundLogger
+) -> None:
+    async with opened(settings, paused_log, log, max_webhooks_in_flight=3) as client, asyncio.timeout(SECONDS):
+        held = [asyncio.create_task(said(client, GOOD, signed(GOOD))) for _ in range(3)]
+        while paused_log.waiting < 3:
+            await asyncio.sleep(0.01)
+
+        async def never() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.Event().wait()
+
+        async with client.post(PATH, data=never()) as answer:
+            assert answer.status == 503
+            assert answer.headers["Retry-After"] == "1"
+            assert (await answer.json())["error"]["code"] == "SERVICE_UNAVAILABLE"
+        paused_log.let_go.set()
+        assert [status for status, _, _ in await asyncio.gather(*held)] == [200] * 3
+        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+
+
+async def test_a_body_that_trickles_has_its_seconds_in_all(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async with opened(settings, door_log, log, body_read_seconds=0.3) as client:
+        async with client.post(PATH, data=trickle()) as answer:
+            assert answer.status == 408
+        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+
+
+async def test_slow_bodies_push_out_each_other_and_no_honest_one(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async def in_two() -> AsyncIterator[bytes]:
+        yield GOOD[:10]
+        yield GOOD[10:]
+
+    async with opened(settings, door_log, log, max_webhooks_in_flight=8, body_read_seconds=SECONDS) as client:
+        slow = [asyncio.create_task(said_to_stream(client, half())) for _ in range(5)]
+        assert await next(asyncio.as_completed(slow)) == 503  # the fifth found four on their way
+        async with client.post(PATH, data=in_two(), headers=signed(GOOD)) as answer:
+            assert answer.status == 200
+        for task in slow:
+            task.cancel()
+        await asyncio.wait(slow)
+
+
+async def said_to_stream(client: aiohttp.ClientSession, stream: AsyncIterator[bytes]) -> int:
+    async with client.post(PATH, data=stream) as answer:
+        return answer.status
+
+
+async def test_a_forger_is_told_why_a_few_times_and_then_to_slow_down(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    change = {"failed_signatures_burst": 3, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.2}
+    async with opened(settings, door_log, log, **change) as client:
+        told = [await said(client, GOOD, FORGED) for _ in range(3)]
+        assert told == [(401, None, "WEBHOOK_SIGNATURE_INVALID")] * 3
+        began = asyncio.get_running_loop().time()
+        status, retry_after, code = await said(client, GOOD, FORGED)
+        assert asyncio.get_running_loop().time() - began >= 0.2
+        assert (status, code) == (429, "RATE_LIMITED")
+        assert 50 <= int(retry_after or 0) <= 60
+
+
+async def test_a_good_signature_from_a_suspects_address_passes(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    """Sharegram may share a proxy's address with a forger."""
+    change = {"failed_signatures_burst": 1, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.0}
+    async with opened(settings, door_log, log, **change) as client:
+        for _ in range(10):
+            await said(client, GOOD, FORGED)
+        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+        assert (await said(client, LARGE, signed(LARGE)))[0] == 200
+
+
+async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    change = {
+        "failed_signatures_burst": 1,
+        "failed_signatures_per_minute": 1,
+        "suspects_wait_seconds": 0.0,
+        "suspects_bytes_per_second": 1,
+        "trusted_proxies": "127.0.0.0/8",
+    }
+    forger, other = {"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "203.0.113.10"}
+    forged_large = signed(LARGE, b"a-secret-of-someone-else")
+    async with opened(settings, door_log, log, **change) as client:
+        statuses = [(await said(client, LARGE, forged_large | forger))[0] for _ in range(12)]
+        assert statuses[0] == 401
+        assert statuses[-1] == 429
+        assert (await said(client, LARGE, signed(LARGE) | forger))[::2] == (429, "RATE_LIMITED")
+        assert (await said(client, GOOD, signed(GOOD) | forger))[0] == 200
+        assert (await said(client, LARGE, signed(LARGE) | other))[0] == 200
+
+
+async def test_the_metrics_tell_stages_secrets_and_the_last_good_event(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    async with opened(settings, door_log, log) as client:
+        await said(client, GOOD, signed(GOOD))
+        await said(client, GOOD, FORGED)
+        async with client.get("/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert figures['safevideo_webhooks_total{outcome="accepted"}'] == "1.0"
+    assert figures['safevideo_webhooks_total{outcome="signature_mismatch"}'] == "1.0"
+    assert [value for name, value in figures.items() if name.startswith("safevideo_webhook_secret_used_t")] == ["1.0"]
+    assert float(figures['safevideo_webhook_last_accepted_timestamp_seconds{source="sharegram"}']) > 1.7e9
+    for stage, times in {"read": "2.0", "verify": "1.0", "publish": "1.0"}.items():
+        assert figures[f'safevideo_webhook_stage_seconds_count{{stage="{stage}"}}'] == times

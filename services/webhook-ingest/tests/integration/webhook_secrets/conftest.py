@@ -1,0 +1,85 @@
+"""A ring, and a database that keeps secrets, on SQLite and on the MySQL family."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from safevideo_common.database import integrations, webhook_secrets
+from safevideo_common.database.engine import Database
+from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.database.webhook_secrets import StoredSecret
+from safevideo_common.encryption import Cipher
+from safevideo_common.errors import DatabaseUnavailable
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.sharegram.webhook_signatures import environment_secrets
+from safevideo_common.testing.waiting import MovableClock
+from webhook_ingest.adapters.webhook_secrets import SecretRing
+
+
+async def connected(database: Database) -> None:
+    """Notice that the connection died with the server, where a test killed that."""
+    with suppress(DatabaseUnavailable):
+        await database.probe()
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def encryption_key() -> str:
+    return Fernet.generate_key().decode()
+
+
+@pytest.fixture
+def cipher(encryption_key: str) -> Cipher:
+    return Cipher.of(encryption_key)
+
+
+@pytest.fixture
+def ring() -> SecretRing:
+    return SecretRing(environment_secrets("the-secret-of-the-environment"))
+
+
+@pytest.fixture
+def keep(database: Database, clock: MovableClock, cipher: Cipher) -> Callable[..., Awaitable[None]]:
+    """Keeps a secret in the database, as the API that rotates will."""
+
+    async def keep(
+        name: str, key: bytes = b"a-secret-of-the-database", *, lasts: timedelta | None = None, sealed: bytes = b""
+    ) -> None:
+        expires_at = None if lasts is None else clock.now + lasts
+        await connected(database)
+        async with database.transaction() as tx:
+            of = await integrations.ensure(tx, SHAREGRAM, clock.now)
+            await webhook_secrets.add(tx, of, name, sealed or cipher.encrypt(key), clock.now, expires_at)
+
+    return keep
+
+
+@pytest.fixture
+def listed(database: Database) -> Callable[[], Awaitable[Mapping[str, StoredSecret]]]:
+    """What operators see, by name."""
+
+    async def listed() -> Mapping[str, StoredSecret]:
+        await connected(database)
+        async with database.reading() as reading:
+            return {secret.name: secret for secret in await webhook_secrets.listed(reading, SHAREGRAM)}
+
+    return listed
+
+
+@pytest.fixture
+def lines(log: FilteringBoundLogger, logs: Path) -> Callable[[], list[str]]:
+    """The lines logged up to now."""
+
+    def lines() -> list[str]:
+        log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before
+        return [line for line in (logs / "app.log").read_text().splitlines() if " LOOK " not in line]
+
+    return lines
