@@ -1,6 +1,6 @@
 """The wiring of `gateway`: every object it is made of, in the order in which they need each other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -10,23 +10,30 @@ from redis.asyncio import Redis
 
 from gateway.adapters.optional_cache import OptionalCache
 from gateway.adapters.parts import parts_of
+from gateway.handlers.audit import BrowseAudit
 from gateway.handlers.events import BrowseEvents
 from gateway.handlers.examination import SharedExamination
 from gateway.handlers.performers import ReadPerformer
+from gateway.handlers.quarantine import BrowseRejected
+from gateway.handlers.releasing import ReleaseWebhooks
+from gateway.handlers.reverify import ReverifyRejected
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from gateway.web.audit import AuditPages
 from gateway.web.events import EventPages
 from gateway.web.health import HealthPage
 from gateway.web.performers import PerformerPages
-from gateway.web.routes import routes
+from gateway.web.quarantine import QuarantinePages
+from gateway.web.routes import Pages, routes
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.lifecycle import background
-from safevideo_common.messaging.port import EventLog
+from safevideo_common.messaging.port import EventLog, Publisher
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
 from safevideo_common.web.api_keys import ApiKeyAuthenticator
 from safevideo_common.web.app import base_app
 from safevideo_common.web.auth import guard
@@ -46,8 +53,8 @@ DATABASE: Final = web.AppKey("database", Database)
 def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application.
 
-    Its start raises `SchemaBehind`, or `DatabaseUnavailable` when the database does not answer. It needs neither
-    Redis nor the log: it starts, serves and is ready without them.
+    Its start raises `SchemaBehind`, `StartupError` for an `ENCRYPTION_KEY` that can be none, or `DatabaseUnavailable`
+    when the database does not answer. It needs neither Redis nor the log: it starts, serves and is ready without them.
     """
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
@@ -64,13 +71,29 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
             async with (
                 background(app, "api-key-uses", keys.write_uses()),
                 SharedExamination(parts, utc_now) as examination,
+                event_log.publisher(SERVICE) as publisher,
             ):
-                pages = HealthPage(examination), PerformerPages(performers), EventPages(BrowseEvents(database))
-                app.add_routes(routes(*pages, guard(keys)))
+                reverify = _reverify(settings, database, publisher)
+                pages = Pages(
+                    HealthPage(examination),
+                    PerformerPages(performers),
+                    EventPages(BrowseEvents(database)),
+                    QuarantinePages(BrowseRejected(database), reverify, log),
+                    AuditPages(BrowseAudit(database)),
+                )
+                app.add_routes(routes(pages, guard(keys)))
                 yield
 
     app.cleanup_ctx.append(serve)
     return app
+
+
+def _reverify(settings: GatewaySettings, database: Database, publisher: Publisher) -> ReverifyRejected:
+    async def present() -> Sequence[WebhookSecret]:
+        return settings.webhook_secrets()
+
+    release = ReleaseWebhooks(database, publisher, utc_now)
+    return ReverifyRejected(database, release, settings.cipher(), SCHEMES["any"], present, clock=utc_now)
 
 
 @asynccontextmanager

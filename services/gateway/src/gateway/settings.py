@@ -1,9 +1,11 @@
 """What the gateway needs to know beyond the common settings."""
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from safevideo_common.cache.redis import ANSWER_SECONDS
+from safevideo_common.encryption import Cipher
 from safevideo_common.settings import CommonSettings
+from safevideo_common.sharegram.webhook_signatures import WebhookSecret, environment_secrets
 
 
 class GatewaySettings(CommonSettings):
@@ -18,9 +20,34 @@ class GatewaySettings(CommonSettings):
         ANSWER_SECONDS, gt=0, le=2, description="Seconds to wait for Redis before doing without it."
     )
 
+    sharegram_webhook_secret: SecretStr | None = Field(
+        None, description="As for webhook-ingest: rejected webhooks are verified again with it."
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        description="Encrypts what is kept of rejected webhooks: 32 random bytes in URL-safe base64; several "
+        "comma-separated while one is being rotated out, the newest first.",
+    )
+
     @field_validator("sharegram_api_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value and not value.startswith(("https://", "http://")):
             raise ValueError("must begin with https:// or http://")
         return value
+
+    @field_validator("sharegram_webhook_secret")
+    @classmethod
+    def _is_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            environment_secrets(value.get_secret_value())
+        return value
+
+    def webhook_secrets(self) -> tuple[WebhookSecret, ...]:
+        """Those of the environment."""
+        secret = self.sharegram_webhook_secret
+        return environment_secrets(secret.get_secret_value()) if secret else ()
+
+    def cipher(self) -> Cipher | None:
+        """For what is kept encrypted; None where no key is set. Raises `StartupError` for a key that can be none."""
+        return Cipher.of(self.encryption_key.get_secret_value()) if self.encryption_key else None

@@ -1,6 +1,7 @@
 """The gateway's own settings."""
 
 import pytest
+from cryptography.fernet import Fernet
 
 from gateway.settings import GatewaySettings
 from safevideo_common.errors import StartupError
@@ -12,12 +13,32 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite+aiosqlite:///x.db")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "")
     monkeypatch.delenv("SHAREGRAM_API_URL", raising=False)
-    monkeypatch.delenv("PORT", raising=False)
+    for name in ("PORT", "SHAREGRAM_WEBHOOK_SECRET", "ENCRYPTION_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_port_is_the_contracts_and_sharegram_not_configured() -> None:
     settings = load_settings(GatewaySettings)
     assert (settings.port, settings.sharegram_api_url) == (3000, "")
+
+
+def test_secrets_and_key_are_optional_and_read_as_the_door_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = load_settings(GatewaySettings)
+    assert (without.webhook_secrets(), without.cipher()) == ((), None)
+    monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", "a-new-webhook-key-1, an-old-webhook-key-2")
+    monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
+    settings = load_settings(GatewaySettings)
+    assert [secret.key for secret in settings.webhook_secrets()] == [b"a-new-webhook-key-1", b"an-old-webhook-key-2"]
+    assert settings.cipher() is not None
+
+
+@pytest.mark.parametrize("secret", ["whsec_not-base-64-at-all", "a-new-webhook-key-1,,"])
+def test_a_secret_that_can_be_none_stops_the_start_unquoted(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", secret)
+    with pytest.raises(StartupError, match="SHAREGRAM_WEBHOOK_SECRET") as refusal:
+        load_settings(GatewaySettings)
+    assert "whsec_not" not in str(refusal.value)
+    assert "a-new" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("address", ["api.sharegram.com", "ftp://api.sharegram.com", "file:///etc/passwd"])

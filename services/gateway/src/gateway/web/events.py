@@ -1,23 +1,17 @@
 """`GET /api/v1/admin/events` and `/{id}`. The payload is personal data and is not shown."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from datetime import datetime
+from typing import Final, Literal
 
 from aiohttp import web
 from pydantic import Field
 
 from gateway.handlers.events import BrowseEvents
-from gateway.web.query import Moment, PageQuery, pagination, parse_query
+from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.inbox_browser import InboxFilter, InboxRecord, Sort
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.web.envelope import success
-
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_END: Final = datetime(3000, 1, 1, tzinfo=UTC)
-
-StorableMoment = Annotated[Moment, Field(ge=_EPOCH, lt=_END)]
-"""A time that every database we run on can hold, in any time zone."""
 
 _SORT: Final[dict[str, Sort]] = {
     "receivedAt": "received_at",

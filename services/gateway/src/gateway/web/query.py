@@ -1,6 +1,7 @@
 """Query parameters: parsed once into a model, every wrong or unknown one named."""
 
 import re
+from datetime import UTC, datetime
 from math import ceil
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -32,6 +33,12 @@ def _rfc_3339(value: object) -> object:
 Number = Annotated[int, BeforeValidator(_plain_number)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_END: Final = datetime(3000, 1, 1, tzinfo=UTC)
+
+StorableMoment = Annotated[Moment, Field(ge=_EPOCH, lt=_END)]
+"""A time that every database we run on can hold, in any time zone."""
+
 
 class Query(BaseModel):
     """Parameters in camelCase; what is not declared is an error."""
@@ -57,18 +64,19 @@ def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:
     try:
         parsed = kind.model_validate(dict(given))
     except ValidationError as error:
-        raise _wrong(_reasons(error) | repeated) from None  # pydantic's error quotes the values
+        raise _wrong(reasons(error) | repeated) from None  # pydantic's error quotes the values
     if repeated:
         raise _wrong(repeated)
     return parsed
 
 
-def _reasons(error: ValidationError) -> dict[str, str]:
-    """Why each parameter was refused. One that may be either of two things is refused by both."""
-    reasons: dict[str, list[str]] = {}
+def reasons(error: ValidationError, whole: str = "") -> dict[str, str]:
+    """Why each part was refused, `whole` being the name of all of it. What may be either of two is refused by both."""
+    found: dict[str, list[str]] = {}
     for fault in error.errors(include_input=False, include_url=False):
-        reasons.setdefault(str(fault["loc"][0]), []).append(fault["msg"].removeprefix("Value error, "))
-    return {name: "; or: ".join(texts) for name, texts in reasons.items()}
+        name = str(fault["loc"][0]) if fault["loc"] else whole
+        found.setdefault(name, []).append(fault["msg"].removeprefix("Value error, "))
+    return {name: "; or: ".join(texts) for name, texts in found.items()}
 
 
 def _wrong(details: dict[str, str]) -> ValidationFailed:

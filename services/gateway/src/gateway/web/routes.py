@@ -1,19 +1,38 @@
 """Every path of the gateway, and who may use it."""
 
+from typing import NamedTuple
+
 from aiohttp import web
 
+from gateway.web.audit import AuditPages
 from gateway.web.events import EventPages
 from gateway.web.health import HealthPage
 from gateway.web.performers import PerformerPages
+from gateway.web.quarantine import QuarantinePages
 from safevideo_common.database.api_keys import Role
 from safevideo_common.web.auth import Guard
 
 
-def routes(health: HealthPage, performers: PerformerPages, events: EventPages, require: Guard) -> list[web.RouteDef]:
+class Pages(NamedTuple):
+    """Everything that answers."""
+
+    health: HealthPage
+    performers: PerformerPages
+    events: EventPages
+    quarantine: QuarantinePages
+    audit: AuditPages
+
+
+def routes(pages: Pages, require: Guard) -> list[web.RouteDef]:
     """The table. What stands behind `require` needs at least that role."""
+    rejected = "/api/v1/admin/webhooks/rejected"
     return [
-        web.get("/api/integration/health", health.show),
-        web.get("/api/v1/performers/{id}", require(Role.USER, performers.show)),
-        web.get("/api/v1/admin/events", require(Role.ADMIN, events.list)),
-        web.get("/api/v1/admin/events/{id}", require(Role.ADMIN, events.show)),
+        web.get("/api/integration/health", pages.health.show),
+        web.get("/api/v1/performers/{id}", require(Role.USER, pages.performers.show)),
+        web.get("/api/v1/admin/events", require(Role.ADMIN, pages.events.list)),
+        web.get("/api/v1/admin/events/{id}", require(Role.ADMIN, pages.events.show)),
+        web.get(rejected, require(Role.ADMIN, pages.quarantine.list)),
+        web.get(f"{rejected}/{{id}}", require(Role.ADMIN, pages.quarantine.show)),
+        web.post(f"{rejected}/reverify", require(Role.ADMIN, pages.quarantine.reverify)),
+        web.get("/api/v1/admin/audit", require(Role.ADMIN, pages.audit.list)),
     ]

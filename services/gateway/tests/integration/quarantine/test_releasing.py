@@ -1,0 +1,160 @@
+"""Releasing while the log fails, and other bad moments: real rows, and a publisher that fails where it is told to."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gateway.handlers.releasing import Caller, ReleaseWebhooks
+from gateway.handlers.reports import Asked, Report
+from gateway.handlers.reverify import RUN_SECONDS, ReverifyRejected
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.errors import LogUnavailable, PayloadTooLarge
+from safevideo_common.messaging.port import EventLog, Message, Publisher, TopicPartition
+from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
+
+Quarantine = Any  # of this folder's conftest.py
+ALL = Asked(None, None, dry_run=False)
+
+
+class Published:
+    """A log that takes everything but the events it is told to fail on."""
+
+    def __init__(self) -> None:
+        self.fails: dict[str, Exception] = {}
+        self.ids: list[str] = []
+
+    async def publish(self, message: Message) -> tuple[TopicPartition, int]:
+        event_id = dict(message.headers)["ce_id"].decode()
+        await asyncio.sleep(0)
+        if event_id in self.fails:
+            raise self.fails[event_id]
+        self.ids.append(event_id)
+        return TopicPartition(message.topic, 0), len(self.ids)
+
+
+class Clock:
+    """Each look at it is so many seconds later."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def reverify_with(
+    quarantine: Quarantine, publisher: Publisher, secret: str = "the-secret-as-mended", step: float = 0.0
+) -> ReverifyRejected:
+    async def present() -> Sequence[WebhookSecret]:
+        return [WebhookSecret("present", secret.encode())]
+
+    release = ReleaseWebhooks(quarantine.database, publisher, utc_now)
+    return ReverifyRejected(
+        quarantine.database, release, quarantine.cipher, SCHEMES["any"], present, clock=utc_now, seconds=Clock(step)
+    )
+
+
+@pytest.fixture
+def published() -> Published:
+    return Published()
+
+
+async def interleaved(quarantine: Quarantine, number: int) -> list[int]:
+    """Two performers in turn: even ones are of the first."""
+    body = b'{"event": "performer.status.changed", "timestamp": "2026-11-24T12:00:00Z", "data": {"performerId": "%s"}}'
+    return [await quarantine.keep(body % (b"sg_a", b"sg_b")[each % 2]) for each in range(number)]
+
+
+async def test_what_the_log_took_is_marked_and_the_next_run_does_the_rest(
+    quarantine: Quarantine, published: Published, caller: Caller
+) -> None:
+    row_ids = await interleaved(quarantine, 6)
+    reverify = reverify_with(quarantine, published)
+    published.fails["evt-2"] = LogUnavailable("Kafka is away.", retry_after=5)
+    with pytest.raises(LogUnavailable):
+        await reverify.run(ALL, caller)
+    assert sorted(published.ids) == ["evt-0", "evt-1", "evt-3", "evt-5"], "none of the performer's after the failure"
+    assert await quarantine.released() == [row_ids[each] for each in (0, 1, 3, 5)]
+    released, summary = await quarantine.audited()
+    assert released.details["ids"] == [row_ids[each] for each in (0, 1, 3, 5)]
+    assert (summary.details["released"], summary.details["complete"]) == (4, False)
+    published.fails.clear()
+    assert (await reverify.run(ALL, caller)).released == [row_ids[2], row_ids[4]]
+    assert published.ids[4:] == ["evt-2", "evt-4"]
+
+
+async def test_one_that_the_topic_is_too_small_for_stands_in_nobodys_way(
+    quarantine: Quarantine, published: Published, caller: Caller
+) -> None:
+    await quarantine.keep_many(3)
+    published.fails["evt-1"] = PayloadTooLarge("The topic takes no message of this size.")
+    report = await reverify_with(quarantine, published).run(ALL, caller)
+    assert (published.ids, len(report.released)) == (["evt-0", "evt-2"], 2)
+
+
+async def test_a_run_that_dies_before_marking_is_repeated_under_the_same_ids(
+    quarantine: Quarantine, published: Published, caller: Caller
+) -> None:
+    await quarantine.keep_many(2)
+    published.fails["evt-1"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await reverify_with(quarantine, published).run(ALL, caller)
+    assert await quarantine.released() == []
+    published.fails.clear()
+    await reverify_with(quarantine, published).run(ALL, caller)
+    assert published.ids == ["evt-0", "evt-0", "evt-1"]
+
+
+async def test_two_runs_at_once_release_once(quarantine: Quarantine, published: Published, caller: Caller) -> None:
+    await quarantine.keep_many(5)
+    reverify = reverify_with(quarantine, published)
+    await asyncio.gather(*(reverify.run(ALL, caller) for _ in range(3)))
+    assert published.ids == [f"evt-{number}" for number in range(5)]
+
+
+async def test_a_run_that_takes_too_long_says_that_there_is_more(
+    quarantine: Quarantine, published: Published, caller: Caller
+) -> None:
+    row_ids = await quarantine.keep_many(150)
+    slow = reverify_with(quarantine, published, step=RUN_SECONDS * 0.6)
+    first = await slow.run(ALL, caller)
+    assert (first.is_complete, first.released) == (False, row_ids[:100])
+    second = await slow.run(ALL, caller)
+    assert (second.is_complete, second.released) == (True, row_ids[100:])
+
+
+async def test_large_bodies_are_verified_a_few_at_a_time(
+    quarantine: Quarantine, published: Published, caller: Caller
+) -> None:
+    body = b'{"event": "x", "timestamp": "2026-11-24T12:00:00Z", "data": {}}' + b" " * 1_000_000
+    for number in range(12):
+        await quarantine.keep(body + b" " * number)
+    report: Report = await reverify_with(quarantine, published).run(ALL, caller)
+    assert (report.is_complete, len(report.released)) == (True, 12)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+async def test_a_real_log_keeps_the_order_of_each_performer(
+    quarantine: Quarantine, event_log: EventLog, caller: Caller, database: Database
+) -> None:
+    performers = [f"sg_{id(quarantine)}_{each}" for each in range(3)]
+    for number in range(60):
+        await quarantine.keep_many(1, performers[number % 3])
+    async with event_log.publisher("test") as publisher:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await reverify_with(quarantine, publisher).run(ALL, caller)
+                    break
+                except LogUnavailable:  # it is still connecting
+                    await asyncio.sleep(0.1)
+    async with event_log.reader("test") as reader:
+        ends = await reader.end_offsets("sharegram.performer.v1")
+        found = [record for place, end in ends.items() for record in await reader.read(place, max(0, end - 200), 200)]
+    for place, performer in enumerate(performers):
+        ids = [dict(record.headers)["ce_id"].decode() for record in found if record.key == performer.encode()]
+        assert ids == [f"evt-{number}" for number in range(60) if number % 3 == place]

@@ -1,0 +1,245 @@
+"""`POST /api/v1/admin/webhooks/rejected/reverify`, over real HTTP, on every kind of database."""
+
+import hmac
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.settings import GatewaySettings
+from safevideo_common.encryption import Cipher
+from safevideo_common.messaging.port import Record
+from safevideo_common.testing.http import Api
+
+SECRET = "the-secret-as-mended"
+WRONG = "a-secret-that-nobody-has-signed-with"
+EMAIL = "jane@example.com"
+PATH = "/api/v1/admin/webhooks/rejected"
+NOON = 1795521600  # 2026-11-24T12:00:00Z, when the first webhook came
+Quarantine = Any  # of this folder's conftest.py
+Reverify = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
+Records = Callable[[], Awaitable[list[Record]]]
+
+
+def body(number: int, performer: str = "sg_1", **more: object) -> bytes:
+    data = {"performerId": performer, "changes": {"email": EMAIL, "username": f"jane-{number}"}}
+    whole = {"event": "performer.profile.updated", "timestamp": "2026-11-24T11:59:59Z", "data": data}
+    return orjson.dumps(whole | more)
+
+
+async def run(reverify: Reverify, **asked: object) -> dict[str, Any]:
+    status, answer = await reverify(**asked)
+    assert (status, answer["success"]) == (200, True), answer
+    found: dict[str, Any] = answer["data"]
+    return found
+
+
+def verdict(*row_ids: int) -> dict[str, object]:
+    return {"count": len(row_ids), "ids": list(row_ids)}
+
+
+async def test_a_dry_run_is_the_default_and_releases_nothing(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    good = await quarantine.keep_many(3)
+    forged = await quarantine.keep(body(9), secret=WRONG)
+    for asked in ({}, {"dryRun": True}):
+        assert await run(reverify, **asked) == {
+            "dryRun": True,
+            "complete": True,
+            "checked": 4,
+            "released": 0,
+            "verdicts": {"holds": verdict(*good), "signature_mismatch": verdict(forged)},
+        }
+    assert await records() == []
+    assert await quarantine.released() == []
+    assert [(entry.action, entry.details["dryRun"]) for entry in await quarantine.audited()] == [
+        ("webhooks.reverified", True), ("webhooks.reverified", True),
+    ]  # fmt: skip
+
+
+async def test_what_holds_is_released_in_order_as_the_door_would_have_published_it(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    row_ids = await quarantine.keep_many(250)
+    report = await run(reverify, dryRun=False)
+    assert (report["checked"], report["released"], report["complete"]) == (250, 250, True)
+    found = await records()
+    assert [record.value for record in found] == quarantine.sent
+    assert {(record.topic, record.key) for record in found} == {("sharegram.performer.v1", b"sg_1")}
+    assert dict(found[7].headers) == {
+        "ce_specversion": b"1.0",
+        "ce_source": b"sharegram",
+        "content-type": b"application/json",
+        "ce_id": b"evt-7",
+        "ce_type": b"performer.profile.updated",
+        "ce_time": b"2026-11-24T11:59:59.000Z",
+        "ce_subject": b"sg_1",
+        "request_id": b"request-7",
+        "traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",
+    }
+    assert await quarantine.released() == row_ids
+
+
+async def test_a_second_run_releases_nothing_again(
+    reverify: Reverify, quarantine: Quarantine, records: Records, gateway: Api, admin: dict[str, str]
+) -> None:
+    (first,) = await quarantine.keep_many(1)
+    assert (await run(reverify, dryRun=False))["released"] == 1
+    again = await run(reverify, dryRun=False)
+    assert (again["checked"], again["released"], again["verdicts"]) == (0, 0, {})
+    assert len(await records()) == 1
+    shown = (await gateway.get(f"{PATH}/{first}", admin)).json["data"]
+    assert shown["releasedEventId"] == "evt-0"
+    assert shown["releasedAt"] is not None
+    assert (await gateway.get(f"{PATH}?released=true", admin)).json["data"] == [shown]
+
+
+async def test_a_wrong_secret_releases_nothing_and_the_right_one_does(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    row_id = await quarantine.keep(body(1), secret="what-sharegram-signed-with")
+    wrong = await run(reverify, secret=WRONG, dryRun=False)
+    present = await run(reverify, dryRun=False)
+    assert wrong["verdicts"] == present["verdicts"] == {"signature_mismatch": verdict(row_id)}
+    assert await records() == []
+    right = await run(reverify, secret="what-sharegram-signed-with", dryRun=False)
+    assert right["verdicts"] == {"holds": verdict(row_id)}
+    assert len(await records()) == 1
+
+
+async def test_a_standard_webhook_is_released_under_its_own_id(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    key, sent = b"k" * 24, body(1)
+    signed = b64encode(hmac.digest(key, b"msg_1.%d.%s" % (NOON, sent), "sha256")).decode()
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(NOON), "webhook-signature": f"v1,{signed}"}
+    await quarantine.keep(sent, headers=headers)
+    report = await run(reverify, secret="whsec_" + b64encode(key).decode(), dryRun=False)
+    assert report["released"] == 1
+    (record,) = await records()
+    assert dict(record.headers)["ce_id"] == b"msg_1"
+
+
+async def test_a_timestamp_is_judged_by_the_moment_of_reception(reverify: Reverify, quarantine: Quarantine) -> None:
+    sent = body(1)
+    signed = {"X-Sharegram-Signature": "sha256=" + hmac.digest(SECRET.encode(), sent, "sha256").hex()}
+    in_time = await quarantine.keep(sent, headers=signed | {"X-Sharegram-Timestamp": str(NOON - 300)})
+    late = await quarantine.keep(sent, headers=signed | {"X-Sharegram-Timestamp": str(NOON - 302)})
+    report = await run(reverify, dryRun=False)
+    assert report["verdicts"] == {"holds": verdict(in_time), "timestamp_out_of_tolerance": verdict(late)}
+
+
+async def test_what_the_door_would_have_refused_for_its_shape_is_not_released(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    row_ids = [await quarantine.keep(sent) for sent in (b"not json", b"{}", body(1, event="a b"))]
+    assert (await run(reverify, dryRun=False))["verdicts"] == {"invalid": verdict(*row_ids)}
+    assert await records() == []
+
+
+async def test_what_no_key_opens_is_said_and_stands_in_nobodys_way(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    stranger = Cipher.of("A" * 43 + "=")
+    lost = await quarantine.keep(body(1), body=stranger.encrypt(body(1)))
+    (good,) = await quarantine.keep_many(1)
+    assert (await run(reverify, dryRun=False))["verdicts"] == {"undecipherable": verdict(lost), "holds": verdict(good)}
+    assert len(await records()) == 1
+
+
+async def test_only_the_rows_asked_for_are_looked_at(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    row_ids = await quarantine.keep_many(4)
+    report = await run(reverify, ids=[row_ids[2], row_ids[0], 10**17], dryRun=False)
+    assert report["verdicts"] == {"holds": verdict(row_ids[0], row_ids[2])}
+    assert await quarantine.released() == [row_ids[0], row_ids[2]]
+    assert (await run(reverify, ids=[], dryRun=False))["checked"] == 0
+
+
+async def test_everything_is_audited_with_who_and_from_where(
+    reverify: Reverify, quarantine: Quarantine, gateway: Api, admin: dict[str, str], records: Records
+) -> None:
+    row_ids = await quarantine.keep_many(2)
+    await run(reverify, secret=SECRET, dryRun=False)
+    listed = (await gateway.get("/api/v1/admin/audit?order=asc", admin)).json["data"]
+    assert [(entry["action"], entry["details"]) for entry in listed] == [
+        ("webhooks.released", {"ids": row_ids, "eventIds": ["evt-0", "evt-1"]}),
+        (
+            "webhooks.reverified",
+            {
+                "dryRun": False, "secretGiven": True, "idsGiven": False, "verdicts": {"holds": 2}, "released": 2,
+                "complete": True,
+            },
+        ),
+    ]  # fmt: skip
+    assert {(entry["actor"], entry["role"], entry["remote"]) for entry in listed} == {("a-admin", "admin", "127.0.0.1")}
+    assert listed[0]["requestId"] == listed[1]["requestId"]
+    filtered = await gateway.get("/api/v1/admin/audit?action=webhooks.released&actor=a-admin", admin)
+    assert [entry["id"] for entry in filtered.json["data"]] == [listed[0]["id"]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields"),
+    [
+        (b"", {"body"}),
+        (b"{", {"body"}),
+        (b"[]", {"body"}),
+        (b"\xff", {"body"}),
+        (b'{"dryRun": "false"}', {"dryRun"}),
+        (b'{"dryRun": 0}', {"dryRun"}),
+        (b'{"dry_run": false}', {"dry_run"}),
+        (b'{"ids": 5, "secret": 7}', {"ids", "secret"}),
+        (b'{"ids": [0]}', {"ids"}),
+        (b'{"ids": ["1", 2.5]}', {"ids"}),
+        (b'{"secret": ""}', {"secret"}),
+        (b'{"secret": "whsec_my-own-secret"}', {"secret"}),
+        (b'{"secret": "my-own-secret' + b"x" * 512 + b'"}', {"secret"}),
+        (b'{"my-own-secret": "my-own-secret"}', {"my-own-secret"}),
+    ],
+)
+async def test_a_body_that_makes_no_sense_is_told_what_is_wrong_and_nothing_it_said(
+    gateway: Api, admin: dict[str, str], asked: bytes, fields: set[str]
+) -> None:
+    async with gateway.session.post(f"{gateway.base_url}{PATH}/reverify", data=asked, headers=admin) as answer:
+        said = await answer.json()
+    assert (answer.status, said["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert set(said["error"]["details"]) == fields
+    if fields != {"my-own-secret"}:  # the name of an unknown member is repeated, a value never
+        assert "my-own-secret" not in str(said)
+
+
+async def test_only_an_admin_may(gateway: Api, user: dict[str, str]) -> None:
+    for headers, status in ((user, 403), ({}, 401)):
+        async with gateway.session.post(f"{gateway.base_url}{PATH}/reverify", data=b"{}", headers=headers) as answer:
+            assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("without", "status", "code"),
+    [("sharegram_webhook_secret", 400, "VALIDATION_ERROR"), ("encryption_key", 503, "SERVICE_UNAVAILABLE")],
+)
+async def test_what_is_not_configured_is_said(
+    start: Any, settings: GatewaySettings, admin: dict[str, str], without: str, status: int, code: str
+) -> None:
+    async with start(settings.model_copy(update={without: None})) as api:
+        async with api.session.post(f"{api.base_url}{PATH}/reverify", data=b"{}", headers=admin) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
+        assert (await api.get(PATH, admin)).status == 200
+
+
+async def test_neither_secrets_nor_bodies_reach_a_log_or_the_audit(
+    reverify: Reverify, quarantine: Quarantine, records: Records, logged: Callable[[], Sequence[str]]
+) -> None:
+    await quarantine.keep_many(2)
+    await run(reverify, secret=SECRET)
+    await run(reverify, secret=WRONG, dryRun=False)
+    await reverify(secret="whsec_" + WRONG)
+    await run(reverify, dryRun=False)
+    text = "\n".join(logged()) + str(await quarantine.audited())
+    assert text.count("Rejected webhooks verified again") == 3
+    for hidden in (SECRET, WRONG, EMAIL, "jane"):
+        assert hidden not in text
