@@ -1,0 +1,56 @@
+"""The alerts: they are well formed, fire when they shall, ask for figures that exist, and lead to a page."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+ALERTS = ROOT / "deploy" / "observability" / "alerts.yml"
+HERE = Path(__file__).parent
+RULES = ALERTS.read_text()
+
+
+@pytest.fixture
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not here; on Debian: apt-get install prometheus")
+    return found
+
+
+def test_the_rules_are_well_formed(promtool: str) -> None:
+    checked = subprocess.run([promtool, "check", "rules", ALERTS], check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_alert_fires_when_it_shall(promtool: str) -> None:
+    command = [promtool, "test", "rules", str(HERE / "alerts.test.yml")]
+    tested = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_each_alert_is_tested() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", RULES))
+    assert alerts == set(re.findall(r"alertname: (\w+)", (HERE / "alerts.test.yml").read_text()))
+
+
+def test_each_alert_leads_to_a_page_that_names_it() -> None:
+    pages = dict(zip(re.findall(r"alert: (\w+)", RULES), re.findall(r"runbook: (\S+)", RULES), strict=True))
+    assert [alert for alert, page in pages.items() if alert not in (ROOT / page).read_text()] == []
+    assert {Path(page).name for page in pages.values()} <= set(
+        re.findall(r"\((\S+\.md)\)", (ROOT / "docs" / "runbooks" / "README.md").read_text())
+    )
+
+
+def test_each_metric_of_an_alert_is_counted_somewhere() -> None:
+    """By the text of our sources: `safevideo_x` for `safevideo_x_total`, and the spool's gauges by their last word."""
+    code = "".join(path.read_text() for path in ROOT.glob("*/*/src/**/*.py")) + "".join(
+        path.read_text() for path in (ROOT / "libs").glob("*/src/**/*.py")
+    )
+    metrics = {name.removesuffix("_total") for name in re.findall(r"safevideo_\w+", RULES)}
+    spool = "safevideo_spool_"
+    missing = {name for name in metrics if name not in code and f'"{name.removeprefix(spool)}"' not in code}
+    assert missing == set()
