@@ -42,7 +42,7 @@ class Flights:
 
     async def send(self, message: Message) -> tuple[TopicPartition, int]:
         """Partition and offset, once the log has it. Raises `CalledBack`, and whatever else publishing raises."""
-        task: Task = asyncio.current_task()  # type: ignore[assignment]  # a coroutine that runs has one
+        task: Task = asyncio.current_task(self._loop)  # type: ignore[assignment]  # a coroutine that runs has one
         self._aloft[task] = (self._loop.time(), message, task.cancelling())
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._check)
@@ -61,7 +61,7 @@ class Flights:
     def call_back(self) -> Sequence[tuple[Task, Message]]:
         """Call back all that are in the air, oldest first, with their tasks; `send` raises `CalledBack` in each."""
         aloft, self._aloft = self._aloft, {}
-        failed = asyncio.current_task()  # the one whose failure this is about knows already
+        failed = asyncio.current_task(self._loop)  # the one whose failure this is about knows already
         for task, (_, _, cancellations) in aloft.items():
             if task is not failed:
                 self._called_back[task] = cancellations
