@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -15,10 +15,23 @@ CONNECTIONS = 256
 REQUESTS_IN_TURN = 5000
 WARM_UP_SECONDS = 3
 
-SERVERS: Mapping[str, tuple[str, ...]] = {
-    "bare aiohttp": (str(HERE / "servers" / "bare.py"), "{port}"),
-    "plain FastAPI": (str(HERE / "servers" / "plain.py"), "{port}"),
-    "webhook-ingest": ("-m", "webhook_ingest"),
+NOBODY = "127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class Server:
+    """How one of them is started: the arguments of Python, and what differs in its environment."""
+
+    arguments: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+SERVERS: Mapping[str, Server] = {
+    "bare aiohttp": Server((str(HERE / "servers" / "bare.py"), "{port}")),
+    "plain FastAPI": Server((str(HERE / "servers" / "plain.py"), "{port}")),
+    "webhook-ingest": Server(("-m", "webhook_ingest")),
+    "webhook-ingest, 2 processes": Server(("-m", "webhook_ingest"), {"INGEST_WORKERS": "2"}),
+    "webhook-ingest, Kafka away": Server(("-m", "webhook_ingest"), {"KAFKA_BOOTSTRAP_SERVERS": NOBODY}),
 }
 
 
@@ -45,9 +58,11 @@ def measure_ingest(environment: Mapping[str, str], folder: Path, seconds: int, r
 
 
 def _measure_one(name: str, environment: Mapping[str, str], folder: Path, requests: Path, seconds: int) -> Figures:
-    port = free_port()
-    variables = {**environment, "HOST": "127.0.0.1", "PORT": str(port), "SHAREGRAM_WEBHOOK_SECRET": SECRET}
-    arguments = [argument.format(port=port) for argument in SERVERS[name]]
+    port, server_of = free_port(), SERVERS[name]
+    own = {"HOST": "127.0.0.1", "PORT": str(port), "SHAREGRAM_WEBHOOK_SECRET": SECRET}
+    spool = {"SPOOL_DIR": str(folder / f"spool-{port}")}  # what one leaves there is not the next one's to drain
+    variables = {**environment, **own, **spool, **server_of.variables}
+    arguments = [argument.format(port=port) for argument in server_of.arguments]
     with program(arguments, variables, folder / "server.out") as server:
         wait_until_listening(port)
         load(port, requests, WARM_UP_SECONDS)

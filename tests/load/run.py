@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="safevideo-bench-") as name:
         folder = Path(name)
         with running("local", folder=folder / "backends", options=Options(fast_start=False), say=print) as backends:
-            environment = backends.environment() | {"SAFEVIDEO_ENV": "development", "SPOOL_DIR": str(folder / "spool")}
+            environment = backends.environment() | {"SAFEVIDEO_ENV": "development"}
             asyncio.run(_create_topics(environment["KAFKA_BOOTSTRAP_SERVERS"]))
             if options.what in ("all", "ingest"):
                 _ingest(environment, folder, options)

@@ -1,6 +1,7 @@
 """The base app that every process starts from."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -43,9 +44,4 @@ def base_app(
 def add_hot_post(app: web.Application, path: str, handler: Handler) -> None:
     """Serve `POST path` past the router and the middlewares, a tenth of the cost of a small request."""
     app.router.add_post(path, handler)  # for whoever serves the app by other means, and for the answer to other methods
-    edge = app[EDGE]
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return await edge.answer(request, handler, path)
-
-    app[HOT_ROUTE] = HotRoute("POST", path, answer)
+    app[HOT_ROUTE] = HotRoute("POST", path, partial(app[EDGE].answer, handler=handler, route=path))
