@@ -226,3 +226,31 @@ def test_damage_longer_than_what_is_read_at_once_costs_only_itself(tmp_path: Pat
         found += values(taken)
     assert found == [b"first", b"last"]
     files.close()
+
+
+def test_a_file_does_not_overtake_the_rest_of_a_larger_one(tmp_path: Path) -> None:
+    large = [bytes([65 + number]) * 900_000 for number in range(4)]
+    left_behind(tmp_path, *large, segment_bytes=1 << 24)
+    files = SpoolFiles(tmp_path)
+    adopt_all(files)
+    files.append(messages(b"later"), 0)
+    found: list[bytes] = []
+    while taken := files.take(10).placed:
+        found += values(taken)
+    assert found == [*large, b"later"]
+    files.close()
+
+
+def test_what_several_processes_left_is_given_out_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    left_behind(tmp_path, b"1", b"2", segment_bytes=1)
+    (older,) = tmp_path.iterdir()
+    second = SpoolFiles(tmp_path)
+    adopt_all(second)
+    second.append(messages(b"3"), 0)
+    second.deliver(second.take(1).placed)
+    second.close()
+    os.utime(older)  # as whenever a file of it is removed
+    third = SpoolFiles(tmp_path)
+    adopt_all(third)
+    assert values(third.take(10).placed) == [b"2", b"3"]
+    third.close()

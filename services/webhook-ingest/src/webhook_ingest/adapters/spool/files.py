@@ -58,6 +58,7 @@ class SpoolFiles:
         placed: list[Placed] = []
         lost: list[Lost] = []
         for segment in self._segments:
+            begun_at = segment.read_to
             try:
                 if len(placed) < most and segment.read_to < segment.end:
                     take(segment, most - len(placed), self.root, placed, lost)
@@ -65,6 +66,8 @@ class SpoolFiles:
                 if not placed:
                     raise
                 break  # what was given out is not lost; and nothing may overtake what cannot be read
+            if begun_at < segment.read_to < segment.end:
+                break  # a piece of it was read; the next file must not overtake the rest
         return Taken(placed, lost)
 
     def deliver(self, delivered: Iterable[Placed]) -> bool:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ class Folder:
     def make(cls, root: Path) -> "Folder":
         """A new one in `root`, readable by its owner alone: bodies hold personal data. Raises `OSError`."""
         make_root(root)
-        name = f"{os.getpid()}-{secrets.token_hex(6)}"
+        name = f"{time.time_ns()}-{secrets.token_hex(6)}"
         unfinished = root / f"{_UNFINISHED}{name}"
         unfinished.mkdir(mode=0o700)
         lock = _locked(unfinished / _LOCK, os.O_CREAT)
@@ -89,10 +90,11 @@ def make_root(root: Path) -> None:
 
 
 def folders_in(root: Path) -> list[Path]:
-    """The folders of processes, dead or alive, in `root`, oldest first. Raises `OSError`."""
+    """The folders of processes, dead or alive, in `root`, in the order in which they were made. Raises `OSError`."""
     make_root(root)
-    found = [(path.stat().st_mtime, path) for path in root.iterdir() if _NAME.fullmatch(path.name)]
-    return [path for _, path in sorted(found)]
+    # By name: the time of a folder moves whenever a file of it is removed, and events of one key may be in several.
+    found = [path for path in root.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
 
 
 def sync_folder(folder: Path) -> None:
