@@ -58,6 +58,17 @@ async def test_a_body_in_chunks_is_taken_as_one(port: int) -> None:
     assert status == 200
 
 
+async def test_a_sender_that_asks_first_is_told_to_go_on(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        writer.write(REQUEST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+        assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"100"
+        writer.write(BODY)
+        assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"200"
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_two_signature_headers_are_one_too_many(port: int) -> None:
     status, said = await answer_to(port, REQUEST + SIGNATURE + b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
     assert (status, code(said)) == (401, "WEBHOOK_SIGNATURE_INVALID")

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from aiohttp import web
+from aiohttp.hdrs import EXPECT
 from aiohttp.typedefs import Handler
 from typing_extensions import override
 
@@ -39,7 +40,8 @@ class HotRoute(NamedTuple):
         """The handler of all requests: this one's own, and `routed` for the others."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            if request.path == self.path and request.method == self.method:
+            is_hot = request.path == self.path and request.method == self.method
+            if is_hot and EXPECT not in request.headers:  # answering `100 Continue` is the router's
                 return await self.answer(request)
             return await routed(request)
 
