@@ -8,7 +8,7 @@ OFFSET_BITS: Final = 40
 """A record's rowid is its partition's id, then its offset: one B-tree in reading order and no second index."""
 
 PAGE_BYTES: Final = 16_384
-"""Records have about 1 kB: with SQLite's own 4 kB every third one would split a page (half the speed, measured)."""
+"""Records have about 1 kB: with SQLite's own 4 kB every third one would split a page."""
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, retention_ms INTEGER NOT NULL) WITHOUT ROWID;
