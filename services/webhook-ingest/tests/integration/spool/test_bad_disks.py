@@ -3,41 +3,14 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from spool_bench import Bench, Logged, Opened
 
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
-from webhook_ingest.adapters.safekeeping import Safekeeping
-from webhook_ingest.adapters.spool.spool import Spool
-
-
-class Gate(Protocol):
-    state: str
-    room: int | None
-    afterwards: str
-    always_passes: bytes
-
-    def open(self) -> None: ...
-
-
-class Bench(Protocol):
-    keeping: Safekeeping
-    spool: Spool
-    gate: Gate
-
-    async def publish(self, key: str, value: str) -> bool: ...
-    def metric(self, name: str) -> float: ...
-    async def until(self, is_so: Callable[[], bool]) -> None: ...
-    async def emptied(self) -> None: ...
-
-
-Opened = Callable[..., AbstractAsyncContextManager[Bench]]
-Logged = Callable[[], Awaitable[dict[str, list[str]]]]
 
 
 @pytest.fixture

@@ -2,43 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from spool_bench import Bench, Logged, Opened
 
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge
 from safevideo_common.messaging.port import MAX_VALUE_BYTES, Message
 from safevideo_common.observability.logs import FilteringBoundLogger
 from webhook_ingest.adapters.draining import FIRST_WINDOW
-from webhook_ingest.adapters.safekeeping import Safekeeping
-from webhook_ingest.adapters.spool.spool import Spool
-
-
-class Gate(Protocol):
-    state: str
-    room: int | None
-    afterwards: str
-    always_passes: bytes
-
-    def open(self) -> None: ...
-
-
-class Bench(Protocol):
-    keeping: Safekeeping
-    spool: Spool
-    gate: Gate
-
-    async def publish(self, key: str, value: str) -> bool: ...
-    def metric(self, name: str) -> float: ...
-    async def until(self, is_so: Callable[[], bool]) -> None: ...
-    async def emptied(self) -> None: ...
-
-
-Opened = Callable[..., AbstractAsyncContextManager[Bench]]
-Logged = Callable[[], Awaitable[dict[str, list[str]]]]
 
 
 def lines(logs: Path, wanted: str) -> list[str]:
