@@ -8,19 +8,14 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
-from safevideo_common.database.engine import Database
-from safevideo_common.database.schema import check_schema
 from safevideo_common.events import topics
 from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.consuming.progress import Progress
-from safevideo_common.messaging.consuming.running import consuming
+from safevideo_common.messaging.consuming.running import consuming, worker_app, worker_database
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.web.app import base_app
-from safevideo_common.web.health import Check
 from sync_worker.adapters.cache_drops import CacheDrops
 from sync_worker.handlers.performers import HandlePerformers
 from sync_worker.settings import SyncWorkerSettings
@@ -33,25 +28,13 @@ TOPICS = (topics.PERFORMER, topics.OTHER)
 def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application. It refuses to start on a schema that is behind."""
     registry = CollectorRegistry()
-    progress = Progress()
-
-    async def probe_database() -> None:
-        await app[DATABASE].probe()
-
-    app = base_app(
-        log,
-        registry,
-        alive=[Check("consumer", progress.check)],
-        ready=[Check("database", probe_database), Check("log", event_log.probe)],
-    )
+    app = worker_app(event_log, log, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         async with (
-            Database.open(settings.database_url.get_secret_value()) as database,
+            worker_database(app, settings) as database,
             open_redis(settings.redis_url.get_secret_value(), db=0) as redis,
         ):
-            await check_schema(database)
-            app[DATABASE] = database
             drops = CacheDrops(PerformerCache(redis), log)
             consumer = Consumer(
                 SERVICE,
@@ -64,12 +47,9 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
             )
             async with (
                 background(app, "cache-drops", drops.run()),
-                consuming(app, event_log, TOPICS, consumer, settings, progress),
+                consuming(app, event_log, TOPICS, consumer, settings),
             ):
                 yield
 
     app.cleanup_ctx.append(consume)
     return app
-
-
-DATABASE = web.AppKey("database", Database)

@@ -1,10 +1,14 @@
-"""A consumer as part of an app: its two background tasks, from the first fetch to the last commit."""
+"""A consumer as part of an app: the app of a worker, its database, and the two background tasks that consume."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
+from safevideo_common.database.engine import Database
+from safevideo_common.database.schema import check_schema
 from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
@@ -14,6 +18,38 @@ from safevideo_common.messaging.consuming.progress import Progress
 from safevideo_common.messaging.consuming.retries import RetryScan
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
 from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.app import base_app
+from safevideo_common.web.health import Check
+
+DATABASE: Final = web.AppKey("database", Database)
+PROGRESS: Final = web.AppKey("progress", Progress)
+
+
+def worker_app(event_log: EventLog, log: FilteringBoundLogger, registry: CollectorRegistry) -> web.Application:
+    """The base app of a worker: alive while its consumer makes progress, ready when database and log answer."""
+    progress = Progress()
+
+    async def probe_database() -> None:
+        await app[DATABASE].probe()
+
+    app = base_app(
+        log,
+        registry,
+        alive=[Check("consumer", progress.check)],
+        ready=[Check("database", probe_database), Check("log", event_log.probe)],
+    )
+    app[PROGRESS] = progress
+    return app
+
+
+@asynccontextmanager
+async def worker_database(app: web.Application, settings: ConsumerSettings) -> AsyncIterator[Database]:
+    """The database that `app` works on. Raises `SchemaBehind` for one that is not migrated, `DatabaseUnavailable`."""
+    async with Database.open(settings.database_url.get_secret_value()) as database:
+        await check_schema(database)
+        app[DATABASE] = database
+        yield database
 
 
 @asynccontextmanager
@@ -23,13 +59,12 @@ async def consuming(
     topics: Sequence[str],
     consumer: Consumer[Event, States],
     settings: ConsumerSettings,
-    progress: Progress,
 ) -> AsyncIterator[None]:
-    """Consume `topics` beside `app`, as a member of the consumer's group. The death of either task fails the app."""
+    """Consume `topics` beside a `worker_app`, as a member of its group. The death of either task fails the app."""
     scan = RetryScan(consumer, settings.retry_scan_seconds, settings.retry_tries)
     async with event_log.subscribe(consumer.group, topics, consumer.group) as subscription:
         loop = ConsumeLoop(
-            subscription, Applier(consumer), settings.batch_records, progress, consumer.log, consumer.metrics
+            subscription, Applier(consumer), settings.batch_records, app[PROGRESS], consumer.log, consumer.metrics
         )
         async with background(app, "consume", loop.run()), background(app, "retry-scan", scan.run()):
             yield
