@@ -12,7 +12,7 @@ from safevideo_common.events import topics
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.consuming.running import consuming, worker_app, worker_database
+from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
 
@@ -36,6 +36,7 @@ def build_app(settings: KycWorkerSettings, event_log: EventLog, log: FilteringBo
                 clock=utc_now,
                 log=log,
                 metrics=ConsumerMetrics(registry),
+                dead_share=dead_share(settings),
             )
             async with consuming(app, event_log, TOPICS, consumer, settings):
                 yield

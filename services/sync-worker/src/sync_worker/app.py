@@ -13,7 +13,7 @@ from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.consuming.running import consuming, worker_app, worker_database
+from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from sync_worker.adapters.cache_drops import CacheDrops
@@ -44,6 +44,7 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
                 clock=utc_now,
                 log=log,
                 metrics=ConsumerMetrics(registry),
+                dead_share=dead_share(settings),
             )
             async with (
                 background(app, "cache-drops", drops.run()),

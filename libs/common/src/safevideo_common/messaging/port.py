@@ -4,7 +4,7 @@ Both pass `libs/common/tests/integration/messaging/test_log_conformance.py`; wha
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -54,6 +54,42 @@ class Record(NamedTuple):
     headers: Headers
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a member's partitions: those whose number, divided by `of`, leaves `index`. It is read by itself."""
+
+    index: int
+    of: int
+
+    def has(self, partition: int) -> bool:
+        """Whether the partition of this number belongs to it, whatever its topic: a key is in one share only."""
+        return partition % self.of == self.index
+
+
+WHOLE: Final = Share(0, 1)
+
+
+class PartitionsLost(Exception):
+    """What was fetched may belong to another member by now, who reads it again."""
+
+
+class Claim(Protocol):
+    """The right to what was fetched."""
+
+    def check(self) -> None:
+        """Raises `PartitionsLost` once another member may have taken over."""
+        ...
+
+
+class Unshared:
+    """A claim that never ends: nobody else can have what it is to."""
+
+    __slots__ = ()
+
+    def check(self) -> None:
+        """See `Claim`."""
+
+
 class Publisher(Protocol):
     """Writes to the log."""
 
@@ -70,10 +106,25 @@ class Publisher(Protocol):
 class Subscription(Protocol):
     """One member of a consumer group. Partitions are shared out among the members; each has one owner at a time."""
 
-    async def fetch(self, *, max_records: int, timeout: float) -> Sequence[Record]:
-        """At most `max_records` records after the last fetched ones, in order within each partition.
+    @property
+    def epoch(self) -> int:
+        """Rises whenever partitions may have changed hands."""
+        ...
 
-        Waits up to `timeout` seconds for the first; an empty result means that there was none. Raises `LogUnavailable`.
+    async def fetch(self, *, max_records: int, timeout: float, share: Share = WHOLE) -> Sequence[Record]:
+        """At most `max_records` records of `share` after the last fetched ones, in order within each partition.
+
+        Waits up to `timeout` seconds for the first; an empty result means that there was none. Several shares may be
+        fetched at once; of a share that nobody fetches, a bounded number of bytes is read ahead. Raises
+        `LogUnavailable`.
+        """
+        ...
+
+    def hold(self) -> AbstractContextManager[Claim]:
+        """The claim to what the last fetch gave; entered right after it, with nothing awaited in between.
+
+        Before partitions change hands, the log waits a moment for the end of the block: so what is applied there is
+        committed as well, and need not be read again. A block that takes longer loses its claim.
         """
         ...
 

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from safevideo_common.errors import LogUnavailable
-from safevideo_common.messaging.port import EventLog, Message, Publisher, Record, Subscription, TopicPartition
+from safevideo_common.messaging.port import (
+    WHOLE,
+    EventLog,
+    Message,
+    Publisher,
+    Record,
+    Share,
+    Subscription,
+    TopicPartition,
+)
 
 PATIENCE_SECONDS: Final = 60.0
 DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -34,12 +43,12 @@ async def publish_when_possible(publisher: Publisher, wanted: Message) -> tuple[
                 await asyncio.sleep(0.05)
 
 
-async def fetch_exactly(subscription: Subscription, count: int) -> list[Record]:
+async def fetch_exactly(subscription: Subscription, count: int, share: Share = WHOLE) -> list[Record]:
     """The next `count` records; fails when they do not come, or more come than asked for."""
     found: list[Record] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(found) < count:
-            found += await subscription.fetch(max_records=count - len(found), timeout=1.0)
+            found += await subscription.fetch(max_records=count - len(found), timeout=1.0, share=share)
     assert len(found) == count
     return found
 

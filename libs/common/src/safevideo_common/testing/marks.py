@@ -20,9 +20,11 @@ from safevideo_common.events.envelope import Envelope
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.retries import RetryScan
+from safevideo_common.messaging.port import Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 START: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -113,13 +115,14 @@ class MarkBench:
             clock=lambda: self.now,
             log=log,
             metrics=ConsumerMetrics(CollectorRegistry()),
+            dead_share=DeadShare(limit=0.5, window=1000, least=100),
         )
         self.applier = Applier(self.consumer)
         self.retries = RetryScan(self.consumer, scan_seconds=1.0, tries=3)
 
     async def apply(self, *deliveries: Delivery) -> None:
         """One batch."""
-        await self.applier.apply(deliveries)
+        await self.applier.apply(deliveries, Unshared())
 
     async def scan_after(self, seconds: float) -> None:
         """Move the clock and look for what is due."""

@@ -1,11 +1,15 @@
 """One transaction for the inbox row and the effect: what that gives, on each database."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from safevideo_common.database.engine import Database
+from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.delivery import delivery_of
-from safevideo_common.messaging.port import Record
+from safevideo_common.messaging.port import PartitionsLost, Record
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.testing.marks import MarkBench, mark
 
@@ -88,3 +92,43 @@ async def test_two_members_at_the_same_events_have_one_effect(
     expected = {f"sg_{each}": " ".join(str(n) for n in range(50) if n % 7 == each) for each in range(7)}
     assert await bench.words() == expected
     assert await bench.duplicates() == [0] * 50
+
+
+async def test_a_batch_whose_claim_is_void_changes_nothing(bench: MarkBench) -> None:
+    with pytest.raises(PartitionsLost):
+        await bench.applier.apply([mark("sg_1", "a")], LostAfter(0))
+    assert await bench.outcomes() == []
+
+
+async def test_a_claim_that_ends_within_the_transaction_ends_the_transaction(bench: MarkBench) -> None:
+    with pytest.raises(PartitionsLost):
+        await bench.applier.apply([mark("sg_1", "a"), mark("sg_2", "x")], LostAfter(1))
+    assert await bench.outcomes() == []
+    assert await bench.words() == {}
+
+
+async def test_a_release_that_buries_everything_stops_before_it_has_buried_much(bench: MarkBench) -> None:
+    with pytest.raises(TooManyDead):
+        await bench.apply(*(mark(f"sg_{number}", "explode") for number in range(300)))
+    assert Counter(status for status, _ in await bench.outcomes()) == {"dead": 99}
+
+
+async def test_what_dies_of_its_tries_counts_as_well(bench: MarkBench) -> None:
+    bench.handler.is_open = False
+    await bench.apply(*(mark(f"sg_{number}", "wait") for number in range(120)))
+    await bench.scan_after(100.0)
+    with pytest.raises(TooManyDead):
+        await bench.scan_after(100.0)
+    assert Counter(status for status, _ in await bench.outcomes())["dead"] == 99
+
+
+class LostAfter:
+    """A claim that ends after `checks` of them."""
+
+    def __init__(self, checks: int) -> None:
+        self._left = checks
+
+    def check(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise PartitionsLost

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
+import pytest
+
+from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.kafka import KafkaLog
-from safevideo_common.messaging.port import Subscription, TopicPartition
+from safevideo_common.messaging.port import PartitionsLost, Subscription, TopicPartition
 from safevideo_common.testing.log_steps import PARTITIONS, after, fetch_exactly, message, publish_all
 
 
@@ -42,13 +46,45 @@ async def test_a_partition_that_was_lost_and_won_again_is_not_committed_backward
         assert {lag[partition] for partition in lost} == {0}
 
 
+async def test_a_rebalance_waits_for_what_is_in_hand_and_ends_the_claim_after_it(
+    kafka_log: KafkaLog, kafka_topic: str
+) -> None:
+    group = f"{kafka_topic}-group"
+    await publish_all(kafka_log, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with kafka_log.subscribe(group, [kafka_topic], "first") as first:
+        everything = after(await fetch_exactly(first, 40))
+        with first.hold() as claim:
+            async with kafka_log.subscribe(group, [kafka_topic], "second") as second:
+                claim.check()  # the second member is there, and has nothing yet
+                assert not await second.lag()
+                await first.commit(everything)
+        async with asyncio.timeout(60), kafka_log.subscribe(group, [kafka_topic], "second") as second:
+            await _shared_out(first, second)
+            assert not any((await second.lag()).values())
+        with pytest.raises(PartitionsLost):
+            claim.check()
+
+
+async def test_what_is_held_for_too_long_is_lost(kafka_log: KafkaLog, kafka_topic: str) -> None:
+    group = f"{kafka_topic}-group"
+    await publish_all(kafka_log, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with kafka_log.subscribe(group, [kafka_topic], "first") as first:
+        await fetch_exactly(first, 40)
+        with first.hold() as claim:
+            async with kafka_log.subscribe(group, [kafka_topic], "second") as second:
+                await _shared_out(first, second)
+            with pytest.raises(PartitionsLost):
+                claim.check()
+
+
 async def _shared_out(
     first: Subscription, second: Subscription
 ) -> tuple[AbstractSet[TopicPartition], AbstractSet[TopicPartition]]:
     """The partitions of each, once both have some. Neither has fetched anything since."""
     async with asyncio.timeout(60):
         while True:
-            ours, theirs = await first.lag(), await second.lag()
-            if ours and theirs and not ours.keys() & theirs.keys():
-                return ours.keys(), theirs.keys()
+            with suppress(LogUnavailable):  # in the middle of a rebalance nobody may answer
+                ours, theirs = await first.lag(), await second.lag()
+                if ours and theirs and not ours.keys() & theirs.keys():
+                    return ours.keys(), theirs.keys()
             await asyncio.sleep(0.1)

@@ -7,7 +7,7 @@ import pytest
 
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge
 from safevideo_common.messaging.partitioner import partition_of
-from safevideo_common.messaging.port import MAX_VALUE_BYTES, EventLog, Message, Topic, TopicPartition
+from safevideo_common.messaging.port import MAX_VALUE_BYTES, EventLog, Message, Share, Topic, TopicPartition
 from safevideo_common.testing.log_steps import (
     DAY_MS,
     PARTITIONS,
@@ -126,9 +126,7 @@ async def test_a_commit_never_moves_a_group_backwards(log: EventLog, topic: str,
         assert values(await fetch_exactly(subscription, 1)) == [b"4"]
 
 
-async def test_a_commit_of_a_partition_that_is_not_owned_is_passed_over(
-    log: EventLog, topic: str, group: str
-) -> None:
+async def test_a_commit_of_a_partition_that_is_not_owned_is_passed_over(log: EventLog, topic: str, group: str) -> None:
     other = f"{topic}-other"
     await log.create_topics([Topic(other, 1, DAY_MS)])
     ((partition, _), (foreign, _)) = await publish_all(log, [message(topic, "key"), message(other, "key")])
@@ -154,6 +152,40 @@ async def test_a_second_member_takes_over_after_the_first_has_gone(log: EventLog
             while len(late) < 20:
                 records = await second.fetch(max_records=100, timeout=1.0)
                 late |= {record.value for record in records if record.value.startswith(b"late")}
+
+
+async def test_shares_are_read_by_themselves_and_are_everything_together(log: EventLog, topic: str, group: str) -> None:
+    sent = await publish_all(log, [message(topic, f"sg_{number}", str(number)) for number in range(20)])
+    even = [place for place, _ in sent if place.partition % 2 == 0]
+    async with log.subscribe(group, [topic], "test") as subscription:
+        records = await fetch_exactly(subscription, len(even), Share(0, 2))
+        assert {record.partition % 2 for record in records} == {0}
+        assert list(await subscription.fetch(max_records=1, timeout=0.05, share=Share(0, 2))) == []
+        records += await fetch_exactly(subscription, 20 - len(even), Share(1, 2))
+        assert len(set(values(records))) == 20
+
+
+async def test_shares_are_read_at_the_same_time(log: EventLog, topic: str, group: str) -> None:
+    async with log.subscribe(group, [topic], "test") as subscription:
+        waiting = [asyncio.create_task(fetch_exactly(subscription, 5, Share(index, 2))) for index in (0, 1)]
+        await publish_all(log, [message(topic, key) for key in _keys_of_each_half(5)])
+        odd_and_even = await asyncio.gather(*waiting)
+        assert [{record.partition % 2 for record in records} for records in odd_and_even] == [{0}, {1}]
+
+
+async def test_a_share_without_partitions_gets_nothing(log: EventLog, topic: str, group: str) -> None:
+    await publish_all(log, [message(topic, "sg_1")])
+    async with log.subscribe(group, [topic], "test") as subscription:
+        await fetch_exactly(subscription, 1)
+        assert list(await subscription.fetch(max_records=1, timeout=0.05, share=Share(PARTITIONS, 100))) == []
+
+
+async def test_a_claim_holds_while_nobody_else_is_there(log: EventLog, topic: str, group: str) -> None:
+    await publish_all(log, [message(topic, "sg_1")])
+    async with log.subscribe(group, [topic], "test") as subscription:
+        await fetch_exactly(subscription, 1)
+        with subscription.hold() as claim:
+            claim.check()
 
 
 async def test_rewinding_fetches_again_what_was_not_committed(log: EventLog, topic: str, group: str) -> None:
@@ -237,3 +269,12 @@ async def test_a_topic_that_does_not_exist_takes_nothing_and_has_nothing_to_read
 
 async def test_a_probe_returns_when_the_log_answers(log: EventLog) -> None:
     await log.probe()
+
+
+def _keys_of_each_half(count: int) -> list[str]:
+    """Keys of which `count` go to even partitions and `count` to odd ones."""
+    found: dict[int, list[str]] = {0: [], 1: []}
+    for number in range(1000):
+        key = f"sg_{number}"
+        found[partition_of(key.encode(), PARTITIONS) % 2].append(key)
+    return [key for keys in found.values() for key in keys[:count]]

@@ -12,6 +12,7 @@ from safevideo_common.domain.outcomes import APPLIED, Outcome, Status
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, ServiceUnavailable
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
+from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import (
     BEHIND_ANOTHER,
     Parsed,
@@ -21,10 +22,15 @@ from safevideo_common.messaging.consuming.deciding import (
 )
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.handler import Event, States
+from safevideo_common.messaging.consuming.stages import Stopwatch
+from safevideo_common.messaging.port import Claim, PartitionsLost
 
 CONFLICT_TRIES: Final = 5
 CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)
 """Two transactions met on the same rows: the loser runs again at once, a little apart."""
+
+NO_FAULT_OF_THE_BATCH: Final = (ServiceUnavailable, PartitionsLost, TooManyDead)
+"""Nothing of it is applied then, and it can be applied as it is when the time has come."""
 
 KEEPS_PAYLOAD: Final = frozenset({Status.WAITING, Status.DEAD})
 """What may still be tried: its body must be at hand. Of all else the log has it."""
@@ -36,49 +42,55 @@ class Applier(Generic[Event, States]):
 
     consumer: Consumer[Event, States]
 
-    async def apply(self, deliveries: Sequence[Delivery]) -> None:
+    async def apply(self, deliveries: Sequence[Delivery], claim: Claim) -> None:
         """Apply a batch, in order. What was applied before is counted as a duplicate and changes nothing.
 
-        Raises `ServiceUnavailable` when the database is away: the batch can be applied again. Any other failure lies in
-        one of the events. The batch is halved until that event is alone, so that it costs only itself.
+        Raises `ServiceUnavailable` when the database is away: the batch can be applied again; `PartitionsLost` when the
+        claim to it is void, and `TooManyDead`. Any other failure lies in one of the events. The batch is halved until
+        that event is alone, so that it costs only itself.
         """
         try:
-            await self._apply_despite_conflicts(parse_all(self.consumer.handler, deliveries))
-        except ServiceUnavailable:
+            await self._apply_despite_conflicts(parse_all(self.consumer.handler, deliveries), claim)
+        except NO_FAULT_OF_THE_BATCH:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is the fault of one of its events
             if len(deliveries) == 1:
-                await self._bury(deliveries[0], error)
+                await self._apply_despite_conflicts([Parsed(deliveries[0], verdict_on(error))], claim)
             else:
                 middle = len(deliveries) // 2
-                await self.apply(deliveries[:middle])
-                await self.apply(deliveries[middle:])
+                await self.apply(deliveries[:middle], claim)
+                await self.apply(deliveries[middle:], claim)
 
-    async def _bury(self, delivery: Delivery, error: Exception) -> None:
-        await self._apply_despite_conflicts([Parsed(delivery, verdict_on(error))])
-
-    async def _apply_despite_conflicts(self, parsed: Sequence[Parsed[Event]]) -> None:
+    async def _apply_despite_conflicts(self, parsed: Sequence[Parsed[Event]], claim: Claim) -> None:
         for tries in range(1, CONFLICT_TRIES + 1):
+            claim.check()
             try:
-                return await self._apply_once(parsed)
+                return await self._apply_once(parsed, claim)
             except DatabaseConflict:
                 await asyncio.sleep(CONFLICT_BACKOFF.delay(tries))
         raise DatabaseUnavailable("other transactions were quicker each time")
 
-    async def _apply_once(self, parsed: Sequence[Parsed[Event]]) -> None:
+    async def _apply_once(self, parsed: Sequence[Parsed[Event]], claim: Claim) -> None:
         consumer = self.consumer
+        watch = Stopwatch(consumer.metrics.stage)
         async with consumer.database.transaction() as tx:
             # Of redelivered events too: what follows a commit may not have followed the first one.
             states = await consumer.handler.load(tx, events_of(parsed))
             known = await inbox.known(tx, consumer.group, (each.delivery.envelope.id for each in parsed))
             fresh, repeated = _split(parsed, known)
             parked = await inbox.parked(tx, consumer.group, _subjects(fresh))
+            watch.lap("load")
             decided = decide_in_order(consumer.handler, states, fresh, parked)
+            consumer.dead_share.admit([each.outcome for each in decided])
+            watch.lap("decide")
             await consumer.handler.store(tx, states)
             await inbox.record(tx, [self._entry(*each) for each in decided])
             await inbox.count_duplicates(tx, [self._entry(each.delivery, APPLIED) for each in repeated])
+            watch.lap("store")
+            claim.check()
+        watch.lap("commit")
         await consumer.handler.after_commit(states)
-        consumer.report(((each.delivery.envelope.id, each.outcome) for each in decided), len(repeated))
+        consumer.report([(each.delivery.envelope.id, each.outcome) for each in decided], len(repeated))
 
     def _entry(self, delivery: Delivery, outcome: Outcome) -> InboxEntry:
         now = self.consumer.clock()
@@ -103,9 +115,7 @@ class Applier(Generic[Event, States]):
         )
 
 
-def _split(
-    parsed: Iterable[Parsed[Event]], known: Collection[str]
-) -> tuple[list[Parsed[Event]], list[Parsed[Event]]]:
+def _split(parsed: Iterable[Parsed[Event]], known: Collection[str]) -> tuple[list[Parsed[Event]], list[Parsed[Event]]]:
     """The first delivery of each event that is new, and all the others."""
     seen = set(known)
     fresh: list[Parsed[Event]] = []

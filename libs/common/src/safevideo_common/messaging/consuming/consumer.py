@@ -1,6 +1,6 @@
 """One consumer group's parts, and what it says about the events that it has dealt with."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -9,6 +9,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Outcome, Status, dead
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.handler import Event, Handler, States
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -26,12 +27,13 @@ class Consumer(Generic[Event, States]):
     clock: Clock
     log: FilteringBoundLogger
     metrics: ConsumerMetrics
+    dead_share: DeadShare
 
-    def report(self, decided: Iterable[tuple[str, Outcome]], duplicates: int = 0) -> None:
+    def report(self, decided: Sequence[tuple[str, Outcome]], duplicates: int = 0) -> None:
         """Count and log what is committed: event ids with what became of them. Each death is an error line."""
-        outcomes = []
+        outcomes = [outcome for _, outcome in decided]
+        self.dead_share.note(outcomes)
         for event_id, outcome in decided:
-            outcomes.append(outcome)
             if outcome.status is Status.DEAD:
                 self.log.error("Event is dead", code=outcome.code, event_id=event_id, reason=outcome.reason)
         self.metrics.decided(outcomes, duplicates)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic, perf_counter
 from typing import Final, Generic, TypeVar
 
 from safevideo_common.errors import LogUnavailable, ServiceUnavailable
@@ -13,39 +12,54 @@ from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.delivery import delivery_of, next_offsets
 from safevideo_common.messaging.consuming.handler import Event, States
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.consuming.progress import Progress
-from safevideo_common.messaging.port import Record, Subscription
+from safevideo_common.messaging.consuming.progress import LoopProgress
+from safevideo_common.messaging.consuming.stages import Stopwatch
+from safevideo_common.messaging.port import Claim, PartitionsLost, Record, Share, Subscription
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 FETCH_SECONDS: Final = 1.0
 """How long one fetch waits for a first record; also how often an idle loop shows that it is alive."""
 
-LAG_SECONDS: Final = 5.0
 OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
 
 Result = TypeVar("Result")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ConsumeLoop(Generic[Event, States]):
-    """Takes one member's share of the log into the database. Run by one task; cancelling it anywhere loses nothing."""
+    """Takes one share of a member's partitions into the database, a batch at a time: what waits, waits in the log.
+
+    Run by one task; cancelling it anywhere loses nothing. Several loops of one subscription, each with another share,
+    overlap their waits for the database.
+    """
 
     subscription: Subscription
+    share: Share
     applier: Applier[Event, States]
     batch_records: int
-    progress: Progress
+    progress: LoopProgress
     log: FilteringBoundLogger
     metrics: ConsumerMetrics
-    _lag_due: float = 0.0
 
     async def run(self) -> None:
-        """Until cancelled. While the log or the database is away it waits; no event is blamed for that."""
+        """Until cancelled. While the log or the database is away it waits; no event is blamed for that.
+
+        Raises `TooManyDead`.
+        """
         while True:
-            records = await self._patiently(self._fetch)
-            if records:
-                await self._patiently(partial(self._apply, records))
+            if records := await self._patiently(self._fetch):
+                await self._take(records)
+
+    async def _take(self, records: Sequence[Record]) -> None:
+        with self.subscription.hold() as claim:
+            try:
+                await self._patiently(partial(self._apply, records, claim))
+            except PartitionsLost:
+                # Their new owner reads them again; if that is us, from what is committed.
+                self.log.info("Batch given up, its partitions changed hands", records=len(records))
+                self.subscription.rewind()
+            else:
                 await self._commit(records)
-            await self._measure_lag()
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """The result of `step`, tried until it has one. An outage is one line at its beginning and one at its end."""
@@ -56,6 +70,7 @@ class ConsumeLoop(Generic[Event, States]):
                 result = await step()
             except ServiceUnavailable as error:
                 tries += 1
+                self.progress.ate()
                 if tries == 1:
                     self.log.warning("Consuming waits", code=error.code, reason=error.message)
                 await asyncio.sleep(OUTAGE_BACKOFF.delay(tries))
@@ -65,26 +80,22 @@ class ConsumeLoop(Generic[Event, States]):
                 return result
 
     async def _fetch(self) -> Sequence[Record]:
-        return await self.subscription.fetch(max_records=self.batch_records, timeout=FETCH_SECONDS)
+        records = await self.subscription.fetch(max_records=self.batch_records, timeout=FETCH_SECONDS, share=self.share)
+        if records:
+            self.progress.ate()
+        return records
 
-    async def _apply(self, records: Sequence[Record]) -> None:
-        started = perf_counter()
-        await self.applier.apply([delivery_of(record) for record in records])
-        self.metrics.batch(len(records), perf_counter() - started)
+    async def _apply(self, records: Sequence[Record], claim: Claim) -> None:
+        watch = Stopwatch(self.metrics.stage)
+        await self.applier.apply([delivery_of(record) for record in records], claim)
+        self.metrics.batch(records, watch.total())
 
     async def _commit(self, records: Sequence[Record]) -> None:
         """Its failure costs reading these records again, which the inbox recognises; so it is not tried twice."""
+        watch = Stopwatch(self.metrics.stage)
         try:
             await self.subscription.commit(next_offsets(records))
         except LogUnavailable as error:
             self.metrics.commit_failed()
             self.log.warning("Offsets not committed", code=error.code, reason=error.message)
-
-    async def _measure_lag(self) -> None:
-        if monotonic() < self._lag_due:
-            return
-        self._lag_due = monotonic() + LAG_SECONDS
-        try:
-            self.metrics.lag(await self.subscription.lag())
-        except LogUnavailable:
-            self.metrics.lag({})  # unknown: an absent series, not an old figure
+        watch.lap("offsets")

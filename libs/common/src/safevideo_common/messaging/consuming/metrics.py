@@ -1,21 +1,20 @@
 """What a consuming process counts."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from time import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from safevideo_common.domain.outcomes import Outcome
-from safevideo_common.messaging.port import TopicPartition
+from safevideo_common.messaging.port import Record, TopicPartition
 
 
 class ConsumerMetrics:
     """Events by what became of them, batches by size and time, and what lies ahead."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._events = Counter(
-            "safevideo_events", "Events by what became of them.", ("outcome",), registry=registry
-        )
+        self._events = Counter("safevideo_events", "Events by what became of them.", ("outcome",), registry=registry)
         self._batch_events = Histogram(
             "safevideo_batch_events",
             "Events of one transaction.",
@@ -25,17 +24,42 @@ class ConsumerMetrics:
         self._batch_seconds = Histogram(
             "safevideo_batch_seconds", "Time from a fetched batch to its commit in the database.", registry=registry
         )
+        self._stage_seconds = Histogram(
+            "safevideo_batch_stage_seconds",
+            "Time of the stages of a batch: load, decide, store, commit (database), offsets (log).",
+            ("stage",),
+            registry=registry,
+        )
         self._commit_failures = Counter(
             "safevideo_offset_commit_failures", "Offset commits without a known outcome.", registry=registry
+        )
+        self._rebalances = Counter(
+            "safevideo_rebalances", "Times at which partitions may have changed hands.", registry=registry
+        )
+        self._halted = Gauge(
+            "safevideo_consumer_halted", "1 when consuming has stopped because too many events died.", registry=registry
         )
         self._lag = Gauge(
             "safevideo_consumer_lag", "Records not yet committed.", ("topic", "partition"), registry=registry
         )
+        self._behind = Gauge(
+            "safevideo_consumer_behind_seconds",
+            "Age of the latest applied record while there are later ones, else 0.",
+            ("topic", "partition"),
+            registry=registry,
+        )
+        self._reached: dict[TopicPartition, float] = {}
 
-    def batch(self, events: int, seconds: float) -> None:
+    def batch(self, records: Sequence[Record], seconds: float) -> None:
         """One fetched batch was applied."""
-        self._batch_events.observe(events)
+        self._batch_events.observe(len(records))
         self._batch_seconds.observe(seconds)
+        for record in records:
+            self._reached[TopicPartition(record.topic, record.partition)] = record.timestamp_ms / 1000
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage of a batch has ended."""
+        self._stage_seconds.labels(name).observe(seconds)
 
     def decided(self, outcomes: Iterable[Outcome], duplicates: int = 0) -> None:
         """Outcomes that are committed."""
@@ -48,8 +72,22 @@ class ConsumerMetrics:
         """Offsets could not be committed: their records will be read again."""
         self._commit_failures.inc()
 
+    def rebalanced(self, times: int) -> None:
+        """Partitions may have changed hands so often since this was last told."""
+        self._rebalances.inc(times)
+
+    def halted(self) -> None:
+        """Consuming has stopped for good."""
+        self._halted.set(1)
+
     def lag(self, lag: Mapping[TopicPartition, int]) -> None:
         """What the member's partitions hold beyond the committed offsets; partitions that were lost disappear."""
         self._lag.clear()
-        for (topic, partition), records in lag.items():
-            self._lag.labels(topic, str(partition)).set(records)
+        self._behind.clear()
+        self._reached = {partition: at for partition, at in self._reached.items() if partition in lag}
+        for partition, records in lag.items():
+            labels = partition.topic, str(partition.partition)
+            self._lag.labels(*labels).set(records)
+            reached = self._reached.get(partition)
+            if not records or reached is not None:
+                self._behind.labels(*labels).set(max(0.0, time() - reached) if records and reached else 0)

@@ -14,6 +14,7 @@ from safevideo_common.domain.outcomes import Outcome, Status, dead
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
+from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import Parsed, decide, events_of, parse_all
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.handler import Event, States
@@ -35,7 +36,10 @@ class RetryScan(Generic[Event, States]):
     """After so many an event that still has to wait is dead, and those behind it go on."""
 
     async def run(self) -> None:
-        """Until cancelled. A database that is away is waited for: the next scan finds the same events."""
+        """Until cancelled. A database that is away is waited for: the next scan finds the same events.
+
+        Raises `TooManyDead`.
+        """
         while True:
             try:
                 await self.scan()
@@ -58,7 +62,7 @@ class RetryScan(Generic[Event, States]):
         """Work on a queue until one of its events must wait on. A handler's failure is narrowed down to the head."""
         try:
             settled, states = await self._try_once(head, limit)
-        except ServiceUnavailable:
+        except (ServiceUnavailable, TooManyDead):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is the fault of one of its events
             if limit > 1:
@@ -67,7 +71,7 @@ class RetryScan(Generic[Event, States]):
             settled = await self._bury(head, verdict_on(error))
         else:
             await self.consumer.handler.after_commit(states)
-        self.consumer.report((event.event_id, outcome) for event, outcome in settled)
+        self.consumer.report([(event.event_id, outcome) for event, outcome in settled])
 
     async def _try_once(self, head: Head, limit: int) -> tuple[Sequence[Settled], States]:
         consumer = self.consumer
@@ -76,6 +80,7 @@ class RetryScan(Generic[Event, States]):
             parsed = parse_all(consumer.handler, map(_delivery, queue))
             states = await consumer.handler.load(tx, events_of(parsed))
             decided = self._decide_until_one_waits(states, zip(queue, parsed, strict=True))
+            consumer.dead_share.admit([outcome for _, outcome in decided])
             await consumer.handler.store(tx, states)
             for event, outcome in decided:
                 await self._write(tx, event, outcome)
@@ -105,6 +110,7 @@ class RetryScan(Generic[Event, States]):
 
     async def _bury(self, head: Head, verdict: Outcome) -> Sequence[Settled]:
         consumer = self.consumer
+        consumer.dead_share.admit([verdict])
         async with consumer.database.transaction() as tx:
             queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), 1)
             for event in queue:

@@ -1,4 +1,4 @@
-"""A consumer as part of an app: the app of a worker, its database, and the two background tasks that consume."""
+"""A consumer as part of an app: the app of a worker, its database, and the background task that consumes."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,12 +10,11 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.lifecycle import background
-from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.handler import Event, States
-from safevideo_common.messaging.consuming.loop import ConsumeLoop
+from safevideo_common.messaging.consuming.member import Member
 from safevideo_common.messaging.consuming.progress import Progress
-from safevideo_common.messaging.consuming.retries import RetryScan
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -37,7 +36,11 @@ def worker_app(event_log: EventLog, log: FilteringBoundLogger, registry: Collect
         log,
         registry,
         alive=[Check("consumer", progress.check)],
-        ready=[Check("database", probe_database), Check("log", event_log.probe)],
+        ready=[
+            Check("database", probe_database),
+            Check("log", event_log.probe),
+            Check("consumer", progress.check_consuming),
+        ],
     )
     app[PROGRESS] = progress
     return app
@@ -60,11 +63,12 @@ async def consuming(
     consumer: Consumer[Event, States],
     settings: ConsumerSettings,
 ) -> AsyncIterator[None]:
-    """Consume `topics` beside a `worker_app`, as a member of its group. The death of either task fails the app."""
-    scan = RetryScan(consumer, settings.retry_scan_seconds, settings.retry_tries)
-    async with event_log.subscribe(consumer.group, topics, consumer.group) as subscription:
-        loop = ConsumeLoop(
-            subscription, Applier(consumer), settings.batch_records, app[PROGRESS], consumer.log, consumer.metrics
-        )
-        async with background(app, "consume", loop.run()), background(app, "retry-scan", scan.run()):
-            yield
+    """Consume `topics` beside a `worker_app`, as a member of its group. The death of that task fails the app."""
+    member = Member(event_log, topics, consumer, settings, app[PROGRESS])
+    async with background(app, "consume", member.run()):
+        yield
+
+
+def dead_share(settings: ConsumerSettings) -> DeadShare:
+    """The limit on dying that the settings ask for."""
+    return DeadShare(settings.dead_share_limit, settings.dead_share_window, settings.dead_share_least)

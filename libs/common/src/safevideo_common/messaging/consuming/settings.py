@@ -9,6 +9,17 @@ class ConsumerSettings(CommonSettings):
     """Bounds of the consume loop. The defaults suit one worker process a core."""
 
     batch_records: int = Field(500, ge=1, le=5000, description="Events of one transaction at most.")
+    consume_loops: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="Transactions under way at once, over different partitions. SQLite takes one at a time.",
+    )
+    dead_share_limit: float = Field(
+        0.5, gt=0, le=1, description="Share of the latest events that may go dead before the worker halts."
+    )
+    dead_share_window: int = Field(1000, ge=1, description="How many of the latest events that share is of.")
+    dead_share_least: int = Field(100, ge=1, description="Fewer dead events than this never halt the worker.")
     retry_initial_seconds: float = Field(
         1.0, gt=0, description="First delay before an event that must wait is retried."
     )

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from safevideo_common.messaging.embedded.catalogue import Catalogue
 from safevideo_common.messaging.embedded.file import LogFile
 from safevideo_common.messaging.embedded.groups import Groups, Member
 from safevideo_common.messaging.embedded.reading import Span, records_of
 from safevideo_common.messaging.embedded.writing import commit_offsets
-from safevideo_common.messaging.port import Record, TopicPartition
+from safevideo_common.messaging.port import WHOLE, Claim, Record, Share, TopicPartition, Unshared
 
 
 class EmbeddedSubscription:
@@ -23,11 +24,20 @@ class EmbeddedSubscription:
         self._positions: dict[TopicPartition, int] = {}
         self._turn = 0
 
-    async def fetch(self, *, max_records: int, timeout: float) -> Sequence[Record]:
+    @property
+    def epoch(self) -> int:
+        """Always 0: a member keeps its topics until it leaves."""
+        return 0
+
+    def hold(self) -> AbstractContextManager[Claim]:
+        """A claim that never ends."""
+        return nullcontext(Unshared())
+
+    async def fetch(self, *, max_records: int, timeout: float, share: Share = WHOLE) -> Sequence[Record]:
         """The next records; waits for the first of them without asking again and again."""
         try:
             async with asyncio.timeout(timeout) as limit:
-                while not (spans := self._unread()):
+                while not (spans := self._unread(share)):
                     await self._catalogue.news()
                 limit.reschedule(None)
                 return await self._read(spans, max_records)
@@ -60,9 +70,11 @@ class EmbeddedSubscription:
         topics = self._groups.topics_of(self._group, self._member)
         return [partition for topic in topics for partition in self._catalogue.partitions_of(topic)]
 
-    def _unread(self) -> list[Span]:
+    def _unread(self, share: Share) -> list[Span]:
         spans = []
         for partition in self._owned():
+            if not share.has(partition.partition):
+                continue
             start = max(self._positions.get(partition, 0), self._catalogue.committed(self._group, partition))
             kept = self._catalogue.kept(partition)
             if start < kept.end:

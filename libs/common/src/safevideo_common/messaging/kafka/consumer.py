@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NoReturn
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition as KafkaPartition
 
+from safevideo_common.messaging.kafka.ownership import Ownership
 from safevideo_common.messaging.kafka.records import FETCH_BYTES, MAX_RECORD_BYTES
 from safevideo_common.messaging.kafka.stopping import stop_consumer, uninterrupted
-from safevideo_common.messaging.port import TopicPartition
+from safevideo_common.messaging.port import Share, TopicPartition
 
 SESSION_TIMEOUT_MS: Final = 15_000
 """After so long without a heartbeat another member takes over. Heartbeats share the event loop with the work."""
@@ -27,20 +28,43 @@ FETCH_WAIT_MS: Final = 100
 partition that is not part of it waits until it is back."""
 
 
+DRAIN_SECONDS: Final = 5.0
+"""What a rebalance waits for the batches in hand: the others wait meanwhile, for `REBALANCE_TIMEOUT_MS` at most."""
+MAX_POLL_INTERVAL_MS: Final = 24 * 60 * 60 * 1000
+"""After so long without a fetch aiokafka leaves the group. It cannot tell a stuck consumer from one whose database is
+away; `/healthz` can (`consuming/progress.py`)."""
+
+
+NOBODYS: Final = KafkaPartition("", -1)
+
+
 class ConsumerSession(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """What is known of the partitions is forgotten when they change hands."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, ownership: Ownership) -> None:
         self.broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
         self.consumer = consumer
+        self._ownership = ownership
         self._committed: dict[KafkaPartition, int] = {}
 
-    def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:  # noqa: ARG002 - aiokafka revokes all
-        """Another member may get on with them before we own them again."""
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:  # noqa: ARG002 - aiokafka revokes all
+        """Drain, then fence: what is in hand may be finished and committed first. aiokafka waits, and heartbeats on."""
+        await self._ownership.drain(DRAIN_SECONDS)
         self._committed = {}  # a new one: an answer that is under way belongs to the old
 
     def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
         """Nothing to do: aiokafka fetches from what is committed."""
+
+    async def getmany(self, share: Share, max_records: int, timeout: float) -> list[ConsumerRecord]:
+        """The next records of the partitions in `share`. Raises `KafkaError`, also for what went wrong in the group."""
+        if not self.consumer.assignment():
+            await self.consumer.getmany(NOBODYS, timeout_ms=1)  # returns when there is an assignment
+        owned = [each for each in self.consumer.assignment() if share.has(each.partition)]
+        # Without a partition aiokafka would take them all.
+        found = await self.consumer.getmany(
+            *(owned or [NOBODYS]), timeout_ms=int(timeout * 1000), max_records=max_records
+        )
+        return [record for records in found.values() for record in records]
 
     def end(self, error: BaseException) -> None:
         """Have this consumer replaced."""
@@ -92,7 +116,7 @@ class ConsumerSession(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
 @asynccontextmanager
 async def consuming(
-    bootstrap_servers: str, group: str, topics: Sequence[str], client_id: str
+    bootstrap_servers: str, group: str, topics: Sequence[str], client_id: str, ownership: Ownership
 ) -> AsyncIterator[ConsumerSession]:
     """One consumer, from its joining to its leaving. It owns nothing until the others have made room for it.
 
@@ -107,12 +131,13 @@ async def consuming(
         session_timeout_ms=SESSION_TIMEOUT_MS,
         heartbeat_interval_ms=HEARTBEAT_MS,
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         fetch_max_wait_ms=FETCH_WAIT_MS,
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )
-    session = ConsumerSession(consumer)
+    session = ConsumerSession(consumer, ownership)
     try:
         await consumer.start()
         # A topic that is not there when a member joins would be noticed minutes later.
@@ -121,4 +146,5 @@ async def consuming(
         consumer.subscribe(topics, listener=session)
         yield session
     finally:
+        ownership.lose()
         await uninterrupted(f"kafka-stop-{client_id}", stop_consumer(consumer))

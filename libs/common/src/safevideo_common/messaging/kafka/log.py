@@ -10,6 +10,7 @@ from safevideo_common.messaging.deadlines import Deadlines
 from safevideo_common.messaging.kafka.admin import CREATE_SECONDS, PROBE_SECONDS, administering, create
 from safevideo_common.messaging.kafka.connection import answering, connected
 from safevideo_common.messaging.kafka.consumer import consuming
+from safevideo_common.messaging.kafka.ownership import owning
 from safevideo_common.messaging.kafka.publisher import KafkaPublisher, producing
 from safevideo_common.messaging.kafka.reader import KafkaReader, reading
 from safevideo_common.messaging.kafka.subscription import KafkaSubscription
@@ -53,9 +54,10 @@ class KafkaLog:
     @asynccontextmanager
     async def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AsyncIterator[KafkaSubscription]:
         """A member of `group`. It joins when its topics exist."""
-        connect = partial(consuming, self._servers, group, topics, client_id)
-        async with connected(f"kafka-subscription-{client_id}", connect) as connection:
-            yield KafkaSubscription(connection)
+        async with owning(client_id) as ownership:
+            connect = partial(consuming, self._servers, group, topics, client_id, ownership)
+            async with connected(f"kafka-subscription-{client_id}", connect) as connection:
+                yield KafkaSubscription(connection, ownership)
 
     @asynccontextmanager
     async def reader(self, client_id: str) -> AsyncIterator[KafkaReader]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -10,8 +10,9 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.kafka.connection import Connection, answering
 from safevideo_common.messaging.kafka.consumer import ConsumerSession
+from safevideo_common.messaging.kafka.ownership import Ownership
 from safevideo_common.messaging.kafka.records import record_of
-from safevideo_common.messaging.port import Record, TopicPartition
+from safevideo_common.messaging.port import WHOLE, Claim, Record, Share, TopicPartition
 
 ANSWER_SECONDS: Final = 5.0
 REBALANCE_SECONDS: Final = 1.0
@@ -21,11 +22,21 @@ REBALANCE_SECONDS: Final = 1.0
 class KafkaSubscription:
     """See `Subscription`. While no broker answers a fetch is empty, as far as aiokafka is concerned; `lag` tells."""
 
-    def __init__(self, connection: Connection[ConsumerSession]) -> None:
+    def __init__(self, connection: Connection[ConsumerSession], ownership: Ownership) -> None:
         self._connection = connection
+        self._ownership = ownership
         self._rewinding = False
 
-    async def fetch(self, *, max_records: int, timeout: float) -> Sequence[Record]:
+    @property
+    def epoch(self) -> int:
+        """Ends with each rebalance, each connection, and each standstill of the process."""
+        return self._ownership.epoch
+
+    def hold(self) -> AbstractContextManager[Claim]:
+        """A rebalance waits for the end of the block for `DRAIN_SECONDS`."""
+        return self._ownership.hold()
+
+    async def fetch(self, *, max_records: int, timeout: float, share: Share = WHOLE) -> Sequence[Record]:
         """The next records. After a rebalance those come again that were not committed."""
         session = await self._connection.session_within(timeout)
         try:
@@ -33,7 +44,7 @@ class KafkaSubscription:
                 if self._rewinding:
                     await session.seek_to_committed()
                     self._rewinding = False
-                return await _fetched(session, max_records, timeout)
+                return await _fetched(session, max_records, timeout, share)
         except LogUnavailable as error:
             if isinstance(error.__cause__, KafkaError) and not isinstance(error.__cause__, IllegalStateError):
                 session.end(error.__cause__)
@@ -58,10 +69,9 @@ class KafkaSubscription:
         self._rewinding = True
 
 
-async def _fetched(session: ConsumerSession, max_records: int, timeout: float) -> Sequence[Record]:
+async def _fetched(session: ConsumerSession, max_records: int, timeout: float, share: Share) -> Sequence[Record]:
     try:
         async with asyncio.timeout(timeout + REBALANCE_SECONDS):
-            found = await session.consumer.getmany(timeout_ms=int(timeout * 1000), max_records=max_records)
+            return [record_of(each) for each in await session.getmany(share, max_records, timeout)]
     except TimeoutError:
         return ()
-    return [record_of(each) for records in found.values() for each in records]
