@@ -39,8 +39,8 @@ def build_app(
     settings: IngestSettings, event_log: EventLog, log: FilteringBoundLogger, worker: Worker | None = None
 ) -> web.Application:
     """The service as an aiohttp application. It starts and serves without the log: events go to the spool then."""
-    registry = CollectorRegistry()
-    spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds)
+    registry, within = CollectorRegistry(), settings.produce_seconds
+    spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds, within)
 
     async def can_keep_safe() -> None:
         await app[SAFE].check()
@@ -70,7 +70,7 @@ def build_app(
         kept = _kept(app, settings, registry, log)
         async with (
             kept as (secrets, quarantine),
-            event_log.publisher(SERVICE) as publisher,
+            event_log.publisher(SERVICE, acknowledged_within=within) as publisher,
             safekeeping(app, publisher, event_log.probe, spool, log, registry) as safe,
         ):
             app[SAFE] = safe

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from safevideo_common.database.rejected_bounds import Bounds
 from safevideo_common.encryption import Cipher
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.settings import CommonSettings
 from safevideo_common.sharegram.webhook_signatures import SchemeName, WebhookSecret, environment_secrets
 
@@ -62,6 +63,12 @@ class IngestSettings(CommonSettings):
     quarantine_days: int = Field(7, ge=1, description="Days that a refused webhook is kept.")
     quarantine_per_minute: int = Field(
         1000, ge=1, description="Refused webhooks of one address that are kept in a minute."
+    )
+    produce_seconds: float = Field(
+        ACKNOWLEDGED_WITHIN_SECONDS,
+        ge=0.5,
+        le=30,
+        description="Seconds that Kafka gets to acknowledge a webhook; 0.1 s before, it goes to the spool.",
     )
     spool_dir: Path = Field(
         Path("/var/lib/safevideo/spool"),

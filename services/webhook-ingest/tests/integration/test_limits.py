@@ -10,7 +10,16 @@ import orjson
 import pytest
 
 from safevideo_common.lifecycle import serving_until_failure
-from safevideo_common.messaging.port import EventLog, Message, Publisher, Reader, Subscription, Topic, TopicPartition
+from safevideo_common.messaging.port import (
+    ACKNOWLEDGED_WITHIN_SECONDS,
+    EventLog,
+    Message,
+    Publisher,
+    Reader,
+    Subscription,
+    Topic,
+    TopicPartition,
+)
 from safevideo_common.observability.logs import FilteringBoundLogger
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
@@ -41,6 +50,8 @@ class PausedLog:
         self._log = log
         self.let_go = asyncio.Event()
         self.waiting = 0
+        self.acknowledged_within = 0.0
+        """What its publisher was told."""
 
     async def probe(self) -> None:
         await self._log.probe()
@@ -54,7 +65,10 @@ class PausedLog:
     def reader(self, client_id: str) -> AbstractAsyncContextManager[Reader]:
         return self._log.reader(client_id)
 
-    def publisher(self, client_id: str) -> AbstractAsyncContextManager[Publisher]:
+    def publisher(
+        self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
+    ) -> AbstractAsyncContextManager[Publisher]:
+        self.acknowledged_within = acknowledged_within
         return self._paused(client_id)
 
     @asynccontextmanager
@@ -123,6 +137,17 @@ async def test_one_too_many_is_refused_before_its_body_is_read_and_the_others_ar
         paused_log.let_go.set()
         assert [status for status, _, _ in await asyncio.gather(*held)] == [200] * 3
         assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+
+
+async def test_a_log_that_gives_no_acknowledgement_is_waited_for_as_long_as_is_set(
+    settings: IngestSettings, paused_log: PausedLog, log: FilteringBoundLogger
+) -> None:
+    async with opened(settings, paused_log, log, produce_seconds=0.5) as client:
+        began = asyncio.get_running_loop().time()
+        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+        assert 0.4 <= asyncio.get_running_loop().time() - began < ACKNOWLEDGED_WITHIN_SECONDS - 0.1
+        assert paused_log.acknowledged_within == 0.5
+        paused_log.let_go.set()
 
 
 async def test_a_body_that_trickles_has_its_seconds_in_all(

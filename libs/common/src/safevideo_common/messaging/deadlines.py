@@ -2,13 +2,10 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
-
-ACKNOWLEDGED_WITHIN_SECONDS: Final = 2.0
-"""How long a publisher waits for its acknowledgement."""
 
 _Future = asyncio.Future[Any]  # what the future holds is its owner's business
 
@@ -20,7 +17,7 @@ class Deadlines:
     order of arrival and a timer for its head do the same.
     """
 
-    def __init__(self, seconds: float = ACKNOWLEDGED_WITHIN_SECONDS) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._watched: deque[tuple[float, _Future]] = deque()

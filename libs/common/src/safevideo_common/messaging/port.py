@@ -11,6 +11,9 @@ from typing import Final, NamedTuple, Protocol
 MAX_VALUE_BYTES: Final = 1024 * 1024
 """The largest value that can be published: the largest webhook that is taken."""
 
+ACKNOWLEDGED_WITHIN_SECONDS: Final = 2.0
+"""How long a publisher waits for its acknowledgement when nobody says otherwise."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 # What is made for each event is a tuple: a frozen dataclass takes four times as long to make.
@@ -172,8 +175,13 @@ class EventLog(Protocol):
         """Return when the log answers; raise `LogUnavailable` when it does not within the probe's deadline."""
         ...
 
-    def publisher(self, client_id: str) -> AbstractAsyncContextManager[Publisher]:
-        """A publisher. Entering succeeds while the log is away: publishing then raises until it is back."""
+    def publisher(
+        self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
+    ) -> AbstractAsyncContextManager[Publisher]:
+        """A publisher whose deadline is `acknowledged_within` seconds from the call of `publish`.
+
+        Entering succeeds while the log is away: publishing then raises until it is back.
+        """
         ...
 
     def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AbstractAsyncContextManager[Subscription]:

@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 import pytest
 
 from safevideo_common.errors import LogUnavailable
-from safevideo_common.messaging.deadlines import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.messaging.kafka import KafkaLog
-from safevideo_common.messaging.port import Topic
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic
 from safevideo_common.testing.backends import RunningBackends
 from safevideo_common.testing.log_steps import (
     DAY_MS,

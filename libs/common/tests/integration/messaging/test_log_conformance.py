@@ -58,6 +58,15 @@ async def test_a_value_over_the_limit_is_refused_and_the_publisher_goes_on(log: 
         assert await publisher.publish(message(topic, "key"))
 
 
+async def test_a_publisher_waits_as_long_as_it_was_told_to(log: EventLog, topic: str) -> None:
+    burst = [message(topic, f"sg_{number}", b"x" * 500_000) for number in range(40)]
+    async with log.publisher("patient", acknowledged_within=60.0) as patient:
+        await asyncio.gather(*(patient.publish(each) for each in burst))
+    async with log.publisher("hasty", acknowledged_within=0.001) as hasty:
+        answers = await asyncio.gather(*(hasty.publish(each) for each in burst), return_exceptions=True)
+    assert LogUnavailable in {type(answer) for answer in answers}
+
+
 async def test_a_new_group_starts_at_the_beginning(log: EventLog, topic: str, group: str) -> None:
     await publish_all(log, [message(topic, f"sg_{number}", str(number)) for number in range(10)])
     async with log.subscribe(group, [topic], "test") as subscription:

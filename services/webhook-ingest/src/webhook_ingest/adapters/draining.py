@@ -35,11 +35,11 @@ class Draining:
 
     def __init__(
         self, spool: Spool, publisher: Publisher, probe: Probe, outage: Outage, log: FilteringBoundLogger,
-        on_failure: Callable[[], None],
+        on_failure: Callable[[], None], deadline_seconds: float,
     ) -> None:  # fmt: skip
         """`probe` asks whether the log is back when there is no event to try it with. It raises `LogUnavailable`."""
         self._spool = spool
-        self._flights = Flights(publisher, self._fail)
+        self._flights = Flights(publisher, self._fail, deadline_seconds)
         self._probe = probe
         self._outage = outage
         self._log = log

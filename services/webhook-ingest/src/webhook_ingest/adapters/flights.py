@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from safevideo_common.errors import LogUnavailable
-from safevideo_common.messaging.deadlines import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.messaging.port import Message, Publisher, TopicPartition
 
-DEADLINE_SECONDS: Final = ACKNOWLEDGED_WITHIN_SECONDS - 0.1
-"""Just before the publisher's own, which fails one message after the other: between two failures it could still send
-a later message of the same key. Calling all back in one step leaves no such gap."""
+BEFORE_PUBLISHER_SECONDS: Final = 0.1
+"""By so much is our deadline before the publisher's own, which fails one message after the other: between two failures
+it could still send a later message of the same key. Calling all back in one step leaves no such gap."""
 
 Task = asyncio.Task[Any]  # what the task is about is its owner's business
 
@@ -25,9 +24,7 @@ class Flights:
     It is in the way of every message, and costs each less than a microsecond: `docs/adr/0006` says why it is there.
     """
 
-    def __init__(
-        self, publisher: Publisher, on_failure: Callable[[], None], seconds: float = DEADLINE_SECONDS
-    ) -> None:
+    def __init__(self, publisher: Publisher, on_failure: Callable[[], None], seconds: float) -> None:
         """`on_failure` is called as soon as one has failed, or had no acknowledgement for `seconds`.
 
         It must call back the others: whatever they are, they must not overtake the one that failed.

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.lifecycle import background
 from safevideo_common.messaging.backlog import check_size
-from safevideo_common.messaging.port import Message, Publisher, TopicPartition
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Message, Publisher, TopicPartition
 from safevideo_common.observability.logs import FilteringBoundLogger
 from webhook_ingest.adapters.draining import Draining, Probe
-from webhook_ingest.adapters.flights import DEADLINE_SECONDS, CalledBack, Flights, Task
+from webhook_ingest.adapters.flights import BEFORE_PUBLISHER_SECONDS, CalledBack, Flights, Task
 from webhook_ingest.adapters.outage import Outage
 from webhook_ingest.adapters.spool.metrics import Depth, SpoolMetrics
 from webhook_ingest.adapters.spool.spool import MAX_BYTES, Spool, open_spool
@@ -28,11 +28,15 @@ DRAIN_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class SpoolOptions:
-    """Where the spool is, how large it may grow, and how long the end of the process may wait for it to be emptied."""
+    """Where the spool is, how large it may grow, and how long the end of the process may wait for it to be emptied.
+
+    What the log has not acknowledged within `produce_seconds`, less `BEFORE_PUBLISHER_SECONDS`, goes there.
+    """
 
     folder: Path
     max_bytes: int = MAX_BYTES
     drain_seconds: float = DRAIN_SECONDS
+    produce_seconds: float = ACKNOWLEDGED_WITHIN_SECONDS
 
 
 class Safekeeping:
@@ -45,14 +49,18 @@ class Safekeeping:
 
     def __init__(
         self, publisher: Publisher, spool: Spool, probe: Probe, log: FilteringBoundLogger,
-        deadline_seconds: float = DEADLINE_SECONDS,
+        acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS,
     ) -> None:  # fmt: skip
-        """`probe` raises `LogUnavailable` while the log is away. For the deadline see `DEADLINE_SECONDS`."""
+        """`probe` raises `LogUnavailable` while the log is away. `acknowledged_within` is the deadline of `publisher`.
+
+        Ours is `BEFORE_PUBLISHER_SECONDS` earlier.
+        """
+        deadline_seconds = acknowledged_within - BEFORE_PUBLISHER_SECONDS
         self._spool = spool
         self._spooled_keys = spool.keys
         self._flights = Flights(publisher, self._spool_all, deadline_seconds)
         self._outage = Outage(log)
-        self._draining = Draining(spool, publisher, probe, self._outage, log, self._spool_all)
+        self._draining = Draining(spool, publisher, probe, self._outage, log, self._spool_all, deadline_seconds)
         self._called_back: dict[Task | None, asyncio.Future[int]] = {}
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
@@ -111,13 +119,15 @@ async def safekeeping(
     app: web.Application, publisher: Publisher, probe: Probe, options: SpoolOptions, log: FilteringBoundLogger,
     registry: CollectorRegistry,
 ) -> AsyncIterator[Safekeeping]:  # fmt: skip
-    """`publisher` with its spool, and the task of `app` that empties it. To be left before `publisher` is.
+    """`publisher`, whose deadline is `options.produce_seconds`, with its spool, and the task of `app` that empties it.
+
+    To be left before `publisher` is.
 
     Entering succeeds when the spool's disk is of no use; a line in the log says so.
     """
     metrics = SpoolMetrics(registry)
     async with open_spool(options.folder, log, metrics, options.max_bytes) as spool:
-        keeping = Safekeeping(publisher, spool, probe, log)
+        keeping = Safekeeping(publisher, spool, probe, log, options.produce_seconds)
         metrics.watch(keeping.depth)
         try:
             async with background(app, "spool", keeping.run()):

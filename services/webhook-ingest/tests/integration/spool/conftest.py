@@ -13,6 +13,7 @@ from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.port import EventLog, Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.testing.log_steps import DAY_MS, PARTITIONS
+from webhook_ingest.adapters.flights import BEFORE_PUBLISHER_SECONDS
 from webhook_ingest.adapters.safekeeping import Safekeeping
 from webhook_ingest.adapters.spool.metrics import SpoolMetrics
 from webhook_ingest.adapters.spool.spool import MAX_BYTES, open_spool
@@ -37,7 +38,7 @@ def opened(event_log: EventLog, log: FilteringBoundLogger) -> Opened:
         async with AsyncExitStack() as stack:
             gate = Gate(await stack.enter_async_context(event_log.publisher("test")), state)
             spool = await stack.enter_async_context(open_spool(root, log, metrics, max_bytes))
-            keeping = Safekeeping(gate, spool, gate.probe, log, deadline)
+            keeping = Safekeeping(gate, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
             metrics.watch(keeping.depth)
             task = asyncio.create_task(keeping.run(), name="test-draining")
             try:

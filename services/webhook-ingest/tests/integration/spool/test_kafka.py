@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.messaging.deadlines import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.messaging.kafka import KafkaLog
-from safevideo_common.messaging.port import Message, Topic
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Message, Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.testing.backends import RunningServer
 from safevideo_common.testing.log_steps import DAY_MS, PARTITIONS

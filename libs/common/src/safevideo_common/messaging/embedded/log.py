@@ -14,7 +14,7 @@ from safevideo_common.messaging.embedded.publisher import EmbeddedPublisher
 from safevideo_common.messaging.embedded.reader import EmbeddedReader
 from safevideo_common.messaging.embedded.retention import keep_enforcing
 from safevideo_common.messaging.embedded.subscription import EmbeddedSubscription
-from safevideo_common.messaging.port import Topic
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic
 
 
 class EmbeddedLog:
@@ -36,9 +36,14 @@ class EmbeddedLog:
         await self._file.write(lambda _: None)
 
     @asynccontextmanager
-    async def publisher(self, client_id: str) -> AsyncIterator[EmbeddedPublisher]:  # noqa: ARG002 - Kafka needs a name
+    async def publisher(
+        self,
+        client_id: str,  # noqa: ARG002 - Kafka needs a name
+        *,
+        acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS,
+    ) -> AsyncIterator[EmbeddedPublisher]:
         """A publisher. Leaving it fails what has not been acknowledged; that is written all the same."""
-        with closing(Deadlines()) as deadlines:
+        with closing(Deadlines(acknowledged_within)) as deadlines:
             yield EmbeddedPublisher(self._catalogue, self._file.writer, deadlines)
 
     @asynccontextmanager

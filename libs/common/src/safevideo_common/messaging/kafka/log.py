@@ -14,7 +14,7 @@ from safevideo_common.messaging.kafka.ownership import owning
 from safevideo_common.messaging.kafka.publisher import KafkaPublisher, producing
 from safevideo_common.messaging.kafka.reader import KafkaReader, reading
 from safevideo_common.messaging.kafka.subscription import KafkaSubscription
-from safevideo_common.messaging.port import Topic
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic
 
 ADMIN_CLIENT: Final = "safevideo-admin"
 
@@ -43,11 +43,13 @@ class KafkaLog:
             pass
 
     @asynccontextmanager
-    async def publisher(self, client_id: str) -> AsyncIterator[KafkaPublisher]:
+    async def publisher(
+        self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
+    ) -> AsyncIterator[KafkaPublisher]:
         """A publisher. Leaving it waits about two seconds for what is under way."""
         backlog = Backlog()
-        connect = partial(producing, self._servers, client_id, backlog)
-        with closing(Deadlines()) as deadlines:
+        connect = partial(producing, self._servers, client_id, backlog, acknowledged_within)
+        with closing(Deadlines(acknowledged_within)) as deadlines:
             async with connected(f"kafka-publisher-{client_id}", connect) as connection:
                 yield KafkaPublisher(connection, backlog, deadlines)
 

@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 from aiokafka import AIOKafkaProducer
 
 from safevideo_common.messaging.backlog import Backlog, check_size, size_of
-from safevideo_common.messaging.deadlines import ACKNOWLEDGED_WITHIN_SECONDS, Deadlines
+from safevideo_common.messaging.deadlines import Deadlines
 from safevideo_common.messaging.kafka.connection import GRACE_SECONDS, Connection, answering
 from safevideo_common.messaging.kafka.lane import Lane, Waiting
 from safevideo_common.messaging.kafka.stopping import stop_producer, uninterrupted
@@ -25,16 +25,18 @@ REQUEST_TIMEOUT_MS: Final = 10_000
 class ProducerSession:
     """A connected producer and the lanes through it."""
 
-    def __init__(self, producer: AIOKafkaProducer, backlog: Backlog) -> None:
+    def __init__(self, producer: AIOKafkaProducer, backlog: Backlog, ask_seconds: float) -> None:
+        """`ask_seconds` is how long one waits for the partitions of a topic."""
         self.broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
         self.lanes: dict[str, Sequence[Lane]] = {}
         """By topic, one a partition. Their number is that of the topic when it was first used."""
         self._producer = producer
         self._backlog = backlog
+        self._ask_seconds = ask_seconds
 
     async def open_lanes(self, topic: str) -> Sequence[Lane]:
         """Ask for the topic's partitions. Raises `LogUnavailable` when it does not exist or nobody answers."""
-        async with answering(f"the partitions of {topic}", ACKNOWLEDGED_WITHIN_SECONDS):
+        async with answering(f"the partitions of {topic}", self._ask_seconds):
             numbers = await self._producer.partitions_for(topic)
         if topic not in self.lanes:  # several may have asked at once: a partition has one lane
             partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
@@ -78,7 +80,9 @@ class KafkaPublisher:
 
 
 @asynccontextmanager
-async def producing(bootstrap_servers: str, client_id: str, backlog: Backlog) -> AsyncIterator[ProducerSession]:
+async def producing(
+    bootstrap_servers: str, client_id: str, backlog: Backlog, ask_seconds: float
+) -> AsyncIterator[ProducerSession]:
     """One producer, from its connecting to its end. Raises when no broker answers."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
@@ -89,7 +93,7 @@ async def producing(bootstrap_servers: str, client_id: str, backlog: Backlog) ->
         max_batch_size=MAX_BATCH_BYTES,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
-    session = ProducerSession(producer, backlog)
+    session = ProducerSession(producer, backlog, ask_seconds)
     try:
         await producer.start()
         yield session

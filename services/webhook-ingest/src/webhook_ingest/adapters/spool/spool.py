@@ -22,7 +22,8 @@ from webhook_ingest.adapters.spool.taking import Placed, set_aside
 
 MAX_BYTES: Final = 1 << 30
 WRITE_SECONDS: Final = 2.0
-"""How long an event waits for the disk. With the log's deadline before it, an answer takes four seconds at most."""
+"""How long an event waits for the disk. With the log's deadline before it, an answer takes four seconds at most, unless
+`PRODUCE_SECONDS` says otherwise."""
 
 
 class Spool:
