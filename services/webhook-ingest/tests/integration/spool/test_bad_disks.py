@@ -1,8 +1,6 @@
 """A disk that is full or cannot be written costs a 503, never the process; when it is well again, so is the spool."""
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,26 +9,17 @@ from spool_bench import Bench, Logged, Opened
 
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.small_disk import CannotMount, SmallDisk, small_disk
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A file system of 1 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def remounted(disk: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+    try:
+        with small_disk(tmp_path / "disk", "1m") as disk:
+            yield disk
+    except CannotMount as refusal:
+        pytest.skip(str(refusal))
 
 
 async def published(bench: Bench, key: str, numbers: range) -> list[str]:
@@ -47,12 +36,12 @@ async def published(bench: Bench, key: str, numbers: range) -> list[str]:
 
 
 async def test_a_full_disk_refuses_keeps_what_it_has_and_takes_events_again(
-    opened: Opened, logged: Logged, small_disk: Path
+    opened: Opened, logged: Logged, disk: SmallDisk
 ) -> None:
-    async with opened(small_disk / "spool", state="shut") as bench:
+    async with opened(disk.path / "spool", state="shut") as bench:
         taken = await published(bench, "a", range(1500))
         assert 800 < len(taken) < 1200
-        remounted(small_disk, "size=2m")
+        disk.remount("size=2m")
         taken += await published(bench, "a", range(2000, 2050))
         assert taken[-50:] == [f"{number:0900}" for number in range(2000, 2050)]
         bench.gate.open()
@@ -60,8 +49,8 @@ async def test_a_full_disk_refuses_keeps_what_it_has_and_takes_events_again(
         assert await logged() == {"a": taken}
 
 
-async def test_a_full_disk_is_emptied_by_a_log_that_is_back(opened: Opened, logged: Logged, small_disk: Path) -> None:
-    async with opened(small_disk / "spool", state="shut") as bench:
+async def test_a_full_disk_is_emptied_by_a_log_that_is_back(opened: Opened, logged: Logged, disk: SmallDisk) -> None:
+    async with opened(disk.path / "spool", state="shut") as bench:
         taken = await published(bench, "a", range(1500))
         bench.gate.open()
         await bench.emptied()
@@ -71,9 +60,9 @@ async def test_a_full_disk_is_emptied_by_a_log_that_is_back(opened: Opened, logg
 
 
 async def test_a_full_disk_is_reported_once(
-    opened: Opened, small_disk: Path, logs: Path, log: FilteringBoundLogger
+    opened: Opened, disk: SmallDisk, logs: Path, log: FilteringBoundLogger
 ) -> None:
-    async with opened(small_disk / "spool", state="shut") as bench:
+    async with opened(disk.path / "spool", state="shut") as bench:
         await asyncio.gather(*(published(bench, key, range(200)) for key in "abcdefgh"))
         assert bench.metric("refused_total") > 0
     log.error("flushes the lines before it")
@@ -82,26 +71,26 @@ async def test_a_full_disk_is_reported_once(
 
 
 async def test_what_a_full_disk_cut_short_is_no_damage_to_the_next_start(
-    opened: Opened, logged: Logged, small_disk: Path
+    opened: Opened, logged: Logged, disk: SmallDisk
 ) -> None:
-    async with opened(small_disk / "spool", state="shut") as bench:
+    async with opened(disk.path / "spool", state="shut") as bench:
         taken = await asyncio.gather(*(published(bench, key, range(200)) for key in "abcdefgh"))
-    async with opened(small_disk / "spool") as bench:
+    async with opened(disk.path / "spool") as bench:
         await bench.emptied()
         assert bench.metric("set_aside_total") == 0
     assert await logged() == dict(zip("abcdefgh", taken, strict=True))
 
 
 async def test_a_disk_that_turns_read_only_refuses_and_is_used_again_when_it_is_mended(
-    opened: Opened, logged: Logged, small_disk: Path
+    opened: Opened, logged: Logged, disk: SmallDisk
 ) -> None:
-    remounted(small_disk, "ro")
-    async with opened(small_disk / "spool", state="shut") as bench:
+    disk.remount("ro")
+    async with opened(disk.path / "spool", state="shut") as bench:
         await bench.keeping.check()  # nothing has failed yet: the log may be there
         assert await published(bench, "a", range(5)) == []
         with pytest.raises(LogUnavailable):
             await bench.keeping.check()
-        remounted(small_disk, "rw")
+        disk.remount("rw")
         await bench.keeping.check()
         taken = await published(bench, "a", range(5, 10))
         assert len(taken) == 5
