@@ -32,7 +32,7 @@ def opened(event_log: EventLog, log: FilteringBoundLogger) -> Opened:
 
     @asynccontextmanager
     async def open_bench(
-        root: Path, *, max_bytes: int = MAX_BYTES, deadline: float = 0.2, drain: float = 0.0, state: str = "open"
+        root: Path, *, max_bytes: int = MAX_BYTES, deadline: float = 1.0, drain: float = 0.0, state: str = "open"
     ) -> AsyncIterator[Bench]:
         metrics = SpoolMetrics(registry := CollectorRegistry())
         async with AsyncExitStack() as stack:

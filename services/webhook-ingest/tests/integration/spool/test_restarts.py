@@ -9,6 +9,7 @@ from random import Random
 from spool_bench import Logged, Opened
 
 from safevideo_common.observability.logs import FilteringBoundLogger
+from webhook_ingest.adapters.spool.corrupt import CORRUPT, MAX_FILES
 from webhook_ingest.adapters.spool.files import SpoolFiles
 
 CHILD = Path(__file__).parent / "keeping_program.py"
@@ -101,11 +102,25 @@ async def test_damage_is_set_aside_and_reported_and_the_rest_is_delivered(
     assert "VALUE-4" not in text
 
 
+async def test_too_much_that_was_set_aside_is_removed_and_reported(
+    opened: Opened, tmp_path: Path, logs: Path, log: FilteringBoundLogger
+) -> None:
+    (tmp_path / "spool" / CORRUPT).mkdir(parents=True)
+    for number in range(MAX_FILES + 2):
+        (tmp_path / "spool" / CORRUPT / str(number)).write_bytes(b"damage")
+    async with opened(tmp_path / "spool") as bench:
+        assert bench.metric("set_aside_dropped_total") == 2
+    assert len(list((tmp_path / "spool" / CORRUPT).iterdir())) == MAX_FILES
+    log.error("flushes the lines before it")
+    (line,) = [line for line in (logs / "app.log").read_text().splitlines() if "SPOOL_SET_ASIDE_DROPPED" in line]
+    assert line.endswith("files=2 bytes=12")
+
+
 async def test_kill_9_loses_nothing_that_was_acknowledged(opened: Opened, logged: Logged, tmp_path: Path) -> None:
     random, acknowledged = Random(4), list[str]()
     for life in range(5):
         acknowledged += await _killed_after(random.randint(1, 3000), tmp_path / "spool", life)
-    async with opened(tmp_path / "spool") as bench:
+    async with opened(tmp_path / "spool", deadline=20.0) as bench:
         await bench.emptied()
     found = await logged()
     wanted = {f"key-{key}": [each for each in acknowledged if each.endswith(f"-{key}")] for key in range(10)}

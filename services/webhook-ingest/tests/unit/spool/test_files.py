@@ -1,12 +1,16 @@
 """The files: what is appended is given out in order, what is delivered is removed, what is unreadable is set aside."""
 
+import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from safevideo_common.messaging.port import Message
+from webhook_ingest.adapters.spool import corrupt
 from webhook_ingest.adapters.spool.files import SpoolFiles
+from webhook_ingest.adapters.spool.folder import Folder, remove_unfinished
 from webhook_ingest.adapters.spool.taking import PIECE_BYTES, Placed
 
 
@@ -142,10 +146,12 @@ def test_what_was_adopted_comes_before_ones_own_and_its_folder_goes_when_it_is_d
 
 
 def test_other_folders_are_none_of_its_business(tmp_path: Path) -> None:
-    for name in ("lost+found", "corrupt", ".new-1-0123456789ab", "notes"):
+    for name in ("lost+found", "corrupt", ".new", "notes"):
         (tmp_path / name).mkdir()
     files = SpoolFiles(tmp_path)
-    assert files.claim() == ([], [])
+    claimed = files.claim()
+    assert not claimed.segments
+    assert not claimed.unusable
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -254,3 +260,55 @@ def test_what_several_processes_left_is_given_out_in_the_order_in_which_they_beg
     adopt_all(third)
     assert values(third.take(10).placed) == [b"2", b"3"]
     third.close()
+
+
+def test_what_a_process_left_that_was_killed_while_it_made_it_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".new-1-0123456789ab").mkdir()
+    (tmp_path / ".new-1-0123456789ab" / "lock").touch()
+    (tmp_path / ".new-2-0123456789ab").mkdir()
+    (tmp_path / ".new-check").touch()
+    files = SpoolFiles(tmp_path)
+    files.claim()
+    assert list(tmp_path.iterdir()) == []
+    files.close()
+
+
+def test_what_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".new-1-0123456789ab").mkdir()
+    files, maker = SpoolFiles(tmp_path), os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(maker, fcntl.LOCK_SH)
+    files.claim()
+    assert [path.name for path in tmp_path.iterdir()] == [".new-1-0123456789ab"]
+    os.close(maker)
+    files.claim()
+    assert list(tmp_path.iterdir()) == []
+    files.close()
+
+
+def test_folders_are_made_while_others_tidy_up(tmp_path: Path) -> None:
+    """Nothing that is being made is taken away, however often others look."""
+    stop = threading.Event()
+
+    def tidy() -> None:
+        while not stop.is_set():
+            remove_unfinished(tmp_path)
+
+    tidying = threading.Thread(target=tidy)
+    tidying.start()
+    try:
+        for _ in range(100):
+            Folder.make(tmp_path).close()
+    finally:
+        stop.set()
+        tidying.join()
+
+
+def test_of_what_was_set_aside_the_oldest_go(tmp_path: Path) -> None:
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        corrupt.write(tmp_path, name, b"x" * 10)
+        os.utime(tmp_path / "corrupt" / name, (1_000 - age, 1_000 - age))
+    assert corrupt.keep_within(tmp_path) == (0, 0)
+    assert corrupt.keep_within(tmp_path, max_bytes=25) == (1, 10)
+    assert sorted(path.name for path in (tmp_path / "corrupt").iterdir()) == ["middle", "newest"]
+    assert corrupt.keep_within(tmp_path, max_files=1) == (1, 10)
+    assert [path.name for path in (tmp_path / "corrupt").iterdir()] == ["newest"]

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from webhook_ingest.adapters.spool.folder import Folder, folders_in
+from webhook_ingest.adapters.spool.corrupt import Dropped, keep_within
+from webhook_ingest.adapters.spool.folder import Folder, folders_in, remove_unfinished
 from webhook_ingest.adapters.spool.scanning import Intact, walk
 from webhook_ingest.adapters.spool.segment import Segment
 
@@ -16,6 +17,8 @@ class Claimed(NamedTuple):
 
     segments: Sequence[Segment]
     unusable: Sequence[Path]
+    dropped: Dropped
+    """Of what had been set aside."""
 
     @property
     def folders(self) -> int:
@@ -24,7 +27,10 @@ class Claimed(NamedTuple):
 
 
 def claim(root: Path) -> Claimed:
-    """Lock the folders in `root` whose processes are dead. Raises `OSError` when `root` cannot be made or read."""
+    """Lock the folders in `root` whose processes are dead, and tidy up what is in nobody's.
+
+    Raises `OSError` when `root` cannot be made or read.
+    """
     segments: list[Segment] = []
     unusable: list[Path] = []
     for path in folders_in(root):
@@ -32,7 +38,8 @@ def claim(root: Path) -> Claimed:
             segments += _claimed(path)
         except OSError:
             unusable.append(path)
-    return Claimed(segments, unusable)
+    remove_unfinished(root)
+    return Claimed(segments, unusable, keep_within(root))
 
 
 def events_by_key(segment: Segment) -> Mapping[bytes, int]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from safevideo_common.messaging.port import Message
 from webhook_ingest.adapters.spool.adopting import Claimed, claim, events_by_key
-from webhook_ingest.adapters.spool.folder import Folder, make_root
+from webhook_ingest.adapters.spool.folder import UNFINISHED, Folder, make_root
 from webhook_ingest.adapters.spool.records import Kept, encode
 from webhook_ingest.adapters.spool.segment import Segment
 from webhook_ingest.adapters.spool.taking import Lost, Placed, remove, take
@@ -81,7 +81,7 @@ class SpoolFiles:
         return all(segment.is_done for segment in self._segments)
 
     def claim(self) -> Claimed:
-        """Lock what dead processes left. Raises `OSError` when the spool's folder cannot be made or read."""
+        """Lock what dead processes left, and tidy up. Raises `OSError` when the folder cannot be made or read."""
         claimed = claim(self.root)
         self._claimed += claimed.segments
         return claimed
@@ -103,7 +103,7 @@ class SpoolFiles:
     def check(self) -> None:
         """Return when the disk takes a small file. Raises `OSError`."""
         make_root(self.root)
-        with TemporaryFile(dir=self.root) as file:
+        with TemporaryFile(dir=self.root, prefix=UNFINISHED) as file:
             file.write(bytes(CHECK_BYTES))
             file.flush()
             os.fsync(file.fileno())

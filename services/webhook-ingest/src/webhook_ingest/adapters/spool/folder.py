@@ -6,14 +6,17 @@ import os
 import re
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Final
 
 SUFFIX: Final = ".spool"
 _LOCK: Final = "lock"
 _PROGRESS: Final = "progress"
-_UNFINISHED: Final = ".new-"
+UNFINISHED: Final = ".new-"
+"""Begins the names of what is just being made."""
 _NAME: Final = re.compile(r"\d+-[0-9a-f]{12}")
 
 
@@ -29,12 +32,13 @@ class Folder:
         """A new one in `root`, readable by its owner alone: bodies hold personal data. Raises `OSError`."""
         make_root(root)
         name = f"{time.time_ns()}-{secrets.token_hex(6)}"
-        unfinished = root / f"{_UNFINISHED}{name}"
-        unfinished.mkdir(mode=0o700)
-        lock = _locked(unfinished / _LOCK, os.O_CREAT)
-        assert lock is not None, "nobody else knows this name"
-        # It gets its name when it is locked: a process that looks for the dead never sees it otherwise.
-        path = unfinished.rename(root / name)
+        with _shared(root):
+            unfinished = root / f"{UNFINISHED}{name}"
+            unfinished.mkdir(mode=0o700)
+            lock = _locked(unfinished / _LOCK, os.O_CREAT)
+            assert lock is not None, "nobody else knows this name"
+            # It gets its name when it is locked: a process that looks for the dead never sees it otherwise.
+            path = unfinished.rename(root / name)
         sync_folder(root)
         return cls(path, lock)
 
@@ -95,6 +99,41 @@ def folders_in(root: Path) -> list[Path]:
     # By name: the time of a folder moves whenever a file of it is removed, and events of one key may be in several.
     found = [path for path in root.iterdir() if _NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what processes left that were killed while they made it, and nothing that is just being made.
+
+    Whoever makes something holds a shared lock on `root`. When it can be had alone, nobody was making anything that
+    had been found before; a moment in which somebody is costs no more than that it stays until the next time.
+    """
+    with suppress(OSError):
+        found = [path for path in root.iterdir() if path.name.startswith(UNFINISHED)]
+        if found and _was_nobody_in(root):
+            for path in found:
+                rmtree(path, ignore_errors=True)
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _shared(root: Path) -> Iterator[None]:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # whoever wants it alone lets it go at once
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _was_nobody_in(root: Path) -> bool:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -43,6 +43,11 @@ class SpoolMetrics:
             "safevideo_spool_set_aside", "Places that could not be read or delivered, set aside.", registry=registry
         )
 
+        self._dropped = Counter(
+            "safevideo_spool_set_aside_dropped", "Files that were set aside and removed again: there were too many.",
+            registry=registry,
+        )  # fmt: skip
+
     def watch(self, depth: Callable[[], Depth]) -> None:
         """Ask `depth` whenever the gauges are read."""
         for name, gauge in self._gauges.items():
@@ -67,6 +72,10 @@ class SpoolMetrics:
     def set_aside(self) -> None:
         """Something went to the `corrupt` folder."""
         self._set_aside.inc()
+
+    def dropped(self, files: int) -> None:
+        """The oldest of the `corrupt` folder had to go."""
+        self._dropped.inc(files)
 
 
 def _part(depth: Callable[[], Depth], name: str) -> float:

@@ -46,11 +46,17 @@ class Reports:
         self._metrics.drained(events)
 
     def claimed(self, claimed: Claimed) -> None:
-        """What was found of dead processes."""
+        """What was found of dead processes, and what was tidied up."""
         if claimed.folders:
             self._log.warning("Spool of a dead process adopted", code="SPOOL_ADOPTED", folders=claimed.folders)
         for path in claimed.unusable:
             self._log.error("Spool of a dead process cannot be opened", code="SPOOL_UNAVAILABLE", path=str(path))
+        if claimed.dropped.files:
+            self._metrics.dropped(claimed.dropped.files)
+            self._log.warning(
+                "Oldest files that were set aside removed",
+                code="SPOOL_SET_ASIDE_DROPPED", files=claimed.dropped.files, bytes=claimed.dropped.bytes,
+            )  # fmt: skip
 
     def adopted(self, events: int) -> None:
         """They are ours now."""

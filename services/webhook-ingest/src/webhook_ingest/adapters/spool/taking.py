@@ -1,15 +1,14 @@
 """Gives out the records of a segment, and sets aside what is damaged."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from webhook_ingest.adapters.spool import corrupt
 from webhook_ingest.adapters.spool.records import Kept, encode
 from webhook_ingest.adapters.spool.scanning import CutShort, Damaged, Intact, walk
 from webhook_ingest.adapters.spool.segment import Segment
 
-CORRUPT: Final = "corrupt"
 PIECE_BYTES: Final = 2 * 1024 * 1024
 """What is read at once; some longer than the longest record."""
 
@@ -45,9 +44,7 @@ def take(segment: Segment, most: int, root: Path, placed: list[Placed], lost: li
         _take_from(segment, segment.read(segment.end), wanted, root, placed, lost)
 
 
-def _take_from(
-    segment: Segment, data: bytes, wanted: int, root: Path, placed: list[Placed], lost: list[Lost]
-) -> None:
+def _take_from(segment: Segment, data: bytes, wanted: int, root: Path, placed: list[Placed], lost: list[Lost]) -> None:
     base = segment.read_to
     for found in walk(data):
         if isinstance(found, Intact):
@@ -66,7 +63,7 @@ def remove(segment: Segment, root: Path) -> bool:
     """Delete its file, or set it aside as a whole if it is worth keeping. False when that cannot be done now."""
     try:
         if segment.is_worth_keeping:
-            segment.path.rename(_corrupt(root) / f"{segment.folder.path.name}-{segment.path.name}")
+            segment.path.rename(corrupt.place(root, f"{segment.folder.path.name}-{segment.path.name}"))
         else:
             segment.path.unlink(missing_ok=True)
     except OSError:
@@ -96,15 +93,4 @@ def set_aside(placed: Placed, root: Path) -> None:
 
 
 def _write_corrupt(segment: Segment, start: int, data: bytes, root: Path) -> None:
-    path = _corrupt(root) / f"{segment.folder.path.name}-{segment.path.stem}-{start}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _corrupt(root: Path) -> Path:
-    folder = root / CORRUPT
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    corrupt.write(root, f"{segment.folder.path.name}-{segment.path.stem}-{start}", data)
