@@ -8,7 +8,7 @@ import asyncio
 import sys
 from typing import Final
 
-from payloads import bodies
+from payloads import Keys, bodies
 
 TICK_SECONDS: Final = 0.01
 FORGED: Final = "sha256=" + "0" * 64
@@ -16,7 +16,7 @@ FORGED: Final = "sha256=" + "0" * 64
 
 def request() -> bytes:
     """One, which differs from a good one by its signature alone."""
-    _, body = next(bodies(1))
+    _, body = next(bodies(range(1), Keys()))
     head = f"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nX-Sharegram-Signature: {FORGED}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

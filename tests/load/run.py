@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 from ingest_bench import measure_ingest
+from payloads import Keys
 from rich.console import Console
 from rich.table import Table
-from worker_bench import measure_worker
+from worker_bench import LIMIT, ROW_BY_ROW, measure_worker
 
 from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.topics import all_topics
@@ -39,6 +40,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("what", nargs="?", choices=("all", "ingest", "worker"), default="all")
     parser.add_argument("--seconds", type=int, default=10, help="of load on each server in each round")
     parser.add_argument("--events", type=int, default=50_000, help="read by each consumer in each round")
+    parser.add_argument("--keys", type=int, default=1000, help="performers that a worker's events are of")
+    parser.add_argument("--hot", action="store_true", help="one event in ten is of the same performer")
     parser.add_argument("--rounds", type=int, default=3, help="the figures are the medians of them")
     return parser.parse_args()
 
@@ -60,12 +63,14 @@ def _ingest(environment: dict[str, str], folder: Path, options: argparse.Namespa
 
 
 def _worker(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
-    figures = asyncio.run(measure_worker(environment, folder, options.events, options.rounds))
-    limit = figures["the limit"]
-    table = Table("consumer", "events/s", "CPU µs/event", "to the limit", title="worker")
+    keys = Keys(options.keys, options.hot)
+    figures = asyncio.run(measure_worker(environment, folder, keys, options.events, options.rounds))
+    limit, plain = figures[LIMIT].per_second, figures[ROW_BY_ROW].per_second
+    title = f"worker, {keys.count} keys{', one of them hot' if keys.hot else ''}"
+    table = Table("consumer", "events/s", "CPU µs/event", "to the limit", "to row by row", title=title)
     for name, each in figures.items():
-        ratio = f"{each.per_second / limit.per_second:.2f}"
-        table.add_row(name, f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", ratio)
+        ratios = (f"{each.per_second / limit:.2f}", f"{each.per_second / plain:.1f}")
+        table.add_row(name, f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", *ratios)
     CONSOLE.print(table)
 
 

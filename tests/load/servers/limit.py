@@ -9,6 +9,7 @@ from typing import Final
 import aiomysql
 import uvloop
 from aiokafka import AIOKafkaConsumer
+from payloads import Keys, event_id
 from sqlalchemy.engine import make_url
 
 BATCH: Final = 500
@@ -30,10 +31,10 @@ STAMP: Final = (50000, 1764000000000000)
 STAMPS: Final = json.dumps(dict.fromkeys(("username", "display_name", "bio", "verified"), STAMP))
 
 
-async def main(events: int) -> None:
+async def main(events: int, keys: Keys) -> None:
     url = make_url(os.environ["DATABASE_URL"])
-    inbox = [_inbox_row(number) for number in range(events)]
-    performers = {f"sg_{number}".encode(): _performer_row(number) for number in range(500)}
+    inbox = [_inbox_row(number, keys) for number in range(events)]
+    performers = {f"sg_{number}".encode(): _performer_row(number) for number in range(keys.count)}
     database = await aiomysql.connect(
         host=url.host, port=url.port, user=url.username, password=url.password, db=url.database, charset="utf8mb4"
     )
@@ -52,8 +53,8 @@ async def main(events: int) -> None:
         if records:
             async with database.cursor() as cursor:
                 await cursor.executemany(INBOX, inbox[done : done + len(records)])
-                keys = {record.key for record in records}
-                await cursor.executemany(PERFORMERS, [performers[key] for key in keys])
+                found = {record.key for record in records}
+                await cursor.executemany(PERFORMERS, [performers[key] for key in found])
             await database.commit()
             await consumer.commit()
             done += len(records)
@@ -61,9 +62,9 @@ async def main(events: int) -> None:
     database.close()
 
 
-def _inbox_row(number: int) -> tuple[object, ...]:
+def _inbox_row(number: int, keys: Keys) -> tuple[object, ...]:
     place = ("sharegram.performer.v1", number % 12, number, number)
-    event = ("sync-worker", f"evt-{number}", "performer.profile.updated", f"sg_{number % 500}")
+    event = ("sync-worker", event_id(number), "performer.profile.updated", keys.of(number))
     return (*event, *place, NOW, NOW, NOW, "applied", None, 0, None, "request", None)
 
 
@@ -73,4 +74,4 @@ def _performer_row(number: int) -> tuple[object, ...]:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), Keys(int(sys.argv[2]), hot=sys.argv[3] == "hot")))
