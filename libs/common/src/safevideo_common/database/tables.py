@@ -175,3 +175,24 @@ audit_log: Final = Table(
     Index("idx_audit_log_at", "at"),
     implicit_returning=False,
 )
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("expires_at", UtcMoment, nullable=False),  # by the database's own time
+    implicit_returning=False,
+)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("topic", String(128), nullable=False),
+    Column("message_key", LargeBinary(1 << 15), nullable=False),
+    Column("headers", LargeBinary(1 << 20), nullable=False),  # a dead copy's may be another program's, of any size
+    Column("payload", LargeBinary(1 << 20), nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    implicit_returning=False,
+)

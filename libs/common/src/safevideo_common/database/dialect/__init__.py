@@ -1,5 +1,5 @@
-"""All that MySQL, MariaDB and SQLite do differently: column types, connections, bulk writes, upserts, locks
-and turns.
+"""All that MySQL, MariaDB and SQLite do differently: column types, connections, bulk writes, upserts, locks,
+time and turns.
 
 The URL says which: `mysql+aiomysql://` (MySQL 8 or MariaDB 10.6+) or `sqlite+aiosqlite://` (embedded run).
 What their errors mean is in `database/faults.py`.
@@ -9,6 +9,7 @@ from safevideo_common.database.dialect.bulk import Bulk
 from safevideo_common.database.dialect.columns import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
 from safevideo_common.database.dialect.connections import open_engine
 from safevideo_common.database.dialect.locks import for_update, sole_migrator
+from safevideo_common.database.dialect.moments import from_now
 from safevideo_common.database.dialect.turns import turn_to_write
 from safevideo_common.database.dialect.upserts import incoming, upsert
 
@@ -20,6 +21,7 @@ __all__ = [
     "JsonDocument",
     "UtcMoment",
     "for_update",
+    "from_now",
     "incoming",
     "open_engine",
     "sole_migrator",

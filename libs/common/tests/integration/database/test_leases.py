@@ -1,0 +1,66 @@
+"""Leases, on both engines."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+
+from safevideo_common.database import leases
+from safevideo_common.database.dialect import from_now
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import leases as table
+from safevideo_common.testing.waiting import until
+
+LONG = 60.0
+SHORT = 0.05
+
+async def hold(database: Database, holder: str, seconds: float = LONG, name: str = "relay") -> bool:
+    async with database.transaction() as tx:
+        return await leases.hold(tx, name, holder, seconds)
+
+
+async def release(database: Database, holder: str) -> None:
+    async with database.transaction() as tx:
+        await leases.release(tx, "relay", holder)
+
+
+async def test_a_lease_has_one_holder_who_can_extend_it(database: Database) -> None:
+    assert await hold(database, "a")
+    assert not await hold(database, "b")
+    assert await hold(database, "a")
+    assert not await hold(database, "b")
+
+
+async def test_leases_of_different_names_have_nothing_to_do_with_each_other(database: Database) -> None:
+    assert await hold(database, "a", name="one")
+    assert await hold(database, "b", name="other")
+
+
+async def test_who_comes_first_at_once_has_it(database: Database) -> None:
+    held = await asyncio.gather(*(hold(database, f"process-{number}") for number in range(4)))
+    assert sorted(held) == [False, False, False, True]
+
+
+async def test_a_lease_that_nobody_extends_is_taken_by_another(database: Database) -> None:
+    assert await hold(database, "a", SHORT)
+    await until(lambda: hold(database, "b"))
+    assert not await hold(database, "a")
+
+
+async def test_what_is_released_can_be_taken_at_once_and_only_its_holder_releases_it(database: Database) -> None:
+    assert await hold(database, "a")
+    await release(database, "b")
+    assert not await hold(database, "b")
+    await release(database, "a")
+    assert await hold(database, "b")
+
+
+async def test_it_ends_by_the_time_of_the_database(database: Database) -> None:
+    assert await hold(database, "a", 90.5)
+    async with database.reading() as reading:
+        ends_at = await reading.scalar(select(table.c.expires_at))
+        now = await reading.scalar(select(from_now()))
+    assert isinstance(ends_at, datetime)
+    assert isinstance(now, datetime)
+    assert timedelta(seconds=80) < ends_at - now <= timedelta(seconds=90.5)
+    assert abs(datetime.now(UTC) - now) < timedelta(seconds=5)  # in these tests they are on one machine
