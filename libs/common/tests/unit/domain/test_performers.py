@@ -1,14 +1,10 @@
 """`decide` for performers: the provider's order, field by field."""
 
 from itertools import permutations
-from random import Random
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from safevideo_common.domain.ordering import Stamp
 from safevideo_common.domain.outcomes import APPLIED, STALE, Status
-from safevideo_common.domain.performers import FIELDS, Performer, PerformerPatch, decide
+from safevideo_common.domain.performers import Performer, PerformerPatch, decide
 
 NEW = Performer("sg_1")
 
@@ -73,23 +69,6 @@ def test_applying_the_same_patch_twice_changes_nothing_more() -> None:
 def test_every_order_of_four_patches_ends_in_the_same_row() -> None:
     patches = (patch(1, bio="a", email="e"), patch(2, bio="b"), patch(3, email="f"), patch(4, bio="c", verified=True))
     assert len({repr(sorted(fold(*order).fields.items())) for order in permutations(patches)}) == 1
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 10**6), st.sampled_from(FIELDS), st.text(max_size=3)),
-        max_size=8,
-        unique_by=lambda item: item[0],
-    ),
-    st.randoms(),
-)
-def test_any_order_of_arrival_of_distinct_versions_ends_in_the_same_state(
-    writes: list[tuple[int, str, str]], random: Random
-) -> None:
-    patches = [PerformerPatch({name: value}, Stamp(version, 0)) for version, name, value in writes]
-    shuffled = list(patches)
-    random.shuffle(shuffled)
-    assert fold(*patches) == fold(*shuffled)
 
 
 def test_an_outcome_is_a_word_of_the_inbox() -> None:

@@ -1,0 +1,45 @@
+"""However the log is cut into batches, and whatever comes twice: the requests end the same."""
+
+from collections.abc import Sequence
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kyc_worker.handlers.parsing import VerificationEvent
+from kyc_worker.handlers.verifications import HandleVerifications, Requests
+from safevideo_common.clock import utc_now
+from safevideo_common.domain.kyc import KycRequest, KycStatus, Verdict
+from safevideo_common.domain.ordering import Stamp
+
+REQUESTS = {
+    f"ver_{number}": KycRequest(number, f"sg_{number}", f"ver_{number}", KycStatus.IN_PROGRESS) for number in (1, 2, 3)
+}
+finding = st.tuples(
+    st.integers(1, 3), st.sampled_from(("passed", "review", "failed")), st.none() | st.floats(0, 100), st.booleans()
+)
+
+
+def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str, KycRequest]:
+    """The requests after `events`, taken in batches that end at `cuts`; each begins with what the last one left."""
+    handler = HandleVerifications(utc_now, 80)
+    current = dict(REQUESTS)
+    for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
+        states = Requests(dict(current))
+        for event in events[start:end]:
+            handler.decide(states, event)
+        current |= {name: states.current[name] for name in states.changed}
+    return current
+
+
+@given(st.lists(finding, max_size=10), st.randoms())
+def test_one_by_one_in_batches_and_in_any_order_the_requests_end_the_same(
+    findings: Sequence[tuple[int, str, float | None, bool]], random: Random
+) -> None:
+    events = [
+        VerificationEvent(f"ver_{number}", Verdict(f"sg_{number}", status, score, {}, Stamp(None, at), says_failed))
+        for at, (number, status, score, says_failed) in enumerate(findings)
+    ]
+    arrivals = random.sample([*events, *events], 2 * len(events))
+    cuts = sorted(random.sample(range(len(arrivals) + 1), random.randint(0, len(arrivals))))
+    assert after(arrivals, cuts) == after(events, range(1, len(events) + 1)) == after(events, [])

@@ -1,0 +1,45 @@
+"""However the log is cut into batches, and whatever comes twice: the performers end the same."""
+
+from collections.abc import Sequence
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safevideo_common.clock import utc_now
+from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.performers import FIELDS, Performer, PerformerPatch
+from sync_worker.handlers.parsing import PerformerEvent
+from sync_worker.handlers.performers import HandlePerformers, Performers
+
+names = st.sampled_from(("sg_1", "sg_2", "sg_3"))
+patched = st.tuples(names, st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4))
+
+
+class NoDrops:
+    async def drop(self, performer_ids: object) -> None:
+        raise AssertionError("nothing is committed here")
+
+
+def after(events: Sequence[PerformerEvent], cuts: Sequence[int]) -> dict[str, Performer]:
+    """The performers after `events`, taken in batches that end at `cuts`; each begins with what the last one left."""
+    handler = HandlePerformers(utc_now, NoDrops())
+    current: dict[str, Performer] = {}
+    for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
+        states = Performers({}, dict(current))
+        for event in events[start:end]:
+            handler.decide(states, event)
+        current |= {name: states.current[name] for name in states.changed}
+    return current
+
+
+@given(st.lists(patched, max_size=10), st.randoms())
+def test_one_by_one_in_batches_and_in_any_order_the_performers_end_the_same(
+    writes: Sequence[tuple[str, dict[str, object]]], random: Random
+) -> None:
+    events = [
+        PerformerEvent(name, PerformerPatch(fields, Stamp(version, 0))) for version, (name, fields) in enumerate(writes)
+    ]
+    arrivals = random.sample([*events, *events], 2 * len(events))
+    cuts = sorted(random.sample(range(len(arrivals) + 1), random.randint(0, len(arrivals))))
+    assert after(arrivals, cuts) == after(events, range(1, len(events) + 1)) == after(events, [])
