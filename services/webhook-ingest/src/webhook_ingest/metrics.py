@@ -4,15 +4,11 @@ from collections.abc import Callable
 from time import time
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
-from safevideo_common.observability.histogram import LoopHistogram, Series
-
-_BUCKETS: Final = (
-    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005,
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5,
-)  # fmt: skip
-"""From the microseconds of an HMAC to more than the produce deadline."""
+from safevideo_common.observability import metric_list
+from safevideo_common.observability.histogram import Series
+from safevideo_common.observability.metric import counter, gauge, loop_histogram
 
 
 class IngestMetrics:
@@ -23,38 +19,15 @@ class IngestMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._webhooks = Counter(
-            "safevideo_webhooks",
-            "Webhooks by outcome: accepted, or the reason of the refusal.",
-            ("outcome",),
-            registry=registry,
-        )
-        stages = LoopHistogram(
-            "safevideo_webhook_stage_seconds",
-            "Time of a webhook's stages: read (its body), verify (signature and shape), publish (until it is safe).",
-            ("stage",),
-            _BUCKETS,
-            registry,
-        )
+        self._webhooks = counter(metric_list.WEBHOOKS, registry)
+        stages = loop_histogram(metric_list.WEBHOOK_STAGE_SECONDS, registry)
         self.read: Final[Series] = stages.labels("read")
         self.verify: Final[Series] = stages.labels("verify")
         self.publish: Final[Series] = stages.labels("publish")
-        self._by_secret = Counter(
-            "safevideo_webhook_secret_used", "Accepted webhooks by the secret's name.", ("secret",), registry=registry
-        )
-        self._last = Gauge(
-            "safevideo_webhook_last_accepted_timestamp_seconds",
-            "Unix time of the last accepted webhook of a source. Not there before the first: use max_over_time.",
-            ("source",),
-            registry=registry,
-        )
-        self._connections = Counter(
-            "safevideo_connections_ended",
-            "Connections ended by a bound of the server: slow_head, unread, crowded_out, turned_away.",
-            ("reason",),
-            registry=registry,
-        )
-        self._in_flight = Gauge("safevideo_webhooks_in_flight", "Webhooks in hand.", registry=registry)
+        self._by_secret = counter(metric_list.WEBHOOK_SECRET_USED, registry)
+        self._last = gauge(metric_list.WEBHOOK_LAST_ACCEPTED, registry)
+        self._connections = counter(metric_list.CONNECTIONS_ENDED, registry)
+        self._in_flight = gauge(metric_list.WEBHOOKS_IN_FLIGHT, registry)
         self._accepted = self._webhooks.labels("accepted")
         self._lasts: dict[str, list[float]] = {}
         self._secrets: dict[str, Counter] = {}

@@ -3,9 +3,10 @@
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.observability.histogram import LoopHistogram, Series
+from safevideo_common.observability import metric_list
+from safevideo_common.observability.histogram import Series
+from safevideo_common.observability.metric import loop_histogram
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
@@ -13,13 +14,7 @@ class HttpMetrics:
     """One app's histogram of request times."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = LoopHistogram(
-            "safevideo_http_request_seconds",
-            "Time from the request's head to its answer.",
-            ("method", "route", "status"),
-            _BUCKETS,
-            registry,
-        )
+        self._seconds = loop_histogram(metric_list.HTTP_REQUEST_SECONDS, registry)
         self._children: dict[tuple[str, str, int], Series] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -11,7 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import CollectorRegistry, generate_latest
+
+from safevideo_common.observability import metric_list
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.metric import gauge
 
 ASK_SECONDS: Final = 1.0
 """A worker that does not answer in this time is left out: `safevideo_workers_answering` tells."""
@@ -44,8 +48,7 @@ class SiblingMetrics:
         others = [number for number in range(1, self._count + 1) if number != self._number]
         answers = await asyncio.gather(self._own(), *(self._asked(number) for number in others))
         found = [(number, text) for number, text in zip([self._number, *others], answers, strict=True) if text]
-        answering = b"# TYPE safevideo_workers_answering gauge\nsafevideo_workers_answering %d\n" % len(found)
-        return merged(sorted(found)) + answering
+        return merged(sorted(found)) + _answering(len(found))
 
     async def _tell(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -87,6 +90,12 @@ def merged(texts: list[tuple[int, bytes]]) -> bytes:
             elif not known:
                 family.append(line)
     return b"".join(b"%s\n" % line for lines in families.values() for line in lines)
+
+
+def _answering(workers: int) -> bytes:
+    registry = CollectorRegistry()
+    gauge(metric_list.WORKERS_ANSWERING, registry).set(workers)
+    return generate_latest(registry)
 
 
 def _labelled(line: bytes, number: int) -> bytes:

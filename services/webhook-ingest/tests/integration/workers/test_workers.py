@@ -215,5 +215,5 @@ async def test_whoever_is_scraped_answers_for_all(start: Start) -> None:
     figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(figures['asked_total{worker="1",who="x"}']) >= 1
     assert float(figures['asked_total{worker="2",who="x"}']) >= 1
-    assert figures["safevideo_workers_answering"] == "2"
+    assert float(figures["safevideo_workers_answering"]) == 2
     assert len([line for line in lines if line == "# TYPE asked_total counter"]) == 1

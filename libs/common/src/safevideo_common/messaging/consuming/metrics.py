@@ -4,50 +4,27 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from time import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.messaging.port import Record, TopicPartition
+from safevideo_common.observability import metric_list
+from safevideo_common.observability.metric import counter, gauge, histogram
 
 
 class ConsumerMetrics:
     """Events by what became of them, batches by size and time, and what lies ahead."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._events = Counter("safevideo_events", "Events by what became of them.", ("outcome",), registry=registry)
-        self._batch_events = Histogram(
-            "safevideo_batch_events",
-            "Events of one transaction.",
-            registry=registry,
-            buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000),
-        )
-        self._batch_seconds = Histogram(
-            "safevideo_batch_seconds", "Time from a fetched batch to its commit in the database.", registry=registry
-        )
-        self._stage_seconds = Histogram(
-            "safevideo_batch_stage_seconds",
-            "Time of the stages of a batch: load, decide, store, commit (database), offsets (log).",
-            ("stage",),
-            registry=registry,
-        )
-        self._commit_failures = Counter(
-            "safevideo_offset_commit_failures", "Offset commits without a known outcome.", registry=registry
-        )
-        self._rebalances = Counter(
-            "safevideo_rebalances", "Times at which partitions may have changed hands.", registry=registry
-        )
-        self._halted = Gauge(
-            "safevideo_consumer_halted", "1 when consuming has stopped because too many events died.", registry=registry
-        )
-        self._lag = Gauge(
-            "safevideo_consumer_lag", "Records not yet committed.", ("topic", "partition"), registry=registry
-        )
-        self._behind = Gauge(
-            "safevideo_consumer_behind_seconds",
-            "Age of the latest applied record while there are later ones, else 0.",
-            ("topic", "partition"),
-            registry=registry,
-        )
+        self._events = counter(metric_list.EVENTS, registry)
+        self._batch_events = histogram(metric_list.BATCH_EVENTS, registry)
+        self._batch_seconds = histogram(metric_list.BATCH_SECONDS, registry)
+        self._commit_failures = counter(metric_list.OFFSET_COMMIT_FAILURES, registry)
+        self._stage_seconds = histogram(metric_list.BATCH_STAGE_SECONDS, registry)
+        self._rebalances = counter(metric_list.REBALANCES, registry)
+        self._halted = gauge(metric_list.CONSUMER_HALTED, registry)
+        self._lag = gauge(metric_list.CONSUMER_LAG, registry)
+        self._behind = gauge(metric_list.CONSUMER_BEHIND_SECONDS, registry)
         self._reached: dict[TopicPartition, float] = {}
 
     def batch(self, records: Sequence[Record], seconds: float) -> None:

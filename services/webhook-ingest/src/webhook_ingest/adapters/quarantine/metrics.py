@@ -2,9 +2,11 @@
 
 from typing import Final, Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from safevideo_common.database.rejected_bounds import Held
+from safevideo_common.observability import metric_list
+from safevideo_common.observability.metric import counter, gauge
 
 Outcome = Literal[
     "kept", "repeated", "over_address_limit", "queue_full", "database_away", "unstorable", "evicted", "expired"
@@ -15,16 +17,10 @@ class QuarantineMetrics:
     """Refused webhooks that look like ours, by what became of them, and how much is held."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        webhooks = Counter(
-            "safevideo_quarantined_webhooks",
-            "Refused webhooks by what became of them: kept, repeated (counted in the row of the first), dropped "
-            "(over_address_limit, queue_full, database_away, unstorable), or removed again (evicted, expired).",
-            ("outcome",),
-            registry=registry,
-        )
+        webhooks = counter(metric_list.QUARANTINED_WEBHOOKS, registry)
         self._webhooks: Final = {outcome: webhooks.labels(outcome) for outcome in get_args(Outcome)}
-        self._rows = Gauge("safevideo_quarantine_rows", "Webhooks in quarantine.", registry=registry)
-        self._bytes = Gauge("safevideo_quarantine_bytes", "Bytes of their bodies before encryption.", registry=registry)
+        self._rows = gauge(metric_list.QUARANTINE_ROWS, registry)
+        self._bytes = gauge(metric_list.QUARANTINE_BYTES, registry)
 
     def count(self, outcome: Outcome, number: int = 1) -> None:
         """So many more."""

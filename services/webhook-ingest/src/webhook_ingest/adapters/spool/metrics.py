@@ -4,7 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.observability import metric_list
+from safevideo_common.observability.metric import counter, gauge
 
 
 class Depth(NamedTuple):
@@ -24,24 +27,17 @@ class SpoolMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         gauges = {
-            "events": "Events in the spool.",
-            "bytes": "Bytes of the spool's files.",
-            "oldest_seconds": "Age of the event in the spool that is delivered next.",
-            "is_away": "1 while the log is taken to be away and every event goes through the spool.",
+            "events": metric_list.SPOOL_EVENTS,
+            "bytes": metric_list.SPOOL_BYTES,
+            "oldest_seconds": metric_list.SPOOL_OLDEST_SECONDS,
+            "is_away": metric_list.SPOOL_IS_AWAY,
         }
-        self._gauges = {
-            name: Gauge(f"safevideo_spool_{name}", text, registry=registry) for name, text in gauges.items()
-        }
-        self._spooled = Counter("safevideo_spool_taken", "Events written to the spool.", registry=registry)
-        self._drained = Counter("safevideo_spool_drained", "Events of the spool that the log has.", registry=registry)
-        self._adopted = Counter("safevideo_spool_adopted", "Events that a dead process left.", registry=registry)
-        self._refused = Counter(
-            "safevideo_spool_refused", "Events that the spool did not take: it was full or the disk failed.",
-            registry=registry,
-        )  # fmt: skip
-        self._set_aside = Counter(
-            "safevideo_spool_set_aside", "Places that could not be read or delivered, set aside.", registry=registry
-        )
+        self._gauges = {part: gauge(metric, registry) for part, metric in gauges.items()}
+        self._spooled = counter(metric_list.SPOOL_TAKEN, registry)
+        self._drained = counter(metric_list.SPOOL_DRAINED, registry)
+        self._adopted = counter(metric_list.SPOOL_ADOPTED, registry)
+        self._refused = counter(metric_list.SPOOL_REFUSED, registry)
+        self._set_aside = counter(metric_list.SPOOL_SET_ASIDE, registry)
 
         self._dropped = Counter(
             "safevideo_spool_set_aside_dropped", "Files that were set aside and removed again: there were too many.",
@@ -50,8 +46,8 @@ class SpoolMetrics:
 
     def watch(self, depth: Callable[[], Depth]) -> None:
         """Ask `depth` whenever the gauges are read."""
-        for name, gauge in self._gauges.items():
-            gauge.set_function(partial(_part, depth, name))
+        for part, shown in self._gauges.items():
+            shown.set_function(partial(_part, depth, part))
 
     def spooled(self, events: int) -> None:
         """They are on disk."""

@@ -1,0 +1,131 @@
+"""Every metric that a process exports, one entry each. `make metrics-list` makes docs/metrics.md from here.
+
+A process makes its metrics from these entries alone (`metric.py`); `tests/contracts/test_metrics.py` holds the two
+against each other. A label has few values, all known beforehand: no id, no address, nothing that a sender chooses.
+"""
+
+from typing import Final
+
+from safevideo_common.observability.metric import CounterMetric, GaugeMetric, Group, HistogramMetric, Metric
+
+DOOR: Final = ("webhook-ingest",)
+WORKERS: Final = ("kyc-worker", "sync-worker")
+GATEWAY: Final = ("gateway",)
+
+# --- every service ---
+_HTTP: Final = Group("HTTP", (*GATEWAY, *WORKERS, *DOOR))
+
+HTTP_REQUEST_SECONDS: Final = HistogramMetric(
+    _HTTP, "safevideo_http_request_seconds", "Time from the request's head to its answer.",
+    ("method", "route", "status"),
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)  # fmt: skip
+
+# --- webhooks at the door ---
+_WEBHOOKS: Final = Group("Webhooks", DOOR)
+
+WEBHOOKS: Final = CounterMetric(
+    _WEBHOOKS, "safevideo_webhooks_total", "Webhooks by outcome: accepted, or the reason of the refusal.", ("outcome",)
+)
+WEBHOOK_STAGE_SECONDS: Final = HistogramMetric(
+    _WEBHOOKS, "safevideo_webhook_stage_seconds",
+    "Time of a webhook's stages: read (its body), verify (signature and shape), publish (until it is safe).",
+    ("stage",),
+    (
+        0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005,  # the microseconds of an HMAC
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5,  # more than the produce deadline
+    ),
+)  # fmt: skip
+WEBHOOK_SECRET_USED: Final = CounterMetric(
+    _WEBHOOKS, "safevideo_webhook_secret_used_total", "Accepted webhooks by the secret's name.", ("secret",)
+)
+WEBHOOK_LAST_ACCEPTED: Final = GaugeMetric(
+    _WEBHOOKS, "safevideo_webhook_last_accepted_timestamp_seconds",
+    "Unix time of the last accepted webhook of a source. Not there before the first: use max_over_time.", ("source",),
+)  # fmt: skip
+CONNECTIONS_ENDED: Final = CounterMetric(
+    _WEBHOOKS, "safevideo_connections_ended_total",
+    "Connections ended by a bound of the server: slow_head, unread, crowded_out, turned_away.", ("reason",),
+)  # fmt: skip
+WEBHOOKS_IN_FLIGHT: Final = GaugeMetric(_WEBHOOKS, "safevideo_webhooks_in_flight", "Webhooks in hand.")
+WORKERS_ANSWERING: Final = GaugeMetric(
+    _WEBHOOKS, "safevideo_workers_answering", "Processes whose figures are here. Only with INGEST_WORKERS over 1."
+)
+
+# --- the door's spool ---
+_SPOOL: Final = Group("Spool", DOOR)
+
+SPOOL_EVENTS: Final = GaugeMetric(_SPOOL, "safevideo_spool_events", "Events in the spool.")
+SPOOL_BYTES: Final = GaugeMetric(_SPOOL, "safevideo_spool_bytes", "Bytes of the spool's files.")
+SPOOL_OLDEST_SECONDS: Final = GaugeMetric(
+    _SPOOL, "safevideo_spool_oldest_seconds", "Age of the event in the spool that is delivered next."
+)
+SPOOL_IS_AWAY: Final = GaugeMetric(
+    _SPOOL, "safevideo_spool_is_away", "1 while the log is taken to be away and every event goes through the spool."
+)
+SPOOL_TAKEN: Final = CounterMetric(_SPOOL, "safevideo_spool_taken_total", "Events written to the spool.")
+SPOOL_DRAINED: Final = CounterMetric(_SPOOL, "safevideo_spool_drained_total", "Events of the spool that the log has.")
+SPOOL_ADOPTED: Final = CounterMetric(_SPOOL, "safevideo_spool_adopted_total", "Events that a dead process left.")
+SPOOL_REFUSED: Final = CounterMetric(
+    _SPOOL, "safevideo_spool_refused_total", "Events that the spool did not take: it was full or the disk failed."
+)
+SPOOL_SET_ASIDE: Final = CounterMetric(
+    _SPOOL, "safevideo_spool_set_aside_total", "Places that could not be read or delivered, set aside."
+)
+
+# --- the door's quarantine ---
+_QUARANTINE: Final = Group("Quarantine (with ENCRYPTION_KEY)", DOOR)
+
+QUARANTINED_WEBHOOKS: Final = CounterMetric(
+    _QUARANTINE, "safevideo_quarantined_webhooks_total",
+    "Refused webhooks by what became of them: kept, repeated (counted in the row of the first), dropped "
+    "(over_address_limit, queue_full, database_away, unstorable), or removed again (evicted, expired).", ("outcome",),
+)  # fmt: skip
+QUARANTINE_ROWS: Final = GaugeMetric(_QUARANTINE, "safevideo_quarantine_rows", "Webhooks in quarantine.")
+QUARANTINE_BYTES: Final = GaugeMetric(
+    _QUARANTINE, "safevideo_quarantine_bytes", "Bytes of their bodies before encryption."
+)
+
+# --- consuming ---
+_CONSUMING: Final = Group("Consuming", WORKERS)
+
+EVENTS: Final = CounterMetric(_CONSUMING, "safevideo_events_total", "Events by what became of them.", ("outcome",))
+BATCH_EVENTS: Final = HistogramMetric(
+    _CONSUMING, "safevideo_batch_events", "Events of one transaction.", (), (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+)
+BATCH_SECONDS: Final = HistogramMetric(
+    _CONSUMING, "safevideo_batch_seconds", "Time from a fetched batch to its commit in the database."
+)
+OFFSET_COMMIT_FAILURES: Final = CounterMetric(
+    _CONSUMING, "safevideo_offset_commit_failures_total", "Offset commits without a known outcome."
+)
+BATCH_STAGE_SECONDS: Final = HistogramMetric(
+    _CONSUMING, "safevideo_batch_stage_seconds",
+    "Time of a batch's stages: load, decide, store, commit (database), offsets (log).", ("stage",),
+)  # fmt: skip
+REBALANCES: Final = CounterMetric(
+    _CONSUMING, "safevideo_rebalances_total", "Times at which partitions may have changed hands."
+)
+CONSUMER_HALTED: Final = GaugeMetric(
+    _CONSUMING, "safevideo_consumer_halted", "1 when consuming has stopped because too many events would die."
+)
+CONSUMER_BEHIND_SECONDS: Final = GaugeMetric(
+    _CONSUMING, "safevideo_consumer_behind_seconds",
+    "Age of the latest applied record of a partition that holds later ones, else 0.", ("topic", "partition"),
+)  # fmt: skip
+CONSUMER_LAG: Final = GaugeMetric(
+    _CONSUMING, "safevideo_consumer_lag", "Records not yet committed.", ("topic", "partition")
+)
+
+# --- the API ---
+_API: Final = Group("API", GATEWAY)
+
+PERFORMER_READS: Final = CounterMetric(
+    _API,
+    "safevideo_performer_reads_total",
+    "Performers read, by the place that had them: cache or database.",
+    ("source",),
+)
+
+METRICS: Final[tuple[Metric, ...]] = tuple(each for each in globals().values() if isinstance(each, Metric))
+"""All of them, in the order above."""
