@@ -21,10 +21,11 @@ from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.delivery import Delivery, delivery_of
 from safevideo_common.messaging.consuming.handler import Handler
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.port import Record
+from safevideo_common.messaging.port import Record, Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.sharegram.webhook_parsing import message_of, parse_webhook
 from safevideo_common.testing.waiting import MovableClock
@@ -69,11 +70,12 @@ class Worker:
                 clock=self._clock,
                 log=log,
                 metrics=ConsumerMetrics(CollectorRegistry()),
+                dead_share=DeadShare(limit=0.5, window=1000, least=100),
             )
         )
 
     async def take(self, *deliveries: Delivery) -> None:
-        await self._applier.apply(deliveries)
+        await self._applier.apply(deliveries, Unshared())
         self._clock.advance(timedelta(minutes=1))
 
     async def effects(self) -> Rows:

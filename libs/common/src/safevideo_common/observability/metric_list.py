@@ -72,6 +72,9 @@ SPOOL_REFUSED: Final = CounterMetric(
 SPOOL_SET_ASIDE: Final = CounterMetric(
     _SPOOL, "safevideo_spool_set_aside_total", "Places that could not be read or delivered, set aside."
 )
+SPOOL_SET_ASIDE_DROPPED: Final = CounterMetric(
+    _SPOOL, "safevideo_spool_set_aside_dropped_total", "Files set aside and removed again: there were too many."
+)
 
 # --- the door's quarantine ---
 _QUARANTINE: Final = Group("Quarantine (with ENCRYPTION_KEY)", DOOR)

@@ -38,11 +38,7 @@ class SpoolMetrics:
         self._adopted = counter(metric_list.SPOOL_ADOPTED, registry)
         self._refused = counter(metric_list.SPOOL_REFUSED, registry)
         self._set_aside = counter(metric_list.SPOOL_SET_ASIDE, registry)
-
-        self._dropped = Counter(
-            "safevideo_spool_set_aside_dropped", "Files that were set aside and removed again: there were too many.",
-            registry=registry,
-        )  # fmt: skip
+        self._dropped = counter(metric_list.SPOOL_SET_ASIDE_DROPPED, registry)
 
     def watch(self, depth: Callable[[], Depth]) -> None:
         """Ask `depth` whenever the gauges are read."""
