@@ -18,7 +18,8 @@ def test_a_moment_is_kept_in_utc_to_the_microsecond(dialect: Dialect, hours: int
     to_driver = UtcMoment().bind_processor(dialect)
     from_driver = UtcMoment().result_processor(dialect, None)
     held = to_driver(MOMENT.astimezone(timezone(timedelta(hours=hours))))
-    assert held == "2026-11-24 20:58:25.000120"
+    assert held is not None
+    assert held.replace("T", " ") == "2026-11-24 20:58:25.000120"
     assert from_driver(held) == from_driver(MOMENT.replace(tzinfo=None)) == MOMENT
 
 
