@@ -72,6 +72,13 @@ class MethodNotAllowed(SafeVideoError):
     status = 405
 
 
+class InvalidStatusTransition(SafeVideoError):
+    """The thing is there, and the status that it has does not allow this; the message says which it is."""
+
+    code = "INVALID_STATUS_TRANSITION"
+    status = 409
+
+
 class RequestTimedOut(SafeVideoError):
     """The sender took longer over its body than a request may take."""
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.clock import Clock
 from safevideo_common.database.tables import audit_log
 
 Order = Literal["asc", "desc"]
@@ -26,6 +27,19 @@ class AuditEntry:
     remote: str | None
     request_id: str | None
     details: Mapping[str, object]
+
+
+class Caller(NamedTuple):
+    """Who asks, and from where: what the audit log wants to know."""
+
+    name: str
+    role: str
+    remote: str | None
+    request_id: str
+
+    def did(self, action: str, clock: Clock, details: Mapping[str, object]) -> AuditEntry:
+        """The entry for an act of this caller's."""
+        return AuditEntry(clock(), self.name, self.role, action, self.remote, self.request_id, details)
 
 
 @dataclass(frozen=True, slots=True)

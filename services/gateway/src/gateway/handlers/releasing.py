@@ -1,32 +1,19 @@
 """Releasing from the quarantine: publish to the log, then mark and audit in one transaction."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from gateway.handlers.verdicts import Verdict
 from safevideo_common.clock import Clock
 from safevideo_common.database import audit_log, rejected_webhooks
-from safevideo_common.database.audit_log import AuditEntry
+from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.engine import Database
 from safevideo_common.database.rejected_webhooks import Release
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge
 from safevideo_common.messaging.port import Message, Publisher
 
 RELEASED: Final = "webhooks.released"
-
-
-class Caller(NamedTuple):
-    """Who asks, and from where: what the audit log wants to know."""
-
-    name: str
-    role: str
-    remote: str | None
-    request_id: str
-
-    def did(self, action: str, clock: Clock, details: Mapping[str, object]) -> AuditEntry:
-        """The entry for an act of this caller's."""
-        return AuditEntry(clock(), self.name, self.role, action, self.remote, self.request_id, details)
 
 
 class Released(NamedTuple):

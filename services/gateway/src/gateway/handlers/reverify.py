@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from time import monotonic
 from typing import Final
 
-from gateway.handlers.releasing import Caller, ReleaseWebhooks
+from gateway.handlers.releasing import ReleaseWebhooks
 from gateway.handlers.reports import Asked, Report
 from gateway.handlers.verdicts import HOLDS, Verdict, verdict_on
 from safevideo_common.clock import Clock
 from safevideo_common.database import audit_log, rejected_webhooks
+from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.engine import Database
 from safevideo_common.database.rejected_webhooks import Candidate
 from safevideo_common.encryption import Cipher

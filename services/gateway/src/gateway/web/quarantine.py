@@ -9,18 +9,16 @@ from aiohttp import web
 from pydantic import Field, SecretStr
 
 from gateway.handlers.quarantine import BrowseRejected
-from gateway.handlers.releasing import Caller
 from gateway.handlers.reports import Asked, Report
 from gateway.handlers.reverify import ReverifyRejected
 from gateway.web.body import Body, parse_body
+from gateway.web.caller import caller_of
 from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.rejected_browser import RejectedFilter, RejectedRecord
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.sharegram.webhook_signatures import WebhookSecret
-from safevideo_common.web.auth import PRINCIPAL
-from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.envelope import success
 
 MOST_IDS: Final = 10_000
@@ -81,7 +79,7 @@ class QuarantinePages:
     async def reverify(self, request: web.Request) -> web.Response:
         """Verify again, and release unless it is a dry run. Raises `ValidationFailed`, `LogUnavailable`."""
         asked = (await parse_body(ReverifyBody, request)).asked()
-        caller = _caller(request)
+        caller = caller_of(request)
         report = await self._reverify.run(asked, caller)
         self._log.info(
             "Rejected webhooks verified again",
@@ -133,11 +131,6 @@ def _given(secret: SecretStr | None) -> WebhookSecret | None:
         return WebhookSecret("given", secret.get_secret_value().encode())
     except ValueError:  # of a surrogate it would quote the secret itself
         raise ValidationFailed("This is no secret.", details={"secret": "is not well-formed"}) from None
-
-
-def _caller(request: web.Request) -> Caller:
-    principal = request[PRINCIPAL]
-    return Caller(principal.name, principal.role, request.remote, request[CORRELATION].request_id)
 
 
 def _sent(record: RejectedRecord, names: Sequence[str]) -> str | None:

@@ -14,10 +14,9 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from gateway.handlers.releasing import Caller
 from gateway.settings import GatewaySettings
 from safevideo_common.database import rejected_webhooks
-from safevideo_common.database.audit_log import AuditEntry, AuditFilter, find
+from safevideo_common.database.audit_log import AuditEntry, AuditFilter, Caller, find
 from safevideo_common.database.engine import Database
 from safevideo_common.database.rejected_webhooks import Rejection
 from safevideo_common.database.tables import rejected_webhooks as table

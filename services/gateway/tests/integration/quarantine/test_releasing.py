@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.handlers.releasing import Caller, ReleaseWebhooks
+from gateway.handlers.releasing import ReleaseWebhooks
 from gateway.handlers.reports import Asked, Report
 from gateway.handlers.reverify import RUN_SECONDS, ReverifyRejected
 from safevideo_common.clock import utc_now
+from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge
 from safevideo_common.messaging.port import EventLog, Message, Publisher, TopicPartition
