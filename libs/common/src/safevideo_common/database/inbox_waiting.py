@@ -6,12 +6,13 @@ performer waits by itself.
 
 from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import takewhile
 from typing import Final
 
-from sqlalchemy import bindparam, func, or_, select, union_all, update
+from sqlalchemy import bindparam, exists, func, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import for_update
+from safevideo_common.database.dialect import by_index, for_update
 from safevideo_common.database.inbox import REASON_LENGTH
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Outcome, Status
@@ -51,11 +52,25 @@ _heads: Final = union_all(
     select(func.min(_c.id).label("id")).where(*_is_waiting, _c.performer_id.is_not(None)).group_by(_c.performer_id),
     select(_c.id).where(*_is_waiting, _c.performer_id.is_(None)),
 ).subquery("heads")
-_DUE: Final = (
+_earlier: Final = event_inbox.alias("earlier").c
+_is_behind: Final = exists().where(  # never so without a performer
+    _earlier.status == Status.WAITING,
+    _earlier.consumer_group == bindparam("group"),
+    _earlier.performer_id == _c.performer_id,
+    _earlier.id < _c.id,
+)
+_DUE: Final = by_index(  # or MariaDB, with a million rows, sorts all that waits
+    select(_c.id, _c.performer_id)
+    .where(*_is_waiting, _c.next_try_at <= bindparam("now"), ~_is_behind)
+    .order_by(_c.next_try_at)
+    .limit(bindparam("limit")),
+    event_inbox,
+    "idx_event_inbox_due",
+)
+_UNTIMED: Final = (
     select(_c.id, _c.performer_id)
     .join(_heads, _heads.c.id == _c.id)
-    .where(or_(_c.next_try_at.is_(None), _c.next_try_at <= bindparam("now")))
-    .order_by(_c.next_try_at, _c.id)
+    .where(_c.next_try_at.is_(None))
     .limit(bindparam("limit"))
 )
 _QUEUE: Final = for_update(
@@ -71,15 +86,25 @@ _ROW: Final = update(event_inbox).where(_c.id == bindparam("row_id"))
 
 
 async def due(connection: AsyncConnection, group: str, now: datetime, limit: int) -> list[Head]:
-    """The heads whose time has come, those first that are due longest. A head without a time is due at once."""
+    """The heads whose time has come, those first that are due longest. What else waits costs nothing."""
     rows = await connection.execute(_DUE, {"group": group, "now": now, "limit": limit})
+    return [Head(row_id, performer_id) for row_id, performer_id in rows]
+
+
+async def untimed(connection: AsyncConnection, group: str, limit: int) -> list[Head]:
+    """The heads without a time, which are due at once: what was before them is settled, or they were dead.
+
+    It looks at the queue of each performer that has one: 0.1 to 0.4 s with 100,000 events waiting.
+    """
+    rows = await connection.execute(_UNTIMED, {"group": group, "limit": limit})
     return [Head(row_id, performer_id) for row_id, performer_id in rows]
 
 
 async def waiting_of(tx: AsyncConnection, group: str, head: Head, now: datetime, limit: int) -> list[WaitingEvent]:
     """The queue behind `head`, itself included, at most `limit` events in the order of arrival, locked.
 
-    Empty when the head is not due any more: another member of the group has been at it since `due` was asked.
+    It ends before the first whose time has not come. Empty when that is the head: another member of the group has been
+    at it since it was found due.
     """
     if head.performer_id is None:
         rows = await tx.execute(_QUEUE_OF_ONE, {"group": group, "row_id": head.row_id})
@@ -87,9 +112,8 @@ async def waiting_of(tx: AsyncConnection, group: str, head: Head, now: datetime,
         rows = await tx.execute(
             _QUEUE_OF_PERFORMER, {"group": group, "performer_id": head.performer_id, "limit": limit}
         )
-    queue = [WaitingEvent(*row) for row in rows]
-    is_due = bool(queue) and (queue[0].next_try_at is None or queue[0].next_try_at <= now)
-    return queue if is_due else []
+    queue = (WaitingEvent(*row) for row in rows)
+    return list(takewhile(lambda event: event.next_try_at is None or event.next_try_at <= now, queue))
 
 
 async def settle(tx: AsyncConnection, row_id: int, outcome: Outcome, decided_at: datetime) -> None:

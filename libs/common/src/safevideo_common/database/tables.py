@@ -50,6 +50,7 @@ event_inbox: Final = Table(
     Index("idx_event_inbox_performer", "performer_id"),
     Index("idx_event_inbox_status", "status", "consumer_group", "performer_id"),
     Index("idx_event_inbox_received", "received_at"),
+    Index("idx_event_inbox_due", "next_try_at", "consumer_group"),  # only what waits for its time has one
     implicit_returning=False,
 )
 

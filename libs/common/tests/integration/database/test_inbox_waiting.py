@@ -44,6 +44,11 @@ async def due(database: Database, now: datetime = NOW, limit: int = 100) -> list
         return await inbox_waiting.due(reading, GROUP, now, limit)
 
 
+async def untimed(database: Database, limit: int = 100) -> list[Head]:
+    async with database.reading() as reading:
+        return await inbox_waiting.untimed(reading, GROUP, limit)
+
+
 async def queue(database: Database, head: Head, now: datetime = NOW, limit: int = 100) -> list[WaitingEvent]:
     async with database.transaction() as tx:
         return await inbox_waiting.waiting_of(tx, GROUP, head, now, limit)
@@ -60,10 +65,25 @@ async def test_only_the_first_of_a_performer_decides_when_it_is_time(database: D
         database,
         WAITING._replace(next_try_at=NOW + SECOND),
         WAITING._replace(event_id="evt_2", next_try_at=None, tries=0),
-        WAITING._replace(event_id="evt_3", performer_id="sg_2", next_try_at=None),
+        WAITING._replace(event_id="evt_3", next_try_at=NOW),
+        WAITING._replace(event_id="evt_4", performer_id="sg_2", next_try_at=None),
+        WAITING._replace(event_id="evt_5", performer_id="sg_2", next_try_at=NOW),
     )
-    assert [head.performer_id for head in await due(database)] == ["sg_2"]
-    assert [head.performer_id for head in await due(database, NOW + SECOND)] == ["sg_2", "sg_1"]
+    assert await due(database) == []
+    assert [head.performer_id for head in await due(database, NOW + SECOND)] == ["sg_1"]
+    assert [head.performer_id for head in await untimed(database)] == ["sg_2"]
+
+
+async def test_a_queue_ends_before_the_first_whose_time_has_not_come(database: Database) -> None:
+    await record(
+        database,
+        WAITING._replace(next_try_at=None),
+        WAITING._replace(event_id="evt_2", next_try_at=NOW + SECOND),
+        WAITING._replace(event_id="evt_3", next_try_at=None),
+    )
+    (head,) = await untimed(database)
+    assert [event.event_id for event in await queue(database, head)] == ["evt_1"]
+    assert [event.event_id for event in await queue(database, head, NOW + SECOND)] == ["evt_1", "evt_2", "evt_3"]
 
 
 async def test_those_due_longest_come_first_and_a_limit_holds(database: Database) -> None:
@@ -81,7 +101,7 @@ async def test_what_does_not_wait_or_is_of_another_group_is_not_due(database: Da
         WAITING._replace(event_id="evt_2", status=Status.APPLIED),
         WAITING._replace(event_id="evt_3", consumer_group="sync-worker"),
     )
-    assert await due(database) == []
+    assert await due(database) == await untimed(database) == []
 
 
 async def test_the_queue_of_a_performer_is_in_the_order_of_arrival(database: Database) -> None:

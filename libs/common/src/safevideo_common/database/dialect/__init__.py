@@ -8,6 +8,7 @@ What their errors mean is in `database/faults.py`.
 from safevideo_common.database.dialect.bulk import Bulk
 from safevideo_common.database.dialect.columns import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
 from safevideo_common.database.dialect.connections import open_engine
+from safevideo_common.database.dialect.hints import by_index
 from safevideo_common.database.dialect.locks import for_update, sole_migrator
 from safevideo_common.database.dialect.moments import from_now
 from safevideo_common.database.dialect.turns import turn_to_write
@@ -20,6 +21,7 @@ __all__ = [
     "ExternalIdText",
     "JsonDocument",
     "UtcMoment",
+    "by_index",
     "for_update",
     "from_now",
     "incoming",

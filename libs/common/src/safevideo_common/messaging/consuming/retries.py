@@ -1,6 +1,7 @@
 """Trying again what had to wait: the other writer of a group's inbox rows."""
 
 import asyncio
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,10 +19,16 @@ from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import Parsed, decide, events_of, parse_all
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.handler import Event, States
+from safevideo_common.messaging.consuming.pace import Pace
 
 HEADS_A_SCAN: Final = 200
+"""Of those that have a time, and of those that have none."""
 QUEUE_EVENTS: Final = 100
-"""Of one performer, in one transaction. What is behind them is due at the next scan."""
+"""Of one performer, in one transaction."""
+QUEUE_TURNS: Final = 10
+"""Transactions on one queue in a scan. What is behind them is due at the next one that looks for it."""
+UNTIMED_SHARE: Final = 0.05
+"""Of the time, at most, for looking at the heads of all queues: it matters where 100,000 events wait."""
 
 Settled = tuple[WaitingEvent, Outcome]
 
@@ -40,38 +47,64 @@ class RetryScan(Generic[Event, States]):
 
         Raises `TooManyDead`.
         """
+        pace = Pace(UNTIMED_SHARE)
         while True:
+            is_more = False
             try:
-                await self.scan()
+                is_more = await self.scan(pace)
             except ServiceUnavailable as error:
                 self.consumer.log.warning("Retry scan put off", code=error.code, reason=error.message)
-            await asyncio.sleep(self.scan_seconds)
+            if not is_more:
+                await asyncio.sleep(self.scan_seconds)
 
-    async def scan(self) -> None:
-        """Try each queue whose head is due. Raises `ServiceUnavailable`."""
-        consumer = self.consumer
-        async with consumer.database.reading() as connection:
-            heads = await inbox_waiting.due(connection, consumer.group, consumer.clock(), HEADS_A_SCAN)
+    async def scan(self, pace: Pace | None = None) -> bool:
+        """Try each queue whose head is due; say whether more may be due by now. Raises `ServiceUnavailable`.
+
+        `pace` says when it is time to look for heads without a time; without it, it always is.
+        """
+        heads = await self._heads(pace)
+        random.shuffle(heads)  # members who scan at once begin at different queues, and rarely wait for each other
+        settled = 0
         for head in heads:
             try:
-                await self._try(head, QUEUE_EVENTS)
+                settled += await self._work_off(head)
             except DatabaseConflict:
                 continue  # the live flow was at the same rows: the head is still due
+        return settled > 0 and len(heads) >= HEADS_A_SCAN
 
-    async def _try(self, head: Head, limit: int) -> None:
-        """Work on a queue until one of its events must wait on. A handler's failure is narrowed down to the head."""
+    async def _heads(self, pace: Pace | None) -> list[Head]:
+        consumer, pace = self.consumer, pace or Pace(1.0)
+        async with consumer.database.reading() as connection:
+            heads = await inbox_waiting.due(connection, consumer.group, consumer.clock(), HEADS_A_SCAN)
+            if pace.is_due():
+                with pace.measured():
+                    heads += await inbox_waiting.untimed(connection, consumer.group, HEADS_A_SCAN)
+        return heads
+
+    async def _work_off(self, head: Head) -> int:
+        """How many events of the queue were settled: it is left when one must wait on, or for others to have a turn."""
+        settled = 0
+        for _ in range(QUEUE_TURNS):
+            some = await self._try(head, QUEUE_EVENTS)
+            settled += some
+            if some < QUEUE_EVENTS:
+                break
+        return settled
+
+    async def _try(self, head: Head, limit: int) -> int:
+        """How many were settled before one had to wait on. A handler's failure is narrowed down to the head."""
         try:
             settled, states = await self._try_once(head, limit)
         except (ServiceUnavailable, TooManyDead):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is the fault of one of its events
             if limit > 1:
-                await self._try(head, 1)
-                return
+                return await self._try(head, 1)
             settled = await self._bury(head, verdict_on(error))
         else:
             await self.consumer.handler.after_commit(states)
         self.consumer.report([(event.event_id, outcome) for event, outcome in settled])
+        return len(settled)
 
     async def _try_once(self, head: Head, limit: int) -> tuple[Sequence[Settled], States]:
         consumer = self.consumer
