@@ -24,6 +24,7 @@ from gateway.web.events import EventPages
 from gateway.web.health import HealthPage
 from gateway.web.performers import PerformerPages
 from gateway.web.quarantine import QuarantinePages
+from gateway.web.redriving import RedrivePages
 from gateway.web.routes import Pages, routes
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
@@ -31,6 +32,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.lifecycle import background
+from safevideo_common.messaging.consuming.redriving import Redriving
 from safevideo_common.messaging.port import EventLog, Publisher
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
@@ -78,6 +80,7 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
                     HealthPage(examination),
                     PerformerPages(performers),
                     EventPages(BrowseEvents(database)),
+                    RedrivePages(Redriving(database, utc_now), log),
                     QuarantinePages(BrowseRejected(database), reverify, log),
                     AuditPages(BrowseAudit(database)),
                 )

@@ -1,5 +1,6 @@
 """What the gateway shows of the inbox: every webhook received and what became of it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -10,9 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
+from safevideo_common.errors import ValidationFailed
 
 Sort = Literal["received_at", "occurred_at", "decided_at"]
 Order = Literal["asc", "desc"]
+
+_ROW_ID: Final = re.compile(r"[0-9]{1,18}")
+_EVENT_ID: Final = re.compile(r"[!-~]{1,128}")
 
 _c: Final = event_inbox.c
 
@@ -77,6 +82,18 @@ async def find(
         select(*_SHOWN).where(*conditions).order_by(*_order(sort, order)).limit(limit).offset((page - 1) * limit)
     )
     return [_record(row) for row in rows], total or 0
+
+
+async def named(reading: AsyncConnection, given: str) -> list[InboxRecord]:
+    """The row with this row id, or the rows of the event with this event id; digits are a row id first.
+
+    Raises `ValidationFailed` for what can be neither.
+    """
+    if not _EVENT_ID.fullmatch(given):
+        raise ValidationFailed("This is no id.", details={"id": "must be 1 to 128 visible ASCII characters"})
+    if _ROW_ID.fullmatch(given) and (row := await get_by_row_id(reading, int(given))):
+        return [row]
+    return await get_by_event_id(reading, given)
 
 
 async def get_by_row_id(reading: AsyncConnection, row_id: int) -> InboxRecord | None:

@@ -1,15 +1,9 @@
 """The event browser: every webhook received and what became of it."""
 
-import re
-from typing import Final
-
 from safevideo_common.database import inbox_browser
 from safevideo_common.database.engine import Database
 from safevideo_common.database.inbox_browser import InboxFilter, InboxRecord, Order, Sort
-from safevideo_common.errors import NotFound, ValidationFailed
-
-_ROW_ID: Final = re.compile(r"[0-9]{1,18}")
-_EVENT_ID: Final = re.compile(r"[!-~]{1,128}")
+from safevideo_common.errors import NotFound
 
 
 class BrowseEvents:
@@ -31,11 +25,8 @@ class BrowseEvents:
         Of an event that several groups consume it is the row of the first. Raises `NotFound`, and `ValidationFailed`
         for what can be neither.
         """
-        if not _EVENT_ID.fullmatch(given):
-            raise ValidationFailed("This is no id.", details={"id": "must be 1 to 128 visible ASCII characters"})
         async with self._database.reading() as connection:
-            if _ROW_ID.fullmatch(given) and (row := await inbox_browser.get_by_row_id(connection, int(given))):
-                return row
-            if rows := await inbox_browser.get_by_event_id(connection, given):
-                return rows[0]
-        raise NotFound("There is no such event.")
+            rows = await inbox_browser.named(connection, given)
+        if not rows:
+            raise NotFound("There is no such event.")
+        return rows[0]

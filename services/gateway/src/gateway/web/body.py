@@ -38,3 +38,12 @@ async def parse_body(kind: type[Parsed], request: web.Request) -> Parsed:
         raise ValidationFailed("The body is not JSON.", details={"body": "not JSON"}) from None
     except ValidationError as error:  # its text quotes the values
         raise ValidationFailed("Some members of the body are wrong.", details=reasons(error, "body")) from None
+
+
+def parse_member(kind: type[Parsed], member: dict[str, object], name: str) -> Parsed:
+    """An object inside of a body as `kind`. Raises `ValidationFailed`, whose details name `name.part`."""
+    try:
+        return kind.model_validate(member)
+    except ValidationError as error:
+        details = {f"{name}.{part}": reason for part, reason in reasons(error).items()}
+        raise ValidationFailed("Some members of the body are wrong.", details=details) from None

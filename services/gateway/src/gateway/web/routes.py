@@ -9,6 +9,7 @@ from gateway.web.events import EventPages
 from gateway.web.health import HealthPage
 from gateway.web.performers import PerformerPages
 from gateway.web.quarantine import QuarantinePages
+from gateway.web.redriving import RedrivePages
 from safevideo_common.database.api_keys import Role
 from safevideo_common.web.auth import Guard
 
@@ -19,6 +20,7 @@ class Pages(NamedTuple):
     health: HealthPage
     performers: PerformerPages
     events: EventPages
+    redriving: RedrivePages
     quarantine: QuarantinePages
     audit: AuditPages
 
@@ -31,6 +33,8 @@ def routes(pages: Pages, require: Guard) -> list[web.RouteDef]:
         web.get("/api/v1/performers/{id}", require(Role.USER, pages.performers.show)),
         web.get("/api/v1/admin/events", require(Role.ADMIN, pages.events.list)),
         web.get("/api/v1/admin/events/{id}", require(Role.ADMIN, pages.events.show)),
+        web.post("/api/v1/admin/events/redrive", require(Role.ADMIN, pages.redriving.redrive)),
+        web.post("/api/v1/admin/events/{id}/retry", require(Role.ADMIN, pages.redriving.retry)),
         web.get(rejected, require(Role.ADMIN, pages.quarantine.list)),
         web.get(f"{rejected}/{{id}}", require(Role.ADMIN, pages.quarantine.show)),
         web.post(f"{rejected}/reverify", require(Role.ADMIN, pages.quarantine.reverify)),

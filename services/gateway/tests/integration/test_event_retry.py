@@ -1,0 +1,117 @@
+"""`POST /api/v1/admin/events/{id}/retry`, on every kind of database."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from safevideo_common.database import audit_log
+from safevideo_common.database.audit_log import AuditEntry, AuditFilter
+from safevideo_common.database.engine import Database
+from safevideo_common.domain.outcomes import Status
+from safevideo_common.testing.http import Answer, Api
+
+pytestmark = pytest.mark.parametrize(
+    "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
+)
+Record = Callable[..., Awaitable[None]]
+EVENTS = "/api/v1/admin/events"
+DEAD: dict[str, Any] = {
+    "status": Status.DEAD, "reason": "HANDLER_FAILED: KeyError", "tries": 10, "payload": b"{}",
+}  # fmt: skip
+LATER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+async def retry(api: Api, event: str, headers: dict[str, str]) -> Answer:
+    return await api.request("POST", f"{EVENTS}/{event}/retry", headers)
+
+
+async def audited(database: Database) -> list[AuditEntry]:
+    async with database.reading() as reading:
+        records, _ = await audit_log.find(reading, AuditFilter(), page=1, limit=100, order="asc")
+        return [record.entry for record in records]
+
+
+async def test_a_dead_event_waits_with_all_its_tries_before_it(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    await record("evt-1", **DEAD)
+    answer = await retry(gateway, "evt-1", admin)
+    assert answer.status == 202, answer
+    (row,) = answer.json["data"]
+    assert (row["status"], row["tries"], row["nextTryAt"]) == ("waiting", 0, None)
+    assert row["reason"] == "REDRIVEN: it was dead: HANDLER_FAILED: KeyError"
+    assert (await gateway.get(f"{EVENTS}/evt-1", admin)).json["data"] == row
+
+
+async def test_a_waiting_event_is_due_at_once_and_keeps_its_tries(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    await record("evt-1", status=Status.WAITING, reason="NOT_YET: so", tries=3, next_try_at=LATER, payload=b"{}")
+    (row,) = (await retry(gateway, "1", admin)).json["data"]
+    assert (row["status"], row["tries"], row["reason"]) == ("waiting", 3, "NOT_YET: so")
+    assert datetime.fromisoformat(row["nextTryAt"]) < datetime.now(UTC) + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("status", [Status.APPLIED, Status.STALE, Status.IGNORED])
+async def test_what_is_neither_is_a_conflict_that_says_what_it_is(
+    gateway: Api, admin: dict[str, str], record: Record, status: Status, database: Database
+) -> None:
+    await record("evt-1", status=status)
+    answer = await retry(gateway, "evt-1", admin)
+    assert (answer.status, answer.code) == (409, "INVALID_STATUS_TRANSITION")
+    assert f"is {status};" in answer.json["error"]["message"]
+    assert answer.json["error"]["details"] == {"sync-worker": status}
+    assert await audited(database) == []
+
+
+@pytest.mark.parametrize(
+    "gone", [{"reason": "ENVELOPE_INVALID: no ce_id"}, {"payload": None}], ids=["envelope", "body"]
+)
+async def test_what_cannot_be_read_any_more_is_a_conflict(
+    gateway: Api, admin: dict[str, str], record: Record, gone: dict[str, Any]
+) -> None:
+    await record("evt-1", **DEAD | gone)
+    answer = await retry(gateway, "evt-1", admin)
+    assert (answer.status, answer.code) == (409, "INVALID_STATUS_TRANSITION")
+    assert "nothing to try again" in answer.json["error"]["message"]
+    assert (await gateway.get(f"{EVENTS}/evt-1", admin)).json["data"]["status"] == "dead"
+
+
+async def test_of_several_groups_all_that_can_be_are_taken_up_or_the_one_that_is_named(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    await record("evt-1", **DEAD)
+    await record("evt-1", **DEAD, consumer_group="kyc-worker")
+    await record("evt-1", consumer_group="reports")
+    one = await gateway.request("POST", f"{EVENTS}/evt-1/retry?group=kyc-worker", admin)
+    assert [row["consumerGroup"] for row in one.json["data"]] == ["kyc-worker"]
+    every = await retry(gateway, "evt-1", admin)
+    assert [(row["consumerGroup"], row["status"]) for row in every.json["data"]] == [
+        ("sync-worker", "waiting"),
+        ("kyc-worker", "waiting"),
+    ]
+    applied = await gateway.request("POST", f"{EVENTS}/evt-1/retry?group=reports", admin)
+    assert (applied.status, applied.json["error"]["details"]) == (409, {"reports": "applied"})
+
+
+async def test_an_unknown_event_or_group_is_not_found(gateway: Api, admin: dict[str, str], record: Record) -> None:
+    await record("evt-1", **DEAD)
+    for missing in ("evt-2/retry", "77/retry", "evt-1/retry?group=nobody"):
+        answer = await gateway.request("POST", f"{EVENTS}/{missing}", admin)
+        assert (answer.status, answer.code) == (404, "NOT_FOUND"), missing
+    wrong = await gateway.request("POST", f"{EVENTS}/evt-1/retry?grupp=x", admin)
+    assert (wrong.status, set(wrong.json["error"]["details"])) == (400, {"grupp"})
+
+
+async def test_only_an_admin_may_and_the_audit_log_says_who_did(
+    gateway: Api, admin: dict[str, str], user: dict[str, str], record: Record, database: Database
+) -> None:
+    await record("evt-1", **DEAD)
+    assert (await retry(gateway, "evt-1", user)).status == 403
+    assert await audited(database) == []
+    assert (await retry(gateway, "evt-1", admin | {"X-Request-Id": "req-7"})).status == 202
+    (entry,) = await audited(database)
+    assert (entry.actor, entry.role, entry.action, entry.request_id) == ("a-admin", "admin", "events.retried", "req-7")
+    assert entry.details == {"eventId": "evt-1", "rowIds": [1], "was": {"sync-worker": "dead"}}
