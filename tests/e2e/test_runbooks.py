@@ -1,0 +1,42 @@
+"""The runbooks are used in a hurry: each command is run here, on a door and a gateway that have all of the troubles."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from runbook_pages import Command, commands
+from runbook_troubles import troubled
+
+ELSEWHERE = {"spool-set-aside.md: dmesg | tail -50"}
+"""What is not run here, by page and command: the kernel's log is not every container's to read."""
+
+COMMAND_SECONDS = 20.0
+
+
+async def test_every_command_of_the_runbooks_can_be_executed_and_says_something(tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("the runbooks use curl, which is not there")
+    (tmp_path / "logs").mkdir()
+    async with troubled(tmp_path) as (say, environment):
+        executed = [command for command in commands() if not command.is_for_elsewhere]
+        failures = await asyncio.gather(*(failure_of(command, say, environment) for command in executed))
+    assert [failure for failure in failures if failure] == []
+
+
+def test_what_is_not_executed_is_listed() -> None:
+    found = {str(command).partition("#")[0].strip() for command in commands() if command.is_for_elsewhere}
+    assert found == ELSEWHERE
+
+
+async def failure_of(command: Command, say: Callable[[str], str], environment: Mapping[str, str]) -> str:
+    """What is wrong with it; nothing when it ended well and printed something."""
+    line = f"set -euo pipefail; {say(command.line)}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", line, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(COMMAND_SECONDS):
+        out, err = await process.communicate()
+    is_well = process.returncode == 0 and out.strip() and b'"code":"INTERNAL_ERROR"' not in out
+    return "" if is_well else f"{command} ended with {process.returncode}: {out.decode()}{err.decode()}"
