@@ -16,7 +16,7 @@ from safevideo_common.messaging.consuming.running import consuming, dead_share, 
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
 
-SERVICE = "kyc-worker"
+SERVICE = topics.KYC_WORKER
 TOPICS = (topics.KYC,)
 
 

@@ -1,6 +1,7 @@
 """However the log is cut into batches, and whatever comes twice: the requests end the same."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from random import Random
 
 from hypothesis import given
@@ -11,6 +12,8 @@ from kyc_worker.handlers.verifications import HandleVerifications, Requests
 from safevideo_common.clock import utc_now
 from safevideo_common.domain.kyc import KycRequest, KycStatus, Verdict
 from safevideo_common.domain.ordering import Stamp
+from safevideo_common.events.envelope import Envelope
+from safevideo_common.events.kyc import COMPLETED
 
 REQUESTS = {
     f"ver_{number}": KycRequest(number, f"sg_{number}", f"ver_{number}", KycStatus.IN_PROGRESS) for number in (1, 2, 3)
@@ -18,6 +21,7 @@ REQUESTS = {
 finding = st.tuples(
     st.integers(1, 3), st.sampled_from(("passed", "review", "failed")), st.none() | st.floats(0, 100), st.booleans()
 )
+CAUSE = Envelope("evt", COMPLETED, datetime(2026, 11, 25, tzinfo=UTC))
 
 
 def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str, KycRequest]:
@@ -37,7 +41,9 @@ def test_one_by_one_in_batches_and_in_any_order_the_requests_end_the_same(
     findings: Sequence[tuple[int, str, float | None, bool]], random: Random
 ) -> None:
     events = [
-        VerificationEvent(f"ver_{number}", Verdict(f"sg_{number}", status, score, {}, Stamp(None, at), says_failed))
+        VerificationEvent(
+            f"ver_{number}", Verdict(f"sg_{number}", status, score, {}, Stamp(None, at), says_failed), CAUSE
+        )
         for at, (number, status, score, says_failed) in enumerate(findings)
     ]
     arrivals = random.sample([*events, *events], 2 * len(events))

@@ -20,7 +20,7 @@ from sync_worker.adapters.cache_drops import CacheDrops
 from sync_worker.handlers.performers import HandlePerformers
 from sync_worker.settings import SyncWorkerSettings
 
-SERVICE = "sync-worker"
+SERVICE = topics.SYNC_WORKER
 TOPICS = (topics.PERFORMER, topics.OTHER)
 """`OTHER` too, so that an event of a type that nobody knows has its row in the inbox, where an operator finds it."""
 

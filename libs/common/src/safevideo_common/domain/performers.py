@@ -45,3 +45,8 @@ def decide(performer: Performer, patch: PerformerPatch) -> tuple[Performer, Outc
         {**performer.stamps, **dict.fromkeys(won, patch.stamp)},
     )
     return after, APPLIED
+
+
+def fields_won(after: Performer, patch: PerformerPatch) -> dict[str, object]:
+    """The part of a patch that `decide` has just applied to get `after`: only those fields carry the patch's stamp."""
+    return {name: value for name, value in patch.fields.items() if after.stamps[name] is patch.stamp}

@@ -1,16 +1,13 @@
 """The envelope: CloudEvents 1.0, Kafka binding, binary mode. Attributes are headers, the value is the original body."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 SOURCE: Final = "sharegram"
-_SAME_FOR_ALL: Final = (
-    ("ce_specversion", b"1.0"),
-    ("ce_source", SOURCE.encode()),
-    ("content-type", b"application/json"),
-)
+"""Of what Sharegram sent. Sources of our own begin with `/safevideo/`."""
 
 ExternalId = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 """An id that another party made: 1 to 128 visible ASCII characters, which every collation and log line keeps whole."""
@@ -35,11 +32,13 @@ class Envelope(NamedTuple):
     """The Sharegram performer id that the event is about, where it is about one."""
     request_id: str = ""
     traceparent: str = ""
+    source: str = SOURCE
+    """Who tells; an id is unique within its source."""
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """As record headers; an absent attribute is left out."""
         headers = [
-            *_SAME_FOR_ALL,
+            *_same_for_all(self.source),
             ("ce_id", self.id.encode()),
             ("ce_type", self.type.encode()),
             ("ce_time", rfc3339_precise(self.time).encode()),
@@ -51,6 +50,12 @@ class Envelope(NamedTuple):
         if self.traceparent:
             headers.append(("traceparent", self.traceparent.encode()))
         return tuple(headers)
+
+
+@lru_cache(maxsize=64)
+def _same_for_all(source: str) -> tuple[tuple[str, bytes], ...]:
+    """The headers that all events of a source have."""
+    return (("ce_specversion", b"1.0"), ("ce_source", source.encode()), ("content-type", b"application/json"))
 
 
 def rfc3339_precise(moment: datetime) -> str:
@@ -67,6 +72,7 @@ class _Attributes(msgspec.Struct, frozen=True):
     ce_subject: ExternalId | None = None
     request_id: str = ""
     traceparent: str = ""
+    ce_source: str = SOURCE
 
 
 def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
@@ -75,4 +81,12 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
         found = msgspec.convert({name: value.decode() for name, value in headers}, _Attributes, strict=False)
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise EnvelopeInvalid(str(error)) from None
-    return Envelope(found.ce_id, found.ce_type, found.ce_time, found.ce_subject, found.request_id, found.traceparent)
+    return Envelope(
+        found.ce_id,
+        found.ce_type,
+        found.ce_time,
+        found.ce_subject,
+        found.request_id,
+        found.traceparent,
+        found.ce_source,
+    )

@@ -10,9 +10,21 @@ OTHER: Final = "sharegram.other.v1"
 COMMANDS: Final = "integration.commands.v1"
 CHANGES: Final = "integration.events.v1"
 
+KYC_WORKER: Final = "kyc-worker"
+SYNC_WORKER: Final = "sync-worker"
+"""The consumer groups."""
+
+
+def dead_letters_of(group: str) -> str:
+    """The topic that has a copy of each event that is dead for `group`."""
+    return f"{group}.dlq.v1"
+
+
+DEAD_LETTERS: Final = tuple(map(dead_letters_of, (KYC_WORKER, SYNC_WORKER)))
+
 PARTITIONS: Final = 12
-RETENTION_DAYS: Final = {KYC: 30, PERFORMER: 30, OTHER: 30, COMMANDS: 7, CHANGES: 7}
-"""What Sharegram sent is kept for 30 days, since replay reads it."""
+RETENTION_DAYS: Final = {KYC: 30, PERFORMER: 30, OTHER: 30, COMMANDS: 7, CHANGES: 7} | dict.fromkeys(DEAD_LETTERS, 30)
+"""What Sharegram sent is kept for 30 days, since replay reads it, and so are the copies of what is dead."""
 
 TOPIC_BY_TYPE: Final = dict.fromkeys(kyc.TYPES, KYC) | dict.fromkeys(performer.TYPES, PERFORMER)
 """A new webhook type goes here, by way of its module's TYPES. What is not listed goes to `OTHER`."""

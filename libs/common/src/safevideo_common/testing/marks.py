@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database import outbox
 from safevideo_common.database import performers as repository
 from safevideo_common.database.engine import Database
 from safevideo_common.database.performers import StoredPerformer
@@ -24,10 +25,11 @@ from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.retries import RetryScan
-from safevideo_common.messaging.port import Unshared
+from safevideo_common.messaging.port import Message, Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 START: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CHANGED: Final = "marks.changed"
 NOT_YET: Final = waiting("NOT_YET", "the door is closed")
 
 
@@ -45,6 +47,7 @@ class Marked:
 
     stored: dict[str, StoredPerformer]
     words: dict[str, list[str]] = field(default_factory=dict)
+    changes: list[Message] = field(default_factory=list)
 
 
 class HandleMarks:
@@ -72,6 +75,7 @@ class HandleMarks:
         if event.word == "wait" and not self.is_open:
             return NOT_YET
         states.words.setdefault(event.performer_id, []).append(event.word)
+        states.changes.append(Message(CHANGED, event.performer_id.encode(), event.word.encode()))
         return APPLIED
 
     async def store(self, tx: AsyncConnection, states: Marked) -> None:
@@ -84,6 +88,10 @@ class HandleMarks:
         await repository.update(tx, known, START)
         new = [_performer(name, None, words) for name, words in states.words.items() if name not in states.stored]
         await repository.insert_new(tx, new, START)
+
+    def changes(self, states: Marked) -> Sequence[Message]:
+        """Each word that was added."""
+        return states.changes
 
     async def after_commit(self, states: Marked) -> None:
         """Remembers whom it was for."""
@@ -150,6 +158,11 @@ class MarkBench:
         """Further deliveries of each event."""
         async with self.consumer.database.reading() as connection:
             return list(await connection.scalars(_DUPLICATES))
+
+    async def told(self) -> Sequence[Message]:
+        """What waits in the outbox, in order."""
+        async with self.consumer.database.reading() as connection:
+            return [each.message for each in await outbox.oldest(connection, 1000, 1 << 30)]
 
 
 _offsets = count()

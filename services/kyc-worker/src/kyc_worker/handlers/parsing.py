@@ -8,6 +8,7 @@ import msgspec
 from safevideo_common.domain.kyc import Verdict
 from safevideo_common.domain.outcomes import IGNORED, Outcome, dead
 from safevideo_common.events import kyc
+from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.shape import NOT_OF_THE_SHAPE, field_and_reason
 from safevideo_common.events.stamps import stamp_of
 from safevideo_common.messaging.consuming.delivery import Delivery
@@ -15,10 +16,11 @@ from safevideo_common.messaging.consuming.delivery import Delivery
 
 @dataclass(frozen=True, slots=True)
 class VerificationEvent:
-    """A verdict and the verification that it ends or corrects."""
+    """A verdict and the verification that it ends or corrects. `cause` is the envelope that it came in."""
 
     verification_id: str
     verdict: Verdict
+    cause: Envelope
 
 
 class _Webhook(msgspec.Struct, frozen=True):
@@ -44,4 +46,4 @@ def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
         stamp=stamp_of(data.version, delivery.envelope.time),
         says_failed=delivery.envelope.type == kyc.FAILED,
     )
-    return VerificationEvent(data.verification_id, verdict)
+    return VerificationEvent(data.verification_id, verdict, delivery.envelope)

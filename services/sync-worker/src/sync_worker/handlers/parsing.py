@@ -8,6 +8,7 @@ import msgspec
 from safevideo_common.domain.outcomes import IGNORED, Outcome, dead
 from safevideo_common.domain.performers import PerformerPatch
 from safevideo_common.events import performer
+from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.shape import NOT_OF_THE_SHAPE, field_and_reason
 from safevideo_common.events.stamps import stamp_of
 from safevideo_common.messaging.consuming.delivery import Delivery
@@ -15,10 +16,11 @@ from safevideo_common.messaging.consuming.delivery import Delivery
 
 @dataclass(frozen=True, slots=True)
 class PerformerEvent:
-    """A patch and the performer that it is for."""
+    """A patch and the performer that it is for. `cause` is the envelope that it came in."""
 
     sharegram_id: str
     patch: PerformerPatch
+    cause: Envelope
 
 
 class _Webhook(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
     except NOT_OF_THE_SHAPE as error:
         return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
     stamp = stamp_of(data.version, delivery.envelope.time)
-    return PerformerEvent(data.performer_id, PerformerPatch(_named_fields(data), stamp))
+    return PerformerEvent(data.performer_id, PerformerPatch(_named_fields(data), stamp), delivery.envelope)
 
 
 def _named_fields(data: performer.PerformerData) -> dict[str, object]:

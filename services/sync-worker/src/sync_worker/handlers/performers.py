@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,8 +10,10 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import performers
 from safevideo_common.database.performers import StoredPerformer
 from safevideo_common.domain.outcomes import Outcome, Status
-from safevideo_common.domain.performers import Performer, decide
+from safevideo_common.domain.performers import FIELDS, Performer, decide, fields_won
+from safevideo_common.events.changes import PerformerChange, performer_changed
 from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.messaging.port import Message
 from sync_worker.handlers.parsing import PerformerEvent, parse_performer
 
 
@@ -23,6 +25,9 @@ class Drops(Protocol):
         ...
 
 
+WIRE_NAMES: Final = {name: name for name in FIELDS} | {"display_name": "displayName", "profile_image": "profileImage"}
+
+
 @dataclass(slots=True)
 class Performers:
     """The performers of a batch, by Sharegram id. One that is not stored is new."""
@@ -30,6 +35,7 @@ class Performers:
     stored: Mapping[str, StoredPerformer]
     current: dict[str, Performer]
     changed: set[str] = field(default_factory=set)
+    changes: list[Message] = field(default_factory=list)
 
 
 class HandlePerformers:
@@ -59,6 +65,7 @@ class HandlePerformers:
         if outcome.status is Status.APPLIED:
             states.current[event.sharegram_id] = after
             states.changed.add(event.sharegram_id)
+            states.changes.append(_told(after, event))
         return outcome
 
     async def store(self, tx: AsyncConnection, states: Performers) -> None:
@@ -71,7 +78,18 @@ class HandlePerformers:
         await performers.update(tx, updated, now)
         await performers.insert_new(tx, [states.current[name] for name in new], now)
 
+    def changes(self, states: Performers) -> Sequence[Message]:
+        """The fields that each applied event has won."""
+        return states.changes
+
     async def after_commit(self, states: Performers) -> None:
         """Drop what the gateway has cached of them."""
         if states.stored:
             await self._drops.drop([row.id for row in states.stored.values()])
+
+
+def _told(after: Performer, event: PerformerEvent) -> Message:
+    won = {WIRE_NAMES[name]: value for name, value in fields_won(after, event.patch).items()}
+    cause = event.cause
+    change = PerformerChange(event.sharegram_id, won, event.patch.stamp.version, cause.time, cause.type)
+    return performer_changed(cause, change)

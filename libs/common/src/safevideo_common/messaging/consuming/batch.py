@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Generic
 
-from safevideo_common.database import inbox
+from safevideo_common.database import inbox, outbox
 from safevideo_common.database.inbox import InboxEntry
 from safevideo_common.domain.outcomes import APPLIED, Outcome, Status
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, ServiceUnavailable
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
+from safevideo_common.messaging.consuming.dead_letters import dead_copies
 from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import (
     BEHIND_ANOTHER,
@@ -86,9 +87,13 @@ class Applier(Generic[Event, States]):
             await consumer.handler.store(tx, states)
             await inbox.record(tx, [self._entry(*each) for each in decided])
             await inbox.count_duplicates(tx, [self._entry(each.delivery, APPLIED) for each in repeated])
+            told = [*consumer.handler.changes(states), *dead_copies(consumer.group, decided)]
+            await outbox.record(tx, told, consumer.clock())
             watch.lap("store")
             claim.check()
         watch.lap("commit")
+        if told:
+            consumer.outbox_stirred.set()
         await consumer.handler.after_commit(states)
         consumer.report([(each.delivery.envelope.id, each.outcome) for each in decided], len(repeated))
 

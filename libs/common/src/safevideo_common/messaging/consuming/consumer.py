@@ -1,7 +1,8 @@
 """One consumer group's parts, and what it says about the events that it has dealt with."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic
 
 from safevideo_common.clock import Clock
@@ -28,6 +29,8 @@ class Consumer(Generic[Event, States]):
     log: FilteringBoundLogger
     metrics: ConsumerMetrics
     dead_share: DeadShare
+    outbox_stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the outbox has got something to relay."""
 
     def report(self, decided: Sequence[tuple[str, Outcome]], duplicates: int = 0) -> None:
         """Count and log what is committed: event ids with what became of them. Each death is an error line."""

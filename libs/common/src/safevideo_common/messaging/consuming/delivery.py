@@ -21,6 +21,8 @@ class Delivery(NamedTuple):
     """When the door published it."""
     fault: Outcome | None = None
     """Set when the record is no event at all; the envelope is then made up from its place in the log."""
+    record: Record | None = None
+    """As it was read; of an event that waited in the inbox only what this delivery says is left."""
 
 
 def delivery_of(record: Record) -> Delivery:
@@ -32,7 +34,7 @@ def delivery_of(record: Record) -> Delivery:
         place = f"{record.topic}/{record.partition}/{record.offset}"
         envelope = Envelope(id=place, type="unreadable", time=received_at)
         fault = dead("ENVELOPE_INVALID", str(error))
-    return Delivery(envelope, record.value, record.topic, record.partition, record.offset, received_at, fault)
+    return Delivery(envelope, record.value, record.topic, record.partition, record.offset, received_at, fault, record)
 
 
 def next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:

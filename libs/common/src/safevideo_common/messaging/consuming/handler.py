@@ -7,13 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.messaging.port import Message
 
 Event = TypeVar("Event")
 States = TypeVar("States")
 
 
 class Handler(Protocol[Event, States]):
-    """Four steps, called in this order for a batch. Only `load` and `store` touch the database, once each."""
+    """The steps of a batch, called in this order. Only `load` and `store` touch the database, once each."""
 
     def parse(self, delivery: Delivery) -> Event | Outcome:
         """The event in the body; or an outcome at once for what is faulty (`dead`) or not known here (`ignored`)."""
@@ -29,6 +30,10 @@ class Handler(Protocol[Event, States]):
 
     async def store(self, tx: AsyncConnection, states: States) -> None:
         """Write the states that `decide` changed."""
+        ...
+
+    def changes(self, states: States) -> Sequence[Message]:
+        """What to tell others of the events that were applied to `states`, one message each, in that order. Pure."""
         ...
 
     async def after_commit(self, states: States) -> None:

@@ -9,17 +9,19 @@ from typing import Final, Generic
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database import inbox_waiting
+from safevideo_common.database import inbox_waiting, outbox
 from safevideo_common.database.inbox_waiting import Head, WaitingEvent
 from safevideo_common.domain.outcomes import Outcome, Status, dead
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
+from safevideo_common.messaging.consuming.dead_letters import dead_copy
 from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import Parsed, decide, events_of, parse_all
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.handler import Event, States
 from safevideo_common.messaging.consuming.pace import Pace
+from safevideo_common.messaging.port import Message
 
 HEADS_A_SCAN: Final = 200
 """Of those that have a time, and of those that have none."""
@@ -104,6 +106,7 @@ class RetryScan(Generic[Event, States]):
         else:
             await self.consumer.handler.after_commit(states)
         self.consumer.report([(event.event_id, outcome) for event, outcome in settled])
+        self.consumer.outbox_stirred.set()
         return len(settled)
 
     async def _try_once(self, head: Head, limit: int) -> tuple[Sequence[Settled], States]:
@@ -117,6 +120,7 @@ class RetryScan(Generic[Event, States]):
             await consumer.handler.store(tx, states)
             for event, outcome in decided:
                 await self._write(tx, event, outcome)
+            await self._tell(tx, consumer.handler.changes(states), decided)
         return [each for each in decided if each[1].status is not Status.WAITING], states
 
     def _decide_until_one_waits(
@@ -148,7 +152,19 @@ class RetryScan(Generic[Event, States]):
             queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), 1)
             for event in queue:
                 await inbox_waiting.settle(tx, event.row_id, verdict, consumer.clock())
-        return [(event, verdict) for event in queue]
+            settled = [(event, verdict) for event in queue]
+            await self._tell(tx, (), settled)
+        return settled
+
+    async def _tell(self, tx: AsyncConnection, changes: Iterable[Message], settled: Iterable[Settled]) -> None:
+        consumer = self.consumer
+        dead = [
+            dead_copy(consumer.group, _delivery(event), outcome, event.tries + 1)
+            for event, outcome in settled
+            if outcome.status is Status.DEAD
+        ]
+        if told := [*changes, *dead]:
+            await outbox.record(tx, told, consumer.clock())
 
 
 def _delivery(event: WaitingEvent) -> Delivery:

@@ -1,0 +1,87 @@
+"""The outbox: what is to be published, written in the transaction that it tells of and deleted once it is published.
+
+The rows about one performer are inserted while its state row is locked, so their ids rise in the order in which their
+transactions commit. Across performers an id may become visible after a higher one; no reader may take the highest id
+that it has seen for a mark below which there is nothing more. Hence rows are deleted one by one, never as a range.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import msgspec
+from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.batches import KEYS_A_STATEMENT
+from safevideo_common.database.dialect import Bulk
+from safevideo_common.database.tables import outbox
+from safevideo_common.messaging.port import Headers, Message
+
+COUNTED_AT_MOST: Final = 100_000
+"""InnoDB counts by reading: beyond this a backlog is only known to be large."""
+
+_c: Final = outbox.c
+_INSERT: Final = Bulk(insert(outbox), ("topic", "message_key", "headers", "payload", "created_at"))
+_SIZES: Final = select(_c.id, func.length(_c.payload)).order_by(_c.id).limit(bindparam("limit"))
+_OLDEST: Final = (
+    select(_c.id, _c.topic, _c.message_key, _c.headers, _c.payload)
+    .where(_c.id <= bindparam("last"))
+    .order_by(_c.id)
+    .limit(bindparam("limit"))
+)
+_DELETE: Final = delete(outbox).where(_c.id.in_(bindparam("ids", expanding=True)))
+_COUNT: Final = select(func.count()).select_from(select(_c.id).limit(COUNTED_AT_MOST).subquery())
+_SINCE: Final = select(_c.created_at).order_by(_c.id).limit(1)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Headers).decode
+
+
+class Outgoing(NamedTuple):
+    """A message that waits, and the row that it waits in."""
+
+    row_id: int
+    message: Message
+
+
+class Depth(NamedTuple):
+    """How many rows wait, `COUNTED_AT_MOST` standing for that many or more, and since when the oldest does."""
+
+    rows: int
+    since: datetime | None
+
+
+async def record(tx: AsyncConnection, messages: Iterable[Message], now: datetime) -> None:
+    """Add messages, in order, with one statement. To be called once the rows that they tell of are locked."""
+    await _INSERT.execute(tx, [(topic, key, _encode(headers), value, now) for topic, key, value, headers in messages])
+
+
+async def oldest(reading: AsyncConnection, limit: int, max_bytes: int) -> list[Outgoing]:
+    """The first rows by id, at most `limit`, and of values together at most `max_bytes` unless one alone has more."""
+    sizes = await reading.execute(_SIZES, {"limit": limit})
+    last = _last_within(((row_id, size) for row_id, size in sizes), max_bytes)
+    if last is None:
+        return []
+    rows = await reading.execute(_OLDEST, {"last": last, "limit": limit})
+    return [Outgoing(row[0], Message(row[1], row[2], row[4], _decode(row[3]))) for row in rows]
+
+
+async def remove(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
+    """Delete rows; those that are gone already do no harm."""
+    for start in range(0, len(row_ids), KEYS_A_STATEMENT):
+        await tx.execute(_DELETE, {"ids": row_ids[start : start + KEYS_A_STATEMENT]})
+
+
+async def depth(reading: AsyncConnection) -> Depth:
+    """What waits now."""
+    return Depth(await reading.scalar(_COUNT) or 0, await reading.scalar(_SINCE))
+
+
+def _last_within(sizes: Iterable[tuple[int, int]], max_bytes: int) -> int | None:
+    last, total = None, 0
+    for row_id, size in sizes:
+        total += size
+        if last is not None and total > max_bytes:
+            break
+        last = row_id
+    return last

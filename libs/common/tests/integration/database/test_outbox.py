@@ -1,0 +1,97 @@
+"""The outbox, on both engines."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from safevideo_common.database import outbox, performers
+from safevideo_common.database.engine import Database
+from safevideo_common.database.outbox import Depth
+from safevideo_common.domain.performers import Performer
+from safevideo_common.messaging.port import Message
+
+NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
+PLENTY = 1 << 30
+
+
+def message(value: str | bytes, key: str = "sg_1") -> Message:
+    return Message("events", key.encode(), value.encode() if isinstance(value, str) else value, (("ce_id", b"1"),))
+
+
+async def record(database: Database, *messages: Message, now: datetime = NOW) -> None:
+    async with database.transaction() as tx:
+        await outbox.record(tx, messages, now)
+
+
+async def waiting(database: Database, limit: int = 1000, max_bytes: int = PLENTY) -> Sequence[bytes]:
+    async with database.reading() as reading:
+        return [each.message.value for each in await outbox.oldest(reading, limit, max_bytes)]
+
+
+async def test_a_message_comes_out_as_it_was_put_in(database: Database) -> None:
+    odd = Message("events", b"\xff\x00key", b"\x00\xff ' \\ % not UTF-8", (("a", b"\x00"), ("a", b""), ("é", b"'")))
+    await record(database, odd, Message("other", b"", b""))
+    async with database.reading() as reading:
+        found = await outbox.oldest(reading, 10, PLENTY)
+    assert [each.message for each in found] == [odd, Message("other", b"", b"")]
+
+
+async def test_the_oldest_come_first_and_no_more_than_asked_for(database: Database) -> None:
+    await record(database, *(message(str(number)) for number in range(20)))
+    assert await waiting(database, limit=7) == [str(number).encode() for number in range(7)]
+
+
+async def test_no_more_bytes_are_taken_than_asked_for_but_always_one_message(database: Database) -> None:
+    await record(database, *(message(b"x" * 1000) for _ in range(5)))
+    assert len(await waiting(database, max_bytes=2500)) == 2
+    assert len(await waiting(database, max_bytes=10)) == 1
+
+
+async def test_the_largest_message_fits(database: Database) -> None:
+    value = bytes(range(256)) * 4096
+    await record(database, Message("events", b"k" * (1 << 15), value, (("h", b"x" * 100_000),)))
+    assert await waiting(database) == [value]
+
+
+async def test_what_is_removed_is_gone_and_removing_it_again_does_no_harm(database: Database) -> None:
+    await record(database, *(message(str(number)) for number in range(1200)))
+    async with database.reading() as reading:
+        ids = [each.row_id for each in await outbox.oldest(reading, 1100, PLENTY)]
+    for _ in range(2):
+        async with database.transaction() as tx:
+            await outbox.remove(tx, ids)
+    assert await waiting(database) == [str(number).encode() for number in range(1100, 1200)]
+
+
+async def test_depth_is_how_many_wait_and_since_when(database: Database) -> None:
+    async with database.reading() as reading:
+        assert await outbox.depth(reading) == Depth(0, None)
+    await record(database, message("a"))
+    await record(database, message("b"), now=NOW + timedelta(seconds=5))
+    async with database.reading() as reading:
+        assert await outbox.depth(reading) == Depth(2, NOW)
+
+
+async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+    try:
+        async with database.transaction() as tx:
+            await outbox.record(tx, [message("a")], NOW)
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    assert await waiting(database) == []
+
+
+async def test_under_the_lock_of_a_row_ids_rise_in_the_order_of_the_commits(database: Database) -> None:
+    async with database.transaction() as tx:
+        await performers.insert_new(tx, [Performer("sg_1")], NOW)
+    committed: list[bytes] = []
+
+    async def tell(number: int) -> None:
+        async with database.transaction() as tx:
+            await performers.load_for_update(tx, ["sg_1"])
+            await outbox.record(tx, [message(str(number))], NOW)
+            committed.append(str(number).encode())  # nobody else has the lock before this one has committed
+
+    await asyncio.gather(*(tell(number) for number in range(12)))
+    assert await waiting(database) == committed

@@ -1,0 +1,65 @@
+"""The change events of kyc-worker."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from kyc_worker.handlers.verifications import HandleVerifications, Requests
+from safevideo_common.domain.kyc import KycRequest, KycStatus
+from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome, Status
+from safevideo_common.events.envelope import Envelope, parse_headers
+from safevideo_common.messaging.consuming.delivery import Delivery
+
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+TYPE = "kyc.verification.completed"
+
+
+def decided(states: Requests, result: dict[str, object], seconds: int, performer_id: str = "sg_1") -> Outcome:
+    handler = HandleVerifications(lambda: AT, 80)
+    envelope = Envelope(f"evt-{seconds}", TYPE, AT + timedelta(seconds=seconds), performer_id)
+    data = {"verificationId": "ver-1", "performerId": performer_id, "result": result}
+    event = handler.parse(Delivery(envelope, msgspec.json.encode({"data": data}), "sharegram.kyc.v1", 0, 0, AT))
+    assert not isinstance(event, Outcome)
+    return handler.decide(states, event)
+
+
+def requests() -> Requests:
+    return Requests({"ver-1": KycRequest(42, "sg_1", "ver-1", KycStatus.IN_PROGRESS)})
+
+
+def test_a_verdict_is_told_with_the_status_before_and_after_it() -> None:
+    states = requests()
+    assert decided(states, {"status": "passed", "riskScore": 91.5}, 1) == APPLIED
+    assert decided(states, {"status": "failed"}, 2) == APPLIED
+    first, second = states.changes
+    assert msgspec.json.decode(first.value) == {
+        "performerId": "sg_1",
+        "requestId": 42,
+        "verificationId": "ver-1",
+        "status": "verified",
+        "previousStatus": "in_progress",
+        "riskScore": 91.5,
+        "version": None,
+        "at": "2026-11-24T12:00:01Z",
+        "causedBy": TYPE,
+    }
+    after = msgspec.json.decode(second.value)
+    assert (after["previousStatus"], after["status"], after["riskScore"]) == ("verified", "rejected", None)
+
+
+def test_its_envelope_names_its_cause_and_its_teller() -> None:
+    states = requests()
+    decided(states, {"status": "review"}, 1)
+    (message,) = states.changes
+    assert (message.topic, message.key) == ("integration.events.v1", b"sg_1")
+    assert parse_headers(message.headers) == Envelope(
+        "evt-1", "integration.kyc.changed", AT + timedelta(seconds=1), "sg_1", source="/safevideo/kyc-worker"
+    )
+
+
+def test_what_was_not_applied_is_not_told() -> None:
+    states = requests()
+    decided(states, {"status": "review"}, 5)
+    assert decided(states, {"status": "passed", "riskScore": 99}, 1) == STALE
+    assert decided(states, {"status": "failed"}, 6, performer_id="sg_other").status is Status.DEAD
+    assert len(states.changes) == 1
