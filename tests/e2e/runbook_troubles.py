@@ -97,9 +97,9 @@ async def get_into_trouble(door: ServiceProcess, base_url: str, logs: Path) -> N
     async with aiohttp.ClientSession(base_url) as client:
         assert [await sent(client, WRONG_SECRET, number) for number in range(3)] == [200] * 3
         assert [await sent(client, SECRET, number) for number in range(3, 6)] == [401] * 3
+    await until_written(logs / "app.log", "Webhooks quarantined", "Webhook signature valid")
     os.kill(door.children()[0], signal.SIGKILL)
     await until_written(logs / "error.log", "WORKER_DIED", "set aside")
-    await until_written(logs / "app.log", "Webhooks quarantined", "Webhook signature valid")
     await answering(f"{base_url}/readyz")
 
 
