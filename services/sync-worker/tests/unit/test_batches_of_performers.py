@@ -1,7 +1,6 @@
 """However the log is cut into batches, and whatever comes twice: the performers end the same."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from random import Random
 
 from hypothesis import given
@@ -11,19 +10,18 @@ from safevideo_common.clock import utc_now
 from safevideo_common.domain.ordering import Stamp
 from safevideo_common.domain.performers import FIELDS, Performer, PerformerPatch
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.events.performer import PROFILE_UPDATED
 from sync_worker.handlers.parsing import PerformerEvent
 from sync_worker.handlers.performers import HandlePerformers, Performers
 
 names = st.sampled_from(("sg_1", "sg_2", "sg_3"))
 patched = st.tuples(names, st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4))
-CAUSE = Envelope("evt", PROFILE_UPDATED, datetime(2026, 11, 25, tzinfo=UTC))
+
+CAUSE = Envelope("evt", "performer.profile.updated", utc_now())
 
 
 class NoDrops:
     async def drop(self, performer_ids: object) -> None:
         raise AssertionError("nothing is committed here")
-
 
 
 def after(events: Sequence[PerformerEvent], cuts: Sequence[int]) -> dict[str, Performer]:

@@ -14,8 +14,8 @@ from safevideo_common.messaging.port import (
     ACKNOWLEDGED_WITHIN_SECONDS,
     EventLog,
     Message,
-    Publisher,
     Reader,
+    RoundPublisher,
     Subscription,
     Topic,
     TopicPartition,
@@ -67,18 +67,18 @@ class PausedLog:
 
     def publisher(
         self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
-    ) -> AbstractAsyncContextManager[Publisher]:
+    ) -> AbstractAsyncContextManager[RoundPublisher]:
         self.acknowledged_within = acknowledged_within
         return self._paused(client_id)
 
     @asynccontextmanager
-    async def _paused(self, client_id: str) -> AsyncIterator[Publisher]:
+    async def _paused(self, client_id: str) -> AsyncIterator[RoundPublisher]:
         async with self._log.publisher(client_id) as publisher:
             yield _PausedPublisher(self, publisher)
 
 
 class _PausedPublisher:
-    def __init__(self, log: PausedLog, publisher: Publisher) -> None:
+    def __init__(self, log: PausedLog, publisher: RoundPublisher) -> None:
         self._log = log
         self._publisher = publisher
 
@@ -87,6 +87,9 @@ class _PausedPublisher:
         written = await self._publisher.publish(message)
         await self._log.let_go.wait()
         return written
+
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        await self._publisher.publish_all(messages)
 
 
 @pytest.fixture

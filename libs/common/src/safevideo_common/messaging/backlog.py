@@ -21,11 +21,11 @@ class Backlog:
         self._messages = 0
         self._bytes = 0
 
-    def admit(self, size: int) -> None:
-        """Count in a message of `size` bytes. Raises `LogUnavailable` when the backlog is full."""
-        if self._messages >= self._max_messages or self._bytes + size > self._max_bytes:
+    def admit(self, size: int, messages: int = 1) -> None:
+        """Count in messages of together `size` bytes. Raises `LogUnavailable` when there is not room for all."""
+        if self._messages + messages > self._max_messages or self._bytes + size > self._max_bytes:
             raise LogUnavailable("Too many messages await the event log.", retry_after=RETRY_AFTER_SECONDS)
-        self._messages += 1
+        self._messages += messages
         self._bytes += size
 
     def release(self, messages: int, size: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safevideo_common.errors import LogUnavailable
@@ -25,10 +26,18 @@ class Deadlines:
 
     def watch(self, future: _Future) -> None:
         """Start its time. What is done at the head is let go here, so the queue stays as long as what is open."""
+        self.watch_all((future,))
+
+    def watch_all(self, futures: Iterable[_Future]) -> None:
+        """Start their common time. Those that are not done by then fail in one step, between which nothing else runs.
+
+        So of messages that follow each other none is sent when an earlier one has just been given up.
+        """
         watched = self._watched
         while watched and watched[0][1].done():
             watched.popleft()
-        watched.append((self._loop.time() + self._seconds, future))
+        due = self._loop.time() + self._seconds
+        watched.extend((due, future) for future in futures)
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._expire)
 
@@ -46,6 +55,22 @@ class Deadlines:
         while watched and (watched[0][1].done() or watched[0][0] <= now):
             _fail(watched.popleft()[1], "The event log gave no acknowledgement in time.")
         self._timer = self._loop.call_at(watched[0][0], self._expire) if watched else None
+
+
+async def all_done(futures: Sequence[_Future]) -> None:
+    """Return when all are done. Raises the first failure that is noticed, or `CancelledError` when this is cancelled.
+
+    Those that are not done then are cancelled in one step, likewise.
+    """
+    try:
+        for future in futures:
+            if not future.done():
+                await asyncio.wait((future,))  # which lets it be when this task is cancelled: all must end at once
+            future.result()
+    finally:
+        for future in futures:
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # has been told, or is one like it
 
 
 def _fail(future: _Future, reason: str) -> None:

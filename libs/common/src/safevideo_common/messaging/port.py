@@ -106,6 +106,23 @@ class Publisher(Protocol):
         ...
 
 
+class RoundPublisher(Publisher, Protocol):
+    """Writes many messages that belong together, too."""
+
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        """Publish one round, in order, under one deadline; return once all of it is safe.
+
+        Raises `LogUnavailable` when not all of it was acknowledged within the publisher's deadline; any part of it may
+        arrive all the same. Whatever happens, also when this is cancelled: as long as the caller publishes a round that
+        failed again, whole, before anything that follows it, the first occurrences of a key's messages stand in the log
+        in the order of the rounds. What is published again makes duplicates, no more.
+
+        Raises `PayloadTooLarge` for a value over `MAX_VALUE_BYTES` before anything is published; or later, when the log
+        itself takes no message of its size, which says nothing about the others.
+        """
+        ...
+
+
 class Subscription(Protocol):
     """One member of a consumer group. Partitions are shared out among the members; each has one owner at a time."""
 
@@ -177,7 +194,7 @@ class EventLog(Protocol):
 
     def publisher(
         self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
-    ) -> AbstractAsyncContextManager[Publisher]:
+    ) -> AbstractAsyncContextManager[RoundPublisher]:
         """A publisher whose deadline is `acknowledged_within` seconds from the call of `publish`.
 
         Entering succeeds while the log is away: publishing then raises until it is back.

@@ -14,6 +14,9 @@ from safevideo_common.messaging.embedded import reading, writing
 from safevideo_common.messaging.embedded.writing import Append
 
 Job = Callable[[sqlite3.Connection], None]
+Round = Sequence[Append]
+"""Records that are written together or not at all."""
+
 Moved = Mapping[int, int]
 """End offset by partition id."""
 
@@ -21,8 +24,8 @@ NO_RECORDS: Final[Moved] = {}
 
 
 class _Waiting(NamedTuple):
-    work: Append | Job
-    done: "asyncio.Future[Any]"  # an offset for an Append, None for a Job
+    work: Round | Job
+    done: "asyncio.Future[Any]"  # the first one's offset for a Round, None for a Job
 
 
 class Writer:
@@ -41,13 +44,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="embedded-log-writer", daemon=True)
         self._thread.start()
 
-    def append(self, append: Append) -> "asyncio.Future[int]":
-        """Its offset, once it is fsynced; `LogUnavailable` when it could not be written.
+    def append(self, appends: Round) -> "asyncio.Future[int]":
+        """The offset of the first, once all are fsynced; `LogUnavailable` when they could not be written.
 
         Raises `LogUnavailable` when too much waits already.
         """
-        self._backlog.admit(append.size)
-        return self._enqueue(append)
+        self._backlog.admit(_size(appends), len(appends))
+        return self._enqueue(appends)
 
     def run(self, job: Job) -> "asyncio.Future[None]":
         """Done once `job` is committed. It shares its transaction with others, whose failure is its own."""
@@ -59,7 +62,7 @@ class Writer:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _enqueue(self, work: Append | Job) -> "asyncio.Future[Any]":
+    def _enqueue(self, work: Round | Job) -> "asyncio.Future[Any]":
         if self._closed:
             raise LogUnavailable("The event log is closed.", retry_after=RETRY_AFTER_SECONDS)
         done: asyncio.Future[Any] = self._loop.create_future()
@@ -88,9 +91,9 @@ class Writer:
             pass
         return group
 
-    def _commit(self, works: Sequence[Append | Job]) -> tuple[list[int], Moved]:
-        appends = [work for work in works if isinstance(work, Append)]
-        jobs = [work for work in works if not isinstance(work, Append)]
+    def _commit(self, works: Sequence[Round | Job]) -> tuple[list[int], Moved]:
+        appends = [append for work in works if not callable(work) for append in work]
+        jobs = [work for work in works if callable(work)]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             offsets, moved = self._append(appends) if appends else ([], NO_RECORDS)
@@ -111,9 +114,10 @@ class Writer:
 
     def _acknowledge(self, group: Sequence[_Waiting], offsets: Sequence[int], moved: Moved) -> None:
         self._release(group)
-        following = iter(offsets)
+        first = 0
         for work, done in group:
-            result = next(following) if isinstance(work, Append) else None
+            result = None if callable(work) else offsets[first]
+            first += 0 if callable(work) else len(work)
             if not done.done():
                 done.set_result(result)
         if moved:
@@ -128,5 +132,10 @@ class Writer:
                 done.set_exception(refusal)
 
     def _release(self, group: Sequence[_Waiting]) -> None:
-        sizes = [work.size for work, _ in group if isinstance(work, Append)]
-        self._backlog.release(len(sizes), sum(sizes))
+        for work, _ in group:
+            if not callable(work):
+                self._backlog.release(len(work), _size(work))
+
+
+def _size(appends: Round) -> int:
+    return sum(append.size for append in appends)

@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 from aiokafka import AIOKafkaProducer
 
 from safevideo_common.messaging.backlog import Backlog, check_size, size_of
-from safevideo_common.messaging.deadlines import Deadlines
+from safevideo_common.messaging.deadlines import Deadlines, all_done
 from safevideo_common.messaging.kafka.connection import GRACE_SECONDS, Connection, answering
 from safevideo_common.messaging.kafka.lane import Lane, Waiting
 from safevideo_common.messaging.kafka.stopping import stop_producer, uninterrupted
@@ -55,7 +55,7 @@ class ProducerSession:
 
 
 class KafkaPublisher:
-    """See `Publisher`. A message that missed its deadline while under way may be delivered later, even minutes later.
+    """See `RoundPublisher`. A message that missed its deadline while under way may be delivered later, by minutes.
 
     One that was still waiting in its lane when its deadline passed is never sent.
     """
@@ -77,6 +77,22 @@ class KafkaPublisher:
         self._deadlines.watch(done)
         lane.add(Waiting(message, done))
         return lane.partition, await done
+
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        """A round: its messages are in their lanes in one step, and leave them in one step when it fails."""
+        for message in messages:
+            check_size(message)
+        session = self._connection.session
+        for topic in {message.topic for message in messages} - session.lanes.keys():
+            await session.open_lanes(topic)
+        self._backlog.admit(sum(map(size_of, messages)), len(messages))
+        waiting = [Waiting(message, self._loop.create_future()) for message in messages]
+        futures = [each.done for each in waiting]
+        self._deadlines.watch_all(futures)
+        for each in waiting:
+            lanes = session.lanes[each.message.topic]
+            lanes[partition_of(each.message.key, len(lanes))].add(each)
+        await all_done(futures)
 
 
 @asynccontextmanager
