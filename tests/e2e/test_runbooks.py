@@ -9,8 +9,14 @@ import pytest
 from runbook_pages import Command, commands
 from runbook_troubles import troubled
 
-ELSEWHERE = {"spool-set-aside.md: dmesg | tail -50"}
-"""What is not run here, by page and command: the kernel's log is not every container's to read."""
+ELSEWHERE = {
+    "spool-set-aside.md: dmesg | tail -50",
+    "outbox-grows-old.md: curl -s localhost:3002/metrics | grep ^safevideo_outbox",
+    "outbox-grows-old.md: curl -s localhost:3003/metrics | grep ^safevideo_outbox",
+    'outbox-grows-old.md: grep -h "Outbox" /var/log/safevideo/app.log | tail',
+    'outbox-drops.md: grep -h "Outbox message dropped" /var/log/safevideo/app.log | tail',
+}
+"""What is not run here, by page and command: the kernel's log is not every container's to read; no worker runs here."""
 
 COMMAND_SECONDS = 20.0
 

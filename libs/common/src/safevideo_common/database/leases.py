@@ -1,8 +1,8 @@
 """Leases: of all processes, one at a time has a name to itself, for as long as it keeps extending it.
 
 Time is the database's, so clocks that differ do no harm. A holder that was frozen past its lease may go on for a moment
-without knowing that another has it: what is done under a lease must stand that, or call `hold` in the transaction that
-writes, which is then only committed by the holder.
+without knowing that another has it: what is done under a lease must stand that, or call `extend` in the transaction
+that writes, and roll it back when another has had the lease since.
 """
 
 from typing import Final
@@ -31,6 +31,15 @@ async def hold(tx: AsyncConnection, name: str, holder: str, seconds: float) -> b
         return True
     await tx.execute(_FIRST.values(name=name, holder=holder, expires_at=from_now(seconds)))
     return await tx.scalar(select(_c.holder).where(_c.name == name)) == holder
+
+
+async def extend(tx: AsyncConnection, name: str, holder: str, seconds: float) -> bool:
+    """Extend the lease if it was `holder`'s last, and say whether it was.
+
+    Unlike `hold` it is no new beginning: what `holder` knew from before is still so, since nobody else has had it.
+    """
+    extending = update(leases).where(_is_mine).values(expires_at=from_now(seconds))
+    return bool((await tx.execute(extending, {"of": name, "by": holder})).rowcount)
 
 
 async def release(tx: AsyncConnection, name: str, holder: str) -> None:

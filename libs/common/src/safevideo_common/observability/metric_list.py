@@ -120,6 +120,25 @@ CONSUMER_LAG: Final = GaugeMetric(
     _CONSUMING, "safevideo_consumer_lag", "Records not yet committed.", ("topic", "partition")
 )
 
+# --- the outbox ---
+_OUTBOX: Final = Group("Outbox (each process measures the one that all share)", WORKERS)
+
+OUTBOX_ROWS: Final = GaugeMetric(
+    _OUTBOX, "safevideo_outbox_rows", "Messages that wait to be published; 100,000 stands for that many or more."
+)
+OUTBOX_OLDEST_SECONDS: Final = GaugeMetric(
+    _OUTBOX, "safevideo_outbox_oldest_seconds", "Age of the message that is published next, 0 when there is none."
+)
+OUTBOX_RELAYED: Final = CounterMetric(
+    _OUTBOX, "safevideo_outbox_relayed_total", "Messages that this process has published."
+)
+OUTBOX_FAILURES: Final = CounterMetric(
+    _OUTBOX, "safevideo_outbox_failures_total", "Tries to relay that failed, the log or the database being away."
+)
+OUTBOX_DROPPED: Final = CounterMetric(
+    _OUTBOX, "safevideo_outbox_dropped_total", "Messages that the log does not take for their size."
+)
+
 # --- the API ---
 _API: Final = Group("API", GATEWAY)
 

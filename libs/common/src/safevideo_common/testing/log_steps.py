@@ -61,3 +61,23 @@ def after(records: Sequence[Record]) -> dict[TopicPartition, int]:
 def values(records: Iterable[Record]) -> list[bytes]:
     """Sorted, since only records of one partition have an order."""
     return sorted(record.value for record in records)
+
+
+def by_key(messages: Iterable[Message | Record]) -> dict[bytes, list[bytes]]:
+    """The values of each key, in order."""
+    found: dict[bytes, list[bytes]] = {}
+    for each in messages:
+        found.setdefault(each.key, []).append(each.value)
+    return found
+
+
+async def read_by_key(log: EventLog, topic: str) -> dict[bytes, list[bytes]]:
+    """All that a topic has: the values of each key, in order."""
+    found: list[Record] = []
+    async with log.reader("test") as reader:
+        for partition, end in (await reader.end_offsets(topic)).items():
+            offset = 0
+            while offset < end and (records := await reader.read(partition, offset, 1000)):
+                found += records
+                offset = records[-1].offset + 1
+    return by_key(found)

@@ -12,9 +12,11 @@ from safevideo_common.testing.log_steps import (
     DAY_MS,
     PARTITIONS,
     after,
+    by_key,
     fetch_exactly,
     message,
     publish_all,
+    read_by_key,
     values,
 )
 
@@ -65,6 +67,52 @@ async def test_a_publisher_waits_as_long_as_it_was_told_to(log: EventLog, topic:
     async with log.publisher("hasty", acknowledged_within=0.001) as hasty:
         answers = await asyncio.gather(*(hasty.publish(each) for each in burst), return_exceptions=True)
     assert LogUnavailable in {type(answer) for answer in answers}
+
+
+async def test_a_round_is_published_in_order_whatever_its_topics_and_keys(log: EventLog, topic: str) -> None:
+    other = f"{topic}-other"
+    await log.create_topics([Topic(other, 1, DAY_MS)])
+    sent = [message(topic, f"sg_{number % 7}", str(number)) for number in range(700)]
+    sent += [message(other, "key", str(number)) for number in range(300)]
+    async with log.publisher("test") as publisher:
+        await publisher.publish_all(sent[:500])
+        await publisher.publish_all(sent[500:])
+        await publisher.publish_all([])
+    assert await read_by_key(log, topic) == by_key(sent[:700])
+    assert await read_by_key(log, other) == by_key(sent[700:])
+
+
+async def test_a_round_with_a_value_over_the_limit_is_refused_before_any_of_it_is_published(
+    log: EventLog, topic: str
+) -> None:
+    async with log.publisher("test") as publisher:
+        with pytest.raises(PayloadTooLarge):
+            await publisher.publish_all([message(topic, "a"), message(topic, "b", b"x" * (MAX_VALUE_BYTES + 1))])
+        await publisher.publish_all([message(topic, "a", "next")])
+    assert await read_by_key(log, topic) == {b"a": [b"next"]}
+
+
+async def test_a_round_to_a_topic_that_does_not_exist_fails(log: EventLog, topic: str) -> None:
+    async with log.publisher("test") as publisher:
+        with pytest.raises(LogUnavailable):
+            await publisher.publish_all([message(topic, "a"), message(f"{topic}-missing", "b")])
+
+
+async def test_rounds_that_are_given_up_and_published_again_keep_first_occurrences_in_order(
+    log: EventLog, topic: str
+) -> None:
+    rounds = [[message(topic, f"sg_{n % 5}", f"{number}.{n}") for n in range(200)] for number in range(8)]
+    async with log.publisher("test") as publisher:
+        for number, each in enumerate(rounds):
+            giving_up = asyncio.create_task(publisher.publish_all(each))
+            for _ in range(number):  # a few steps further each time
+                await asyncio.sleep(0)
+            giving_up.cancel()
+            await asyncio.wait([giving_up])
+            await publisher.publish_all(each)
+    found = await read_by_key(log, topic)
+    firsts = {key: list(dict.fromkeys(those)) for key, those in found.items()}
+    assert firsts == by_key(each for some in rounds for each in some)
 
 
 async def test_a_new_group_starts_at_the_beginning(log: EventLog, topic: str, group: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from safevideo_common.errors import LogUnavailable
-from safevideo_common.messaging.deadlines import Deadlines
+from safevideo_common.messaging.deadlines import Deadlines, all_done
 
 
 def _future() -> "asyncio.Future[int]":
@@ -55,3 +55,47 @@ async def test_closing_fails_what_is_open() -> None:
     deadlines.close()
     with pytest.raises(LogUnavailable):
         await future
+
+
+async def test_those_that_are_watched_together_fail_in_one_step() -> None:
+    seen: list[tuple[bool, ...]] = []
+    with closing(Deadlines(0.05)) as deadlines:
+        deadlines.watch_all(together := [_future() for _ in range(5)])
+        for each in together:
+            each.add_done_callback(lambda _: seen.append(tuple(other.done() for other in together)))
+        await asyncio.wait(together)
+    assert seen == [(True,) * 5] * 5
+    assert all(isinstance(each.exception(), LogUnavailable) for each in together)
+
+
+async def test_all_done_returns_when_the_last_is_done() -> None:
+    futures = [_future() for _ in range(3)]
+    waiting = asyncio.ensure_future(all_done(futures))
+    for each in reversed(futures):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        each.set_result(0)
+    await waiting
+
+
+async def test_one_failure_ends_them_all_in_one_step() -> None:
+    futures = [_future() for _ in range(3)]
+    waiting = asyncio.ensure_future(all_done(futures))
+    futures[0].set_result(0)
+    futures[1].set_exception(LogUnavailable("gone"))
+    with pytest.raises(LogUnavailable):
+        await waiting
+    assert futures[2].cancelled()
+
+
+async def test_who_waits_and_is_cancelled_ends_them_all_in_one_step() -> None:
+    seen: list[tuple[bool, ...]] = []
+    futures = [_future() for _ in range(3)]
+    futures[0].add_done_callback(lambda _: seen.append(tuple(each.cancelled() for each in futures)))
+    waiting = asyncio.ensure_future(all_done(futures))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.sleep(0)
+    assert seen == [(True, True, True)]

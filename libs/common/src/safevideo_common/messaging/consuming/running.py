@@ -16,6 +16,7 @@ from safevideo_common.messaging.consuming.handler import Event, States
 from safevideo_common.messaging.consuming.member import Member
 from safevideo_common.messaging.consuming.progress import Progress
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
+from safevideo_common.messaging.outbox_relay import relaying
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.app import base_app
@@ -63,9 +64,24 @@ async def consuming(
     consumer: Consumer[Event, States],
     settings: ConsumerSettings,
 ) -> AsyncIterator[None]:
-    """Consume `topics` beside a `worker_app`, as a member of its group. The death of that task fails the app."""
+    """Consume `topics` beside a `worker_app`, as a member of its group, and relay what is told of it.
+
+    The death of one of these tasks fails the app.
+    """
     member = Member(event_log, topics, consumer, settings, app[PROGRESS])
-    async with background(app, "consume", member.run()):
+    async with (
+        event_log.publisher(f"{consumer.group}-outbox") as publisher,
+        relaying(
+            app,
+            consumer.database,
+            publisher,
+            consumer.outbox_stirred,
+            consumer.clock,
+            consumer.log,
+            consumer.metrics.outbox,
+        ),
+        background(app, "consume", member.run()),
+    ):
         yield
 
 
