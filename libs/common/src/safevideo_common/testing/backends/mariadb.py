@@ -37,6 +37,7 @@ class MariaDBServer:
     def prepare(self) -> None:
         """Write the configuration and, the first time, the system tables (0.7 s)."""
         self._exchange.mkdir(parents=True, exist_ok=True)
+        self._temporary.mkdir(exist_ok=True)
         if not self._secret.exists():
             _write_private(self._secret, secrets.token_hex(16))
         _write_private(self._accounts, self._account_statements())
@@ -73,6 +74,7 @@ class MariaDBServer:
     def _settings(self) -> str:
         settings = {
             "datadir": self._data,
+            "tmpdir": self._temporary,  # a server that starts clears it of what looks like its own
             "port": self.port,
             "bind-address": "127.0.0.1",
             "socket": "mariadb.sock",  # relative to the data folder: a socket's whole path may have 107 bytes only
@@ -107,6 +109,10 @@ class MariaDBServer:
     @property
     def _exchange(self) -> Path:
         return self.folder / "exchange"
+
+    @property
+    def _temporary(self) -> Path:
+        return self.folder / "tmp"
 
     @property
     def _configuration(self) -> Path:
