@@ -37,12 +37,16 @@ def bodies(numbers: Iterable[int], keys: Keys) -> Iterator[tuple[str, bytes]]:
         yield performer_id, _body(performer_id, number)
 
 
+def signature(body: bytes, secret: str = SECRET) -> str:
+    """The value of `X-Sharegram-Signature`."""
+    return f"sha256={hmac.digest(secret.encode(), body, 'sha256').hex()}"
+
+
 def write_requests(path: Path, count: int, secret: str = SECRET) -> None:
     """One line a request, as `webhooks.lua` reads it."""
     with path.open("wb") as lines:
         for _, body in bodies(range(count), Keys()):
-            signature = hmac.digest(secret.encode(), body, "sha256").hex()
-            lines.write(b"sha256=%s\t%s\n" % (signature.encode(), body))
+            lines.write(b"%s\t%s\n" % (signature(body, secret).encode(), body))
 
 
 def _body(performer_id: str, number: int) -> bytes:

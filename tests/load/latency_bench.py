@@ -1,0 +1,120 @@
+"""How long it takes from the door's 2xx to the row in MariaDB, at a steady rate."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from time import perf_counter
+from typing import Final
+
+import aiohttp
+from measured import free_port, program, wait_until_listening
+from payloads import SECRET, Keys, bodies, event_id, signature
+from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.engine import opened_engine
+from safevideo_common.database.migrate import migrate
+from safevideo_common.database.tables import event_inbox
+from safevideo_common.testing.databases import created, dropped
+
+PER_SECOND: Final = 200
+WARM_UP_SECONDS: Final = 3
+LOOK_SECONDS: Final = 0.001
+"""Between two looks for new rows: what is measured is longer by half of it, and by the time of a look."""
+
+GIVE_UP_SECONDS: Final = 60.0
+
+_c: Final = event_inbox.c
+_ROWS_AFTER: Final = select(_c.id, _c.event_id).where(_c.id > bindparam("below")).order_by(_c.id)
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """In milliseconds, from the 2xx to the row."""
+
+    events: int
+    p50: float
+    p99: float
+    longest: float
+
+
+@dataclass
+class _Watch:
+    """When each event was taken by the door, and when its row was seen."""
+
+    taken: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+
+    def latencies(self, ids: list[str]) -> Latencies:
+        waits = [(self.seen[each] - self.taken[each]) * 1000 for each in ids]
+        percentiles = quantiles(waits, n=100)
+        return Latencies(len(waits), percentiles[49], percentiles[98], max(waits))
+
+
+async def measure_latency(environment: Mapping[str, str], folder: Path, seconds: int) -> Latencies:
+    """Send for so long after the warm-up, through a door and a worker of its own. Raises `TimeoutError`."""
+    url = created(environment["DATABASE_URL"])
+    try:
+        await migrate(url)
+        with ExitStack() as stack:
+            variables = {**environment, "DATABASE_URL": url, "SHAREGRAM_WEBHOOK_SECRET": SECRET}
+            variables["SPOOL_DIR"] = str(folder / "spool-latency")
+            ports = [_start(name, variables, folder, stack) for name in ("webhook_ingest", "sync_worker")]
+            async with asyncio.timeout(WARM_UP_SECONDS + seconds + GIVE_UP_SECONDS):
+                return await _watched(f"http://127.0.0.1:{ports[0]}/webhooks/sharegram", url, seconds)
+    finally:
+        dropped(url)
+
+
+def _start(name: str, environment: Mapping[str, str], folder: Path, stack: ExitStack) -> int:
+    port = free_port()
+    variables = {**environment, "HOST": "127.0.0.1", "PORT": str(port)}
+    stack.enter_context(program(("-m", name), variables, folder / f"{name}.out"))
+    wait_until_listening(port)
+    return port
+
+
+async def _watched(door: str, database_url: str, seconds: int) -> Latencies:
+    warm_up = WARM_UP_SECONDS * PER_SECOND
+    count = warm_up + seconds * PER_SECOND
+    watch = _Watch()
+    async with (
+        aiohttp.ClientSession() as session,
+        opened_engine(database_url, 1) as engine,
+        engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(_look(connection, watch, count))
+        await _send(session, door, watch, count, tasks)
+    return watch.latencies([event_id(number) for number in range(warm_up, count)])
+
+
+async def _send(session: aiohttp.ClientSession, door: str, watch: _Watch, count: int, tasks: asyncio.TaskGroup) -> None:
+    """Each at its time, whatever has become of those before it."""
+    began = perf_counter()
+    for number, (_, body) in enumerate(bodies(range(count), Keys(1000))):
+        await asyncio.sleep(max(0.0, began + number / PER_SECOND - perf_counter()))
+        tasks.create_task(_post(session, door, watch, event_id(number), body))
+
+
+async def _post(session: aiohttp.ClientSession, door: str, watch: _Watch, name: str, body: bytes) -> None:
+    headers = {"X-Sharegram-Event-Id": name, "X-Sharegram-Signature": signature(body)}
+    async with session.post(door, data=body, headers=headers) as response:
+        watch.taken[name] = perf_counter()
+        response.raise_for_status()
+
+
+async def _look(connection: AsyncConnection, watch: _Watch, count: int) -> None:
+    """Until all rows have been seen."""
+    below = 0
+    while len(watch.seen) < count:
+        rows = (await connection.execute(_ROWS_AFTER, {"below": below})).all()
+        now = perf_counter()
+        for row_id, name in rows:
+            watch.seen.setdefault(name, now)
+            # A row may be seen before another one with a smaller id, whose transaction takes longer.
+            below = row_id if row_id == below + 1 else below
+        await asyncio.sleep(LOOK_SECONDS)
