@@ -27,6 +27,9 @@ PERFORMERS: Final = (
     " profile_image = VALUES(profile_image), bio = VALUES(bio), verified = VALUES(verified), status = VALUES(status),"
     " field_stamps = VALUES(field_stamps), updated_at = VALUES(updated_at)"
 )
+OUTBOX: Final = "INSERT INTO outbox (topic, message_key, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s)"
+HEADERS: Final = b"h" * 280
+PAYLOAD: Final = b"p" * 900
 STAMP: Final = (50000, 1764000000000000)
 STAMPS: Final = json.dumps(dict.fromkeys(("username", "display_name", "bio", "verified"), STAMP))
 
@@ -34,6 +37,7 @@ STAMPS: Final = json.dumps(dict.fromkeys(("username", "display_name", "bio", "ve
 async def main(events: int, keys: Keys) -> None:
     url = make_url(os.environ["DATABASE_URL"])
     inbox = [_inbox_row(number, keys) for number in range(events)]
+    outbox = [_outbox_row(number, keys) for number in range(events)]
     performers = {f"sg_{number}".encode(): _performer_row(number) for number in range(keys.count)}
     database = await aiomysql.connect(
         host=url.host, port=url.port, user=url.username, password=url.password, db=url.database, charset="utf8mb4"
@@ -55,6 +59,7 @@ async def main(events: int, keys: Keys) -> None:
                 await cursor.executemany(INBOX, inbox[done : done + len(records)])
                 found = {record.key for record in records}
                 await cursor.executemany(PERFORMERS, [performers[key] for key in found])
+                await cursor.executemany(OUTBOX, outbox[done : done + len(records)])
             await database.commit()
             await consumer.commit()
             done += len(records)
@@ -71,6 +76,10 @@ def _inbox_row(number: int, keys: Keys) -> tuple[object, ...]:
 def _performer_row(number: int) -> tuple[object, ...]:
     profile = (f"user-{number}", f"Name {number}", None, None, "b" * 760, True, "pending")
     return (f"sg_{number}", *profile, STAMPS, NOW, NOW)
+
+
+def _outbox_row(number: int, keys: Keys) -> tuple[object, ...]:
+    return ("integration.events.v1", keys.of(number).encode(), HEADERS, PAYLOAD, NOW)
 
 
 if __name__ == "__main__":

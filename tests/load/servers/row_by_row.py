@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from safevideo_common.database.tables import event_inbox, performers
+from safevideo_common.database.tables import event_inbox, outbox, performers
 
 TOPIC = "sharegram.performer.v1"
 COLUMNS = {"username": "username", "displayName": "display_name", "bio": "bio", "verified": "verified"}
@@ -46,6 +46,7 @@ async def handle(engine: AsyncEngine, webhook: Mapping[str, Any], event_id: str)
         )
         await tx.execute(upsert.on_duplicate_key_update(**values, updated_at=now))
         await tx.execute(insert(event_inbox).values(**_inbox_row(webhook, event_id, now)))
+        await tx.execute(insert(outbox).values(**_outbox_row(webhook, event_id, now)))
 
 
 def _merged(stored: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,6 +75,16 @@ def _inbox_row(webhook: Mapping[str, Any], event_id: str, now: datetime) -> dict
         "received_at": now,
         "decided_at": now,
         "status": "applied",
+    }
+
+
+def _outbox_row(webhook: Mapping[str, Any], event_id: str, now: datetime) -> dict[str, Any]:
+    return {
+        "topic": "integration.events.v1",
+        "message_key": webhook["data"]["performerId"].encode(),
+        "headers": json.dumps({"ce_id": event_id, "ce_type": "integration.performer.changed"}).encode(),
+        "payload": json.dumps(webhook["data"]).encode(),
+        "created_at": now,
     }
 
 
