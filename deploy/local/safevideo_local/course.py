@@ -21,7 +21,7 @@ from safevideo_local.preparing import admin_key
 from safevideo_local.run import Run, shell_environment
 from safevideo_local.scene.stage import play
 from safevideo_local.scene.table import table_of
-from safevideo_local.stopping import stop_on_signal
+from safevideo_local.stopping import report_on_signal, stop_on_signal
 from safevideo_local.system import System
 from safevideo_local.together import together
 
@@ -35,6 +35,7 @@ async def go(run: Run) -> None:
     task = asyncio.current_task()
     assert task is not None
     stop_on_signal(task)
+    report_on_signal(_role_of_this_process(run.stack), run.place.logs)
     try:
         await _serve(run)
     except asyncio.CancelledError:

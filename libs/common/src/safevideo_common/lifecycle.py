@@ -5,8 +5,10 @@ import gc
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -22,6 +24,7 @@ from safevideo_common.observability.logs import (
     capture_stdlib,
     log_folder,
 )
+from safevideo_common.observability.memory import MemoryOverLimit, MemoryWatch
 from safevideo_common.settings import CommonSettings, Settings, load_settings
 from safevideo_common.web.draining import DRAINING
 from safevideo_common.web.server import serving
@@ -40,6 +43,7 @@ def run_service(service: str, settings_type: type[Settings], build_app: AppFacto
 
 def run_configured(service: str, settings: Settings, build_app: AppFactory[Settings]) -> None:
     """The life of a process that knows its settings. Raises what `exits_with_reason` turns into an exit."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is a handler; by default it would end the process
     _relax_collector()
     _allow_descriptors()
     uvloop.run(_serve(service, settings, build_app))
@@ -52,7 +56,7 @@ def exits_with_reason(service: str) -> Iterator[None]:
         yield
     except (StartupError, ServiceUnavailable, OSError) as error:
         sys.exit(f"{service}: {error}")
-    except BackgroundTaskDied as error:
+    except (BackgroundTaskDied, MemoryOverLimit) as error:
         sys.exit(f"{service}: {error}; see its log")
 
 
@@ -73,19 +77,35 @@ def _allow_descriptors() -> None:
 
 
 async def _serve(service: str, settings: Settings, build_app: AppFactory[Settings]) -> None:
-    sink = LogSink(log_folder(settings.log_dir))
+    folder = log_folder(settings.log_dir)
+    sink = LogSink(folder)
     log = build_logger(service, sink, settings.log_level)
     capture_stdlib(log)
+    watch = MemoryWatch(service, folder or Path(tempfile.gettempdir()), settings.memory_limit_mb << 20, log)
     try:
-        async with open_log(settings.kafka_bootstrap_servers, None) as event_log:
+        async with open_log(settings.kafka_bootstrap_servers, None) as event_log, _watching(watch) as too_much:
             app = build_app(settings, event_log, log)
             async with serving_until_failure(app, settings) as (port, failed):
                 log.info("Service started", port=port)
-                await _first(failed, _stop_signal(sink))
+                await _until_ended(failed, too_much, _stop_signal(sink, watch))
                 log.info("Service stopping")
                 await _leave_rotation(app, failed, settings.drain_seconds)
+        if not too_much.cancelled():
+            too_much.result()  # raises, now that all is in order
     finally:
         sink.close()
+
+
+@asynccontextmanager
+async def _watching(watch: MemoryWatch) -> AsyncIterator["asyncio.Task[None]"]:
+    """The task that minds the memory; it has ended when there is too much."""
+    task = asyncio.create_task(watch.run(), name="memory-watch")
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def _leave_rotation(app: web.Application, failed: "asyncio.Future[None]", seconds: float) -> None:
@@ -133,13 +153,14 @@ def _report_death(app: web.Application, task: "asyncio.Task[None]") -> None:
     app[FAILED].set_exception(died)
 
 
-def _stop_signal(sink: LogSink) -> "asyncio.Future[None]":
-    """Done on SIGTERM or SIGINT. SIGHUP reopens the log files."""
+def _stop_signal(sink: LogSink, watch: MemoryWatch) -> "asyncio.Future[None]":
+    """Done on SIGTERM or SIGINT. SIGHUP reopens the log files, SIGUSR2 has a memory report written."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _finish, stop)
     loop.add_signal_handler(signal.SIGHUP, sink.reopen)
+    loop.add_signal_handler(signal.SIGUSR2, watch.ask)
     return stop
 
 
@@ -148,7 +169,8 @@ def _finish(stop: "asyncio.Future[None]") -> None:
         stop.set_result(None)
 
 
-async def _first(*futures: "asyncio.Future[None]") -> None:
-    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    for future in done:
-        future.result()
+async def _until_ended(failed: "asyncio.Future[None]", *others: "asyncio.Future[None]") -> None:
+    """Return when any of `others` is done. Raises what `failed` holds."""
+    await asyncio.wait((failed, *others), return_when=asyncio.FIRST_COMPLETED)
+    if failed.done():
+        failed.result()

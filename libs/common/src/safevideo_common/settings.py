@@ -44,6 +44,9 @@ class CommonSettings(DatabaseSettings):
     shutdown_seconds: float = Field(
         8.0, gt=0, le=300, description="Seconds that open requests and the current batch get to finish."
     )
+    memory_limit_mb: int = Field(
+        1024, ge=1, description="MiB of memory beyond which a process ends in order, to be started anew."
+    )
     drain_seconds: float = Field(
         0.0,
         ge=0,

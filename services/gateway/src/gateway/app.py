@@ -67,7 +67,8 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
             await check_schema(database)
             app[DATABASE] = database
             keys = ApiKeyAuthenticator(database, utc_now, log)
-            parts = parts_of(database, redis, event_log, keys, http, settings.sharegram_api_url)
+            limit = settings.memory_limit_mb << 20
+            parts = parts_of(database, redis, event_log, keys, http, settings.sharegram_api_url, limit)
             cache = OptionalCache(PerformerCache(redis, seconds=settings.redis_seconds), log)
             performers = ReadPerformer(database, cache, metrics)
             async with (

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from gateway.adapters.memory import LIMIT_BYTES
 from gateway.adapters.parts import memory_finding
 from gateway.handlers.health import VITAL, Examined, Finding, Overall, Part, PartState, examine, overall
 from safevideo_common.errors import DatabaseUnavailable
@@ -68,9 +67,9 @@ async def test_a_part_that_raises_tells_no_more_than_may_be_public() -> None:
     [
         (200 * MIB, PartState.HEALTHY),
         (950 * MIB, PartState.WARNING),
-        (LIMIT_BYTES + 1, PartState.UNHEALTHY),
+        (1024 * MIB + 1, PartState.UNHEALTHY),
         (None, PartState.WARNING),
     ],
 )
 def test_memory_warns_near_its_limit_and_fails_over_it(resident: int | None, state: PartState) -> None:
-    assert memory_finding(resident).state is state
+    assert memory_finding(resident, 1024 * MIB).state is state

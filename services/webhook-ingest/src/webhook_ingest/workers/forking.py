@@ -26,7 +26,8 @@ def forked(life: Callable[[], None], mask: Iterable[int]) -> int:
 def _live(life: Callable[[], None], mask: Iterable[int], parent: int) -> NoReturn:
     status = 1
     try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler; by default it would end the process
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # until there is a handler; by default it would end the process
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _tether(parent)
         life()

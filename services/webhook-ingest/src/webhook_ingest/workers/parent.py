@@ -19,7 +19,8 @@ SOUND_SECONDS: Final = 60.0
 """A worker that lived so long had no trouble with its start: the delays begin anew."""
 
 _STOP: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-_SIGNALS: Final = _STOP | {signal.SIGHUP, signal.SIGCHLD}
+_PASSED_ON: Final = frozenset({signal.SIGHUP, signal.SIGUSR2})
+_SIGNALS: Final = _STOP | _PASSED_ON | {signal.SIGCHLD}
 
 
 @dataclass(slots=True)
@@ -46,13 +47,14 @@ class Parent:
     def run_until_told(self, reopen_log: Callable[[], None]) -> bool:
         """Return after SIGTERM or SIGINT, once all have ended; False when some had to be killed.
 
-        SIGHUP is passed on, and `reopen_log` called here.
+        SIGHUP is passed on, and `reopen_log` called here; so is SIGUSR2: the memory that matters is the workers'.
         """
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             while (found := self._step(mask)) not in _STOP:
                 if found == signal.SIGHUP:
                     reopen_log()
+                if found in _PASSED_ON:
                     self._tell(found)
             return self._stop()
         finally:

@@ -183,6 +183,17 @@ async def test_a_hangup_reopens_the_logs_of_all(start: Start) -> None:
     assert app_log.read_text().count("Service stopping") == 2
 
 
+async def test_the_parent_has_each_worker_report_on_its_memory(start: Start) -> None:
+    door = await start(2)
+    pids = await door.pids(2)
+    door.process.send_signal(signal.SIGUSR2)
+    async with asyncio.timeout(SECONDS):
+        while len(reported := {each.stem.rpartition("-")[2] for each in door.logs.glob("memory-*.txt")}) < 2:
+            await asyncio.sleep(0.02)
+    assert reported == {str(pid) for pid in pids.values()}
+    assert await door.pids(2) == pids
+
+
 async def test_workers_do_not_outlive_a_parent_that_is_killed(start: Start) -> None:
     door = await start(2)
     pids = await door.pids(2)
