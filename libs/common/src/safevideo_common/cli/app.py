@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from safevideo_common.cli import keys, migrate, webhook
+from safevideo_common.cli import events, keys, migrate, webhook
 from safevideo_common.errors import SafeVideoError, StartupError
 
 # A traceback with the values of its variables would show keys and passwords.
@@ -15,6 +15,7 @@ app = typer.Typer(
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhook.app, name="webhook")
+app.add_typer(events.app, name="events")
 
 
 @app.callback()

@@ -17,7 +17,7 @@ Sort = Literal["received_at", "occurred_at", "decided_at"]
 Order = Literal["asc", "desc"]
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}")
-_EVENT_ID: Final = re.compile(r"[!-~]{1,128}")
+EVENT_ID: Final = re.compile(r"[!-~]{1,128}")
 
 _c: Final = event_inbox.c
 
@@ -89,7 +89,7 @@ async def named(reading: AsyncConnection, given: str) -> list[InboxRecord]:
 
     Raises `ValidationFailed` for what can be neither.
     """
-    if not _EVENT_ID.fullmatch(given):
+    if not EVENT_ID.fullmatch(given):
         raise ValidationFailed("This is no id.", details={"id": "must be 1 to 128 visible ASCII characters"})
     if _ROW_ID.fullmatch(given) and (row := await get_by_row_id(reading, int(given))):
         return [row]

@@ -13,7 +13,8 @@ from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.inbox_redriving import RedriveFilter
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import ValidationFailed
-from safevideo_common.messaging.consuming.redriving import MOST_EVENTS, Redriving, Report
+from safevideo_common.messaging.consuming.redrive_report import Report
+from safevideo_common.messaging.consuming.redriving import MOST_EVENTS, Redriving
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.envelope import success
 
@@ -96,26 +97,10 @@ class RedrivePages:
             redriven=report.redriven,
             request_id=caller.request_id,
         )
-        return success(report_json(report, is_dry=asked.dry_run))
+        return success(report.document(is_dry=asked.dry_run))
 
     async def _run(self, asked: RedriveBody, caller: Caller) -> Report:
         wanted = asked.wanted()
         if asked.dry_run:
             return await self._redriving.survey(wanted, caller)
         return await self._redriving.run(wanted, caller, asked.limit)
-
-
-def report_json(report: Report, *, is_dry: bool) -> dict[str, object]:
-    """A run as the API shows it. All counts but `redriven` are from before it."""
-    return {
-        "dryRun": is_dry,
-        "matching": report.events,
-        "redrivable": report.redrivable,
-        "notRedrivable": report.events - report.redrivable,
-        "byType": report.counted(lambda tally: tally.event_type),
-        "byReason": report.counted(lambda tally: tally.code),
-        "byGroup": report.counted(lambda tally: tally.group),
-        "sample": list(report.sample),
-        "redriven": report.redriven,
-        "complete": report.is_complete,
-    }

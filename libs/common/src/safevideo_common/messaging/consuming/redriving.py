@@ -7,7 +7,7 @@ by field leaves it only what is still its own, or makes it `stale`. So either ma
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from time import monotonic
 from typing import Final, TypeVar
@@ -18,10 +18,11 @@ from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.batches import KEYS_A_STATEMENT
 from safevideo_common.database.engine import Database
 from safevideo_common.database.inbox_browser import InboxRecord
-from safevideo_common.database.inbox_redriving import Found, RedriveFilter, Tally
+from safevideo_common.database.inbox_redriving import Found, RedriveFilter
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, InvalidStatusTransition, NotFound
 from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.messaging.consuming.redrive_report import Report
 
 MOST_EVENTS: Final = 10_000
 """Of one run, unless it is told otherwise."""
@@ -42,35 +43,6 @@ CONFLICT_TRIES: Final = 5
 CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run found, and how many events it has taken up."""
-
-    tallies: Sequence[Tally]
-    sample: Sequence[int]
-    """Row ids of the first that can be taken up."""
-    is_complete: bool
-    """Whether nothing is left that could be taken up."""
-    redriven: int = 0
-
-    @property
-    def events(self) -> int:
-        """How many matched."""
-        return sum(tally.events for tally in self.tallies)
-
-    @property
-    def redrivable(self) -> int:
-        """How many of them can be taken up."""
-        return sum(tally.redrivable for tally in self.tallies)
-
-    def counted(self, part: Callable[[Tally], str]) -> dict[str, int]:
-        """How many matched, by `part`."""
-        counts: dict[str, int] = {}
-        for tally in self.tallies:
-            counts[part(tally)] = counts.get(part(tally), 0) + tally.events
-        return counts
 
 
 class Redriving:
