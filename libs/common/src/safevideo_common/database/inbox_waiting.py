@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Final
 
-from sqlalchemy import bindparam, exists, func, select, union_all, update
+from sqlalchemy import bindparam, func, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import by_index, for_update
@@ -52,20 +52,28 @@ _heads: Final = union_all(
     select(func.min(_c.id).label("id")).where(*_is_waiting, _c.performer_id.is_not(None)).group_by(_c.performer_id),
     select(_c.id).where(*_is_waiting, _c.performer_id.is_(None)),
 ).subquery("heads")
-_earlier: Final = event_inbox.alias("earlier").c
-_is_behind: Final = exists().where(  # never so without a performer
-    _earlier.status == Status.WAITING,
-    _earlier.consumer_group == bindparam("group"),
-    _earlier.performer_id == _c.performer_id,
-    _earlier.id < _c.id,
-)
-_DUE: Final = by_index(  # or MariaDB, with a million rows, sorts all that waits
+# MariaDB would go through all events that a performer ever had, or, with a million rows, sort all that waits.
+_BY_QUEUE: Final = "idx_event_inbox_status"
+_BY_TIME: Final = "idx_event_inbox_due"
+
+_earlier: Final = event_inbox.alias("earlier")
+_is_behind: Final = by_index(
+    select(_earlier.c.id).where(  # none without a performer
+        _earlier.c.status == Status.WAITING,
+        _earlier.c.consumer_group == bindparam("group"),
+        _earlier.c.performer_id == _c.performer_id,
+        _earlier.c.id < _c.id,
+    ),
+    _earlier,
+    _BY_QUEUE,
+).exists()
+_DUE: Final = by_index(
     select(_c.id, _c.performer_id)
     .where(*_is_waiting, _c.next_try_at <= bindparam("now"), ~_is_behind)
     .order_by(_c.next_try_at)
     .limit(bindparam("limit")),
     event_inbox,
-    "idx_event_inbox_due",
+    _BY_TIME,
 )
 _UNTIMED: Final = (
     select(_c.id, _c.performer_id)
@@ -78,8 +86,10 @@ _QUEUE: Final = for_update(
         *_is_waiting
     )
 )
-_QUEUE_OF_PERFORMER: Final = (
-    _QUEUE.where(_c.performer_id == bindparam("performer_id")).order_by(_c.id).limit(bindparam("limit"))
+_QUEUE_OF_PERFORMER: Final = by_index(
+    _QUEUE.where(_c.performer_id == bindparam("performer_id")).order_by(_c.id).limit(bindparam("limit")),
+    event_inbox,
+    _BY_QUEUE,
 )
 _QUEUE_OF_ONE: Final = _QUEUE.where(_c.id == bindparam("row_id"), _c.performer_id.is_(None))
 _ROW: Final = update(event_inbox).where(_c.id == bindparam("row_id"))

@@ -3,6 +3,10 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from safevideo_common.database import inbox, inbox_browser, inbox_waiting
 from safevideo_common.database.engine import Database
 from safevideo_common.database.inbox import InboxEntry
@@ -174,3 +178,27 @@ async def test_of_two_members_at_one_queue_the_second_finds_it_done(database: Da
             return len(events)
 
     assert sorted(await asyncio.gather(work_off(), work_off())) == [0, 3]
+
+
+@pytest.mark.mysql
+@pytest.mark.parametrize("database_url", ["mysql"], indirect=True)
+@pytest.mark.parametrize("when", [NOW - SECOND, NOW], ids=["none is due", "all are due"])
+async def test_what_is_due_is_found_without_reading_what_waits(database: Database, when: datetime) -> None:
+    """By the server's own count of rows read; the performers have many events that do not wait."""
+    applied = WAITING._replace(status=Status.APPLIED, next_try_at=None, payload=None)
+    await record(
+        database,
+        *(applied._replace(event_id=f"old_{number}", performer_id=f"sg_{number % 100}") for number in range(3000)),
+        *(WAITING._replace(event_id=f"evt_{number}", performer_id=f"sg_{number}") for number in range(3000)),
+    )
+    async with database.reading() as reading:
+        await reading.execute(text("ANALYZE TABLE event_inbox"))
+        before = await _rows_read(reading)
+        found = await inbox_waiting.due(reading, GROUP, when, 50)
+        assert len(found) == (50 if when == NOW else 0)
+        assert await _rows_read(reading) - before < 400
+
+
+async def _rows_read(reading: AsyncConnection) -> int:
+    rows = await reading.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'"))
+    return sum(int(value) for _, value in rows)

@@ -1,0 +1,123 @@
+"""Performer events that a bad release killed, taken up after newer ones: the row is as if all had come in turn."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.database import performers
+from safevideo_common.database.audit_log import Caller
+from safevideo_common.database.engine import Database
+from safevideo_common.database.inbox_browser import get_by_event_id
+from safevideo_common.database.inbox_redriving import RedriveFilter
+from safevideo_common.domain.outcomes import Outcome
+from safevideo_common.events.envelope import Envelope
+from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.messaging.consuming.batch import Applier
+from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
+from safevideo_common.messaging.consuming.redriving import Redriving
+from safevideo_common.messaging.consuming.retries import RetryScan
+from safevideo_common.observability.logs import FilteringBoundLogger
+from sync_worker.handlers.parsing import PerformerEvent
+from sync_worker.handlers.performers import HandlePerformers, Performers
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+OPERATOR = Caller("operator", "admin", None, "req-1")
+
+
+class Dropped:
+    """A cache that remembers what was dropped."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    async def drop(self, performer_ids: Collection[int]) -> None:
+        self.ids += performer_ids
+
+
+class BadRelease(HandlePerformers):
+    """Fails on some events until it is mended."""
+
+    def __init__(self, drops: Dropped, fails_on: Collection[str]) -> None:
+        super().__init__(lambda: NOW, drops)
+        self.fails_on = fails_on
+
+    def parse(self, delivery: Delivery) -> PerformerEvent | Outcome:
+        if delivery.envelope.id in self.fails_on:
+            raise KeyError("bio")
+        return super().parse(delivery)
+
+
+class Worker:
+    """The worker's group on the database, without a log before it."""
+
+    def __init__(self, database: Database, log: FilteringBoundLogger, fails_on: Collection[str]) -> None:
+        self.database = database
+        self.drops = Dropped()
+        self.handler = BadRelease(self.drops, fails_on)
+        metrics = ConsumerMetrics(CollectorRegistry())
+        consumer: Consumer[PerformerEvent, Performers] = Consumer(
+            "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics
+        )
+        self.applier = Applier(consumer)
+        self.scan = RetryScan(consumer, scan_seconds=1, tries=3)
+
+    async def deliver(self, versions: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Events `evt-<version>` with these changes, in this order."""
+        deliveries = []
+        for version, changes in versions:
+            at = NOW + timedelta(seconds=version)
+            body = orjson.dumps({"data": {"performerId": "sg_1", "changes": changes, "version": version}})
+            envelope = Envelope(f"evt-{version}", "performer.profile.updated", at, "sg_1")
+            deliveries.append(Delivery(envelope, body, "sharegram.performer.v1", 0, version, NOW))
+        await self.applier.apply(deliveries)
+
+    async def mend_and_redrive(self) -> None:
+        self.handler.fails_on = ()
+        await Redriving(self.database, lambda: NOW).run(RedriveFilter(), OPERATOR)
+        await self.scan.scan()
+
+    async def fields(self) -> dict[str, object]:
+        async with self.database.transaction() as tx:
+            (stored,) = (await performers.load_for_update(tx, ["sg_1"])).values()
+        return {name: stored.performer.fields[name] for name in ("username", "bio")}
+
+    async def status(self, version: int) -> str:
+        async with self.database.reading() as reading:
+            (row,) = await get_by_event_id(reading, f"evt-{version}")
+        return row.status
+
+
+@pytest.fixture
+def worker(database: Database, log: FilteringBoundLogger) -> Worker:
+    return Worker(database, log, {"evt-1", "evt-2"})
+
+
+async def test_only_what_newer_events_have_left_to_it_is_applied(worker: Worker) -> None:
+    await worker.deliver([(1, {"username": "first", "bio": "of the first"}), (3, {"username": "third"})])
+    assert await worker.status(1) == "dead"
+    worker.drops.ids.clear()
+    await worker.mend_and_redrive()
+    assert await worker.fields() == {"username": "third", "bio": "of the first"}
+    assert await worker.status(1) == "applied"
+    assert len(worker.drops.ids) == 1, "what is cached of it is dropped"
+
+
+async def test_one_that_newer_events_have_left_nothing_to_is_stale(worker: Worker) -> None:
+    await worker.deliver([(1, {"username": "first"}), (3, {"username": "third", "bio": "of the third"})])
+    await worker.mend_and_redrive()
+    assert await worker.fields() == {"username": "third", "bio": "of the third"}
+    assert await worker.status(1) == "stale"
+
+
+async def test_several_end_as_if_all_had_come_in_turn(worker: Worker) -> None:
+    events = [(1, {"username": "first", "bio": "one"}), (2, {"bio": "two"}), (3, {"username": "third"})]
+    await worker.deliver([events[2], events[1], events[0]])
+    await worker.mend_and_redrive()
+    assert await worker.fields() == {"username": "third", "bio": "two"}
+    assert [await worker.status(version) for version in (1, 2, 3)] == ["stale", "applied", "applied"]
