@@ -37,5 +37,8 @@ class Handler(Protocol[Event, States]):
         ...
 
     async def after_commit(self, states: States) -> None:
-        """What must follow a commit, like dropping cached values. Called after a redelivery too; must not raise."""
+        """What must follow a commit, like dropping cached values. Must not raise.
+
+        Called after a redelivery too, and after a commit that may not have been: its answer was lost.
+        """
         ...

@@ -110,17 +110,22 @@ class RetryScan(Generic[Event, States]):
         return len(settled)
 
     async def _try_once(self, head: Head, limit: int) -> tuple[Sequence[Settled], States]:
-        consumer = self.consumer
-        async with consumer.database.transaction() as tx:
-            queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), limit)
-            parsed = parse_all(consumer.handler, map(_delivery, queue))
-            states = await consumer.handler.load(tx, events_of(parsed))
-            decided = self._decide_until_one_waits(states, zip(queue, parsed, strict=True))
-            consumer.dead_share.admit([outcome for _, outcome in decided])
-            await consumer.handler.store(tx, states)
-            for event, outcome in decided:
-                await self._write(tx, event, outcome)
-            await self._tell(tx, consumer.handler.changes(states), decided)
+        consumer, states = self.consumer, None
+        try:
+            async with consumer.database.transaction() as tx:
+                queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), limit)
+                parsed = parse_all(consumer.handler, map(_delivery, queue))
+                states = await consumer.handler.load(tx, events_of(parsed))
+                decided = self._decide_until_one_waits(states, zip(queue, parsed, strict=True))
+                consumer.dead_share.admit([outcome for _, outcome in decided])
+                await consumer.handler.store(tx, states)
+                for event, outcome in decided:
+                    await self._write(tx, event, outcome)
+                await self._tell(tx, consumer.handler.changes(states), decided)
+        except ServiceUnavailable:
+            if states is not None:  # a commit whose answer was lost may be done, and nothing comes back to these events
+                await consumer.handler.after_commit(states)
+            raise
         return [each for each in decided if each[1].status is not Status.WAITING], states
 
     def _decide_until_one_waits(
