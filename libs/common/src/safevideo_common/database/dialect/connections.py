@@ -17,8 +17,27 @@ from safevideo_common.errors import StartupError
 
 CONNECT_SECONDS: Final = 5
 LOCK_WAIT_SECONDS: Final = 5
-RECYCLE_SECONDS: Final = 300
+"""For a row. It ends before the deadline of the transaction: who waited runs again, and its connection is kept."""
+
+SCHEMA_LOCK_SECONDS: Final = 20
+"""For a table that is being altered; by default a day, in which each statement that we gave up goes on waiting."""
+
+IDLE_IN_TRANSACTION_SECONDS: Final = 10
+"""A process that is frozen, or whose machine is gone, holds its rows' locks for so long: MariaDB then ends its session.
+No process that runs takes as long between two statements."""
+
+RECYCLE_SECONDS: Final = 60
 """Age at which a pooled connection is replaced: younger than what proxies and firewalls cut off in silence."""
+
+IDLE_SECONDS: Final = RECYCLE_SECONDS + 15
+"""The same bound where the server is MySQL, which tells no idle transaction from an idle connection. One of the pool is
+never idle for as long."""
+
+_SESSION: Final = (
+    f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, lock_wait_timeout = {SCHEMA_LOCK_SECONDS}, "
+    f"wait_timeout = {IDLE_SECONDS}, time_zone = '+00:00'"
+    f" /*M! , idle_transaction_timeout = {IDLE_IN_TRANSACTION_SECONDS} */"  # a comment to MySQL, which does not know it
+)
 
 
 def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEngine]:
@@ -40,7 +59,7 @@ async def _mysql_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
         "charset": "utf8mb4",
         "conv": {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat},  # in a tenth of the driver's time
         "connect_timeout": CONNECT_SECONDS,
-        "init_command": f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, time_zone = '+00:00'",
+        "init_command": _SESSION,
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
     }
     # Under REPEATABLE READ gaps are locked too, and workers on different performers would deadlock.
