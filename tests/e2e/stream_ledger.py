@@ -63,20 +63,21 @@ def _story(dice: random.Random, performer_id: str, events: int, number: int) -> 
         event_id = f"{performer_id}.{step}"
         kind = dice.random()
         if step == 1:
-            yield webhooks.performer_updated(performer_id, _profile(dice, step), version, at, event_id)
+            yield webhooks.performer_updated(performer_id, profile_of(dice, step), version, at, event_id)
         elif kind < 0.3:
             yield webhooks.status_changed(performer_id, dice.choice(STATUSES), version, at, event_id)
         elif kind < 0.4:
             result = {"status": dice.choice(list(KYC_STATUS)), "riskScore": 90, "checks": {}}
             yield webhooks.verification_finished(_verification(performer_id), performer_id, result, at, event_id)
         elif kind < 0.7:
-            name, value = dice.choice(list(_profile(dice, step).items()))
+            name, value = dice.choice(list(profile_of(dice, step).items()))
             yield webhooks.performer_updated(performer_id, {name: value}, version, at, event_id)
         else:
-            yield webhooks.performer_updated(performer_id, _profile(dice, step), version, at, event_id)
+            yield webhooks.performer_updated(performer_id, profile_of(dice, step), version, at, event_id)
 
 
-def _profile(dice: random.Random, step: int) -> dict[str, object]:
+def profile_of(dice: random.Random, step: int) -> dict[str, object]:
+    """A whole profile, as the wire has it."""
     return {
         "username": f"user-{step}-{dice.randrange(10**6)}",
         "displayName": f"Näme {step} 🎬",

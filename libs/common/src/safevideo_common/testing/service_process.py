@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from safevideo_common.testing.backends import process
 
 STOPS_SECONDS = 15.0
 
@@ -26,10 +29,31 @@ class ServiceProcess:
                 sys.executable, "-m", self._module, env=self._environment, stdout=output, stderr=output
             )
 
+    @property
+    def ended(self) -> int | None:
+        """The exit status of one that has ended by itself."""
+        return self._process.returncode if self._process else None
+
+    def output(self) -> str:
+        """All that it has said so far."""
+        return self._output.read_text(errors="replace")
+
+    async def freeze(self) -> None:
+        """SIGSTOP, and return when none of its threads runs any more."""
+        assert self._process is not None
+        pid = self._process.pid
+        frozen = process.Process(self._module, pid, process.birth_of(pid) or "")
+        await asyncio.to_thread(process.freeze, frozen)
+
+    def thaw(self) -> None:
+        """Let it go on, if it is still there."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)
+
     async def kill(self) -> None:
         """`kill -9`, and gone. Raises `AssertionError` when it had ended by itself."""
         assert self._process is not None
-        assert self._process.returncode is None, self._output.read_text()[-2000:]
+        assert self._process.returncode is None, self.output()[-2000:]
         self._process.kill()
         await self._process.wait()
         self._process = None
@@ -50,6 +74,7 @@ class ServiceProcess:
             return 0
         if self._process.returncode is None:
             self._process.terminate()
+            self.thaw()  # a frozen process does not see SIGTERM
         try:
             async with asyncio.timeout(STOPS_SECONDS):
                 return await self._process.wait()

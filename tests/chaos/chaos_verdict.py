@@ -1,0 +1,125 @@
+"""Holds the tables against what the log demands."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiokafka.errors import KafkaError
+from chaos_fold import Entry, Expected, Key, first_differences
+from chaos_groups import asking_groups
+from chaos_publishing import ends_of
+from chaos_stream import Stream, verification_of
+from sqlalchemy import func, select
+from stream_ledger import COLUMN
+
+from safevideo_common.database import kyc_requests as requests
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import event_inbox, kyc_requests, performers
+from safevideo_common.domain.kyc import KycStatus
+from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
+from safevideo_common.events.topics import KYC, OTHER, PERFORMER
+from safevideo_common.messaging.port import EventLog
+
+GROUPS: Mapping[str, Sequence[str]] = {"sync-worker": (PERFORMER, OTHER), "kyc-worker": (KYC,)}
+ASK_SECONDS = 0.25
+AWAY = (ServiceUnavailable, DatabaseConflict, KafkaError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Where the log and the database are."""
+
+    log: EventLog
+    database: Database
+    kafka_bootstrap_servers: str
+
+
+async def insert_requests(database: Database, names: Sequence[str]) -> None:
+    """KYC requests under way for these performers."""
+    async with database.transaction() as tx:
+        for name in names:
+            now = datetime.now(UTC)
+            await requests.insert_request(tx, name, verification_of(name), KycStatus.IN_PROGRESS, now)
+
+
+async def insert_late_requests(database: Database, stream: Stream) -> None:
+    """Each once a verdict waits for it. Until cancelled; the database may be away meanwhile."""
+    waiting = select(event_inbox.c.performer_id).distinct().where(event_inbox.c.status == "waiting")
+    missing = set(stream.late)
+    while missing:
+        try:
+            async with database.reading() as connection:
+                due = missing.intersection(await connection.scalars(waiting))
+            for name in due:
+                await insert_requests(database, [name])
+                missing.discard(name)
+        except DatabaseConflict:
+            missing.discard(name)  # a commit whose answer was lost
+        except ServiceUnavailable:
+            pass
+        await asyncio.sleep(ASK_SECONDS)
+
+
+async def wait_until_settled(house: House, seconds: float) -> None:
+    """Return once both groups have committed all that is in the log, and nothing waits."""
+    async with asyncio.timeout(seconds):
+        while not await _is_settled(house):
+            await asyncio.sleep(ASK_SECONDS)
+
+
+async def _is_settled(house: House) -> bool:
+    try:
+        async with asking_groups(house.kafka_bootstrap_servers) as groups:
+            for group, topics in GROUPS.items():
+                ends = await ends_of(house.log, topics)
+                committed = await groups.committed(group)
+                if any(committed.get(place, 0) < end for place, end in ends.items()):
+                    return False
+        return await events_in_inbox(house.database, "waiting") == 0
+    except AWAY:
+        return False
+
+
+async def events_in_inbox(database: Database, *statuses: str) -> int:
+    """Those with one of the statuses; all where none is named."""
+    query = select(func.count()).select_from(event_inbox)
+    chosen = query.where(event_inbox.c.status.in_(statuses)) if statuses else query
+    async with database.reading() as connection:
+        return int(await connection.scalar(chosen) or 0)
+
+
+async def differences(database: Database, expected: Expected) -> list[str]:
+    """What is not as it must be; of each kind the first few."""
+    return [
+        *first_differences("inbox", await _inbox(database), expected.inbox),
+        *first_differences("performer", await _performers(database), expected.performers),
+        *first_differences("request", await _requests(database), expected.requests),
+    ]
+
+
+async def _inbox(database: Database) -> dict[Key, Entry]:
+    c = event_inbox.c
+    query = select(c.consumer_group, c.event_id, c.status, c.reason, c.duplicates)
+    async with database.reading() as connection:
+        rows = await connection.execute(query)
+        return {
+            (group, event_id): Entry(status, (reason or status).partition(":")[0], repeats)
+            for group, event_id, status, reason, repeats in rows
+        }
+
+
+async def _performers(database: Database) -> dict[str, Mapping[str, object]]:
+    columns = [*COLUMN.values(), "status"]
+    async with database.reading() as connection:
+        rows = await connection.execute(select(performers))
+        return {row.sharegram_id: {name: getattr(row, name) for name in columns} for row in rows}
+
+
+async def _requests(database: Database) -> dict[str, Mapping[str, object]]:
+    async with database.reading() as connection:
+        rows = await connection.execute(select(kyc_requests))
+        return {
+            row.verification_id: {"status": row.status, "risk_score": row.risk_score, "result": row.result}
+            for row in rows
+        }
