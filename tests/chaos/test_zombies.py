@@ -1,0 +1,109 @@
+"""A worker that was frozen past its session and then goes on: it changes nothing, and commits nothing."""
+
+import time
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from chaos_fleet import SERVICES, Fleet, running_fleet
+from chaos_fold import fold
+from chaos_groups import Groups, Offsets, asking_groups
+from chaos_publishing import ends_of, publish_all, records_since
+from chaos_stream import write_stream
+from chaos_verdict import GROUPS, House, differences, events_in_inbox, insert_requests, wait_until_settled
+from sqlalchemy import select, text
+from whole_house import environment
+
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import event_inbox, kyc_requests, performers
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.testing.backends import RunningServer
+from safevideo_common.testing.stacks import REAL, StackUnderTest
+from safevideo_common.testing.waiting import until
+
+TAKEOVER_SECONDS = 60.0
+EFFECTS = (event_inbox, performers, kyc_requests)
+
+Rows = Sequence[Sequence[object]]
+
+
+@pytest.mark.parametrize("stack", [REAL], indirect=True)
+async def test_workers_frozen_past_their_session_change_and_commit_nothing_when_they_go_on(
+    stack: StackUnderTest,
+    event_log: EventLog,
+    mysql_server: RunningServer,  # a stack of ours alone: elsewhere the groups may have other members
+    tmp_path: Path,
+) -> None:
+    """One is frozen in the middle of its transaction, with its rows locked; the other in the middle of its batches."""
+    stream = write_stream(performers=60, events=3000, seed=11, prefix=f"sg_{token_hex(4)}")
+    first, middle, last = stream.messages[:1000], stream.messages[1000:2500], stream.messages[2500:]
+    begins = await ends_of(event_log)
+    async with (
+        Database.open(stack.database_url) as database,
+        event_log.publisher("zombies") as publisher,
+        running_fleet(environment(stack), tmp_path, each=1) as fleet,
+        asking_groups(stack.kafka_bootstrap_servers) as groups,
+    ):
+        house = House(event_log, database, stack.kafka_bootstrap_servers)
+        await insert_requests(database, [*stream.requested, *stream.late])
+        await publish_all(publisher, first, 0)
+        await wait_until_settled(house, TAKEOVER_SECONDS)
+        await _freeze_amid(publish_all(publisher, middle, 0), fleet, database)
+        await _let_others_take_over(fleet, house)
+        before = await _everything(house, groups)
+        await _thaw(fleet, groups)
+        assert await _everything(house, groups) == before
+        await publish_all(publisher, last, 0)
+        await wait_until_settled(house, TAKEOVER_SECONDS)
+        assert await differences(database, fold(stream, await records_since(event_log, begins))) == []
+        assert fleet.fallen == []
+
+
+async def _freeze_amid(publishing: Coroutine[object, object, None], fleet: Fleet, database: Database) -> None:
+    """The sync worker has asked for rows that are locked here; it gets them when it is frozen, and keeps them."""
+    done = await events_in_inbox(database)
+    async with database.transaction() as tx:
+        await tx.execute(select(performers.c.id).with_for_update())
+        await publishing
+        await until(lambda: _waits_for_performers(database))
+        await until(lambda: _has_more_events(database, done))  # by the KYC worker
+        for workers in fleet.members.values():
+            await workers[0].freeze()
+
+
+async def _let_others_take_over(fleet: Fleet, house: House) -> None:
+    began = time.monotonic()
+    for service in SERVICES:
+        await fleet.start(service)
+    await wait_until_settled(house, TAKEOVER_SECONDS)
+    print(f"others had done all {time.monotonic() - began:.1f} s after two workers froze")
+
+
+async def _thaw(fleet: Fleet, groups: Groups) -> None:
+    """Return when the zombies have found out, and joined their groups again."""
+    fleet.thaw()
+    for group in GROUPS:
+        await until(partial(_has_members, groups, group, 2), TAKEOVER_SECONDS)
+
+
+async def _has_members(groups: Groups, group: str, members: int) -> bool:
+    return await groups.settled_members(group) == members
+
+
+async def _has_more_events(database: Database, than: int) -> bool:
+    return await events_in_inbox(database) > than
+
+
+async def _waits_for_performers(database: Database) -> bool:
+    waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    async with database.reading() as connection:
+        return bool(await connection.scalar(text(waiting)))
+
+
+async def _everything(house: House, groups: Groups) -> tuple[Sequence[Rows], Sequence[Offsets]]:
+    """All rows that events have written, and what is committed."""
+    async with house.database.reading() as connection:
+        rows = [(await connection.execute(select(table).order_by(table.c.id))).all() for table in EFFECTS]
+    return rows, [await groups.committed(group) for group in GROUPS]
