@@ -18,10 +18,12 @@ from safevideo_common.events.envelope import Envelope
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.redriving import Redriving
 from safevideo_common.messaging.consuming.retries import RetryScan
+from safevideo_common.messaging.port import Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
 from sync_worker.handlers.parsing import PerformerEvent
 from sync_worker.handlers.performers import HandlePerformers, Performers
@@ -62,7 +64,7 @@ class Worker:
         self.handler = BadRelease(self.drops, fails_on)
         metrics = ConsumerMetrics(CollectorRegistry())
         consumer: Consumer[PerformerEvent, Performers] = Consumer(
-            "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics
+            "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics, DeadShare(0.5, 1000, 100)
         )
         self.applier = Applier(consumer)
         self.scan = RetryScan(consumer, scan_seconds=1, tries=3)
@@ -75,7 +77,7 @@ class Worker:
             body = orjson.dumps({"data": {"performerId": "sg_1", "changes": changes, "version": version}})
             envelope = Envelope(f"evt-{version}", "performer.profile.updated", at, "sg_1")
             deliveries.append(Delivery(envelope, body, "sharegram.performer.v1", 0, version, NOW))
-        await self.applier.apply(deliveries)
+        await self.applier.apply(deliveries, Unshared())
 
     async def mend_and_redrive(self) -> None:
         self.handler.fails_on = ()
