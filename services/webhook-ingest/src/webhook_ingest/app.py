@@ -85,7 +85,7 @@ def build_app(
                 metrics=metrics,
                 limits=limits,
             )
-            add_hot_post(app, PATH, receive.handle)
+            add_hot_post(app, PATH, receive.handle, receive.handle_whole)
             yield
 
     app.cleanup_ctx.append(door)

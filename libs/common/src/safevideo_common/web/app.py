@@ -13,7 +13,8 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.draining import DRAINING, Draining
 from safevideo_common.web.edge import Edge
 from safevideo_common.web.health import Check, add_health_routes, exposition_of
-from safevideo_common.web.server import HOT_ROUTE, HotRoute
+from safevideo_common.web.server import HOT_ROUTE, WHOLE_POST, HotRoute
+from safevideo_common.web.whole import WholeHandler, WholePost
 
 EDGE: Final = web.AppKey("edge", Edge)
 
@@ -41,7 +42,12 @@ def base_app(
     return app
 
 
-def add_hot_post(app: web.Application, path: str, handler: Handler) -> None:
-    """Serve `POST path` past the router and the middlewares, a tenth of the cost of a small request."""
+def add_hot_post(app: web.Application, path: str, handler: Handler, whole: WholeHandler | None = None) -> None:
+    """Serve `POST path` past the router and the middlewares, a tenth of the cost of a small request.
+
+    `whole` takes the requests that come in one piece, past most of aiohttp too.
+    """
     app.router.add_post(path, handler)  # for whoever serves the app by other means, and for the answer to other methods
     app[HOT_ROUTE] = HotRoute("POST", path, partial(app[EDGE].answer, handler=handler, route=path))
+    if whole is not None:
+        app[WHOLE_POST] = WholePost(path, partial(app[EDGE].answer_whole, handler=whole, route=path))

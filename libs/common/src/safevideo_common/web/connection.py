@@ -19,11 +19,12 @@ CROWDED_OUT_AT_ONCE: Final = 64
 class Connection(web.RequestHandler):
     """aiohttp's connection within `ServerBounds`. What its parser refuses is answered in the contract's shape."""
 
-    __slots__ = ("_bounds", "_head_timer", "_unread_timer")
+    __slots__ = ("_bounds", "_head_timer", "_is_let_in", "_unread_timer")
 
     def __init__(self, manager: web.Server, bounds: ServerBounds, loop: asyncio.AbstractEventLoop, **options: object):
         super().__init__(manager, loop=loop, **options)  # type: ignore[arg-type]  # aiohttp's own keywords, from its runner
         self._bounds = bounds
+        self._is_let_in = True
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -31,6 +32,11 @@ class Connection(web.RequestHandler):
     def is_busy(self) -> bool:
         """Whether a request is being read or answered, or waits for its turn."""
         return self._request_in_progress or bool(self._messages)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request, or has one that is yet to be begun."""
+        return self._waiter is not None
 
     @property
     def awaits_head(self) -> bool:
@@ -47,10 +53,13 @@ class Connection(web.RequestHandler):
     @override
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
+        waiter, self._waiter = self._waiter, None  # so that it is us who wake whoever waits
         super().data_received(data)
+        self._waiter = waiter
         if self._request_count != heads:
             self._stop_head_timer()
-        elif data and self._waiter is not None and self._head_timer is None:  # the beginning of a head, and no body
+            self._wake()
+        elif data and waiter is not None and self._head_timer is None:  # the beginning of a head, and no body
             self._expect_head()
 
     @override
@@ -77,6 +86,11 @@ class Connection(web.RequestHandler):
             raise ConnectionError("part of an answer is sent already")
         return _last_answer(request, _refusal(status))
 
+    def _wake(self) -> None:
+        """There is a request. aiohttp's task answers it, unless it is busy with one before."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def _expect_head(self) -> None:
         self._head_timer = self._loop.call_later(self._bounds.head_seconds, self._give_up, "slow_head")
 
@@ -99,12 +113,13 @@ class Connection(web.RequestHandler):
 
     def _crowd_out(self, manager: web.Server) -> None:
         """Make room by closing those who wait longest for a request; where none is, this one gets 503 for its first."""
-        idle = [each for each in manager.connections if isinstance(each, Connection) and each._waiter is not None]
+        idle = [each for each in manager.connections if isinstance(each, Connection) and each.is_idle]
         for each in nsmallest(1 + self._bounds.max_connections // CROWDED_OUT_AT_ONCE, idle, key=_last_used):
             each._give_up("crowded_out")
         if not idle:
             self._bounds.closed("turned_away")
             self._request_handler = _turn_away
+            self._is_let_in = False
 
 
 def _last_used(connection: Connection) -> float:

@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDictProxy
 
 from safevideo_common import errors
 from safevideo_common.observability.http_metrics import HttpMetrics, route_of
@@ -12,6 +13,7 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.correlation import CORRELATION, REQUEST_ID_HEADER, Correlation, correlate
 from safevideo_common.web.draining import Draining
 from safevideo_common.web.envelope import failure
+from safevideo_common.web.whole import WholeAnswer, WholeHandler, WholeRequest, accepted, refused
 
 LOGS_ITSELF: Final = web.RequestKey("logs_itself", bool)
 """Set by a handler that writes the request's line itself."""
@@ -67,6 +69,21 @@ class Edge:
                 request_id=correlation.request_id,
             )
         return response
+
+    async def answer_whole(
+        self, headers: CIMultiDictProxy[str], body: bytes, remote: str | None, handler: WholeHandler, route: str
+    ) -> WholeAnswer:
+        """The same for a request that is here with its body; see `WholePost`. Its handler writes its line itself."""
+        started = perf_counter()
+        status, correlation = 200, correlate(headers)
+        try:
+            said = await handler(WholeRequest(headers, body, remote, correlation))
+            answer = accepted(said, correlation.request_id, self._draining.begun)
+        except Exception as error:  # noqa: BLE001 - as above
+            response = failure(_known(error, route, correlation, self._log), correlation.request_id)
+            status, answer = response.status, refused(response, correlation.request_id, self._draining.begun)
+        self._metrics.observe("POST", route, status, perf_counter() - started)
+        return answer
 
 
 def _known(error: Exception, route: str, correlation: Correlation, log: FilteringBoundLogger) -> errors.SafeVideoError:

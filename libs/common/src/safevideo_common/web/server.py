@@ -13,6 +13,8 @@ from typing_extensions import override
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
 from safevideo_common.web.connection import Connection
 from safevideo_common.web.draining import DRAINING
+from safevideo_common.web.whole import WholePost
+from safevideo_common.web.whole_connection import WholeConnection
 
 MAX_LINE_BYTES: Final = 8 * 1024
 MAX_HEADER_BYTES: Final = 32 * 1024
@@ -49,6 +51,7 @@ class HotRoute(NamedTuple):
 
 
 HOT_ROUTE: Final = web.AppKey("hot_route", HotRoute)
+WHOLE_POST: Final = web.AppKey("whole_post", WholePost)
 
 
 @asynccontextmanager
@@ -105,9 +108,12 @@ def _open_requests(runner: web.AppRunner, count_heads: bool) -> bool:
 
 class _Server(web.Server):
     bounds: ServerBounds
+    whole: WholePost | None
 
     @override
     def __call__(self) -> web.RequestHandler:
+        if self.whole is not None:
+            return WholeConnection(self, self.bounds, self.whole, self._loop, **self._kwargs)
         return Connection(self, self.bounds, self._loop, **self._kwargs)
 
 
@@ -118,6 +124,7 @@ class _Runner(web.AppRunner):
         server.__class__ = _Server  # aiohttp has no factory for its protocol
         assert isinstance(server, _Server)
         server.bounds = self.app.get(BOUNDS, ServerBounds())
+        server.whole = self.app.get(WHOLE_POST)
         if hot := self.app.get(HOT_ROUTE):
             routed: Handler = server.request_handler  # what an application's runner serves is always a `web.Request`
             server.request_handler = hot.before(routed)  # type: ignore[assignment]  # and aiohttp says `BaseRequest`

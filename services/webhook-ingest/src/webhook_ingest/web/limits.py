@@ -1,9 +1,9 @@
 """The bounds of the door, as its handler uses them."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Final, Protocol
 
-from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from safevideo_common.errors import RateLimited, SafeVideoError, WebhookSignatureInvalid
 from webhook_ingest.handlers.failed_signatures import CHEAP_BYTES, FailedSignatures
@@ -17,6 +17,25 @@ FORWARDED: Final = "X-Forwarded-For"
 
 EVERYONE_PER_SECOND: Final = 100
 """Failed signatures of all addresses together; beyond, whoever fails is a suspect."""
+
+
+class Head(Protocol):
+    """What the bounds look at: of a `web.Request`, or of a `WholeRequest`."""
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """All of them."""
+        ...
+
+    @property
+    def remote(self) -> str | None:
+        """The peer's address."""
+        ...
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the body, where the head says it."""
+        ...
 
 
 class Limits:
@@ -39,17 +58,17 @@ class Limits:
         self._addresses = addresses
         self._max_body_bytes = max_body_bytes
 
-    def admit(self, request: web.Request) -> None:
+    def admit(self, request: Head) -> None:
         """Before the body is read. Raises `RateLimited` for a large one of a suspect."""
         size = self._size(request)
         if size > CHEAP_BYTES:
             self._failed.admit(self.address(request), size)
 
-    def waiting_for_body(self, request: web.Request) -> AbstractAsyncContextManager[None]:
+    def waiting_for_body(self, request: Head) -> AbstractAsyncContextManager[None]:
         """Around the reading of a body that did not come along with its head; see `LateBodies`."""
         return self._late_bodies.waiting(self._size(request))
 
-    async def answer_to_forger(self, request: web.Request, error: WebhookSignatureInvalid) -> SafeVideoError:
+    async def answer_to_forger(self, request: Head, error: WebhookSignatureInvalid) -> SafeVideoError:
         """What is raised for a signature that does not hold: `error`, or to a suspect, after a while, `RateLimited`.
 
         To be called when the webhook is not in flight any more.
@@ -60,11 +79,11 @@ class Limits:
         await self._held_back.hold()
         return RateLimited(limited.message, details=error.details, retry_after=limited.retry_after)
 
-    def _size(self, request: web.Request) -> int:
+    def _size(self, request: Head) -> int:
         """The most that will be read: a body in chunks does not say how long it is."""
         return min(request.content_length or self._max_body_bytes, self._max_body_bytes)
 
-    def address(self, request: web.Request) -> str:
+    def address(self, request: Head) -> str:
         """Whom the request comes from, as far as the proxies in front are trusted."""
         return self._addresses.of(request.remote, request.headers.getall(FORWARDED, ()))
 

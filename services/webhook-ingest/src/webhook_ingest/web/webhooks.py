@@ -1,9 +1,11 @@
 """`POST /webhooks/sharegram`: size, then signature over the raw bytes, then parsing, then the log, then the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Final
 
+import orjson
 from aiohttp import web
 
 from safevideo_common.clock import Clock
@@ -22,17 +24,19 @@ from safevideo_common.messaging.port import Publisher
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.sharegram.webhook_parsing import message_of, parse_webhook
 from safevideo_common.sharegram.webhook_signatures import Refusal, Scheme, WebhookSecret
-from safevideo_common.web.correlation import CORRELATION
+from safevideo_common.web.correlation import CORRELATION, Correlation
 from safevideo_common.web.edge import LOGS_ITSELF
-from safevideo_common.web.envelope import json_response
+from safevideo_common.web.whole import WholeRequest
 from webhook_ingest.handlers.quarantine import Quarantine, offer_refused
 from webhook_ingest.handlers.secrets import Secrets
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.web.limits import Limits
+from webhook_ingest.web.limits import Head, Limits
 
 SOURCE: Final = "sharegram"
 PATH: Final = "/webhooks/sharegram"
+
+Reading = Callable[[], Awaitable[bytes]]
 
 
 class ReceiveWebhook:
@@ -64,23 +68,36 @@ class ReceiveWebhook:
     async def handle(self, request: web.Request) -> web.Response:
         """Take one webhook. A redelivery is published again under the same id; the inbox makes it one event."""
         request[LOGS_ITSELF] = True
+        said = await self._answer(request, request[CORRELATION], partial(self._read, request))
+        return web.Response(body=said, content_type="application/json")
+
+    async def handle_whole(self, request: WholeRequest) -> bytes:
+        """The same for one that came in one piece, as nearly all do."""
+        return await self._answer(request, request.correlation, request.body)
+
+    async def _answer(self, head: Head, correlation: Correlation, body: bytes | Reading) -> bytes:
         try:
             with self._limits.in_flight:
-                return await self._take(request)
+                _refuse_encoding(head.headers.get("Content-Encoding"))
+                self._limits.admit(head)
+                began = perf_counter()
+                if not isinstance(body, bytes):
+                    body = await body()
+                elif len(body) > self._settings.max_webhook_bytes:
+                    raise _too_large(self._settings)
+                return await self._take(head, correlation, body, began)
         except WebhookSignatureInvalid as error:
-            self._refuse(request, error)
-            raise await self._limits.answer_to_forger(request, error) from None
+            self._refuse(head, correlation, error)
+            raise await self._limits.answer_to_forger(head, error) from None
         except SafeVideoError as error:
-            self._refuse(request, error)
+            self._refuse(head, correlation, error)
             raise
 
-    async def _take(self, request: web.Request) -> web.Response:
-        began = perf_counter()
-        body = await self._read(request)
+    async def _take(self, head: Head, correlation: Correlation, body: bytes, began: float) -> bytes:
         read = perf_counter()
         self._metrics.read.observe(read - began)
-        secret = self._verified(request, body)
-        envelope = parse_webhook(body, request.headers, request[CORRELATION])
+        secret = self._verified(head, correlation, body)
+        envelope = parse_webhook(body, head.headers, correlation)
         verified = perf_counter()
         self._metrics.verify.observe(verified - read)
         await self._publisher.publish(message_of(envelope, body))
@@ -90,10 +107,8 @@ class ReceiveWebhook:
         return _accepted(envelope.id)
 
     async def _read(self, request: web.Request) -> bytes:
-        _refuse_encoding(request.headers.get("Content-Encoding"))
-        self._limits.admit(request)
         try:
-            if request.content.is_eof():  # it came along with the headers, as nearly all do: nothing is waited for
+            if request.content.is_eof():  # it is there, and only the request is no plain one
                 return await request.read()
             if (request.content_length or 0) > self._settings.max_webhook_bytes:
                 raise _too_large(self._settings)
@@ -102,20 +117,20 @@ class ReceiveWebhook:
         except web.HTTPRequestEntityTooLarge:
             raise _too_large(self._settings) from None
 
-    def _verified(self, request: web.Request, body: bytes) -> WebhookSecret:
+    def _verified(self, head: Head, correlation: Correlation, body: bytes) -> WebhookSecret:
         now = self._clock()
         try:
-            secret = self._scheme.verify(request.headers, body, self._secrets.at(now), now)
+            secret = self._scheme.verify(head.headers, body, self._secrets.at(now), now)
         except WebhookSignatureInvalid as error:
-            remote, correlation = self._limits.address(request), request[CORRELATION]
+            remote = self._limits.address(head)
             offer_refused(
-                self._quarantine, request.headers, body, error, received_at=now, remote=remote, correlation=correlation
+                self._quarantine, head.headers, body, error, received_at=now, remote=remote, correlation=correlation
             )
             raise
         self._secrets.note_use(secret, now)
         return secret
 
-    def _refuse(self, request: web.Request, error: SafeVideoError) -> None:
+    def _refuse(self, head: Head, correlation: Correlation, error: SafeVideoError) -> None:
         reason = _reason(error)
         self._metrics.refused(reason)
         if reason == Refusal.MISMATCH:
@@ -127,8 +142,8 @@ class ReceiveWebhook:
             outcome="refused",
             reason=reason,
             fields=",".join(error.details) if error.details and says == "valid" else None,
-            remote=request.remote,
-            request_id=request[CORRELATION].request_id,
+            remote=head.remote,
+            request_id=correlation.request_id,
         )
 
     def _log_accepted(self, envelope: Envelope, secret: WebhookSecret) -> None:
@@ -168,5 +183,5 @@ def _too_large(settings: IngestSettings) -> PayloadTooLarge:
     return PayloadTooLarge(f"A webhook may have {settings.max_webhook_bytes} bytes at most.")
 
 
-def _accepted(webhook_id: str) -> web.Response:
-    return json_response({"success": True, "webhookId": webhook_id, "message": "Webhook received"})
+def _accepted(webhook_id: str) -> bytes:
+    return orjson.dumps({"success": True, "webhookId": webhook_id, "message": "Webhook received"})
