@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.hdrs import CONTENT_LENGTH, EXPECT
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11, RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDictProxy
 
 from safevideo_common.web.correlation import REQUEST_ID_HEADER, Correlation
@@ -55,6 +55,7 @@ class WholePost(NamedTuple):
             and message.version == HttpVersion11
             and not message.should_close
             and not message.upgrade
+            and payload is not EMPTY_PAYLOAD  # it is no reader like the others
             and payload.is_eof()
             and EXPECT not in message.headers  # answering `100 Continue` is the router's
         )

@@ -85,7 +85,7 @@ class WholeConnection(Connection):
         try:
             if self._parser is not None:
                 self._parser.message_consumed()
-            is_last = await self._answered(message.headers, payload.read_nowait(-1))
+            is_last = await self._answered(message.headers, self._body(payload))
         finally:
             self._answering = None
             self._go_on(is_last)
@@ -97,6 +97,11 @@ class WholeConnection(Connection):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(answer.sent)
         return answer.is_last
+
+    def _body(self, payload: StreamReader) -> bytes:
+        if self._reading_paused:
+            return payload.read_nowait(-1)  # it was more than the reader holds: this starts the reading again
+        return b"".join(payload._buffer)
 
     def _go_on(self, is_last: bool) -> None:
         if is_last:
