@@ -30,19 +30,25 @@ def text_line(event: Mapping[str, object]) -> bytes:
 
 
 class Stamps:
-    """Moments as `2026-11-24T20:58:25.123Z`. The part down to the second is formatted once a second."""
+    """Moments as `2026-11-24T20:58:25.123Z`. Each millisecond is formatted once, and its second once a second."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
+        self._second = self._millisecond = -1
+        self._until_second = self._text = ""
 
     def now(self) -> str:
         """The present moment, in UTC."""
-        second, milliseconds = divmod(time_ns() // 1_000_000, 1000)
+        millisecond = time_ns() // 1_000_000
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._text = f"{self._whole_second(millisecond // 1000)}.{millisecond % 1000:03d}Z"
+        return self._text
+
+    def _whole_second(self, second: int) -> str:
         if second != self._second:
             self._second = second
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f"{self._text}.{milliseconds:03d}Z"
+            self._until_second = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return self._until_second
 
 
 _harmless: Final[set[str]] = set()

@@ -47,22 +47,23 @@ class _Direct:
     _logger: "_Lines"
 
     def _proxy_to_logger(self, method_name: str, event: object = None, **fields: object) -> None:
-        self._logger.write(method_name, event, {**self._context, **fields})
+        lines = self._logger
+        placed = {"timestamp": lines.stamps.now(), "level": method_name, "service": lines.service, "event": event}
+        lines.write({**placed, **self._context, **fields})
 
 
 class _Lines:
-    """Makes a line of each call."""
+    """Where the lines of one service go."""
 
     def __init__(self, service: str, sink: LogSink) -> None:
-        self._service = service
+        self.service = service
+        self.stamps = Stamps()
         self._sink = sink
-        self._stamps = Stamps()
 
-    def write(self, level: str, event: object, fields: dict[str, object]) -> None:
-        """`fields` is the line's own. Its `stream` is no part of the line."""
-        stream = fields.pop("stream", None)
-        placed = {"timestamp": self._stamps.now(), "level": level, "service": self._service, "event": event}
-        self._sink.write({**placed, **redacted(fields)}, stream)
+    def write(self, line: dict[str, object]) -> None:
+        """`line` is the caller's no more. Its `stream` is no part of it."""
+        stream = line.pop("stream", None)
+        self._sink.write(redacted(line), stream)
 
 
 class _Bridge(logging.Handler):
