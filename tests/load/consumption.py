@@ -8,14 +8,11 @@ from pathlib import Path
 from statistics import median
 
 from measured import program
-from payloads import Keys, bodies, event_id
+from payloads import Keys, messages
 from sqlalchemy import func, select
 
-from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.events.envelope import Envelope
-from safevideo_common.events.topics import PERFORMER
 from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.port import Message, Publisher
 
@@ -43,9 +40,9 @@ class Figures:
 async def publish_events(bootstrap_servers: str, numbers: range, keys: Keys) -> None:
     """Publish these events, as the door would."""
     async with open_log(bootstrap_servers, None) as log, log.publisher("bench") as publisher:
-        messages = [_message(number, *each) for number, each in zip(numbers, bodies(numbers, keys), strict=True)]
-        for start in range(0, len(messages), PUBLISHED_AT_ONCE):
-            await _publish(publisher, messages[start : start + PUBLISHED_AT_ONCE])
+        all_ = list(messages(numbers, keys))
+        for start in range(0, len(all_), PUBLISHED_AT_ONCE):
+            await _publish(publisher, all_[start : start + PUBLISHED_AT_ONCE])
 
 
 async def measure_consumer(
@@ -88,10 +85,5 @@ async def _check(database: Database, before: int, rows: int) -> None:
         raise RuntimeError(f"{rows} ids were given out and {found} events are applied")
 
 
-def _message(number: int, performer_id: str, body: bytes) -> Message:
-    envelope = Envelope(event_id(number), "performer.profile.updated", utc_now(), performer_id, f"request-{number}")
-    return Message(PERFORMER, performer_id.encode(), body, envelope.headers())
-
-
-async def _publish(publisher: Publisher, messages: Sequence[Message]) -> None:
-    await asyncio.gather(*(publisher.publish(message) for message in messages))
+async def _publish(publisher: Publisher, some: Sequence[Message]) -> None:
+    await asyncio.gather(*(publisher.publish(message) for message in some))

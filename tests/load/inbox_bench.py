@@ -1,5 +1,6 @@
 """What an event costs `sync-worker` when the inbox is short, and when it is long."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 from consumption import Figures, measure_consumer, publish_events
 from payloads import Keys
+from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +34,17 @@ _MORE: Final = text(
     f" ({_DIGIT}) a, ({_DIGIT}) b, ({_DIGIT}) c, ({_DIGIT}) d, ({_DIGIT}) e) AS numbers"
     " WHERE n < :rows) AS events"
 )
+
+
+def inbox_table(environment: Mapping[str, str], folder: Path, events: int, rounds: int) -> Table:
+    """What an event costs at each length of the inbox."""
+    figures = asyncio.run(measure_inbox(environment, folder, events, rounds))
+    short = next(iter(figures.values()))
+    table = Table("rows", "events/s", "CPU µs/event", "time to the shortest", title="sync-worker by the inbox's length")
+    for rows, each in figures.items():
+        ratio = f"{short.per_second / each.per_second:.2f}"
+        table.add_row(f"{rows:,}", f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", ratio)
+    return table
 
 
 async def measure_inbox(environment: Mapping[str, str], folder: Path, events: int, rounds: int) -> dict[int, Figures]:

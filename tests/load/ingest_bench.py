@@ -1,38 +1,33 @@
-"""Requests a second: the bare server, the plain way, and `webhook-ingest`, each alone under the same load."""
+"""Requests a second: the bare server, the plain way, Bento, and `webhook-ingest`, each alone under the same load."""
 
-import json
-import subprocess
-from collections.abc import Mapping
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Final
 
-from measured import free_port, program, wait_until_listening
-from payloads import SECRET, write_requests
+from door import DOOR, open_door
+from payloads import write_requests
+from rich.table import Table
+from wrk import REQUESTS_IN_TURN, load
 
-HERE = Path(__file__).parent
-CONNECTIONS = 256
-REQUESTS_IN_TURN = 5000
-WARM_UP_SECONDS = 3
+SERVERS_FOLDER: Final = Path(__file__).parent / "servers"
+BARE: Final = (sys.executable, str(SERVERS_FOLDER / "bare.py"), "{port}")
+NOBODY: Final = "127.0.0.1:9"
 
-NOBODY = "127.0.0.1:9"
+BENTO: Final = "Bento (Go, both cores)"
+HOW_TO_GET_BENTO: Final = "No row for Bento: name its binary in BENTO_BINARY; tests/load/README.md says which one."
 
 
 @dataclass(frozen=True)
 class Server:
-    """How one of them is started: the arguments of Python, and what differs in its environment."""
+    """How one of them is started, and what differs in its environment."""
 
-    arguments: tuple[str, ...]
+    command: Sequence[str]
     variables: Mapping[str, str] = field(default_factory=dict)
-
-
-SERVERS: Mapping[str, Server] = {
-    "bare aiohttp": Server((str(HERE / "servers" / "bare.py"), "{port}")),
-    "plain FastAPI": Server((str(HERE / "servers" / "plain.py"), "{port}")),
-    "webhook-ingest": Server(("-m", "webhook_ingest")),
-    "webhook-ingest, 2 processes": Server(("-m", "webhook_ingest"), {"INGEST_WORKERS": "2"}),
-    "webhook-ingest, Kafka away": Server(("-m", "webhook_ingest"), {"KAFKA_BOOTSTRAP_SERVERS": NOBODY}),
-}
 
 
 @dataclass(frozen=True)
@@ -46,29 +41,48 @@ class Figures:
     not_taken: int
 
 
+def ingest_table(environment: Mapping[str, str], folder: Path, seconds: int, rounds: int) -> Table:
+    """Each server's figures and their ratio to the bare one; the medians of `rounds` rounds of `seconds`."""
+    figures = measure_ingest(environment, folder, seconds, rounds)
+    bare = figures["bare aiohttp"]
+    table = Table("server", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "to bare", "not 200", title="ingest")
+    for name, each in figures.items():
+        latencies = (f"{each.p50:.1f}", f"{each.p99:.1f}", f"{each.cpu_micros:.0f}")
+        ratio = f"{each.per_second / bare.per_second:.2f}"
+        table.add_row(name, f"{each.per_second:,.0f}", *latencies, ratio, str(each.not_taken))
+    table.caption = None if BENTO in figures else HOW_TO_GET_BENTO
+    return table
+
+
 def measure_ingest(environment: Mapping[str, str], folder: Path, seconds: int, rounds: int) -> dict[str, Figures]:
     """The median of `rounds` rounds, in each of which every server runs once."""
     requests = folder / "requests"
     write_requests(requests, REQUESTS_IN_TURN)
-    measured: dict[str, list[Figures]] = {name: [] for name in SERVERS}
+    servers = _servers()
+    measured: dict[str, list[Figures]] = {name: [] for name in servers}
     for _ in range(rounds):
-        for name in SERVERS:
-            measured[name].append(_measure_one(name, environment, folder, requests, seconds))
+        for name, server in servers.items():
+            measured[name].append(_measure_one(server, environment, folder, requests, seconds))
     return {name: _median(figures) for name, figures in measured.items()}
 
 
-def _measure_one(name: str, environment: Mapping[str, str], folder: Path, requests: Path, seconds: int) -> Figures:
-    port, server_of = free_port(), SERVERS[name]
-    own = {"HOST": "127.0.0.1", "PORT": str(port), "SHAREGRAM_WEBHOOK_SECRET": SECRET}
-    spool = {"SPOOL_DIR": str(folder / f"spool-{port}")}  # what one leaves there is not the next one's to drain
-    variables = {**environment, **own, **spool, **server_of.variables}
-    arguments = [argument.format(port=port) for argument in server_of.arguments]
-    with program(arguments, variables, folder / "server.out") as server:
-        wait_until_listening(port)
-        load(port, requests, WARM_UP_SECONDS)
-        before = server.cpu_seconds()
+def _servers() -> Mapping[str, Server]:
+    bento = os.environ.get("BENTO_BINARY") or shutil.which("bento")
+    return {
+        "bare aiohttp": Server(BARE),
+        "plain FastAPI": Server((sys.executable, str(SERVERS_FOLDER / "plain.py"), "{port}")),
+        "webhook-ingest": Server(DOOR),
+        "webhook-ingest, 2 processes": Server(DOOR, {"INGEST_WORKERS": "2"}),
+        **({BENTO: Server((bento, "-c", str(SERVERS_FOLDER / "bento.yaml")))} if bento else {}),
+        "webhook-ingest, Kafka away": Server(DOOR, {"KAFKA_BOOTSTRAP_SERVERS": NOBODY}),
+    }
+
+
+def _measure_one(server: Server, environment: Mapping[str, str], folder: Path, requests: Path, seconds: int) -> Figures:
+    with open_door({**environment, **server.variables}, folder, requests, server.command) as (port, process):
+        before = process.cpu_seconds()
         result = load(port, requests, seconds)
-        cpu = server.cpu_seconds() - before
+        cpu = process.cpu_seconds() - before
     done = result["requests"]
     return Figures(
         per_second=done / result["seconds"],
@@ -77,17 +91,6 @@ def _measure_one(name: str, environment: Mapping[str, str], folder: Path, reques
         cpu_micros=cpu / done * 1e6,
         not_taken=int(result["refused"] + result["failed"]),
     )
-
-
-def load(port: int, requests: Path, seconds: int, *connection: str) -> dict[str, float]:
-    """What wrk says of `seconds` of load. A further argument is the value of the `Connection` header."""
-    script = str(HERE / "webhooks.lua")
-    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", script]
-    command = ["wrk", *options, f"http://127.0.0.1:{port}", "--", str(requests), *connection]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (line,) = (line for line in output.splitlines() if line.startswith("RESULT "))
-    result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
-    return result
 
 
 def _median(figures: list[Figures]) -> Figures:

@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 from measured import free_port, program, wait_until_listening
 from payloads import SECRET, Keys, bodies, event_id, signature
+from rich.table import Table
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -52,6 +53,15 @@ class _Watch:
         waits = [(self.seen[each] - self.taken[each]) * 1000 for each in ids]
         percentiles = quantiles(waits, n=100)
         return Latencies(len(waits), percentiles[49], percentiles[98], max(waits))
+
+
+def latency_table(environment: Mapping[str, str], folder: Path, seconds: int) -> Table:
+    """From the 2xx to the row, over `seconds`."""
+    latencies = asyncio.run(measure_latency(environment, folder, seconds))
+    table = Table("events", "p50 ms", "p99 ms", "longest ms", title=f"from 2xx to the row, {PER_SECOND} events/s")
+    times = (latencies.p50, latencies.p99, latencies.longest)
+    table.add_row(f"{latencies.events:,}", *(f"{each:.1f}" for each in times))
+    return table
 
 
 async def measure_latency(environment: Mapping[str, str], folder: Path, seconds: int) -> Latencies:

@@ -1,22 +1,29 @@
-"""A program under measurement: started, ready, measured in CPU time, stopped."""
+"""A program under measurement: started, ready, measured in CPU time, stopped. And what loads it, asked for its result.
 
+Nothing here waits without a deadline.
+"""
+
+import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 READY_SECONDS = 30.0
+STOP_SECONDS = 10.0
+BEYOND_SECONDS = 20.0
+"""What a generator of load may take beyond the seconds that it was told to load for."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Program:
-    """A running Python program, with the processes that it has started."""
+    """A running program, with the processes that it has started."""
 
     pid: int
 
@@ -32,20 +39,47 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def program(arguments: Sequence[str], environment: Mapping[str, str], output: Path) -> Iterator[Program]:
-    """`python <arguments>` until the block ends. Its output is appended to `output`."""
+def program(command: Sequence[str], environment: Mapping[str, str], output: Path) -> Iterator[Program]:
+    """`command` until the block ends. Its output is appended to `output`."""
     with output.open("ab") as sink:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], env={**os.environ, **environment}, stdout=sink, stderr=sink
-        )
-        try:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=sink, stderr=sink)
+        with _ended(process):
             yield Program(process.pid)
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            process.wait()
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A running generator of load. The last thing it says is a line `RESULT {…}`."""
+
+    process: "subprocess.Popen[str]"
+    deadline: float
+
+    def result(self) -> dict[str, float]:
+        """What it measured. Raises `subprocess.TimeoutExpired` past its deadline, `ValueError` if it says nothing."""
+        said, _ = self.process.communicate(timeout=max(0.0, self.deadline - time.monotonic()))
+        (line,) = (line for line in said.splitlines() if line.startswith("RESULT "))
+        result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+        return result
+
+
+@contextmanager
+def generator(command: Sequence[str], seconds: float) -> Iterator[Generator]:
+    """`command`, which loads something for `seconds`, until the block ends at the latest."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with _ended(process):
+        yield Generator(process, time.monotonic() + seconds + BEYOND_SECONDS)
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[Any]") -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        process.kill()
+        process.wait(STOP_SECONDS)
 
 
 def free_port() -> int:

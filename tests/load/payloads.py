@@ -1,12 +1,17 @@
 """The webhooks of the benchmarks: 1 kB each."""
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
 
 import orjson
+
+from safevideo_common.clock import utc_now
+from safevideo_common.events.envelope import Envelope
+from safevideo_common.events.topics import PERFORMER
+from safevideo_common.messaging.port import Message
 
 PERFORMERS = 500
 BODY_BYTES = 1024
@@ -35,6 +40,13 @@ def bodies(numbers: Iterable[int], keys: Keys) -> Iterator[tuple[str, bytes]]:
     for number in numbers:
         performer_id = keys.of(number)
         yield performer_id, _body(performer_id, number)
+
+
+def messages(numbers: Sequence[int], keys: Keys) -> Iterator[Message]:
+    """What the door makes of them."""
+    for number, (performer_id, body) in zip(numbers, bodies(numbers, keys), strict=True):
+        envelope = Envelope(event_id(number), "performer.profile.updated", utc_now(), performer_id, f"request-{number}")
+        yield Message(PERFORMER, performer_id.encode(), body, envelope.headers())
 
 
 def signature(body: bytes, secret: str = SECRET) -> str:

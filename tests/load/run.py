@@ -3,24 +3,41 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from inbox_bench import measure_inbox
-from ingest_bench import measure_ingest
-from latency_bench import PER_SECOND, measure_latency
+from flood_bench import flood_table
+from half_load_bench import half_load_table
+from inbox_bench import inbox_table
+from ingest_bench import ingest_table
+from latency_bench import latency_table
 from payloads import Keys
-from rich.console import Console
-from rich.table import Table
-from worker_bench import LIMIT, ROW_BY_ROW, measure_worker
+from rich.console import Console, RenderableType
+from worker_bench import worker_table
 
 from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.topics import all_topics
 from safevideo_common.testing.backends import Options, running
 
-CONSOLE = Console()
-PARTS = ("ingest", "worker", "inbox", "latency")
+Environment = Mapping[str, str]
+Bench = Callable[[Environment, Path, argparse.Namespace], RenderableType]
+
+BENCHES: Final[Mapping[str, Bench]] = {
+    "ingest": lambda environment, folder, its: ingest_table(environment, folder, its.seconds, its.rounds),
+    "half-load": lambda environment, folder, its: half_load_table(environment, folder, its.seconds, its.rounds),
+    "flood": lambda environment, folder, its: flood_table(environment, folder, its.seconds, its.rounds),
+    "worker": lambda environment, folder, its: worker_table(environment, folder, _keys(its), its.events, its.rounds),
+    "inbox": lambda environment, folder, its: inbox_table(environment, folder, its.events // 2, its.rounds),
+    "latency": lambda environment, folder, its: latency_table(environment, folder, 4 * its.seconds),
+}
+
+FILE_COLUMNS: Final = 120
+"""Of what is no terminal."""
 
 
 def main() -> None:
@@ -32,25 +49,29 @@ def main() -> None:
         with running("local", folder=folder / "backends", options=Options(fast_start=False), say=print) as backends:
             environment = backends.environment() | {"SAFEVIDEO_ENV": "development"}
             asyncio.run(_create_topics(environment["KAFKA_BOOTSTRAP_SERVERS"]))
-            if options.what in ("all", "ingest"):
-                _ingest(environment, folder, options)
-            if options.what in ("all", "worker"):
-                _worker(environment, folder, options)
-            if options.what in ("all", "inbox"):
-                _inbox(environment, folder, options)
-            if options.what in ("all", "latency"):
-                _latency(environment, folder, options)
+            for bench in BENCHES if options.what == "all" else [options.what]:
+                with _ended_after(options.within, bench):
+                    _print(BENCHES[bench](environment, folder, options))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("all", *PARTS), default="all")
-    parser.add_argument("--seconds", type=int, default=10, help="of load on each server in each round")
+    parser.add_argument("what", nargs="?", choices=("all", *BENCHES), default="all")
+    parser.add_argument("--seconds", type=int, default=4, help="of load in each round")
     parser.add_argument("--events", type=int, default=50_000, help="read by each consumer in each round")
     parser.add_argument("--keys", type=int, default=1000, help="performers that a worker's events are of")
     parser.add_argument("--hot", action="store_true", help="one event in ten is of the same performer")
     parser.add_argument("--rounds", type=int, default=3, help="the figures are the medians of them")
+    parser.add_argument("--within", type=int, default=180, help="seconds after which a bench is given up")
     return parser.parse_args()
+
+
+def _keys(options: argparse.Namespace) -> Keys:
+    return Keys(options.keys, options.hot)
+
+
+def _print(tables: RenderableType) -> None:
+    Console(width=None if sys.stdout.isatty() else FILE_COLUMNS).print(tables)
 
 
 async def _create_topics(bootstrap_servers: str) -> None:
@@ -58,45 +79,19 @@ async def _create_topics(bootstrap_servers: str) -> None:
         await log.create_topics(all_topics())
 
 
-def _ingest(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
-    figures = measure_ingest(environment, folder, options.seconds, options.rounds)
-    bare = figures["bare aiohttp"]
-    table = Table("server", "req/s", "p50 ms", "p99 ms", "CPU µs/req", "to bare", "not 200", title="ingest")
-    for name, each in figures.items():
-        latencies = (f"{each.p50:.1f}", f"{each.p99:.1f}", f"{each.cpu_micros:.0f}")
-        ratio = f"{each.per_second / bare.per_second:.2f}"
-        table.add_row(name, f"{each.per_second:,.0f}", *latencies, ratio, str(each.not_taken))
-    CONSOLE.print(table)
+@contextmanager
+def _ended_after(seconds: int, bench: str) -> Iterator[None]:
+    """The last resort: every wait of a bench has a deadline of its own."""
 
+    def give_up(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"The bench {bench} did not end within {seconds} s; --within allows it more.")
 
-def _worker(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
-    keys = Keys(options.keys, options.hot)
-    figures = asyncio.run(measure_worker(environment, folder, keys, options.events, options.rounds))
-    limit, plain = figures[LIMIT].per_second, figures[ROW_BY_ROW].per_second
-    title = f"worker, {keys.count} keys{', one of them hot' if keys.hot else ''}"
-    table = Table("consumer", "events/s", "CPU µs/event", "to the limit", "to row by row", title=title)
-    for name, each in figures.items():
-        ratios = (f"{each.per_second / limit:.2f}", f"{each.per_second / plain:.1f}")
-        table.add_row(name, f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", *ratios)
-    CONSOLE.print(table)
-
-
-def _inbox(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
-    figures = asyncio.run(measure_inbox(environment, folder, options.events // 2, options.rounds))
-    short = next(iter(figures.values()))
-    table = Table("rows", "events/s", "CPU µs/event", "time to the shortest", title="sync-worker by the inbox's length")
-    for rows, each in figures.items():
-        ratio = f"{short.per_second / each.per_second:.2f}"
-        table.add_row(f"{rows:,}", f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", ratio)
-    CONSOLE.print(table)
-
-
-def _latency(environment: dict[str, str], folder: Path, options: argparse.Namespace) -> None:
-    latencies = asyncio.run(measure_latency(environment, folder, 2 * options.seconds))
-    table = Table("events", "p50 ms", "p99 ms", "longest ms", title=f"from 2xx to the row, {PER_SECOND} events/s")
-    times = (latencies.p50, latencies.p99, latencies.longest)
-    table.add_row(f"{latencies.events:,}", *(f"{each:.1f}" for each in times))
-    CONSOLE.print(table)
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Events a second from Kafka into MariaDB: the limit, the ways in which most people write it, and `sync-worker`."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from consumption import Figures, measure_consumer, publish_events
 from payloads import Keys
+from rich.table import Table
 
 from safevideo_common.database.migrate import migrate
 from safevideo_common.testing.databases import created, dropped
@@ -27,6 +29,18 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "FastStream, row by row": Contestant(("-m", "servers.faststream_rows"), 0.04),
     "sync-worker": Contestant(("-m", "sync_worker")),
 }
+
+
+def worker_table(environment: Mapping[str, str], folder: Path, keys: Keys, events: int, rounds: int) -> Table:
+    """Each one's figures, and their ratio to the limit and to the row-by-row way."""
+    figures = asyncio.run(measure_worker(environment, folder, keys, events, rounds))
+    limit, plain = figures[LIMIT].per_second, figures[ROW_BY_ROW].per_second
+    title = f"worker, {keys.count} keys{', one of them hot' if keys.hot else ''}"
+    table = Table("consumer", "events/s", "CPU µs/event", "to the limit", "to row by row", title=title)
+    for name, each in figures.items():
+        ratios = (f"{each.per_second / limit:.2f}", f"{each.per_second / plain:.1f}")
+        table.add_row(name, f"{each.per_second:,.0f}", f"{each.cpu_micros:.0f}", *ratios)
+    return table
 
 
 async def measure_worker(
