@@ -18,6 +18,7 @@ from ingest_bench import ingest_table
 from latency_bench import latency_table
 from payloads import Keys
 from rich.console import Console, RenderableType
+from stages_bench import stages_table
 from worker_bench import worker_table
 
 from safevideo_common.messaging.factory import open_log
@@ -31,6 +32,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "ingest": lambda environment, folder, its: ingest_table(environment, folder, its.seconds, its.rounds),
     "half-load": lambda environment, folder, its: half_load_table(environment, folder, its.seconds, its.rounds),
     "flood": lambda environment, folder, its: flood_table(environment, folder, its.seconds, its.rounds),
+    "stages": lambda environment, folder, its: stages_table(environment, folder, its.seconds),
     "worker": lambda environment, folder, its: worker_table(environment, folder, _keys(its), its.events, its.rounds),
     "inbox": lambda environment, folder, its: inbox_table(environment, folder, its.events // 2, its.rounds),
     "latency": lambda environment, folder, its: latency_table(environment, folder, 4 * its.seconds),

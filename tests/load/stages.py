@@ -1,0 +1,53 @@
+"""The stages of a webhook's way, by the code that they are made of."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+CONNECTION: Final = "connection: accept, end"
+HTTP: Final = "HTTP: read, parse, answer"
+IDS: Final = "request ids"
+SIGNATURE: Final = "signature"
+EVENT: Final = "body to event"
+PUBLISH: Final = "publish, acknowledged"
+LOG_LINE: Final = "log line"
+METRICS: Final = "metrics"
+LIMITS: Final = "limits, quarantine"
+HANDLER: Final = "the handler itself"
+REST: Final = "the rest"
+
+_CODE: Final[Mapping[str, tuple[str, ...]]] = {
+    CONNECTION: (":connection_made", ":connection_lost", "web_server.py:__call__", "web/server.py:__call__"),
+    LOG_LINE: ("observability/log", ":_log_accepted", ":_refuse"),
+    METRICS: ("observability/", "webhook_ingest/metrics.py", "prometheus_client/"),
+    LIMITS: ("webhook_ingest/handlers/", "web/limits.py", "web/client_address.py", "adapters/quarantine/"),
+    SIGNATURE: ("webhook_signatures/", ":_verified", "adapters/webhook_secrets/", "safevideo_common/clock.py"),
+    EVENT: ("sharegram/webhook_parsing.py", "safevideo_common/events/"),
+    PUBLISH: ("safevideo_common/messaging/", "aiokafka/", "webhook_ingest/adapters/"),
+    IDS: ("web/correlation.py",),
+    HANDLER: ("web/webhooks.py",),
+    HTTP: ("aiohttp/", "safevideo_common/web/", "yarl/", "multidict/"),
+}
+"""What the path and the function of a frame may hold; the first stage that fits has it."""
+
+STAGES: Final = (CONNECTION, HTTP, IDS, SIGNATURE, EVENT, PUBLISH, LOG_LINE, METRICS, LIMITS, HANDLER, REST)
+
+
+def shares(folded: Path) -> Mapping[str, float]:
+    """Each stage's share of the samples that `servers/sampled.py` wrote."""
+    counts: Counter[str] = Counter()
+    for line in folded.read_text().splitlines():
+        stack, _, count = line.rpartition(" ")
+        counts[stage_of(stack.split(";"))] += int(count)
+    total = counts.total()
+    return {stage: counts[stage] / total for stage in STAGES}
+
+
+def stage_of(stack: list[str]) -> str:
+    """The stage of the innermost frame that has one: a library's frame belongs to whoever called it."""
+    return next((stage for frame in reversed(stack) if (stage := _of_frame(frame))), REST)
+
+
+def _of_frame(frame: str) -> str | None:
+    return next((stage for stage, code in _CODE.items() if any(part in frame for part in code)), None)
