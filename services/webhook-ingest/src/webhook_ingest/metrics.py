@@ -31,6 +31,7 @@ class IngestMetrics:
         self._accepted = self._webhooks.labels("accepted")
         self._lasts: dict[str, list[float]] = {}
         self._secrets: dict[str, Counter] = {}
+        self._refused: dict[str, Counter] = {}
 
     def accepted(self, source: str, secret: str) -> None:
         """One webhook that is safe. `source` is the scheme's name, `secret` the secret's."""
@@ -47,7 +48,10 @@ class IngestMetrics:
 
     def refused(self, reason: str) -> None:
         """One webhook that was not taken. `reason` comes from a fixed set: a code, or a signature refusal."""
-        self._webhooks.labels(reason).inc()
+        counter = self._refused.get(reason)
+        if counter is None:
+            counter = self._refused[reason] = self._webhooks.labels(reason)
+        counter.inc()
 
     def connection_ended(self, reason: str) -> None:
         """For `ServerBounds.closed`."""

@@ -1,6 +1,7 @@
 """Whom a request comes from, where proxies stand in between."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -8,6 +9,9 @@ IPV6_CUSTOMER_PREFIX: Final = 64
 """A customer has at least such a network to himself; counted one by one, he would never meet a limit."""
 
 UNKNOWN: Final = "unknown"
+REMEMBERED_PEERS: Final = 4096
+"""Taking an address apart costs as much as verifying a webhook, and most come from few peers."""
+
 LONGEST_CHAIN: Final = 16
 """Proxies that are looked through at most: a longer `X-Forwarded-For` is a forger's."""
 
@@ -26,9 +30,9 @@ class ClientAddresses:
 
         `forwarded` is every value of `X-Forwarded-For`. What is no address ends the search at the proxy that wrote it.
         """
-        nearest = _parsed(peer or "")
-        if nearest is None:
-            return UNKNOWN
+        nearest, customer = _peer(peer)
+        if nearest is None or not forwarded:
+            return customer
         for hop in _hops_from_last(forwarded):
             if not self._is_trusted(nearest):
                 break
@@ -42,8 +46,15 @@ class ClientAddresses:
         return any(address in network for network in self._trusted)
 
 
+@lru_cache(REMEMBERED_PEERS)
+def _peer(text: str | None) -> tuple[Address | None, str]:
+    """For what the socket says alone: what a header says may be long, and ever new."""
+    address = _parsed(text or "")
+    return address, _customer(address) if address else UNKNOWN
+
+
 def _hops_from_last(forwarded: Sequence[str]) -> Sequence[str]:
-    return [hop for value in forwarded for hop in value.split(",")][: -LONGEST_CHAIN - 1 : -1] if forwarded else ()
+    return [hop for value in forwarded for hop in value.split(",")][: -LONGEST_CHAIN - 1 : -1]
 
 
 def _parsed(text: str) -> Address | None:
