@@ -62,6 +62,7 @@ def build_app(
         max_connections=settings.max_connections,
         reuse_port=worker is not None,
         closed=metrics.connection_ended,
+        admits=limits.admits_connection,
     )
     if siblings:
         app.cleanup_ctx.append(lambda _app: siblings.answering())

@@ -56,6 +56,9 @@ class IngestSettings(CommonSettings):
     suspects_bytes_per_second: int = Field(
         8 << 20, gt=0, description="Bytes a second of suspects' bodies over 8 KiB that are still verified."
     )
+    suspects_connections_per_second: int = Field(
+        200, gt=0, description="New connections a second of suspects that are taken; beyond, they are closed unread."
+    )
     suspects_wait_seconds: float = Field(1.0, ge=0, description="Seconds that a refusal is held back from a suspect.")
 
     quarantine_rows: int = Field(10_000, ge=1, description="Refused webhooks kept at most.")

@@ -240,6 +240,56 @@ async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
         assert (await said(client, LARGE, signed(LARGE) | other))[0] == 200
 
 
+async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share_and_open_ones_served(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    change = {
+        "failed_signatures_burst": 1,
+        "failed_signatures_per_minute": 1,
+        "suspects_wait_seconds": 0.0,
+        "suspects_connections_per_second": 1,
+    }
+    async with opened(settings, door_log, log, **change) as client, asyncio.timeout(SECONDS):
+        async with client.get("/healthz") as answer:
+            port = answer.url.port or 0
+        assert await said_to_a_newcomer(port)
+        for _ in range(2):
+            await said(client, GOOD, FORGED)
+        while await said_to_a_newcomer(port):
+            pass
+        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+
+
+async def test_a_proxy_that_is_trusted_may_open_what_it_likes(
+    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    change = {
+        "failed_signatures_burst": 1,
+        "failed_signatures_per_minute": 1,
+        "suspects_wait_seconds": 0.0,
+        "suspects_connections_per_second": 1,
+        "trusted_proxies": "127.0.0.0/8",
+    }
+    async with opened(settings, door_log, log, **change) as client, asyncio.timeout(SECONDS):
+        async with client.get("/healthz") as answer:
+            port = answer.url.port or 0
+        for _ in range(2):
+            await said(client, GOOD, FORGED)
+        assert all([await said_to_a_newcomer(port) for _ in range(10)])
+
+
+async def said_to_a_newcomer(port: int) -> bytes:
+    """What a new connection is answered; nothing when it is closed unread."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.transport.abort()
+
+
 async def test_the_metrics_tell_stages_secrets_and_the_last_good_event(
     settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
 ) -> None:

@@ -34,6 +34,7 @@ def failed_signatures(watch: Watch, *, everyone_per_second: int = 1000, addresse
         per_minute=60,
         everyone_per_second=everyone_per_second,
         share=LARGEST_BYTES,
+        connections_per_second=5,
         addresses=addresses,
         clock=watch,
     )
@@ -158,6 +159,16 @@ def test_a_suspect_who_was_quiet_is_none_any_more(watch: Watch) -> None:
     watch.now += 1
     for _ in range(5):
         failed.admit("a", LARGEST_BYTES)
+
+
+def test_suspects_share_what_they_may_open_and_nobody_else_is_counted(watch: Watch) -> None:
+    failed = failed_signatures(watch)
+    for _ in range(4):
+        failed.failed("a")
+    assert [failed.admits_connection("a") for _ in range(7)] == [True] * 5 + [False] * 2
+    assert [failed.admits_connection("b") for _ in range(7)] == [True] * 7
+    watch.now += 0.5
+    assert [failed.admits_connection("a") for _ in range(4)] == [True] * 2 + [False] * 2
 
 
 def test_no_more_addresses_are_remembered_than_it_was_told(watch: Watch) -> None:

@@ -45,7 +45,7 @@ WEBHOOK_LAST_ACCEPTED: Final = GaugeMetric(
 )  # fmt: skip
 CONNECTIONS_ENDED: Final = CounterMetric(
     _WEBHOOKS, "safevideo_connections_ended_total",
-    "Connections ended by a bound of the server: slow_head, unread, crowded_out, turned_away.", ("reason",),
+    "Connections ended by a bound of the server: slow_head, unread, crowded_out, turned_away, suspect.", ("reason",),
 )  # fmt: skip
 WEBHOOKS_IN_FLIGHT: Final = GaugeMetric(_WEBHOOKS, "safevideo_webhooks_in_flight", "Webhooks in hand.")
 WORKERS_ANSWERING: Final = GaugeMetric(

@@ -27,7 +27,9 @@ class ServerBounds:
     reuse_port: bool = False
     """Whether other processes listen on the same port; the kernel shares new connections out among them."""
     closed: Callable[[str], None] = _uncounted
-    """Called with a reason (`slow_head`, `unread`, `crowded_out`, `turned_away`) for each connection that is ended."""
+    """Called with a reason (`slow_head`, `unread`, `crowded_out`, `turned_away`, `suspect`) for each one ended."""
+    admits: Callable[[str | None], bool] | None = None
+    """Asked about the peer's address of each new connection, where set. One that is not admitted is closed unread."""
 
 
 BOUNDS: Final = web.AppKey("bounds", ServerBounds)

@@ -10,6 +10,7 @@ from aiohttp.hdrs import EXPECT
 from aiohttp.typedefs import Handler
 from typing_extensions import override
 
+from safevideo_common.web.arrival import Arrival
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
 from safevideo_common.web.connection import Connection
 from safevideo_common.web.draining import DRAINING
@@ -112,6 +113,11 @@ class _Server(web.Server):
 
     @override
     def __call__(self) -> web.RequestHandler:
+        if self.bounds.admits is None:
+            return self._connection()
+        return Arrival(self.bounds, self._connection)  # type: ignore[return-value]  # what takes it wants a protocol
+
+    def _connection(self) -> web.RequestHandler:
         if self.whole is not None:
             return WholeConnection(self, self.bounds, self.whole, self._loop, **self._kwargs)
         return Connection(self, self.bounds, self._loop, **self._kwargs)

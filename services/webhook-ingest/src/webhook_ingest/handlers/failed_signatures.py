@@ -6,6 +6,9 @@ well share an address with a forger (a proxy, a NAT), so being suspect costs a r
 - A body of at most `CHEAP_BYTES` is verified whoever sends it: its HMAC costs less than the answer that refuses it.
 - Larger bodies of all suspects together may have `share` bytes a second verified; beyond that they get 429 before the
   body is read. One suspect's flood of large bodies can so starve large bodies of suspects, and of nobody else.
+- New connections of all suspects together are `connections_per_second`; beyond that they are closed unread. Opening one
+  costs more than all else about a forged webhook, and a forger who waits for no answer opens one for each. Those that
+  are open are served on.
 - A signature that fails is answered 429 instead of 401, and late (`HeldBack`): a forger who waits for answers is slowed
   down, one who does not wait gains nothing. When failures come from everywhere at once, each address is treated so.
 """
@@ -66,25 +69,34 @@ class FailedSignatures:
         per_minute: int,
         everyone_per_second: int,
         share: int,
+        connections_per_second: int,
         addresses: int = 10_000,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`burst` and `per_minute` are failures of one address, `share` is bytes a second of suspects' large bodies."""
+        """`burst` and `per_minute` are failures of one address, `share` is bytes a second of suspects' large bodies.
+
+        `connections_per_second` is what suspects together may open.
+        """
         self._burst = burst
         self._per_second = per_minute / 60
         self._everyone = Allowance(everyone_per_second, everyone_per_second)
         self._share = Allowance(max(share, LARGEST_BYTES), share)
+        self._connections = Allowance(connections_per_second, connections_per_second)
         self._addresses = addresses
         self._clock = clock
         self._of: OrderedDict[str, Allowance] = OrderedDict()
 
     def admit(self, address: str, size: int) -> None:
         """Before a body of over `CHEAP_BYTES` is read. Raises `RateLimited` for a suspect whose share is used up."""
-        allowance = self._of.get(address)
         now = self._clock()
-        if allowance is None or (missing := allowance.missing_seconds(now)) <= 0 or self._share.take(now, size):
-            return
-        raise _limited(missing)
+        missing = self._missing_seconds(address, now)
+        if missing > 0 and not self._share.take(now, size):
+            raise _limited(missing)
+
+    def admits_connection(self, address: str) -> bool:
+        """Whether a new connection from there is taken."""
+        now = self._clock()
+        return self._missing_seconds(address, now) <= 0 or self._connections.take(now)
 
     def failed(self, address: str) -> RateLimited | None:
         """Note a signature that did not hold; the answer to a suspect, or None for whoever may still be told why."""
@@ -93,6 +105,11 @@ class FailedSignatures:
         if allowance.take(now) and self._everyone.take(now):
             return None
         return _limited(max(allowance.missing_seconds(now), self._everyone.missing_seconds(now)))
+
+    def _missing_seconds(self, address: str, now: float) -> float:
+        """Until it is no suspect; 0 or less when it is none."""
+        allowance = self._of.get(address)
+        return 0 if allowance is None else allowance.missing_seconds(now)
 
     def _allowance(self, address: str) -> Allowance:
         found = self._of.get(address)

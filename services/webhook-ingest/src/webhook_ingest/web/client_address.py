@@ -42,6 +42,11 @@ class ClientAddresses:
             nearest = before
         return _customer(nearest)
 
+    def is_trusted(self, peer: str | None) -> bool:
+        """Whether a trusted proxy stands there."""
+        address, _ = _peer(peer)
+        return address is not None and self._is_trusted(address)
+
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
 

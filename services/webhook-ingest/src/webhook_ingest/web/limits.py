@@ -58,6 +58,10 @@ class Limits:
         self._addresses = addresses
         self._max_body_bytes = max_body_bytes
 
+    def admits_connection(self, peer: str | None) -> bool:
+        """Whether a new connection is taken. Those of a trusted proxy always are: it carries what others send."""
+        return self._addresses.is_trusted(peer) or self._failed.admits_connection(self._addresses.of(peer, ()))
+
     def admit(self, request: Head) -> None:
         """Before the body is read. Raises `RateLimited` for a large one of a suspect."""
         size = self._size(request)
@@ -102,6 +106,7 @@ def limits_of(settings: IngestSettings) -> Limits:
             per_minute=settings.failed_signatures_per_minute,
             everyone_per_second=EVERYONE_PER_SECOND,
             share=settings.suspects_bytes_per_second,
+            connections_per_second=settings.suspects_connections_per_second,
         ),
         held_back=HeldBack(places=settings.max_connections // 2, seconds=settings.suspects_wait_seconds),
         addresses=ClientAddresses(settings.trusted_networks()),
