@@ -19,7 +19,7 @@ import orjson
 import uvloop
 from aiokafka.producer.message_accumulator import BatchBuilder
 from multidict import CIMultiDict, CIMultiDictProxy
-from payloads import SECRET, bodies, messages, signature
+from payloads import SECRET, Keys, bodies, messages, signature
 from prometheus_client import CollectorRegistry
 from stages import EVENT, IDS, LOG_LINE, METRICS, PUBLISH, SIGNATURE
 
@@ -40,7 +40,7 @@ AT_ONCE: Final = 256
 EACH: Final = 40
 PUBLISH_SECONDS: Final = 30.0
 STDOUT: Final = 1
-PERFORMER, BODY = next(bodies(1))
+PERFORMER, BODY = next(bodies(range(1), Keys()))
 
 
 class Alone(NamedTuple):
@@ -61,7 +61,7 @@ class Least(msgspec.Struct):
 
 def stages_alone(bootstrap_servers: str, folder: Path) -> Mapping[str, Alone]:
     """All but HTTP, whose measure is the bare server."""
-    message = next(messages(1))
+    message = next(messages(range(1), Keys()))
     return {
         IDS: Alone(_micros(_ids()), _micros(lambda: f"{random.getrandbits(192):048x}"), "48 random digits"),
         SIGNATURE: Alone(_micros(_verify()), _micros(_digest()), "one HMAC of 1 kB, compared"),
@@ -184,7 +184,7 @@ def _count() -> None:
 
 async def _published(bootstrap_servers: str) -> float:
     """By the door's own publisher, as many at once as there are connections, each acknowledged before its next."""
-    all_ = list(messages(AT_ONCE))
+    all_ = list(messages(range(AT_ONCE), Keys()))
     async with open_log(bootstrap_servers, None) as log, log.publisher("stages") as publisher:
         await publisher.publish(all_[0])
         async with asyncio.timeout(PUBLISH_SECONDS):
