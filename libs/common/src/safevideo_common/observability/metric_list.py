@@ -139,6 +139,21 @@ OUTBOX_DROPPED: Final = CounterMetric(
     _OUTBOX, "safevideo_outbox_dropped_total", "Messages that the log does not take for their size."
 )
 
+# --- the inbox ---
+_INBOX: Final = Group("Inbox (looked at once a minute)", WORKERS)
+
+INBOX_ROWS: Final = GaugeMetric(_INBOX, "safevideo_inbox_rows", "Events in the inbox, of all groups; an estimate.")
+INBOX_WAITING: Final = GaugeMetric(
+    _INBOX, "safevideo_inbox_waiting_events", "Events of this group that wait to be tried again; at most 100000."
+)
+INBOX_DEAD: Final = GaugeMetric(_INBOX, "safevideo_inbox_dead_events", "Dead events of this group; at most 100000.")
+INBOX_OLDEST_WAITING_SECONDS: Final = GaugeMetric(
+    _INBOX, "safevideo_inbox_oldest_waiting_seconds", "Age of this group's event that waits longest; 0 without one."
+)
+INBOX_DELETED: Final = CounterMetric(
+    _INBOX, "safevideo_inbox_deleted_total", "Events that left the inbox since they were too old."
+)
+
 # --- the API ---
 _API: Final = Group("API", GATEWAY)
 

@@ -11,6 +11,7 @@ from safevideo_common.database.dialect.connections import open_engine
 from safevideo_common.database.dialect.hints import by_index
 from safevideo_common.database.dialect.locks import for_update, sole_migrator
 from safevideo_common.database.dialect.moments import from_now
+from safevideo_common.database.dialect.sizes import approximate_rows
 from safevideo_common.database.dialect.turns import turn_to_write
 from safevideo_common.database.dialect.upserts import incoming, upsert
 
@@ -21,6 +22,7 @@ __all__ = [
     "ExternalIdText",
     "JsonDocument",
     "UtcMoment",
+    "approximate_rows",
     "by_index",
     "for_update",
     "from_now",

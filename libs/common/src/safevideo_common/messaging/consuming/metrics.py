@@ -7,6 +7,7 @@ from time import time
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.domain.outcomes import Outcome
+from safevideo_common.messaging.consuming.inbox_metrics import InboxMetrics
 from safevideo_common.messaging.outbox_relay.metrics import RelayMetrics
 from safevideo_common.messaging.port import Record, TopicPartition
 from safevideo_common.observability import metric_list
@@ -27,6 +28,7 @@ class ConsumerMetrics:
         self._lag = gauge(metric_list.CONSUMER_LAG, registry)
         self._behind = gauge(metric_list.CONSUMER_BEHIND_SECONDS, registry)
         self.outbox = RelayMetrics(registry)
+        self.inbox = InboxMetrics(registry)
         self._reached: dict[TopicPartition, float] = {}
 
     def batch(self, records: Sequence[Record], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A consumer as part of an app: the app of a worker, its database, and the background task that consumes."""
+"""A consumer as part of an app: the app of a worker, its database, and the tasks that consume and keep house."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +13,7 @@ from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.handler import Event, States
+from safevideo_common.messaging.consuming.housekeeping import InboxHousekeeping
 from safevideo_common.messaging.consuming.member import Member
 from safevideo_common.messaging.consuming.progress import Progress
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
@@ -69,6 +70,7 @@ async def consuming(
     The death of one of these tasks fails the app.
     """
     member = Member(event_log, topics, consumer, settings, app[PROGRESS])
+    housekeeping = InboxHousekeeping.of(consumer, settings)
     async with (
         event_log.publisher(f"{consumer.group}-outbox") as publisher,
         relaying(
@@ -81,6 +83,7 @@ async def consuming(
             consumer.metrics.outbox,
         ),
         background(app, "consume", member.run()),
+        background(app, "inbox-housekeeping", housekeeping.run()),
     ):
         yield
 

@@ -1,8 +1,14 @@
 """Settings of every process that consumes."""
 
-from pydantic import Field
+from typing import Final
 
+from pydantic import Field, ValidationInfo, field_validator
+
+from safevideo_common.events import topics
 from safevideo_common.settings import CommonSettings
+
+LOG_DAYS: Final = max(topics.RETENTION_DAYS[topic] for topic in (topics.KYC, topics.PERFORMER, topics.OTHER))
+"""For so long the log keeps what was received, and up to a week longer: Kafka deletes a segment as a whole."""
 
 
 class ConsumerSettings(CommonSettings):
@@ -26,3 +32,18 @@ class ConsumerSettings(CommonSettings):
     retry_max_seconds: float = Field(300.0, gt=0, description="Longest delay between two tries of one event.")
     retry_tries: int = Field(10, ge=1, description="Tries of a waiting event before it is dead.")
     retry_scan_seconds: float = Field(1.0, gt=0, description="Seconds between looks for waiting events that are due.")
+    inbox_retention_days: int = Field(
+        LOG_DAYS + 8,
+        ge=LOG_DAYS,
+        description="Days that a settled event stays in the inbox: as long as the log may deliver it again.",
+    )
+    inbox_dead_days: int = Field(
+        90, ge=LOG_DAYS, validate_default=True, description="Days that a dead event stays in the inbox."
+    )
+
+    @field_validator("inbox_dead_days")
+    @classmethod
+    def _dead_stay_longest(cls, days: int, info: ValidationInfo) -> int:
+        if days < info.data.get("inbox_retention_days", days):
+            raise ValueError("must not be less than INBOX_RETENTION_DAYS")
+        return days
