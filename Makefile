@@ -7,7 +7,7 @@ BIN := .venv/bin
 TETHER := libs/common/src/safevideo_common/testing/backends/tether.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz migrate env-example metrics-list lock clean venv
+.PHONY: help run test check bench fuzz migrate env-example metrics-list asyncapi lock clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ migrate: venv ## bring the schema of DATABASE_URL up to this checkout (`make run
 
 env-example: venv ## write .env.example from the settings classes
 	@$(BIN)/python deploy/env_example.py > .env.example.new && mv .env.example.new .env.example
+
+asyncapi: venv ## write docs/asyncapi.yaml from the shapes of the events
+	@$(BIN)/python deploy/asyncapi.py > docs/asyncapi.yaml.new && mv docs/asyncapi.yaml.new docs/asyncapi.yaml
 
 metrics-list: venv ## write docs/metrics.md from the list of metrics
 	@$(BIN)/python deploy/metrics_list.py > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md

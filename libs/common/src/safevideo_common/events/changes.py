@@ -6,11 +6,12 @@ unique, and a change that is published twice has the same. Key and subject are S
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-from safevideo_common.events.envelope import Envelope
+from safevideo_common.domain.kyc import KycStatus
+from safevideo_common.events.envelope import Envelope, ExternalId
 from safevideo_common.events.topics import CHANGES, KYC_WORKER, SYNC_WORKER
 from safevideo_common.messaging.port import Message
 
@@ -35,8 +36,8 @@ class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     before that of a change that came earlier and was of other fields.
     """
 
-    performer_id: str
-    changes: Mapping[str, object]
+    performer_id: ExternalId
+    changes: Annotated[Mapping[str, object], msgspec.Meta(description="Fields of Profile, and status.")]
     version: int | None
     at: datetime
     caused_by: str
@@ -45,11 +46,11 @@ class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
 class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """A KYC request that took a verdict. `requestId` is ours; `status` may be what it was before."""
 
-    performer_id: str
+    performer_id: ExternalId
     request_id: int
-    verification_id: str
-    status: str
-    previous_status: str
+    verification_id: ExternalId
+    status: KycStatus
+    previous_status: KycStatus
     risk_score: float | None
     version: int | None
     at: datetime

@@ -73,7 +73,9 @@ def rfc3339_precise(moment: datetime) -> bytes:
     return (text if moment.microsecond % 1000 else text[:-3]) + b"Z"
 
 
-class _Attributes(msgspec.Struct, frozen=True):
+class Attributes(msgspec.Struct, frozen=True):
+    """The headers that are read; `content-type` and `ce_specversion` say the same of every event."""
+
     ce_id: ExternalId
     ce_type: EventType
     ce_time: Moment
@@ -86,7 +88,7 @@ class _Attributes(msgspec.Struct, frozen=True):
 def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
     """Inverse of `Envelope.headers`. Raises `EnvelopeInvalid`."""
     try:
-        found = msgspec.convert({name: value.decode() for name, value in headers}, _Attributes, strict=False)
+        found = msgspec.convert({name: value.decode() for name, value in headers}, Attributes, strict=False)
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise EnvelopeInvalid(str(error)) from None
     return Envelope(

@@ -1,0 +1,176 @@
+"""Prints `docs/asyncapi.yaml` from the shapes of `events/`: `make asyncapi` writes it, a test holds it against them.
+
+With `--json` it prints the same as JSON.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from safevideo_common.events import changes, kyc, performer, topics
+from safevideo_common.events.dead_letters import DeadLetterHeaders
+from safevideo_common.events.envelope import SOURCE, Attributes
+
+Document = dict[str, object]
+
+ABOUT: Final[Mapping[str, str]] = {
+    topics.KYC: "KYC webhooks of Sharegram, byte for byte as received.",
+    topics.PERFORMER: "Performer webhooks of Sharegram, byte for byte as received.",
+    topics.OTHER: "Webhooks of a type that is not known here, byte for byte as received.",
+    topics.COMMANDS: "What is asked of the workers.",
+    topics.CHANGES: "What changed here, for others: at least once, in order per performer and source. "
+    "Source and id together are unique: a message that comes twice has the same.",
+} | {
+    topics.dead_letters_of(group): f"A copy of each event that is dead for {group}: key, value and headers as they "
+    "were, and headers that say whence and why."
+    for group in (topics.KYC_WORKER, topics.SYNC_WORKER)
+}
+
+BODIES: Final[Mapping[str, type]] = (
+    dict.fromkeys(kyc.TYPES, kyc.Verification)
+    | dict.fromkeys(performer.TYPES, performer.PerformerData)
+    | {changes.PERFORMER_CHANGED: changes.PerformerChange, changes.KYC_CHANGED: changes.KycChange}
+)
+"""What `data` of a webhook is, and what the whole value of a change is, by event type."""
+
+OTHER_WEBHOOK: Final = "any other webhook"
+DEAD_EVENT: Final = "dead event"
+SENT: Final[Mapping[str, Sequence[str]]] = {
+    topics.KYC: kyc.TYPES,
+    topics.PERFORMER: performer.TYPES,
+    topics.OTHER: (OTHER_WEBHOOK,),
+    topics.COMMANDS: (),
+    topics.CHANGES: tuple(changes.SOURCES),
+} | dict.fromkeys(topics.DEAD_LETTERS, (DEAD_EVENT,))
+RECEIVED: Final = {
+    topics.KYC: topics.KYC_WORKER,
+    topics.PERFORMER: topics.SYNC_WORKER,
+    topics.OTHER: topics.SYNC_WORKER,
+}
+
+
+def document() -> Document:
+    """The whole description."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "SafeVideo's topics",
+            "version": "1.0.0",
+            "description": "Made by `make asyncapi`. Records follow the CloudEvents 1.0 Kafka binding, binary mode. "
+            "The key is Sharegram's performer id, so one performer's records stay in order.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {topic: _channel(topic) for topic in topics.RETENTION_DAYS},
+        "operations": {**_sending(), **_receiving()},
+        "components": {"messages": _messages(), "schemas": _schemas()},
+    }
+
+
+def _channel(topic: str) -> Document:
+    retention_ms = topics.RETENTION_DAYS[topic] * 24 * 60 * 60 * 1000
+    kafka = {"partitions": topics.PARTITIONS, "topicConfiguration": {"retention.ms": retention_ms}}
+    return {
+        "address": topic,
+        "description": ABOUT[topic],
+        "messages": {_slug(name): _ref("messages", _slug(name)) for name in SENT[topic]},
+        "bindings": {"kafka": kafka},
+    }
+
+
+def _sending() -> Document:
+    return {f"send-{topic}": _operation("send", topic) for topic, names in SENT.items() if names}
+
+
+def _receiving() -> Document:
+    return {f"{service}-receives-{topic}": _operation("receive", topic) for topic, service in RECEIVED.items()}
+
+
+def _operation(action: str, topic: str) -> Document:
+    channel = f"#/channels/{topic}"
+    messages = [{"$ref": f"{channel}/messages/{_slug(name)}"} for name in SENT[topic]]
+    return {"action": action, "channel": {"$ref": channel}, "messages": messages}
+
+
+def _messages() -> Document:
+    known = {_slug(name): _message(name, _payload(name)) for name in BODIES}
+    other = _message(OTHER_WEBHOOK, _webhook({"type": "string"}, {"type": "object"}))
+    dead = _message(DEAD_EVENT, {"description": "The bytes of the event, whatever they are."})
+    dead["headers"] = _ref("schemas", "DeadLetterHeaders")
+    return {**known, _slug(OTHER_WEBHOOK): other, _slug(DEAD_EVENT): dead}
+
+
+def _message(name: str, payload: Document) -> Document:
+    return {"name": name, "headers": _ref("schemas", "EventHeaders"), "payload": payload}
+
+
+def _payload(event_type: str) -> Document:
+    body = _ref("schemas", BODIES[event_type].__name__)
+    return body if event_type in changes.SOURCES else _webhook({"const": event_type}, body)
+
+
+def _webhook(event: Document, data: Document) -> Document:
+    moment = {"type": "string", "format": "date-time"}
+    fields = {"id": {"type": "string"}, "event": event, "timestamp": moment, "data": data}
+    return {"type": "object", "required": ["event", "timestamp", "data"], "properties": fields}
+
+
+def _schemas() -> Document:
+    shapes = [*dict.fromkeys(BODIES.values()), DeadLetterHeaders, Attributes]
+    _, found = msgspec.json.schema_components(
+        shapes,
+        schema_hook=lambda _: {"description": "Anything."},  # of `object`
+        ref_template="#/components/schemas/{name}",
+    )
+    found = _with_common_patterns(found)
+    headers = found.pop("Attributes")
+    headers["title"] = "EventHeaders"
+    fixed = {"ce_specversion": {"const": "1.0"}, "content-type": {"const": "application/json"}}
+    headers["properties"] |= fixed | {"ce_source": {"enum": [SOURCE, *changes.SOURCES.values()]}}
+    return {**found, "EventHeaders": headers}
+
+
+def _with_common_patterns(schemas: Document) -> dict[str, Any]:
+    """Python's marks of beginning and end, in the words of every other reader of patterns."""
+    text = json.dumps(schemas).replace(r"\\A", "^").replace(r"\\Z", "$")
+    schemas = json.loads(text)
+    return schemas
+
+
+def _ref(kind: str, name: str) -> Document:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _slug(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z_$][\w.$-]*")
+
+
+def yaml(value: object, indent: int = 0) -> Iterator[str]:
+    """Lines of YAML: blocks of mappings and sequences, whose scalars are written as JSON, which is YAML too."""
+    pad = " " * indent
+    if isinstance(value, dict):
+        for key, each in value.items():
+            name = key if _PLAIN_KEY.fullmatch(key) else json.dumps(key)
+            yield from _entry(f"{pad}{name}:", each, indent + 2)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _entry(f"{pad}-", each, indent + 2)
+
+
+def _entry(head: str, value: object, indent: int) -> Iterator[str]:
+    if isinstance(value, dict | list) and value:
+        yield head
+        yield from yaml(value, indent)
+    else:
+        yield f"{head} {json.dumps(value, ensure_ascii=False)}"
+
+
+if __name__ == "__main__":
+    made = document()
+    sys.stdout.write(json.dumps(made) if "--json" in sys.argv else "\n".join(yaml(made)) + "\n")
