@@ -136,8 +136,8 @@ def _schemas() -> Document:
 def _with_common_patterns(schemas: Document) -> dict[str, Any]:
     """Python's marks of beginning and end, in the words of every other reader of patterns."""
     text = json.dumps(schemas).replace(r"\\A", "^").replace(r"\\Z", "$")
-    schemas = json.loads(text)
-    return schemas
+    patterned: dict[str, Any] = json.loads(text)
+    return patterned
 
 
 def _ref(kind: str, name: str) -> Document:

@@ -7,6 +7,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from stream_changes import check_changes
 from stream_ledger import Ledger, write_ledger
 from stream_sender import send_all
 from stream_verdict import check, insert_requests, outcomes, wait_until_settled
@@ -42,6 +43,7 @@ async def test_workers_that_are_killed_in_mid_stream_apply_each_event_once(
         await sending
         await wait_until_settled(database, ledger)
         await check(database, ledger)
+        await check_changes(event_log, database, ledger)
 
 
 @asynccontextmanager

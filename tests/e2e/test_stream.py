@@ -2,6 +2,7 @@
 
 from secrets import token_hex
 
+from stream_changes import check_changes
 from stream_ledger import write_ledger
 from stream_sender import send_all
 from stream_verdict import check, duplicates, insert_requests, wait_until_settled
@@ -22,4 +23,5 @@ async def test_a_shuffled_stream_with_repeats_ends_as_the_provider_made_it(
         await send_all(url, SECRET, ledger.sendings)
         await wait_until_settled(database, ledger)
         await check(database, ledger)
+        assert await check_changes(event_log, database, ledger) == 0
         assert await duplicates(database, ledger) == ledger.repeats
