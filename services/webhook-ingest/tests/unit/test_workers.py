@@ -1,6 +1,9 @@
 """What can be said of the parent without a process."""
 
+import pytest
+
 from webhook_ingest.adapters.sibling_metrics import merged
+from webhook_ingest.workers.heartbeats import Heartbeats
 from webhook_ingest.workers.parent import MOST_DELAY_SECONDS, delay_seconds
 
 
@@ -17,3 +20,44 @@ def test_the_figures_of_workers_stand_together_metric_by_metric() -> None:
         b'# HELP a A.\n# TYPE a counter\na_total{worker="1",x="{"} 1.0\na_total{worker="2",x="{"} 3.0\n'
         b'# HELP b B.\n# TYPE b gauge\nb{worker="1"} 2.0\nb{worker="2"} 4.0\n'
     )
+
+
+class Watch:
+    """A clock to move."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def test_who_has_not_beaten_for_too_long_hangs(watch: Watch) -> None:
+    heartbeats = Heartbeats(2, 30.0, clock=watch)
+    heartbeats.beat(1)
+    heartbeats.beat(2)
+    for _ in range(6):
+        watch.now += heartbeats.look_seconds
+        heartbeats.beat(2)
+        assert heartbeats.silent([1, 2]) == []
+    watch.now += heartbeats.look_seconds
+    assert heartbeats.silent([1, 2]) == [1]
+    heartbeats.beat(1)  # as the parent does when it starts it again
+    assert heartbeats.silent([1, 2]) == []
+
+
+def test_when_the_parent_was_stopped_too_nobody_is_taken_to_hang(watch: Watch) -> None:
+    heartbeats = Heartbeats(1, 30.0, clock=watch)
+    heartbeats.beat(1)
+    watch.now += 3600.0
+    assert heartbeats.silent([1]) == []
+    for _ in range(6):
+        watch.now += heartbeats.look_seconds
+        assert heartbeats.silent([1]) == []
+    watch.now += heartbeats.look_seconds
+    assert heartbeats.silent([1]) == [1]

@@ -10,6 +10,7 @@ from typing import Final
 
 from safevideo_common.observability.logs import FilteringBoundLogger
 from webhook_ingest.workers.forking import forked
+from webhook_ingest.workers.heartbeats import Heartbeats
 
 FIRST_DELAY_SECONDS: Final = 0.2
 MOST_DELAY_SECONDS: Final = 30.0
@@ -33,10 +34,17 @@ class Parent:
     """Owns the workers 1 to `count`. `run(number)` is the life of one, in a process of its own."""
 
     def __init__(
-        self, count: int, run: Callable[[int], None], *, stop_seconds: float, log: FilteringBoundLogger
+        self,
+        count: int,
+        run: Callable[[int], None],
+        heartbeats: Heartbeats,
+        *,
+        stop_seconds: float,
+        log: FilteringBoundLogger,
     ) -> None:
         """`stop_seconds` is what they get to end once told; after that they are killed."""
         self._run = run
+        self._heartbeats = heartbeats
         self._stop_seconds = stop_seconds
         self._log = log
         self._lives: dict[int, _Life] = {}
@@ -63,12 +71,21 @@ class Parent:
     def _step(self, mask: set[int]) -> int | None:
         for number in [number for number, due in self._due.items() if due <= time.monotonic()]:
             del self._due[number]
+            self._heartbeats.beat(number)  # from now on it has the time that one without a sign of life has
             pid = forked(lambda number=number: self._run(number), mask)  # type: ignore[misc]  # bound in the loop
             self._lives[pid] = _Life(number, time.monotonic())
-        found = _next_signal(min(self._due.values(), default=None))
+        self._kill_silent()
+        found = _next_signal(min([*self._due.values(), time.monotonic() + self._heartbeats.look_seconds]))
         for life, pid, status in self._ended():
             self._start_later(life, pid, status)
         return found
+
+    def _kill_silent(self) -> None:
+        """Whoever hangs takes no other signal. What it has answered is safe, and it is started again like any other."""
+        pids = {life.number: pid for pid, life in self._lives.items()}
+        for number in self._heartbeats.silent(list(pids)):
+            self._log.error("Worker hangs, it is killed", code="WORKER_HUNG", worker=number, pid=pids[number])
+            os.kill(pids[number], signal.SIGKILL)
 
     def _ended(self) -> list[tuple[_Life, int, int]]:
         """Who has ended; what is not one of ours (a container's first process inherits orphans) is only reaped."""
@@ -111,9 +128,7 @@ def delay_seconds(deaths: int) -> float:
     return most * random.uniform(0.75, 1.25)  # noqa: S311 - workers that died together shall not start together
 
 
-def _next_signal(until: float | None) -> int | None:
-    if until is None:
-        return signal.sigwaitinfo(_SIGNALS).si_signo
+def _next_signal(until: float) -> int | None:
     found = signal.sigtimedwait(_SIGNALS, max(0.0, until - time.monotonic()))
     return found.si_signo if found else None
 

@@ -1,4 +1,7 @@
-"""A program for the tests of several processes: `python door_program.py COUNT`. It needs no log and no database."""
+"""A program for the tests of several processes: `python door_program.py COUNT HUNG_SECONDS`.
+
+It needs no log and no database.
+"""
 
 import asyncio
 import os
@@ -51,4 +54,4 @@ def build(_: CommonSettings, _log: EventLog, log: FilteringBoundLogger, worker: 
 
 if __name__ == "__main__":
     with exits_with_reason("door"):
-        run_workers("door", load_settings(CommonSettings), int(sys.argv[1]), build)
+        run_workers("door", load_settings(CommonSettings), int(sys.argv[1]), build, float(sys.argv[2]))

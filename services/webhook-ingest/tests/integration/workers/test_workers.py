@@ -12,6 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from webhook_ingest.workers.heartbeats import HUNG_SECONDS
+
 PROGRAM = Path(__file__).parent / "door_program.py"
 SECONDS = 30.0
 
@@ -48,7 +50,7 @@ class Door:
         return found
 
 
-Start = Callable[[int], Awaitable[Door]]
+Start = Callable[..., Awaitable[Door]]
 
 
 @pytest.fixture
@@ -71,10 +73,11 @@ async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
     """Start the program with so many workers; it is told to stop when the test ends."""
     async with AsyncExitStack() as stack:
 
-        async def started(count: int) -> Door:
+        async def started(count: int, hung_seconds: float = HUNG_SECONDS) -> Door:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, PROGRAM, str(count), env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL
-            )
+                sys.executable, PROGRAM, str(count), str(hung_seconds),
+                env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
             stack.push_async_callback(_ended, process)
             logs = Path(environment["LOG_DIR"])
             return Door(process, await _port(logs / "app.log"), logs)
@@ -143,6 +146,19 @@ async def test_who_is_killed_is_started_again_while_the_others_answer(start: Sta
     assert "WORKER_DIED" in (door.logs / "error.log").read_text()
 
 
+async def test_one_that_hangs_is_killed_and_started_again_while_the_others_go_on(start: Start) -> None:
+    door = await start(2, hung_seconds=5.0)
+    before = await door.pids(2)
+    os.kill(before[1], signal.SIGSTOP)
+    await gone(before[1])
+    after = await door.pids(2)
+    assert after[1] != before[1]
+    assert after[2] == before[2]
+    text = (door.logs / "error.log").read_text()
+    assert text.index("WORKER_HUNG") < text.index("WORKER_DIED")
+    assert text.count("WORKER_HUNG") == 1
+
+
 async def test_a_stop_loses_nobody_who_has_asked(start: Start) -> None:
     """The test is the balancer: it sends until one answer says that the process goes, and hears out the rest."""
     door = await start(2)
@@ -208,6 +224,7 @@ async def test_a_second_parent_on_the_same_port_is_refused(start: Start, environ
         sys.executable,
         PROGRAM,
         "2",
+        "30",
         env=os.environ | environment | {"PORT": str(door.port)},
         stderr=asyncio.subprocess.PIPE,
     )
