@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession
 
 from safevideo_common.testing.backends import process
+from safevideo_common.testing.waiting import until
 from safevideo_local.testing import RunningRun, free_offset, running_run, serving_run
 
 OUTCOMES = ("applied", "duplicate", "stale", "ignored", "401 WEBHOOK_SIGNATURE_INVALID", "refused")
@@ -62,7 +63,14 @@ async def test_each_event_that_passes_gets_a_line(run: RunningRun) -> None:
         await run.until(f"{'sg_passing':<20}  {became}", seconds=SECONDS)
 
 
-async def test_ctrl_c_ends_it_in_time_and_leaves_no_process(run: RunningRun) -> None:
+def has_report(logs: Path) -> bool:
+    return any(logs.glob("memory-host-*.txt"))
+
+
+async def test_it_reports_on_its_memory_and_ctrl_c_ends_it_in_time_and_leaves_no_process(run: RunningRun) -> None:
+    logs = Path(run.environment()["LOG_DIR"])
+    os.kill(run.pids()["host"], signal.SIGUSR2)
+    await until(lambda: asyncio.to_thread(has_report, logs))
     births = {name: process.birth_of(pid) for name, pid in run.pids().items()}
     pids = run.pids()
     assert pids.keys() == {"host", "valkey"}
