@@ -4,8 +4,6 @@ import asyncio
 import socket
 import sys
 from dataclasses import replace
-from datetime import datetime
-from enum import StrEnum
 from getpass import getuser
 from typing import Annotated, Final, Literal
 from uuid import uuid4
@@ -13,12 +11,23 @@ from uuid import uuid4
 import typer
 
 from safevideo_common.cli.database import opened_database
+from safevideo_common.cli.event_options import (
+    EventId,
+    From,
+    Group,
+    Performer,
+    Redrivable,
+    Shown,
+    Sorted,
+    To,
+    Type,
+)
 from safevideo_common.cli.event_output import event_document, event_facts, event_table, report_table
 from safevideo_common.cli.output import AsJson, people, print_json
 from safevideo_common.clock import utc_now
 from safevideo_common.database import inbox_browser
 from safevideo_common.database.audit_log import Caller
-from safevideo_common.database.inbox_browser import EVENT_ID, InboxFilter, InboxRecord, Order
+from safevideo_common.database.inbox_browser import InboxFilter, InboxRecord, Order
 from safevideo_common.database.inbox_redriving import RedriveFilter
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound
@@ -28,57 +37,6 @@ from safevideo_common.messaging.consuming.redriving import MOST_EVENTS, Redrivin
 app = typer.Typer(help="What became of each event, and taking up again what went wrong.", no_args_is_help=True)
 
 _NAME_LENGTH: Final = 64
-
-
-class Shown(StrEnum):
-    """What `list` can look for."""
-
-    APPLIED = "applied"
-    STALE = "stale"
-    WAITING = "waiting"
-    DEAD = "dead"
-    IGNORED = "ignored"
-    DUPLICATE = "duplicate"
-
-
-class Redrivable(StrEnum):
-    """What `redrive` takes up."""
-
-    DEAD = "dead"
-    WAITING = "waiting"
-
-
-class Sorted(StrEnum):
-    """The order of `list`, by reception."""
-
-    ASC = "asc"
-    DESC = "desc"
-
-
-def _event_id(given: str) -> str:
-    if not EVENT_ID.fullmatch(given):
-        raise typer.BadParameter("1 to 128 visible ASCII characters")
-    return given
-
-
-def _moment(given: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(given)
-    except ValueError:
-        moment = datetime.min  # noqa: DTZ901 - without a zone it is refused like one
-    if moment.tzinfo is None:
-        raise typer.BadParameter("a time with its zone, such as 2026-11-24T20:58:25Z")
-    return moment
-
-
-EventId = Annotated[str, typer.Argument(metavar="ID", callback=_event_id, help="Row number, or id of the event.")]
-Type = Annotated[str | None, typer.Option("--type", help="Such as performer.profile.updated.")]
-Performer = Annotated[str | None, typer.Option(help="Sharegram's id of the performer.")]
-From = Annotated[
-    datetime | None, typer.Option("--from", parser=_moment, metavar="TIME", help="Received then or later.")
-]
-To = Annotated[datetime | None, typer.Option("--to", parser=_moment, metavar="TIME", help="Received before.")]
-Group = Annotated[str | None, typer.Option(help="Consumer group, such as sync-worker.")]
 
 
 @app.command(name="list")

@@ -4,7 +4,7 @@ An event's life in one consumer group (the inbox row's `status`):
 
     fetched ──▶ applied | stale | ignored                 it has had its effect, or has none
        │  └───▶ waiting ──▶ applied | stale | dead        it cannot be applied yet, or queues behind one that cannot
-       └──────▶ dead                                      what is wrong lies in the event itself
+       └──────▶ dead ──▶ waiting                          what is wrong lies in the event, until an operator redrives it
 
     waiting: tried again when its time has come (`retries.py`), dead when its tries are used up
 

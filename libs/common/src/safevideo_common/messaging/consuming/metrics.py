@@ -6,7 +6,7 @@ from time import time
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.domain.outcomes import Outcome
+from safevideo_common.domain.outcomes import Outcome, Status
 from safevideo_common.messaging.consuming.inbox_metrics import InboxMetrics
 from safevideo_common.messaging.outbox_relay.metrics import RelayMetrics
 from safevideo_common.messaging.port import Record, TopicPartition
@@ -19,6 +19,8 @@ class ConsumerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = counter(metric_list.EVENTS, registry)
+        for outcome in (*Status, "duplicate"):
+            self._events.labels(outcome)  # from 0 on: a series that begins at 1 has not increased
         self._batch_events = histogram(metric_list.BATCH_EVENTS, registry)
         self._batch_seconds = histogram(metric_list.BATCH_SECONDS, registry)
         self._commit_failures = counter(metric_list.OFFSET_COMMIT_FAILURES, registry)
