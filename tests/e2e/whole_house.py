@@ -25,11 +25,11 @@ SECRET = "the-secret-of-this-test-run"
 @asynccontextmanager
 async def whole_house(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[str]:
     """Ingest and both workers; gives the address of the webhooks. Leaving raises what a background task died of."""
-    common = _settings(stack)
+    common = settings_of(stack)
     kyc, sync = KycWorkerSettings.model_validate(common), SyncWorkerSettings.model_validate(common)
     async with (
-        _served(kyc_worker.app.build_app(kyc, event_log, log), kyc),
-        _served(sync_worker.app.build_app(sync, event_log, log), sync),
+        served(kyc_worker.app.build_app(kyc, event_log, log), kyc),
+        served(sync_worker.app.build_app(sync, event_log, log), sync),
         ingest_only(stack, event_log, log) as url,
     ):
         yield url
@@ -38,17 +38,18 @@ async def whole_house(stack: StackUnderTest, event_log: EventLog, log: Filtering
 @asynccontextmanager
 async def ingest_only(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[str]:
     """Ingest alone; gives the address of the webhooks."""
-    settings = IngestSettings.model_validate(_settings(stack) | {"sharegram_webhook_secret": SECRET})
-    async with _served(webhook_ingest.app.build_app(settings, event_log, log), settings) as port:
+    settings = IngestSettings.model_validate(settings_of(stack) | {"sharegram_webhook_secret": SECRET})
+    async with served(webhook_ingest.app.build_app(settings, event_log, log), settings) as port:
         yield f"http://127.0.0.1:{port}{PATH}"
 
 
 def environment(stack: StackUnderTest) -> dict[str, str]:
     """The settings of `stack` as variables, for a service in a process of its own."""
-    return {name.upper(): str(value) for name, value in _settings(stack).items()}
+    return {name.upper(): str(value) for name, value in settings_of(stack).items()}
 
 
-def _settings(stack: StackUnderTest) -> dict[str, object]:
+def settings_of(stack: StackUnderTest) -> dict[str, object]:
+    """What all services want to know, on `stack`."""
     return {
         "host": "127.0.0.1",
         "port": 0,
@@ -61,7 +62,8 @@ def _settings(stack: StackUnderTest) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def _served(app: web.Application, settings: CommonSettings) -> AsyncIterator[int]:
+async def served(app: web.Application, settings: CommonSettings) -> AsyncIterator[int]:
+    """`app` on a port. Leaving raises what a background task died of."""
     async with serving_until_failure(app, settings) as (port, failed):
         yield port
         _raise_what_died(failed)

@@ -1,0 +1,131 @@
+"""Instances come and go every half a second under load; then it is calm, and no partition stays behind.
+
+The recipe is Parallel Consumer's. `CHAOS_SEED` repeats who comes and goes.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from secrets import token_hex
+
+import pytest
+from chaos_fold import fold
+from chaos_groups import Tide
+from chaos_publishing import ends_of, publish_all, records_since
+from chaos_stream import write_stream
+from chaos_verdict import House, differences, events_in_inbox, insert_requests, wait_until_settled
+from whole_house import served, settings_of
+
+import sync_worker.app
+from safevideo_common.database.engine import Database
+from safevideo_common.events.topics import KYC
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.backends import RunningServer
+from safevideo_common.testing.stacks import REAL, StackUnderTest
+from safevideo_common.testing.waiting import beside
+from sync_worker.settings import SyncWorkerSettings
+
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
+SLOTS = 5
+TOGGLES = 16
+TOGGLE_SECONDS = 0.5
+CALM_SECONDS = 8.0
+EVENTS_A_SECOND = 300
+STANDSTILL_SECONDS = 5.0
+SETTLES_SECONDS = 30.0
+
+
+@pytest.mark.parametrize("stack", [REAL], indirect=True)
+async def test_after_instances_have_come_and_gone_work_goes_on_within_five_seconds_and_nothing_is_lost(
+    stack: StackUnderTest,
+    event_log: EventLog,
+    log: FilteringBoundLogger,
+    kafka_server: RunningServer,  # a stack of ours alone: elsewhere the group may have other members
+) -> None:
+    seconds = TOGGLES * TOGGLE_SECONDS + CALM_SECONDS
+    stream = write_stream(performers=100, events=int(seconds * EVENTS_A_SECOND), seed=SEED, prefix=f"sg_{token_hex(4)}")
+    messages = [message for message in stream.messages if message.topic != KYC]
+    begins, tide = await ends_of(event_log), Tide(stack.kafka_bootstrap_servers, sync_worker.app.SERVICE)
+    async with (
+        Database.open(stack.database_url) as database,
+        event_log.publisher("rebalances") as publisher,
+        beside(tide.watch()),
+        _instances(stack, event_log, log) as instances,
+    ):
+        house = House(event_log, database, stack.kafka_bootstrap_servers)
+        await insert_requests(database, stream.requested)
+        async with asyncio.TaskGroup() as load:
+            load.create_task(publish_all(publisher, messages, seconds))
+            await instances.come_and_go(random.Random(SEED))
+            standstills = await _standstills(database, CALM_SECONDS)
+        await wait_until_settled(house, SETTLES_SECONDS)
+        wrong = await differences(database, fold(stream, await records_since(event_log, begins)))
+    print(f"CHAOS_SEED={SEED}: {', '.join(instances.told)}; in the calm no event for {max(standstills):.1f} s at most")
+    assert [*wrong, *tide.ebbs] == []
+    assert max(standstills) < STANDSTILL_SECONDS
+
+
+@dataclass
+class Instances:
+    """Of `sync-worker`, in this process: another takes seconds to start. `told` is who came and went."""
+
+    stack: StackUnderTest
+    event_log: EventLog
+    log: FilteringBoundLogger
+    tasks: asyncio.TaskGroup
+    running: dict[int, asyncio.Event] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    async def come_and_go(self, dice: random.Random) -> None:
+        """One comes or goes every half a second. At the end two or more are there."""
+        for _ in range(TOGGLES):
+            self._toggle(dice.randrange(SLOTS))
+            await asyncio.sleep(TOGGLE_SECONDS)
+        for slot in range(SLOTS):
+            if len(self.running) < 2 and slot not in self.running:
+                self._toggle(slot)
+
+    def stop(self) -> None:
+        for slot in list(self.running):
+            self._toggle(slot)
+
+    def _toggle(self, slot: int) -> None:
+        self.told.append(f"{'-' if slot in self.running else '+'}{slot}")
+        if slot in self.running:
+            self.running.pop(slot).set()
+        else:
+            goes = self.running[slot] = asyncio.Event()
+            self.tasks.create_task(self._run(goes), name=f"instance-{slot}")
+
+    async def _run(self, goes: asyncio.Event) -> None:
+        settings = SyncWorkerSettings.model_validate(settings_of(self.stack) | {"batch_records": 100})
+        async with served(sync_worker.app.build_app(settings, self.event_log, self.log), settings):
+            await goes.wait()
+
+
+@asynccontextmanager
+async def _instances(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[Instances]:
+    async with asyncio.TaskGroup() as tasks:
+        instances = Instances(stack, event_log, log, tasks)
+        try:
+            yield instances
+        finally:
+            instances.stop()
+
+
+async def _standstills(database: Database, seconds: float) -> list[float]:
+    """How long it took each time until there were more events in the inbox; the last one may have been cut off."""
+    began = last = time.monotonic()
+    before, found = await events_in_inbox(database), []
+    while time.monotonic() < began + seconds:
+        await asyncio.sleep(0.05)
+        now = await events_in_inbox(database)
+        if now > before or time.monotonic() >= began + seconds:
+            found.append(time.monotonic() - last)
+            before, last = now, time.monotonic()
+    return found
