@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from safevideo_common.cache.redis import ANSWER_SECONDS
+from safevideo_common.cancellation import heeding_cancellation
 
 KEEP_SECONDS: Final = 3600
 MARK_SECONDS: Final = 10
@@ -88,8 +89,9 @@ def _mark(performer_id: int) -> str:
 
 @asynccontextmanager
 async def _translated(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except (RedisError, OSError) as error:
-        raise CacheUnavailable(type(error).__name__) from error
+    with heeding_cancellation():
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except (RedisError, OSError) as error:
+            raise CacheUnavailable(type(error).__name__) from error

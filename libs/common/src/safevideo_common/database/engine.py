@@ -1,14 +1,15 @@
 """The database as the services see it: transactions, reads and a probe, each with a deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, Self
 
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from safevideo_common.cancellation import heeding_cancellation
 from safevideo_common.database.dialect import open_engine, turn_to_write
 from safevideo_common.database.faults import named_faults
 from safevideo_common.errors import StartupError
@@ -38,7 +39,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A writing transaction: committed at the end, rolled back when anything is raised inside."""
-        with named_faults(), _cancelled_all_the_same():
+        with heeding_cancellation(), named_faults():
             async with (
                 asyncio.timeout(self._timeout),
                 turn_to_write(self._engine),
@@ -49,31 +50,15 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with; nothing written through it is kept."""
-        with named_faults(), _cancelled_all_the_same():
+        with heeding_cancellation(), named_faults():
             async with asyncio.timeout(self._timeout), self._reading.connect() as connection:
                 yield connection
 
     async def probe(self) -> None:
         """Return when the database answers; raise `DatabaseUnavailable` when it does not within `PROBE_SECONDS`."""
-        with named_faults(), _cancelled_all_the_same():
+        with heeding_cancellation(), named_faults():
             async with asyncio.timeout(PROBE_SECONDS), self._reading.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-
-
-@contextmanager
-def _cancelled_all_the_same() -> Iterator[None]:
-    """Let a cancelled task end as cancelled, also where its rollback fails: on a connection that is gone it does.
-
-    As an outage that failure would be waited for, and the task would never end.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    try:
-        yield
-    except Exception as error:
-        if task and task.cancelling() > before:
-            raise asyncio.CancelledError from error
-        raise
 
 
 @asynccontextmanager

@@ -89,6 +89,22 @@ async def test_more_ids_than_one_round_trip_takes_are_all_dropped(cache: Perform
     assert await redis.keys("performer:*") == []
 
 
+async def test_who_is_cancelled_while_it_drops_stops(cache: PerformerCache) -> None:
+    """At every step of a drop: its client forgets a cancellation that comes just as it was answered."""
+
+    async def drop_for_ever() -> None:
+        while True:
+            await cache.drop([7])
+
+    for steps in range(100):
+        task = asyncio.create_task(drop_for_ever())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=PATIENCE)
+        assert done, f"cancelled after {steps} steps it went on"
+
+
 def test_key_and_mark_share_a_slot_of_a_cluster() -> None:
     assert key_slot(b"performer:7") == key_slot(MARK.encode())
 
