@@ -1,14 +1,15 @@
 """The envelope: CloudEvents 1.0, Kafka binding, binary mode. Attributes are headers, the value is the original body."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from safevideo_common.clock import utc_text
+
 SOURCE: Final = "sharegram"
 """Of what Sharegram sent. Sources of our own begin with `/safevideo/`."""
-_encode: Final = msgspec.json.Encoder().encode  # a tenth of the time of `isoformat`
 
 ExternalId = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 """An id that another party made: 1 to 128 visible ASCII characters, which every collation and log line keeps whole."""
@@ -66,8 +67,7 @@ def _same_for_all(source: str) -> tuple[tuple[str, bytes], ...]:
 
 def rfc3339_precise(moment: datetime) -> bytes:
     """Like `rfc3339`, with microseconds where there are any: order by time must survive the trip."""
-    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    text = _encode(utc)[1:-2]  # "2026-11-24T12:00:00Z" in quotes, with six digits after a point where they are not 0
+    text = utc_text(moment).encode()
     if not moment.microsecond:
         return text + b".000Z"
     return (text if moment.microsecond % 1000 else text[:-3]) + b"Z"

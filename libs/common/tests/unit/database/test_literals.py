@@ -32,7 +32,8 @@ def written(kind: TypeEngine[object], value: object) -> str:
         (Double(), 1e300, "1e+300"),
         (Double(), 7, "7.0e0"),
         (LargeBinary(), b"\x00'\xff", "x'0027ff'"),
-        (LargeBinary(), b"", "x''"),
+        (LargeBinary(), b"", "_binary''"),
+        (LargeBinary(), b"it's \\ \x00", "_binary'it''s \\\\ \x00'"),
         (UtcMoment(), datetime(2026, 11, 24, tzinfo=UTC), "'2026-11-24T00:00:00'"),
     ],
 )

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-import msgspec
 from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Dialect, Integer, String, TypeDecorator
 from sqlalchemy.dialects import mysql
+
+from safevideo_common.clock import utc_text
 
 __all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcMoment"]
 
@@ -18,8 +19,6 @@ ExternalIdText: Final = String(128).with_variant(String(128, collation="utf8mb4_
 
 # A missing document is NULL, not the JSON text `null`.
 JsonDocument: Final = JSON(none_as_null=True)
-
-_encode: Final = msgspec.json.Encoder().encode
 
 _ToDriver = Callable[[datetime | None], str | None]
 _FromDriver = Callable[[datetime | str | None], datetime | None]
@@ -45,23 +44,25 @@ class UtcMoment(TypeDecorator[datetime]):
 
 
 def _text(moment: datetime | None) -> str | None:
-    # As JSON, without the quotes and the Z: that takes a sixth of the time of `isoformat`.
-    return None if moment is None else _encode(_in_utc(moment))[1:-2].decode()
+    return None if moment is None else utc_text(moment)
 
 
 def _comparable_text(moment: datetime | None) -> str | None:
     # SQLite has no type for it and compares the texts: each has all its digits.
-    return None if moment is None else _in_utc(moment).isoformat(" ", "microseconds").removesuffix("+00:00")
-
-
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("a moment needs a timezone")
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    if moment is None:
+        return None
+    text = utc_text(moment).replace("T", " ")
+    return text if moment.microsecond else f"{text}.000000"
 
 
 def _moment(held: datetime | str | None) -> datetime | None:
     if held is None:
         return None
-    naive = datetime.fromisoformat(held) if isinstance(held, str) else held  # SQLite has no type for it
-    return naive.replace(tzinfo=UTC)
+    if isinstance(held, str):  # SQLite has no type for it
+        held = utc_moment(held)
+    return held if held.tzinfo is UTC else held.replace(tzinfo=UTC)
+
+
+def utc_moment(text: str) -> datetime:
+    """The moment that a column holds as text."""
+    return datetime.fromisoformat(f"{text}+00:00")  # to say it in the text is far quicker than `replace`

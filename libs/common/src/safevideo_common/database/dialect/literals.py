@@ -61,7 +61,11 @@ def _number(value: object) -> str:
 
 
 def _bytes(value: object) -> str:
-    return NULL if value is None else f"x'{bytes.hex(value)}'"  # type: ignore[arg-type]  # refuses whatever is no bytes
+    if value is None:
+        return NULL
+    data = bytes.__bytes__(value)  # type: ignore[arg-type]  # refuses whatever is no bytes
+    # The text is sent in UTF-8, in which ASCII is itself: half as long as in hexadecimal digits.
+    return f"_binary{_text(data.decode('ascii'))}" if data.isascii() else f"x'{data.hex()}'"
 
 
 _LITERALS: Final = ((Boolean, _boolean), (Integer, _integer), (Float, _number), (LargeBinary, _bytes))
