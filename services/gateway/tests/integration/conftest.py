@@ -157,8 +157,7 @@ def rename(database: Database) -> Callable[[str, str], Awaitable[None]]:
             found = (await performers.load_for_update(tx, [sharegram_id]))[sharegram_id]
             fields = {**found.performer.fields, "username": username}
             after = Performer(sharegram_id, fields, found.performer.stamps)
-            changed = performers.StoredPerformer(found.id, after, found.created_at, NOW)
-            await performers.update(tx, [changed], NOW)
+            await performers.update(tx, [found._replace(performer=after)], NOW)
 
     return rename
 

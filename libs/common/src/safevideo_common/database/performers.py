@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +14,13 @@ from safevideo_common.database.dialect import Bulk, for_update, upsert
 from safevideo_common.database.tables import performers
 from safevideo_common.domain.ordering import Stamp
 from safevideo_common.domain.performers import FIELDS, Performer
+
+
+class HeldPerformer(NamedTuple):
+    """A performer whose row is locked, and our id of it."""
+
+    id: int
+    performer: Performer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +34,23 @@ class StoredPerformer:
 
 
 _c: Final = performers.c
+_READ: Final = (_c.id, _c.sharegram_id, *(_c[name] for name in FIELDS), _c.field_stamps)
 _BY_SHAREGRAM_ID: Final = for_update(
-    select(performers).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))).order_by(_c.sharegram_id)
+    select(*_READ).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))).order_by(_c.sharegram_id)
 )
+_BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
 _WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at")
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
 _UPDATE: Final = Bulk(upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at")), ("id", *_WRITTEN))
 
 
-async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, StoredPerformer]:
+async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, HeldPerformer]:
     """Those of them that exist, by Sharegram id, locked until the transaction ends."""
-    found: dict[str, StoredPerformer] = {}
+    found: dict[str, HeldPerformer] = {}
     for some in chunks(sharegram_ids):
-        rows = await tx.execute(_BY_SHAREGRAM_ID, {"sharegram_ids": some})
-        found |= {row.sharegram_id: _stored(row) for row in rows}
+        for row_id, *mirrored in await tx.execute(_BY_SHAREGRAM_ID, {"sharegram_ids": some}):
+            performer = _performer(*mirrored)
+            found[performer.sharegram_id] = HeldPerformer(row_id, performer)
     return found
 
 
@@ -52,16 +62,16 @@ async def insert_new(tx: AsyncConnection, new: Iterable[Performer], now: datetim
     await _INSERT.execute(tx, (_row(performer, now) for performer in new))
 
 
-async def update(tx: AsyncConnection, changed: Iterable[StoredPerformer], now: datetime) -> None:
+async def update(tx: AsyncConnection, changed: Iterable[HeldPerformer], now: datetime) -> None:
     """Write performers that `load_for_update` found, in one statement."""
     # The rows exist and are locked, so it never inserts.
-    await _UPDATE.execute(tx, ((stored.id, *_row(stored.performer, now)) for stored in changed))
+    await _UPDATE.execute(tx, ((row_id, *_row(performer, now)) for row_id, performer in changed))
 
 
 async def get(reading: AsyncConnection, performer_id: int) -> StoredPerformer | None:
     """The performer with our id."""
-    row = (await reading.execute(select(performers).where(_c.id == performer_id))).one_or_none()
-    return _stored(row) if row else None
+    row = (await reading.execute(_BY_ID, {"id": performer_id})).one_or_none()
+    return row and _stored(row)
 
 
 async def id_of(reading: AsyncConnection, sharegram_id: str) -> int | None:
@@ -71,13 +81,14 @@ async def id_of(reading: AsyncConnection, sharegram_id: str) -> int | None:
 
 
 def _stored(row: Row[*tuple[Any, ...]]) -> StoredPerformer:
-    row_id, sharegram_id, *values, stamps, created_at, updated_at = row  # in the order of the table
-    performer = Performer(
-        sharegram_id,
-        dict(zip(FIELDS, values, strict=True)),
-        {name: _stamp(version, at_micros) for name, (version, at_micros) in stamps.items()},
-    )
-    return StoredPerformer(row_id, performer, created_at, updated_at)
+    row_id, *mirrored, created_at, updated_at = row
+    return StoredPerformer(row_id, _performer(*mirrored), created_at, updated_at)
+
+
+def _performer(sharegram_id: str, *rest: Any) -> Performer:
+    *values, stamps = rest
+    written = {name: _stamp(version, at_micros) for name, (version, at_micros) in stamps.items()}
+    return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), written)
 
 
 @lru_cache(maxsize=4096)
@@ -87,5 +98,5 @@ def _stamp(version: int | None, at_micros: int) -> Stamp:
 
 
 def _row(performer: Performer, now: datetime) -> tuple[object, ...]:
-    stamps = {name: (stamp.version, stamp.at_micros) for name, stamp in performer.stamps.items()}
+    stamps = {name: tuple(stamp) for name, stamp in performer.stamps.items()}
     return (performer.sharegram_id, *map(performer.fields.get, FIELDS), stamps, now, now)

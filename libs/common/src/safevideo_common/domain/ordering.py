@@ -5,11 +5,10 @@ kept apart by field, so two of them that arrive in the wrong order end in the sa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """When, in the provider's order, a value was written."""
 
     version: int | None

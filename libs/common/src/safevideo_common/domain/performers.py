@@ -1,9 +1,8 @@
 """A performer as mirrored here. Sharegram is the master; this side follows its events in its order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from safevideo_common.domain.ordering import Stamp, winning_fields
 from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome
@@ -14,17 +13,15 @@ FIELDS: Final = ("username", "display_name", "email", "profile_image", "bio", "v
 DEFAULTS: Final[Mapping[str, object]] = MappingProxyType({"verified": False, "status": "pending"})
 
 
-@dataclass(frozen=True, slots=True)
-class Performer:
+class Performer(NamedTuple):
     """The mirrored state: what each field is, and which write of Sharegram's it came from."""
 
     sharegram_id: str
-    fields: Mapping[str, object] = field(default_factory=lambda: dict(DEFAULTS))
-    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    fields: Mapping[str, object] = DEFAULTS
+    stamps: Mapping[str, Stamp] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class PerformerPatch:
+class PerformerPatch(NamedTuple):
     """One event about a performer: the fields that it names, and its place in Sharegram's order."""
 
     fields: Mapping[str, object]

@@ -1,7 +1,7 @@
 """A handler small enough to see through: an event sets its performer's username, or does what a test needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database import outbox
 from safevideo_common.database import performers as repository
 from safevideo_common.database.engine import Database
-from safevideo_common.database.performers import StoredPerformer
+from safevideo_common.database.performers import HeldPerformer
 from safevideo_common.database.tables import event_inbox, performers
 from safevideo_common.domain.outcomes import APPLIED, IGNORED, Outcome, waiting
 from safevideo_common.domain.performers import DEFAULTS, Performer
@@ -45,7 +45,7 @@ class Mark:
 class Marked:
     """The performers of a batch and the words that are new."""
 
-    stored: dict[str, StoredPerformer]
+    stored: dict[str, HeldPerformer]
     words: dict[str, list[str]] = field(default_factory=dict)
     changes: list[Message] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ class HandleMarks:
     async def store(self, tx: AsyncConnection, states: Marked) -> None:
         """Appends the words, a space between two."""
         known = [
-            replace(row, performer=_performer(name, row.performer.fields["username"], states.words[name]))
+            row._replace(performer=_performer(name, row.performer.fields["username"], states.words[name]))
             for name, row in states.stored.items()
             if name in states.words
         ]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -134,7 +133,7 @@ async def test_a_kind_of_database_that_is_not_supported_stops_the_start(url: str
 async def test_of_two_that_insert_the_same_the_later_one_is_told_to_run_again(database: Database) -> None:
     first = Performer("sg_1")
     outcomes = await asyncio.gather(
-        *(_insert(database, replace(first, fields={**DEFAULTS, "bio": str(number)})) for number in range(4)),
+        *(_insert(database, first._replace(fields={**DEFAULTS, "bio": str(number)})) for number in range(4)),
         return_exceptions=True,
     )
     failures = [outcome for outcome in outcomes if outcome is not None]

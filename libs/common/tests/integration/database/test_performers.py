@@ -1,14 +1,13 @@
 """The mirror of performers, on both engines."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.performers import StoredPerformer
+from safevideo_common.database.performers import HeldPerformer, StoredPerformer
 from safevideo_common.domain.ordering import Stamp
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer
 from safevideo_common.errors import DatabaseConflict, DataRefused
@@ -42,7 +41,9 @@ async def store(database: Database, *new: Performer) -> None:
 
 async def stored(database: Database, sharegram_id: str) -> StoredPerformer:
     async with database.transaction() as tx:
-        return (await performers.load_for_update(tx, [sharegram_id]))[sharegram_id]
+        found = await performers.get(tx, (await performers.load_for_update(tx, [sharegram_id]))[sharegram_id].id)
+    assert found is not None
+    return found
 
 
 async def test_what_was_inserted_is_loaded_to_the_last_character_and_microsecond(database: Database) -> None:
@@ -85,7 +86,7 @@ async def test_an_update_writes_every_field_and_leaves_the_time_of_creation(data
     before = await stored(database, "sg_1")
     changed = Performer("sg_1", {**FULL.fields, "bio": None, "verified": False}, {"bio": Stamp(8, 9)})
     async with database.transaction() as tx:
-        await performers.update(tx, [replace(before, performer=changed)], LATER)
+        await performers.update(tx, [HeldPerformer(before.id, changed)], LATER)
     after = await stored(database, "sg_1")
     assert after == StoredPerformer(before.id, changed, NOW, LATER)
     assert (await stored(database, "sg_2")).updated_at == NOW
@@ -96,7 +97,7 @@ async def test_many_are_updated_each_with_its_own_values(database: Database) -> 
     async with database.transaction() as tx:
         loaded = await performers.load_for_update(tx, [f"sg_{number}" for number in range(700)])
         changed = [
-            replace(each, performer=Performer(name, {**DEFAULTS, "username": f"user of {name}"}))
+            each._replace(performer=Performer(name, {**DEFAULTS, "username": f"user of {name}"}))
             for name, each in loaded.items()
         ]
         await performers.update(tx, changed, LATER)
@@ -140,8 +141,8 @@ async def test_two_writers_of_one_performer_take_turns_and_both_writes_last(data
         async with database.transaction() as tx:
             found = (await performers.load_for_update(tx, ["sg_2"]))["sg_2"]
             await asyncio.sleep(0)
-            after = replace(found.performer, fields={**found.performer.fields, field: field})
-            await performers.update(tx, [replace(found, performer=after)], LATER)
+            after = found.performer._replace(fields={**found.performer.fields, field: field})
+            await performers.update(tx, [found._replace(performer=after)], LATER)
 
     await asyncio.gather(add("username"), add("display_name"), add("bio"))
     fields = (await stored(database, "sg_2")).performer.fields

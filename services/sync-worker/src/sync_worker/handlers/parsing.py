@@ -1,7 +1,7 @@
 """From a performer webhook's body to the patch that it is."""
 
-from dataclasses import dataclass
-from typing import Final
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,8 +14,7 @@ from safevideo_common.events.stamps import stamp_of
 from safevideo_common.messaging.consuming.delivery import Delivery
 
 
-@dataclass(frozen=True, slots=True)
-class PerformerEvent:
+class PerformerEvent(NamedTuple):
     """A patch and the performer that it is for. `cause` is the envelope that it came in."""
 
     sharegram_id: str
@@ -29,6 +28,7 @@ class _Webhook(msgspec.Struct, frozen=True):
 
 _decoder: Final = msgspec.json.Decoder(_Webhook)
 _PROFILE_FIELDS: Final = performer.Profile.__struct_fields__
+_profile_values: Final = attrgetter(*_PROFILE_FIELDS)
 
 
 def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
@@ -47,9 +47,8 @@ def _named_fields(data: performer.PerformerData) -> dict[str, object]:
     fields: dict[str, object] = {}
     for patch in (data.profile, data.changes):
         if patch is not None:
-            fields |= {
-                name: value for name in _PROFILE_FIELDS if (value := getattr(patch, name)) is not msgspec.UNSET
-            }
+            named = zip(_PROFILE_FIELDS, _profile_values(patch), strict=True)
+            fields |= {name: value for name, value in named if value is not msgspec.UNSET}
     if data.status is not None:
         fields["status"] = data.status
     return fields

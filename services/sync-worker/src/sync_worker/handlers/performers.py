@@ -1,14 +1,14 @@
 """What Sharegram's events do to the performers mirrored here."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.clock import Clock
 from safevideo_common.database import performers
-from safevideo_common.database.performers import StoredPerformer
+from safevideo_common.database.performers import HeldPerformer
 from safevideo_common.domain.outcomes import Outcome, Status
 from safevideo_common.domain.performers import FIELDS, Performer, decide, fields_won
 from safevideo_common.events.changes import PerformerChange, performer_changed
@@ -32,7 +32,7 @@ WIRE_NAMES: Final = {name: name for name in FIELDS} | {"display_name": "displayN
 class Performers:
     """The performers of a batch, by Sharegram id. One that is not stored is new."""
 
-    stored: Mapping[str, StoredPerformer]
+    stored: Mapping[str, HeldPerformer]
     current: dict[str, Performer]
     changed: set[str] = field(default_factory=set)
     changes: list[Message] = field(default_factory=list)
@@ -74,7 +74,7 @@ class HandlePerformers:
         changed = sorted(states.changed)
         known = [name for name in changed if name in states.stored]
         new = [name for name in changed if name not in states.stored]
-        updated = [replace(states.stored[name], performer=states.current[name]) for name in known]
+        updated = [HeldPerformer(states.stored[name].id, states.current[name]) for name in known]
         await performers.update(tx, updated, now)
         await performers.insert_new(tx, [states.current[name] for name in new], now)
 
