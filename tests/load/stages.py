@@ -15,7 +15,7 @@ LOG_LINE: Final = "log line"
 METRICS: Final = "metrics"
 LIMITS: Final = "limits, quarantine"
 HANDLER: Final = "the handler itself"
-REST: Final = "the rest"
+REST: Final = "the event loop, the rest"
 
 _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     CONNECTION: (":connection_made", ":connection_lost", "web_server.py:__call__", "web/server.py:__call__"),

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,11 +22,13 @@ from stages import HTTP, STAGES, shares
 from stages_alone import Alone, stages_alone
 from wrk import REQUESTS_IN_TURN, command
 
-SAMPLED: Final = str(Path(__file__).parent / "servers" / "sampled.py")
+SERVERS: Final = Path(__file__).parent / "servers"
+SAMPLED: Final = str(SERVERS / "sampled.py")
+LEAST: Final = (sys.executable, str(SERVERS / "least.py"), "{port}")
 WRITTEN_WITHIN_SECONDS: Final = 10.0
 
-AT_ONCE: Final = {"SUSPECTS_WAIT_SECONDS": "0"}
-"""Refusals are not held back: else wrk, which waits for them, would send next to none."""
+AT_ONCE: Final = {"SUSPECTS_WAIT_SECONDS": "0", "SUSPECTS_CONNECTIONS_PER_SECOND": "1000000"}
+"""Refusals are not held back, and connections taken: else wrk, which waits for answers, would send next to none."""
 
 
 class Profile(NamedTuple):
@@ -41,15 +43,20 @@ def stages_table(environment: Mapping[str, str], folder: Path, seconds: int) -> 
     good, forged = folder / "good", folder / "forged"
     write_requests(good, REQUESTS_IN_TURN)
     write_requests(forged, REQUESTS_IN_TURN, "a-secret-that-nobody-has")
-    with open_door(environment, folder, good, BARE) as door:
-        bare = _micros(door, command(door.port, good, seconds), seconds)
+    bare = _served(BARE, environment, folder, good, seconds)
+    least = _served(LEAST, environment, folder, good, seconds)
     alone = {
-        HTTP: Alone(bare, bare, "bare aiohttp in this run"),
+        HTTP: Alone(bare, least, "uvloop alone, no parser; beside it bare aiohttp"),
         **stages_alone(environment["KAFKA_BOOTSTRAP_SERVERS"], folder),
     }
     taken = _profile(environment, folder, good, good, seconds)
     refused = _profile({**environment, **AT_ONCE}, folder, good, forged, seconds, "close")
     return Group(_table_of_taken(taken, alone), _table_of_refused(refused))
+
+
+def _served(server: Sequence[str], environment: Mapping[str, str], folder: Path, requests: Path, seconds: int) -> float:
+    with open_door(environment, folder, requests, server) as door:
+        return _micros(door, command(door.port, requests, seconds), seconds)
 
 
 def _profile(
