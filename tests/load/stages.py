@@ -17,8 +17,8 @@ LIMITS: Final = "limits, quarantine"
 HANDLER: Final = "the handler itself"
 REST: Final = "the event loop, the rest"
 
-_CODE: Final[Mapping[str, tuple[str, ...]]] = {
-    CONNECTION: (":connection_made", ":connection_lost", "web_server.py:__call__", "web/server.py:__call__"),
+CODE: Final[Mapping[str, tuple[str, ...]]] = {
+    CONNECTION: (":connection_made", ":connection_lost", "aiohttp/web_server.py:__call__", "web/server.py:__call__"),
     LOG_LINE: ("observability/log", ":_log_accepted", ":_refuse"),
     METRICS: ("observability/", "webhook_ingest/metrics.py", "prometheus_client/"),
     LIMITS: ("webhook_ingest/handlers/", "web/limits.py", "web/client_address.py", "adapters/quarantine/"),
@@ -50,4 +50,4 @@ def stage_of(stack: list[str]) -> str:
 
 
 def _of_frame(frame: str) -> str | None:
-    return next((stage for stage, code in _CODE.items() if any(part in frame for part in code)), None)
+    return next((stage for stage, code in CODE.items() if any(part in frame for part in code)), None)
