@@ -8,6 +8,7 @@ from secrets import token_hex
 
 import aiohttp
 import pytest
+from stream_changes import check_changes
 from stream_ledger import BEGINNING, write_ledger
 from stream_sender import send_all
 from stream_verdict import check, insert_requests, outcomes, wait_until_settled
@@ -107,6 +108,7 @@ async def _streaming(
         await sending
         await wait_until_settled(database, ledger)
         await check(database, ledger)
+        await check_changes(event_log, database, ledger)
 
 
 async def _post(url: str, event: Event) -> int:

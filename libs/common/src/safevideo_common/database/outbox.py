@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, case, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import KEYS_A_STATEMENT
@@ -23,7 +23,14 @@ COUNTED_AT_MOST: Final = 100_000
 
 _c: Final = outbox.c
 _INSERT: Final = Bulk(insert(outbox), ("topic", "message_key", "headers", "payload", "created_at"))
-_SIZES: Final = select(_c.id, func.length(_c.payload)).order_by(_c.id).limit(bindparam("limit"))
+_sized: Final = (
+    select(_c.id, func.length(_c.payload).label("size")).order_by(_c.id).limit(bindparam("limit")).subquery("sized")
+)
+_total: Final = func.sum(_sized.c.size).over(order_by=_sized.c.id).label("total")
+_summed: Final = select(_sized.c.id, _total).subquery("summed")
+_fitting: Final = case((_summed.c.total <= bindparam("max_bytes"), _summed.c.id))
+_LAST: Final = select(func.coalesce(func.max(_fitting), func.min(_summed.c.id)))
+"""One row: to the driver, 500 sizes would cost as much as the messages."""
 _OLDEST: Final = (
     select(_c.id, _c.topic, _c.message_key, _c.headers, _c.payload)
     .where(_c.id <= bindparam("last"))
@@ -58,8 +65,7 @@ async def record(tx: AsyncConnection, messages: Iterable[Message], now: datetime
 
 async def oldest(reading: AsyncConnection, limit: int, max_bytes: int) -> list[Outgoing]:
     """The first rows by id, at most `limit`, and of values together at most `max_bytes` unless one alone has more."""
-    sizes = await reading.execute(_SIZES, {"limit": limit})
-    last = _last_within(((row_id, size) for row_id, size in sizes), max_bytes)
+    last = await reading.scalar(_LAST, {"limit": limit, "max_bytes": max_bytes})
     if last is None:
         return []
     rows = await reading.execute(_OLDEST, {"last": last, "limit": limit})
@@ -75,13 +81,3 @@ async def remove(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
 async def depth(reading: AsyncConnection) -> Depth:
     """What waits now."""
     return Depth(await reading.scalar(_COUNT) or 0, await reading.scalar(_SINCE))
-
-
-def _last_within(sizes: Iterable[tuple[int, int]], max_bytes: int) -> int | None:
-    last, total = None, 0
-    for row_id, size in sizes:
-        total += size
-        if last is not None and total > max_bytes:
-            break
-        last = row_id
-    return last
