@@ -7,11 +7,11 @@ BIN := .venv/bin
 TETHER := libs/common/src/safevideo_common/testing/backends/tether.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz migrate env-example metrics-list asyncapi lock clean venv
+.PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: STACK=embedded|local  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test, bench and fuzz)"
+	@echo "Variables: STACK=embedded|local  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test, bench, chaos and fuzz)"
 
 run: venv ## start everything here and show the first webhooks; STACK=local takes real Kafka, MariaDB and Redis
 	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_local
@@ -27,6 +27,9 @@ check: venv ## lint, types, import contracts, and whether documents still agree 
 
 bench: venv ## measure the door and a worker against their limits, on a real Kafka and MariaDB
 	@$(BIN)/python tests/load/run.py $(ARGS)
+
+chaos: venv ## kill, freeze and restart workers, database and broker under a stream; CHAOS_SECONDS=300 is how long
+	@STACK=local $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
 
 fuzz: venv ## send the door odd and forged requests; ARGS="--seconds 60" is how long
 	@$(BIN)/python services/webhook-ingest/tests/fuzz/fuzz.py $(ARGS)

@@ -15,7 +15,7 @@ from stream_ledger import COLUMN
 
 from safevideo_common.database import kyc_requests as requests
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import event_inbox, kyc_requests, performers
+from safevideo_common.database.tables import event_inbox, kyc_requests, outbox, performers
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
@@ -62,7 +62,7 @@ async def insert_late_requests(database: Database, stream: Stream) -> None:
 
 
 async def wait_until_settled(house: House, seconds: float) -> None:
-    """Return once both groups have committed all that is in the log, and nothing waits."""
+    """Return once both groups have committed all that is in the log, nothing waits, and all of it is told."""
     async with asyncio.timeout(seconds):
         while not await _is_settled(house):
             await asyncio.sleep(ASK_SECONDS)
@@ -76,9 +76,14 @@ async def _is_settled(house: House) -> bool:
                 committed = await groups.committed(group)
                 if any(committed.get(place, 0) < end for place, end in ends.items()):
                     return False
-        return await events_in_inbox(house.database, "waiting") == 0
+        return not await events_in_inbox(house.database, "waiting") and not await _untold(house.database)
     except AWAY:
         return False
+
+
+async def _untold(database: Database) -> int:
+    async with database.reading() as connection:
+        return int(await connection.scalar(select(func.count()).select_from(outbox)) or 0)
 
 
 async def events_in_inbox(database: Database, *statuses: str) -> int:

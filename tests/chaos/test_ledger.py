@@ -8,6 +8,8 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
@@ -17,7 +19,8 @@ from chaos_fleet import running_fleet
 from chaos_fold import Expected, fold
 from chaos_groups import Tide
 from chaos_publishing import ends_of, publish_all, records_since
-from chaos_stream import write_stream
+from chaos_stream import Stream, write_stream
+from chaos_told import TOLD_TOPICS, differences_told, repeats_told
 from chaos_verdict import (
     GROUPS,
     House,
@@ -30,7 +33,7 @@ from chaos_verdict import (
 from whole_house import environment
 
 from safevideo_common.database.engine import Database
-from safevideo_common.messaging.port import EventLog
+from safevideo_common.messaging.port import EventLog, Record
 from safevideo_common.testing.backends import RunningServer
 from safevideo_common.testing.stacks import REAL, StackUnderTest
 from safevideo_common.testing.waiting import beside
@@ -42,38 +45,61 @@ SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
 SETTLES_SECONDS = 120.0
 
 
+@pytest.mark.usefixtures("quiet_kafka_client")
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
     stack: StackUnderTest, event_log: EventLog, kafka_server: RunningServer, mysql_server: RunningServer, tmp_path: Path
 ) -> None:
     stream = write_stream(performers=PERFORMERS, events=EVENTS, seed=SEED, prefix=f"sg_{token_hex(4)}")
-    begins, tide = await ends_of(event_log), Tide(stack.kafka_bootstrap_servers, *GROUPS)
+    begins, told_begins = await ends_of(event_log), await ends_of(event_log, TOLD_TOPICS)
+    tide = Tide(stack.kafka_bootstrap_servers, *GROUPS)
     async with (
         Database.open(stack.database_url) as database,
-        event_log.publisher("chaos") as publisher,
         beside(tide.watch()),
         running_fleet(environment(stack), tmp_path, each=2) as fleet,
     ):
         house = House(event_log, database, stack.kafka_bootstrap_servers)
         chaos = Chaos(fleet, kafka_server, mysql_server, stack.database_url, SEED)
-        await insert_requests(database, stream.requested)
-        async with beside(insert_late_requests(database, stream)):
-            async with asyncio.TaskGroup() as under_way:
-                under_way.create_task(publish_all(publisher, stream.messages, SECONDS))
-                under_way.create_task(chaos.wreak(plan(SECONDS, SEED)))
-            calm, done = time.monotonic(), await events_in_inbox(database)
-            await wait_until_settled(house, SETTLES_SECONDS)
-        settled_in = time.monotonic() - calm
-        expected = fold(stream, await records_since(event_log, begins))
-        wrong = await differences(database, expected)
-    print("\n".join(chaos.told))
-    _tell(expected, done, settled_in)
+        with telling(chaos):
+            await insert_requests(database, stream.requested)
+            async with beside(insert_late_requests(database, stream)):
+                await _publish_amid(chaos, house, stream)
+                done, calm = await events_in_inbox(database), time.monotonic()
+                unsettled = await _unsettled(house)
+            settled_in = time.monotonic() - calm
+            expected = fold(stream, await records_since(event_log, begins))
+            told = await records_since(event_log, told_begins)
+            wrong = [*unsettled, *await differences(database, expected), *differences_told(expected, told)]
+            _print(expected, told, done, settled_in)
     assert [*wrong, *tide.ebbs, *fleet.fallen] == []
 
 
-def _tell(expected: Expected, done: int, settled_in: float) -> None:
+async def _publish_amid(chaos: Chaos, house: House, stream: Stream) -> None:
+    async with house.log.publisher("chaos") as publisher, asyncio.TaskGroup() as under_way:
+        under_way.create_task(publish_all(publisher, stream.messages, SECONDS))
+        under_way.create_task(chaos.wreak(plan(SECONDS, SEED)))
+
+
+@contextmanager
+def telling(chaos: Chaos) -> Iterator[None]:
+    """Print what was done, whatever comes of it."""
+    try:
+        yield
+    finally:
+        print("\n".join([f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS} CHAOS_SECONDS={SECONDS}", *chaos.told]))
+
+
+async def _unsettled(house: House) -> list[str]:
+    try:
+        await wait_until_settled(house, SETTLES_SECONDS)
+    except TimeoutError:
+        return [f"not settled {SETTLES_SECONDS:.0f} s after the last fault"]
+    return []
+
+
+def _print(expected: Expected, told: Sequence[Record], done: int, settled_in: float) -> None:
     again = sum(entry.repeats for entry in expected.inbox.values())
     print(
-        f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS} CHAOS_SECONDS={SECONDS}: {len(expected.inbox)} events, {again} times"
-        f" one again, {len(expected.dead)} dead; {done} done amid the faults, all {settled_in:.1f} s after the last"
+        f"{len(expected.inbox)} events, {again} times one again, {len(expected.dead)} dead;"
+        f" {repeats_told(told)} changes told again; {done} events done amid the faults, all {settled_in:.1f} s later"
     )

@@ -40,6 +40,7 @@ STANDSTILL_SECONDS = 5.0
 SETTLES_SECONDS = 30.0
 
 
+@pytest.mark.usefixtures("quiet_kafka_client")
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_after_instances_have_come_and_gone_work_goes_on_within_five_seconds_and_nothing_is_lost(
     stack: StackUnderTest,

@@ -4,6 +4,7 @@ A test that uses `stack` runs twice: on the embedded stack, and on a real Kafka 
 topics of the real one are shared by all tests of the run, so tests name performers and events of their own.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,16 @@ def log(logs: Path) -> Iterator[FilteringBoundLogger]:
     sink = LogSink(logs, stdout=False)
     yield build_logger("test", sink)
     sink.close()
+
+
+@pytest.fixture
+def quiet_kafka_client() -> Iterator[None]:
+    """For tests in which brokers come and go: aiokafka would fill the report of a failure with it."""
+    client = logging.getLogger("aiokafka")
+    before = client.level
+    client.setLevel(logging.CRITICAL)
+    yield
+    client.setLevel(before)
 
 
 def _fresh_database(request: pytest.FixtureRequest, kind: str) -> str:
