@@ -19,7 +19,7 @@ _BY_VERIFICATION: Final = for_update(
     .where(_c.verification_id.in_(bindparam("verification_ids", expanding=True)))
     .order_by(_c.verification_id)
 )
-_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at")
+_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
 _UPDATE: Final = Bulk(
     upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at")),
     ("id", "performer_id", "verification_id", *_JUDGED, "created_at", "updated_at"),
@@ -66,7 +66,7 @@ def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
         status=KycStatus(row.status),
         risk_score=row.risk_score,
         result=row.result,
-        stamp=None if row.result_at is None else Stamp(row.result_version, _micros(row.result_at)),
+        stamp=None if row.result_at is None else Stamp(row.result_version, _micros(row.result_at), row.result_arrival),
     )
 
 
@@ -81,6 +81,7 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         request.result,
         stamp and stamp.version,
         stamp and _EPOCH + timedelta(microseconds=stamp.at_micros),
+        stamp.arrival if stamp else 0,
         now,
         now,
     )

@@ -87,14 +87,14 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredPerformer:
 
 def _performer(sharegram_id: str, *rest: Any) -> Performer:
     *values, stamps = rest
-    written = {name: _stamp(version, at_micros) for name, (version, at_micros) in stamps.items()}
+    written = {name: _stamp(*stamp) for name, stamp in stamps.items()}
     return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), written)
 
 
 @lru_cache(maxsize=4096)
-def _stamp(version: int | None, at_micros: int) -> Stamp:
+def _stamp(version: int | None, at_micros: int, arrival: int = 0) -> Stamp:
     """Made once where the fields of a performer have the same, as they have after each whole profile."""
-    return Stamp(version, at_micros)
+    return Stamp(version, at_micros, arrival)
 
 
 def _row(performer: Performer, now: datetime) -> tuple[object, ...]:

@@ -68,7 +68,7 @@ performers: Final = Table(
     Column("status", String(16), nullable=False),
     Column(
         "field_stamps", JsonDocument, nullable=False
-    ),  # field -> [version or null, unix microseconds] of its last writer
+    ),  # field -> [version or null, unix microseconds, offset in the log] of its last writer
     Column("created_at", UtcMoment, nullable=False),
     Column("updated_at", UtcMoment, nullable=False),
     UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
@@ -88,6 +88,7 @@ kyc_requests: Final = Table(
     Column("result_at", UtcMoment),
     Column("created_at", UtcMoment, nullable=False),
     Column("updated_at", UtcMoment, nullable=False),
+    Column("result_arrival", BigId, nullable=False, server_default=text("0")),  # offset in the log: breaks ties
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),

@@ -14,18 +14,23 @@ class Stamp(NamedTuple):
     version: int | None
     at_micros: int
     """Unix microseconds of the event's `timestamp`."""
+    arrival: int = 0
+    """Place in the performer's partition of the log. So an event that waited, or is applied again, wins no tie against
+    one that came after it."""
 
     def is_newer_than(self, other: "Stamp") -> bool:
-        """Whether this comes after `other`. Versions decide when both have one; otherwise the times do."""
+        """Whether this comes after `other`. Versions decide when both have one; otherwise times do; then arrival."""
         if self.version is not None and other.version is not None:
-            return self.version > other.version
-        return self.at_micros > other.at_micros
+            ours, theirs = self.version, other.version
+        else:
+            ours, theirs = self.at_micros, other.at_micros
+        return ours > theirs or (ours == theirs and self.arrival > other.arrival)
 
 
 def winning_fields(patch: Mapping[str, object], stamp: Stamp, stamps: Mapping[str, Stamp]) -> dict[str, object]:
     """The part of `patch` that no newer write has overtaken.
 
-    A field whose last write has an equal stamp is won by the patch: it arrived later, and arrival breaks the tie.
+    A field whose last write has an equal stamp is won by the patch: it is that very write, or came from another log.
     """
     return {
         field: value

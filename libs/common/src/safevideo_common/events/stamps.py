@@ -9,6 +9,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def stamp_of(version: int | None, moment: datetime) -> Stamp:
+def stamp_of(version: int | None, moment: datetime, arrival: int) -> Stamp:
     """The stamp of an event with this version, where it has one, that happened at `moment`."""
-    return Stamp(version, (moment - _EPOCH) // _MICROSECOND)
+    return Stamp(version, (moment - _EPOCH) // _MICROSECOND, arrival)

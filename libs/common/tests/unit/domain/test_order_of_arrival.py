@@ -16,10 +16,13 @@ NEW = Performer("sg_1")
 REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=KycStatus.IN_PROGRESS)
 
 stamps = st.lists(st.integers(0, 10**6), max_size=8, unique=True).flatmap(
-    # By versions, whatever the times say; or by the times, where there is no version.
-    lambda places: st.sampled_from(
-        ([Stamp(place, at_micros=-place) for place in places], [Stamp(None, at_micros=place) for place in places])
-    )
+    # By versions, whatever the times say; by the times, where there is no version; of equal ones by the arrival.
+    lambda places: st.sampled_from((
+        [Stamp(place, at_micros=-place) for place in places],
+        [Stamp(None, at_micros=place) for place in places],
+        [Stamp(7, at_micros=-place, arrival=place) for place in places],
+        [Stamp(None, at_micros=7, arrival=place) for place in places],
+    ))
 )
 some_fields = st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4)
 
@@ -47,7 +50,9 @@ def verdicts(draw: st.DrawFn) -> Sequence[Verdict]:
 
 
 def in_order(places: Sequence[Stamp]) -> Sequence[Stamp]:
-    return sorted(places, key=lambda stamp: stamp.at_micros if stamp.version is None else stamp.version)
+    return sorted(
+        places, key=lambda stamp: (stamp.at_micros if stamp.version is None else stamp.version, stamp.arrival)
+    )
 
 
 def performer_after(arrivals: Sequence[PerformerPatch]) -> Performer:

@@ -43,7 +43,7 @@ def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
         status=data.result.status,
         risk_score=data.result.risk_score,
         checks=data.result.checks,
-        stamp=stamp_of(data.version, delivery.envelope.time),
+        stamp=stamp_of(data.version, delivery.envelope.time, delivery.offset),
         says_failed=delivery.envelope.type == kyc.FAILED,
     )
     return VerificationEvent(data.verification_id, verdict, delivery.envelope)

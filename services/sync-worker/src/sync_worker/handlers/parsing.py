@@ -39,7 +39,7 @@ def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
         data = _decoder.decode(delivery.body).data
     except NOT_OF_THE_SHAPE as error:
         return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
-    stamp = stamp_of(data.version, delivery.envelope.time)
+    stamp = stamp_of(data.version, delivery.envelope.time, delivery.offset)
     return PerformerEvent(data.performer_id, PerformerPatch(_named_fields(data), stamp), delivery.envelope)
 
 
