@@ -15,6 +15,11 @@ ELSEWHERE = {
     "outbox-grows-old.md: curl -s localhost:3003/metrics | grep ^safevideo_outbox",
     'outbox-grows-old.md: grep -h "Outbox" /var/log/safevideo/app.log | tail',
     'outbox-drops.md: grep -h "Outbox message dropped" /var/log/safevideo/app.log | tail',
+    "consumer-halted.md: curl -s localhost:3002/readyz",
+    'consumer-halted.md: grep "Consuming has halted" /var/log/safevideo/error.log | tail',
+    'consumer-behind.md: curl -s localhost:3003/metrics | grep -E "^safevideo_(consumer|rebalances|batch)"',
+    'consumer-behind.md: grep -hE "Consuming|Batch given up|Retry scan" /var/log/safevideo/app.log | tail',
+    "consumer-behind.md: curl -s localhost:3003/healthz",
 }
 """What is not run here, by page and command: the kernel's log is not every container's to read; no worker runs here."""
 

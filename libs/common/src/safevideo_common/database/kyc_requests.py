@@ -19,10 +19,10 @@ _BY_VERIFICATION: Final = for_update(
     .where(_c.verification_id.in_(bindparam("verification_ids", expanding=True)))
     .order_by(_c.verification_id)
 )
-_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
+_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at")
 _UPDATE: Final = Bulk(
-    upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at")),
-    ("id", "performer_id", "verification_id", *_JUDGED, "created_at", "updated_at"),
+    upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at", "result_arrival")),
+    ("id", "performer_id", "verification_id", *_JUDGED, "created_at", "updated_at", "result_arrival"),
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -81,9 +81,9 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         request.result,
         stamp and stamp.version,
         stamp and _EPOCH + timedelta(microseconds=stamp.at_micros),
+        now,
+        now,
         stamp.arrival if stamp else 0,
-        now,
-        now,
     )
 
 

@@ -41,7 +41,7 @@ async def test_a_new_request_has_an_id_and_no_verdict(database: Database) -> Non
 
 
 @pytest.mark.parametrize(
-    "stamp", [Stamp(None, 1_764_018_000_123_456), Stamp(0, 0), Stamp(2**63 - 1, 32_503_679_999_999_999)]
+    "stamp", [Stamp(None, 1_764_018_000_123_456), Stamp(0, 0), Stamp(2**63 - 1, 32_503_679_999_999_999, 2**62)]
 )
 async def test_a_verdict_comes_back_exactly(database: Database, stamp: Stamp) -> None:
     await submit(database, "ver_1")

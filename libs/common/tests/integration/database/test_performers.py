@@ -26,7 +26,7 @@ FULL = Performer(
         "status": "active",
     },
     {
-        "username": Stamp(7, 1_764_018_000_000_001),
+        "username": Stamp(7, 1_764_018_000_000_001, 2**62),
         "status": Stamp(None, -1),
         "bio": Stamp(2**63 - 1, 32_503_680_000_000_000),
     },
