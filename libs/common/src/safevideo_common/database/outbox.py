@@ -68,8 +68,10 @@ async def oldest(reading: AsyncConnection, limit: int, max_bytes: int) -> list[O
     last = await reading.scalar(_LAST, {"limit": limit, "max_bytes": max_bytes})
     if last is None:
         return []
-    rows = await reading.execute(_OLDEST, {"last": last, "limit": limit})
-    return [Outgoing(row[0], Message(row[1], row[2], row[4], _decode(row[3]))) for row in rows]
+    rows = (await reading.execute(_OLDEST, {"last": last, "limit": limit})).all()
+    return [
+        Outgoing(row_id, Message(topic, key, value, _decode(headers))) for row_id, topic, key, headers, value in rows
+    ]
 
 
 async def remove(tx: AsyncConnection, row_ids: Sequence[int]) -> None:

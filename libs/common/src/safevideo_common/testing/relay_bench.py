@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +13,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.messaging.outbox_relay.lease import SECONDS, Lease
 from safevideo_common.messaging.outbox_relay.metrics import RelayMetrics
 from safevideo_common.messaging.outbox_relay.relay import OutboxRelay
+from safevideo_common.messaging.outbox_relay.running import watch_depth
 from safevideo_common.messaging.port import EventLog, Message, RoundPublisher, TopicPartition
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.testing.log_steps import message, read_by_key
@@ -78,6 +80,10 @@ class RelayBench:
         """A relay that runs as long as the block lasts."""
         async with self.relay(lease_seconds) as (relay, port), beside(relay.run()):
             yield port
+
+    async def measuring(self, later: timedelta) -> None:
+        """Measure what waits, for ever, by a clock that is so much ahead."""
+        await watch_depth(self.database, lambda: utc_now() + later, self._metrics)
 
     async def waiting(self) -> int:
         """Rows in the outbox."""

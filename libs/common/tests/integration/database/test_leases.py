@@ -14,9 +14,15 @@ from safevideo_common.testing.waiting import until
 LONG = 60.0
 SHORT = 0.05
 
+
 async def hold(database: Database, holder: str, seconds: float = LONG, name: str = "relay") -> bool:
     async with database.transaction() as tx:
         return await leases.hold(tx, name, holder, seconds)
+
+
+async def extend(database: Database, holder: str) -> bool:
+    async with database.transaction() as tx:
+        return await leases.extend(tx, "relay", holder, LONG)
 
 
 async def release(database: Database, holder: str) -> None:
@@ -53,6 +59,22 @@ async def test_what_is_released_can_be_taken_at_once_and_only_its_holder_release
     assert not await hold(database, "b")
     await release(database, "a")
     assert await hold(database, "b")
+
+
+async def test_who_had_it_last_can_extend_it_even_when_it_is_over(database: Database) -> None:
+    assert not await extend(database, "a")
+    assert await hold(database, "a", SHORT)
+    assert not await extend(database, "b")
+    await release(database, "a")
+    assert await extend(database, "a")
+
+
+async def test_who_has_lost_it_cannot_extend_it_even_when_it_is_free_again(database: Database) -> None:
+    assert await hold(database, "a")
+    await release(database, "a")
+    assert await hold(database, "b")
+    await release(database, "b")
+    assert not await extend(database, "a")
 
 
 async def test_it_ends_by_the_time_of_the_database(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -162,3 +163,15 @@ async def test_what_another_process_records_is_found_without_being_told(relay_be
         await bench.record("a")
         await bench.until_empty()
     assert await bench.published() == ["a"]
+
+
+async def test_what_waits_is_measured_also_by_a_process_that_does_not_relay(relay_bench: RelayBench) -> None:
+    bench = relay_bench
+    await bench.record(*numbers(0, 12))
+    async with beside(bench.measuring(timedelta(seconds=70))):
+        await until(lambda: _is_measured(bench, 12))
+    assert 69 < bench.counted("oldest_seconds") < 130
+
+
+async def _is_measured(bench: RelayBench, rows: int) -> bool:
+    return bench.counted("rows") == rows
