@@ -33,12 +33,10 @@ class Kind(StrEnum):
     RESTART_BROKER = "broker restarted"
 
 
-_ROUND = (Kind.KILL, Kind.FREEZE, Kind.START, Kind.CUT) * 2 + (
-    Kind.STOP,
-    Kind.FREEZE_PAST_SESSION,
-    Kind.RESTART_DATABASE,
-    Kind.PAUSE_BROKER,
-    Kind.RESTART_BROKER,
+_ROUND = (
+    *(Kind.KILL, Kind.FREEZE, Kind.START, Kind.CUT) * 3,
+    *(Kind.STOP, Kind.RESTART_DATABASE) * 2,
+    *(Kind.FREEZE_PAST_SESSION, Kind.PAUSE_BROKER, Kind.RESTART_BROKER),
 )
 """Each kind before any comes again, and more often what costs little time."""
 
@@ -96,9 +94,7 @@ class Chaos:
                 await self.fleet.tend()
                 under_way.create_task(self._do(fault), name=fault.kind)
         self.fleet.thaw()
-        for service in SERVICES:
-            if not self.fleet.members[service]:
-                await self.fleet.start(service)
+        await self.fleet.tend()
         self._tell("calm")
 
     def _do(self, fault: Fault) -> Coroutine[object, object, None]:

@@ -50,8 +50,10 @@ class Fleet:
             self.fallen.append(f"{service}, told to stop, ended with {status}: {worker.output()[-2000:]}")
 
     async def tend(self) -> None:
-        """Start again what could not start because a backend was away, as a supervisor does."""
+        """As a supervisor does: start again what could not start, and one where there is none."""
         for service, workers in self.members.items():
+            if not workers:
+                await self.start(service)
             for worker in [each for each in workers if each.ended is not None]:
                 workers.remove(worker)
                 if _has_started(worker) or worker.ended != 1:
