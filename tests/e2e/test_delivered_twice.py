@@ -15,7 +15,7 @@ from kyc_worker.handlers.verifications import HandleVerifications
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests as requests
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import event_inbox, kyc_requests, performers
+from safevideo_common.database.tables import event_inbox, kyc_requests, outbox, performers
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
 from safevideo_common.messaging.consuming.backoff import Backoff
@@ -79,8 +79,11 @@ class Worker:
         self._clock.advance(timedelta(minutes=1))
 
     async def effects(self) -> Rows:
-        """All that events have changed."""
-        return [*await self._rows(performers), *await self._rows(kyc_requests)]
+        """All that events have changed, and what is told of it."""
+        return [*await self._rows(performers), *await self._rows(kyc_requests), *await self.told()]
+
+    async def told(self) -> Rows:
+        return await self._rows(outbox)
 
     async def inbox(self) -> Rows:
         return await self._rows(event_inbox)
@@ -120,6 +123,7 @@ async def test_an_event_that_comes_again_changes_nothing_and_is_counted(worker: 
     await worker.take(delivery(event_type, offset=7), delivery(event_type, offset=8))
     effects, (row,) = await worker.effects(), await worker.inbox()
     assert row["status"] == ("ignored" if event_type == UNKNOWN else "applied")
+    assert len(await worker.told()) == (event_type != UNKNOWN)
     assert (row["log_offset"], row["last_offset"], row["duplicates"]) == (7, 8, 1)
     await worker.take(delivery(event_type, offset=9))
     await worker.take(delivery(event_type, offset=8), delivery(event_type, offset=9))
