@@ -1,6 +1,7 @@
 """A consumer under measurement: events into the topic, and how fast it takes them into a database."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.port import Message, Publisher
 
 HERE = Path(__file__).parent
-PUBLISHED_AT_ONCE = 2000
+PUBLISHED_AT_ONCE = 500
 ASK_SECONDS = 0.05
 GIVE_UP_SECONDS = 120.0
 STARTING_SHARE = 0.1
@@ -55,7 +56,7 @@ async def measure_consumer(
     variables = {**environment, "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": str(HERE)}
     async with Database.open(environment["DATABASE_URL"]) as database:
         before = await _last_id(database)
-        with program(arguments, variables, folder / "consumer.out") as consumer:
+        with program((sys.executable, *arguments), variables, folder / "consumer.out") as consumer:
             first = await _rows_beyond(database, before, int(events * STARTING_SHARE))
             began, cpu = time.perf_counter(), consumer.cpu_seconds()
             last = await _rows_beyond(database, before, events - 1)

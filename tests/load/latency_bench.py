@@ -1,6 +1,7 @@
 """How long it takes from the door's 2xx to the row in MariaDB, at a steady rate."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ async def measure_latency(environment: Mapping[str, str], folder: Path, seconds:
 def _start(name: str, environment: Mapping[str, str], folder: Path, stack: ExitStack) -> int:
     port = free_port()
     variables = {**environment, "HOST": "127.0.0.1", "PORT": str(port)}
-    stack.enter_context(program(("-m", name), variables, folder / f"{name}.out"))
+    stack.enter_context(program((sys.executable, "-m", name), variables, folder / f"{name}.out"))
     wait_until_listening(port)
     return port
 
