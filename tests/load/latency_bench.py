@@ -14,7 +14,7 @@ import aiohttp
 from measured import free_port, program, wait_until_listening
 from payloads import SECRET, Keys, bodies, event_id, signature
 from rich.table import Table
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import opened_engine
@@ -24,13 +24,20 @@ from safevideo_common.testing.databases import created, dropped
 
 PER_SECOND: Final = 200
 WARM_UP_SECONDS: Final = 3
-LOOK_SECONDS: Final = 0.001
+LOOK_SECONDS: Final = 0.002
 """Between two looks for new rows: what is measured is longer by half of it, and by the time of a look."""
+
+MISSING_SECONDS: Final = 10.0
+"""How long a transaction may take that has an id already."""
 
 GIVE_UP_SECONDS: Final = 60.0
 
 _c: Final = event_inbox.c
-_ROWS_AFTER: Final = select(_c.id, _c.event_id).where(_c.id > bindparam("below")).order_by(_c.id)
+_NEW_ROWS: Final = (
+    select(_c.id, _c.event_id)
+    .where(or_(_c.id > bindparam("highest"), _c.id.in_(bindparam("missing", expanding=True))))
+    .order_by(_c.id)
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,24 @@ class _Watch:
         waits = [(self.seen[each] - self.taken[each]) * 1000 for each in ids]
         percentiles = quantiles(waits, n=100)
         return Latencies(len(waits), percentiles[49], percentiles[98], max(waits))
+
+
+@dataclass
+class _Ids:
+    """Which rows were seen: a row may be seen before one with a smaller id, whose transaction takes longer."""
+
+    highest: int = 0
+    missing: dict[int, float] = field(default_factory=dict)
+    """Smaller ids, and when they were found to be missing. That of a transaction which was rolled back never comes."""
+
+    def saw(self, ids: list[int], now: float) -> None:
+        """Rows that are new, by rising ids."""
+        for row_id in ids:
+            self.missing.pop(row_id, None)
+            if row_id > self.highest:
+                self.missing.update(dict.fromkeys(range(self.highest + 1, row_id), now))
+                self.highest = row_id
+        self.missing = {row_id: since for row_id, since in self.missing.items() if now - since < MISSING_SECONDS}
 
 
 def latency_table(environment: Mapping[str, str], folder: Path, seconds: int) -> Table:
@@ -120,12 +145,10 @@ async def _post(session: aiohttp.ClientSession, door: str, watch: _Watch, name: 
 
 async def _look(connection: AsyncConnection, watch: _Watch, count: int) -> None:
     """Until all rows have been seen."""
-    below = 0
+    ids = _Ids()
     while len(watch.seen) < count:
-        rows = (await connection.execute(_ROWS_AFTER, {"below": below})).all()
+        rows = (await connection.execute(_NEW_ROWS, {"highest": ids.highest, "missing": list(ids.missing)})).all()
         now = perf_counter()
-        for row_id, name in rows:
-            watch.seen.setdefault(name, now)
-            # A row may be seen before another one with a smaller id, whose transaction takes longer.
-            below = row_id if row_id == below + 1 else below
+        watch.seen.update((name, now) for _, name in rows)
+        ids.saw([row_id for row_id, _ in rows], now)
         await asyncio.sleep(LOOK_SECONDS)
