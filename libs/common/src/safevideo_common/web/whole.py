@@ -1,5 +1,5 @@
-"""A POST that came in one piece, answered past aiohttp's own request, response and task: they cost as much as reading
-and writing the socket. All other requests, those whose body comes later among them, go aiohttp's way.
+"""A POST that came in one piece, answered past aiohttp's own request, response and task, which cost more than verifying
+and publishing a webhook do. All other requests, those whose body comes later among them, go aiohttp's way.
 """
 
 from collections.abc import Awaitable, Callable

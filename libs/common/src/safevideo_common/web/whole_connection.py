@@ -16,7 +16,7 @@ from safevideo_common.web.whole import WholePost
 class WholeConnection(Connection):
     """See `WholePost`. One request at a time: what comes meanwhile waits in aiohttp's queue, within its bounds."""
 
-    __slots__ = ("_answering", "_whole")
+    __slots__ = ("_answering", "_taken", "_whole")
 
     def __init__(
         self,
@@ -29,6 +29,8 @@ class WholeConnection(Connection):
         super().__init__(manager, bounds, loop, **options)
         self._whole = whole
         self._answering: asyncio.Task[None] | None = None
+        self._taken: tuple[RawRequestMessage, StreamReader] | None = None
+        """What `_answering` is about, until it has begun."""
 
     @property
     @override
@@ -50,7 +52,11 @@ class WholeConnection(Connection):
 
     @override
     def _wake(self) -> None:
-        if self._answering is None and not self._took_it():
+        if self._answering is None:
+            if not self._took_it():
+                super()._wake()
+        elif self._taken is not None:  # aiohttp's task may see the second before we have begun the first
+            self._give_back()
             super()._wake()
 
     @override
@@ -68,19 +74,27 @@ class WholeConnection(Connection):
         if not isinstance(message, RawRequestMessage) or not self._whole.takes(message, payload):
             return False
         self._messages.clear()
-        self._answering = self._loop.create_task(self._answer(message, payload))
+        self._taken = message, payload
+        self._answering = self._loop.create_task(self._answer())
         return True
+
+    def _give_back(self) -> None:
+        if self._taken is not None:
+            self._messages.appendleft(self._taken)
+            self._taken = None
 
     def _is_free(self) -> bool:
         """Whether aiohttp's task is at rest, or is about to be: it is not awake for a request that it has taken."""
         is_at_work = self._request_in_progress or (self._waiter is not None and self._waiter.done())
         return self._is_let_in and not (is_at_work or self._paused or self._close or self._force_close)
 
-    async def _answer(self, message: RawRequestMessage, payload: StreamReader) -> None:
-        if self._waiter is None:  # it did not come to rest: it closes, or comes round for the next request
+    async def _answer(self) -> None:
+        if self._taken is None or self._waiter is None:
+            # Given back; or aiohttp's task has not come to rest: it closes, or comes round for the next request.
+            self._give_back()
             self._answering = None
-            self._messages.appendleft((message, payload))
             return
+        (message, payload), self._taken = self._taken, None
         is_last = True
         try:
             if self._parser is not None:
@@ -101,7 +115,7 @@ class WholeConnection(Connection):
     def _body(self, payload: StreamReader) -> bytes:
         if self._reading_paused:
             return payload.read_nowait(-1)  # it was more than the reader holds: this starts the reading again
-        return b"".join(payload._buffer)
+        return b"".join(payload._buffer)  # reading it would start anew what nobody has stopped
 
     def _go_on(self, is_last: bool) -> None:
         if is_last:

@@ -1,9 +1,11 @@
 """What comes in one piece is answered by the short way, within the same bounds, and looks the same from outside."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -16,7 +18,8 @@ from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
 from safevideo_common.web.draining import DRAINING
 from safevideo_common.web.server import serving
-from safevideo_common.web.whole import WholeRequest
+from safevideo_common.web.whole import WholeAnswer, WholePost, WholeRequest
+from safevideo_common.web.whole_connection import WholeConnection
 
 HEAD = b"POST /hot HTTP/1.1\r\nHost: x\r\nX-Request-Id: me\r\nContent-Length: 4\r\n"
 PATIENT = ServerBounds(head_seconds=60, idle_seconds=60, unread_seconds=60, max_connections=100)
@@ -245,3 +248,33 @@ async def test_when_it_is_crowded_whoever_is_being_answered_does_not_give_way(
             assert (status, headers[b"Connection"]) == (503, b"close")
         door.set()
         assert (await answer(reader))[2] == b'"whole"'
+
+
+async def test_a_second_that_comes_before_the_first_is_begun_does_not_overtake_it() -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    async def whole(_headers: object, body: bytes, _remote: str | None) -> WholeAnswer:
+        heard.append(("whole", body))
+        return WholeAnswer(b"", is_last=False)
+
+    async def apart(request: web.BaseRequest) -> web.Response:
+        heard.append(("apart", await request.read()))
+        return web.Response()
+
+    async def at_rest_after(requests: int) -> bool:
+        return len(heard) == requests and connection.is_idle
+
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+    connection = WholeConnection(web.Server(apart), PATIENT, WholePost("/hot", whole), loop)
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    connection.data_received(post(b"one1"))  # it has not come to rest yet
+    connection.data_received(post(b"two2"))
+    await until(partial(at_rest_after, 2))
+    connection.data_received(post(b"last"))
+    await until(partial(at_rest_after, 3))
+    assert heard == [("apart", b"one1"), ("apart", b"two2"), ("whole", b"last")]
+    await connection.shutdown(1)
+    theirs.close()
