@@ -66,7 +66,7 @@ def _profile(
     with open_door(environment, folder, warm_up, (sys.executable, SAMPLED, str(samples))) as door:
         os.kill(door.process.pid, signal.SIGUSR1)
         micros = _micros(door, command(door.port, requests, seconds, *connection), seconds)
-        os.kill(door.process.pid, signal.SIGUSR2)
+        os.kill(door.process.pid, signal.SIGUSR1)
         _wait_for(samples)
     return Profile(micros, {stage: share * micros for stage, share in shares(samples).items()})
 

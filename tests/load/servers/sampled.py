@@ -1,4 +1,4 @@
-"""`webhook-ingest` with a sampler in it: `python sampled.py FILE`. SIGUSR1 begins, SIGUSR2 ends and writes FILE.
+"""`webhook-ingest` with a sampler in it: `python sampled.py FILE`. SIGUSR1 begins; the second one ends and writes FILE.
 
 Every two milliseconds of the process's CPU time the kernel asks where it is; waiting costs no time and so is no sample.
 FILE has one line a stack, `outermost;…;innermost count`, which flame graphs are drawn from too. Python looks at signals
@@ -30,10 +30,10 @@ class Sampler:
     def install(self) -> None:
         """To be told by signals. Nothing is sampled yet."""
         signal.signal(signal.SIGPROF, self._sample)
-        signal.signal(signal.SIGUSR1, self._begin)
-        signal.signal(signal.SIGUSR2, self._end)
+        signal.signal(signal.SIGUSR1, self._begin)  # the service has its own use for SIGUSR2
 
     def _begin(self, _signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGUSR1, self._end)
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)
 
     def _sample(self, _signal: int, frame: FrameType | None) -> None:
