@@ -89,6 +89,17 @@ async def test_more_ids_than_one_round_trip_takes_are_all_dropped(cache: Perform
     assert await redis.keys("performer:*") == []
 
 
+async def test_where_no_script_may_touch_many_keys_they_are_dropped_all_the_same(redis: Redis, redis_url: str) -> None:
+    await redis.mset({"performer:1": "x", "performer:2": "x"})
+    await redis.acl_setuser("scriptless", enabled=True, nopass=True, keys=["*"], categories=["+@all", "-@scripting"])
+    try:
+        async with open_redis(redis_url.replace("://", "://scriptless:x@"), 0, seconds=PATIENCE) as scriptless:
+            await PerformerCache(scriptless, seconds=PATIENCE).drop([1, 2])
+        assert await redis.keys("performer:*") == []
+    finally:
+        await redis.acl_deluser("scriptless")
+
+
 async def test_who_is_cancelled_while_it_drops_stops(cache: PerformerCache) -> None:
     """At every step of a drop: its client forgets a cancellation that comes just as it was answered."""
 
