@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from aiokafka.errors import KafkaError
 from chaos_fold import Entry, Expected, Key, first_differences
-from chaos_groups import asking_groups
+from chaos_groups import Offsets, asking_groups, begin_at
 from chaos_publishing import ends_of
 from chaos_stream import Stream, verification_of
 from sqlalchemy import func, select
@@ -33,6 +33,13 @@ class House:
     log: EventLog
     database: Database
     kafka_bootstrap_servers: str
+
+
+async def begin(house: House) -> Offsets:
+    """Where the topics of webhooks end now, which is where the groups begin."""
+    for group, topics in GROUPS.items():
+        await begin_at(house.kafka_bootstrap_servers, group, await ends_of(house.log, topics))
+    return await ends_of(house.log)
 
 
 async def insert_requests(database: Database, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 
@@ -24,6 +24,7 @@ from chaos_told import TOLD_TOPICS, differences_told, repeats_told
 from chaos_verdict import (
     GROUPS,
     House,
+    begin,
     differences,
     events_in_inbox,
     insert_late_requests,
@@ -51,14 +52,13 @@ async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
     stack: StackUnderTest, event_log: EventLog, kafka_server: RunningServer, mysql_server: RunningServer, tmp_path: Path
 ) -> None:
     stream = write_stream(performers=PERFORMERS, events=EVENTS, seed=SEED, prefix=f"sg_{token_hex(4)}")
-    begins, told_begins = await ends_of(event_log), await ends_of(event_log, TOLD_TOPICS)
     tide = Tide(stack.kafka_bootstrap_servers, *GROUPS)
-    async with (
-        Database.open(stack.database_url) as database,
-        beside(tide.watch()),
-        running_fleet(environment(stack), tmp_path, each=2) as fleet,
-    ):
+    async with AsyncExitStack() as running:
+        database = await running.enter_async_context(Database.open(stack.database_url))
         house = House(event_log, database, stack.kafka_bootstrap_servers)
+        begins, told_begins = await begin(house), await ends_of(event_log, TOLD_TOPICS)
+        await running.enter_async_context(beside(tide.watch()))
+        fleet = await running.enter_async_context(running_fleet(environment(stack), tmp_path, each=2))
         chaos = Chaos(fleet, kafka_server, mysql_server, stack.database_url, SEED)
         with telling(chaos):
             await insert_requests(database, stream.requested)

@@ -8,16 +8,16 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
 
 import pytest
 from chaos_fold import fold
 from chaos_groups import Tide
-from chaos_publishing import ends_of, publish_all, records_since
+from chaos_publishing import publish_all, records_since
 from chaos_stream import write_stream
-from chaos_verdict import House, differences, events_in_inbox, insert_requests, wait_until_settled
+from chaos_verdict import House, begin, differences, events_in_inbox, insert_requests, wait_until_settled
 from whole_house import served, settings_of
 
 import sync_worker.app
@@ -51,14 +51,14 @@ async def test_after_instances_have_come_and_gone_work_goes_on_within_five_secon
     seconds = TOGGLES * TOGGLE_SECONDS + CALM_SECONDS
     stream = write_stream(performers=100, events=int(seconds * EVENTS_A_SECOND), seed=SEED, prefix=f"sg_{token_hex(4)}")
     messages = [message for message in stream.messages if message.topic != KYC]
-    begins, tide = await ends_of(event_log), Tide(stack.kafka_bootstrap_servers, sync_worker.app.SERVICE)
-    async with (
-        Database.open(stack.database_url) as database,
-        event_log.publisher("rebalances") as publisher,
-        beside(tide.watch()),
-        _instances(stack, event_log, log) as instances,
-    ):
+    tide = Tide(stack.kafka_bootstrap_servers, sync_worker.app.SERVICE)
+    async with AsyncExitStack() as running:
+        database = await running.enter_async_context(Database.open(stack.database_url))
         house = House(event_log, database, stack.kafka_bootstrap_servers)
+        begins = await begin(house)
+        publisher = await running.enter_async_context(event_log.publisher("rebalances"))
+        await running.enter_async_context(beside(tide.watch()))
+        instances = await running.enter_async_context(_instances(stack, event_log, log))
         await insert_requests(database, stream.requested)
         async with asyncio.TaskGroup() as load:
             load.create_task(publish_all(publisher, messages, seconds))

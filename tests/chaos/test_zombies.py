@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -13,7 +14,7 @@ from chaos_groups import Groups, Offsets, asking_groups
 from chaos_publishing import ends_of, publish_all, records_since
 from chaos_stream import write_stream
 from chaos_told import TOLD_TOPICS, differences_told
-from chaos_verdict import GROUPS, House, differences, events_in_inbox, insert_requests, wait_until_settled
+from chaos_verdict import GROUPS, House, begin, differences, events_in_inbox, insert_requests, wait_until_settled
 from sqlalchemy import select, text
 from whole_house import environment
 
@@ -41,14 +42,13 @@ async def test_workers_frozen_past_their_session_change_and_commit_nothing_when_
     """One is frozen in the middle of its transaction, with its rows locked; the other in the middle of its batches."""
     stream = write_stream(performers=60, events=3000, seed=11, prefix=f"sg_{token_hex(4)}")
     first, middle, last = stream.messages[:1000], stream.messages[1000:2500], stream.messages[2500:]
-    begins, told_begins = await ends_of(event_log), await ends_of(event_log, TOLD_TOPICS)
-    async with (
-        Database.open(stack.database_url) as database,
-        event_log.publisher("zombies") as publisher,
-        running_fleet(environment(stack), tmp_path, each=1) as fleet,
-        asking_groups(stack.kafka_bootstrap_servers) as groups,
-    ):
+    async with AsyncExitStack() as running:
+        database = await running.enter_async_context(Database.open(stack.database_url, timeout=TAKEOVER_SECONDS))
         house = House(event_log, database, stack.kafka_bootstrap_servers)
+        begins, told_begins = await begin(house), await ends_of(event_log, TOLD_TOPICS)
+        publisher = await running.enter_async_context(event_log.publisher("zombies"))
+        fleet = await running.enter_async_context(running_fleet(environment(stack), tmp_path, each=1))
+        groups = await running.enter_async_context(asking_groups(stack.kafka_bootstrap_servers))
         await insert_requests(database, [*stream.requested, *stream.late])
         await publish_all(publisher, first, 0)
         await wait_until_settled(house, TAKEOVER_SECONDS)
@@ -69,6 +69,7 @@ async def _freeze_amid(publishing: Coroutine[object, object, None], fleet: Fleet
     """The sync worker has asked for rows that are locked here; it gets them when it is frozen, and keeps them."""
     done = await events_in_inbox(database)
     async with database.transaction() as tx:
+        await tx.execute(text("SET idle_transaction_timeout = 0"))  # what is waited for may take longer
         await tx.execute(select(performers.c.id).with_for_update())
         await publishing
         await until(lambda: _waits_for_performers(database))
