@@ -83,7 +83,7 @@ async def _is_settled(house: House) -> bool:
                 committed = await groups.committed(group)
                 if any(committed.get(place, 0) < end for place, end in ends.items()):
                     return False
-        return not await events_in_inbox(house.database, "waiting") and not await _untold(house.database)
+        return not await events_in_inbox(house.database, status="waiting") and not await _untold(house.database)
     except AWAY:
         return False
 
@@ -93,12 +93,12 @@ async def _untold(database: Database) -> int:
         return int(await connection.scalar(select(func.count()).select_from(outbox)) or 0)
 
 
-async def events_in_inbox(database: Database, *statuses: str) -> int:
-    """Those with one of the statuses; all where none is named."""
-    query = select(func.count()).select_from(event_inbox)
-    chosen = query.where(event_inbox.c.status.in_(statuses)) if statuses else query
+async def events_in_inbox(database: Database, *, status: str = "%", group: str = "%") -> int:
+    """How many there are with this status, in this group."""
+    c = event_inbox.c
+    query = select(func.count()).where(c.status.like(status), c.consumer_group.like(group))
     async with database.reading() as connection:
-        return int(await connection.scalar(chosen) or 0)
+        return int(await connection.scalar(query) or 0)
 
 
 async def differences(database: Database, expected: Expected) -> list[str]:

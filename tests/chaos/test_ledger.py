@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -37,13 +38,14 @@ from safevideo_common.database.engine import Database
 from safevideo_common.messaging.port import EventLog, Record
 from safevideo_common.testing.backends import RunningServer
 from safevideo_common.testing.stacks import REAL, StackUnderTest
-from safevideo_common.testing.waiting import beside
+from safevideo_common.testing.waiting import beside, until
 
 EVENTS = int(os.environ.get("CHAOS_EVENTS", "10000"))
 PERFORMERS = int(os.environ.get("CHAOS_PERFORMERS", str(max(100, EVENTS // 50))))
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "30"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
 SETTLES_SECONDS = 120.0
+STARTS_SECONDS = 60.0
 
 
 @pytest.mark.usefixtures("quiet_kafka_client")
@@ -77,7 +79,13 @@ async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
 async def _publish_amid(chaos: Chaos, house: House, stream: Stream) -> None:
     async with house.log.publisher("chaos") as publisher, asyncio.TaskGroup() as under_way:
         under_way.create_task(publish_all(publisher, stream.messages, SECONDS))
-        under_way.create_task(chaos.wreak(plan(SECONDS, SEED)))
+        await until(partial(_has_begun, house.database), STARTS_SECONDS)
+        await chaos.wreak(plan(SECONDS, SEED))
+
+
+async def _has_begun(database: Database) -> bool:
+    """Of both services: otherwise the first faults would befall processes that have not started yet."""
+    return all([await events_in_inbox(database, group=group) for group in GROUPS])
 
 
 @contextmanager
