@@ -9,13 +9,13 @@ from safevideo_common.testing.service_process import ServiceProcess
 
 SERVICES = ("sync_worker", "kyc_worker")
 SETTINGS = {
-    "BATCH_RECORDS": "100",
+    "BATCH_RECORDS": "8",
     "RETRY_INITIAL_SECONDS": "0.25",
     "RETRY_MAX_SECONDS": "1",
     "RETRY_TRIES": "15",
     "RETRY_SCAN_SECONDS": "0.5",
 }
-"""Small batches, so that many are cut off in their middle; and quick retries, so that no test waits for them."""
+"""Batches so small that workers are busy, and are cut off in the middle of some; and retries that come soon."""
 
 
 class Fleet:

@@ -1,9 +1,10 @@
 """Holds the tables against what the log demands."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 from chaos_fold import Entry, Expected, Key, first_differences
@@ -23,7 +24,10 @@ from safevideo_common.messaging.port import EventLog
 
 GROUPS: Mapping[str, Sequence[str]] = {"sync-worker": (PERFORMER, OTHER), "kyc-worker": (KYC,)}
 ASK_SECONDS = 0.25
+ANSWERS_SECONDS = 60.0
 AWAY = (ServiceUnavailable, DatabaseConflict, KafkaError, OSError, TimeoutError)
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,16 @@ async def insert_late_requests(database: Database, stream: Stream) -> None:
         except ServiceUnavailable:
             pass
         await asyncio.sleep(ASK_SECONDS)
+
+
+async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer, asked for again when it was given by a connection that had been cut."""
+    async with asyncio.timeout(ANSWERS_SECONDS):
+        while True:
+            try:
+                return await ask()
+            except ServiceUnavailable:
+                await asyncio.sleep(ASK_SECONDS)
 
 
 async def wait_until_settled(house: House, seconds: float) -> None:

@@ -30,6 +30,7 @@ from chaos_verdict import (
     events_in_inbox,
     insert_late_requests,
     insert_requests,
+    patiently,
     wait_until_settled,
 )
 from whole_house import environment
@@ -66,14 +67,19 @@ async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
             await insert_requests(database, stream.requested)
             async with beside(insert_late_requests(database, stream)):
                 await _publish_amid(chaos, house, stream)
-                done, calm = await events_in_inbox(database), time.monotonic()
+                done, calm = await patiently(partial(events_in_inbox, database)), time.monotonic()
                 unsettled = await _unsettled(house)
             settled_in = time.monotonic() - calm
             expected = fold(stream, await records_since(event_log, begins))
             told = await records_since(event_log, told_begins)
-            wrong = [*unsettled, *await differences(database, expected), *differences_told(expected, told)]
+            wrong = [
+                *unsettled,
+                *await patiently(partial(differences, database, expected)),
+                *differences_told(expected, told),
+            ]
             _print(expected, told, done, settled_in)
-    assert [*wrong, *tide.ebbs, *fleet.fallen] == []
+    wrong += [*tide.ebbs, *fleet.fallen]
+    assert not wrong, "\n".join(wrong)
 
 
 async def _publish_amid(chaos: Chaos, house: House, stream: Stream) -> None:
