@@ -19,6 +19,7 @@ from safevideo_common.testing.backends.probes import mysql_connection
 MOST_WORKERS = 3
 """Of one service. With as many, one is stopped instead of one more started."""
 SESSION_SECONDS = 15.0
+TURN_SECONDS = 30
 
 
 class Kind(StrEnum):
@@ -51,12 +52,17 @@ class Fault:
 
 
 def plan(faults: int, seed: int) -> Sequence[Fault]:
-    """One a second; what lasts is over when the last one is."""
+    """One a second; what lasts is over when the last one is.
+
+    The workers of one service are troubled for half a minute, then those of the other: a group of which a member has
+    died does nothing until its session is over, and would do nothing at all if it were troubled all the time.
+    """
     dice = random.Random(seed)
     rounds = [dice.sample(_ROUND, len(_ROUND)) for _ in range(0, faults, len(_ROUND))]
     kinds = [kind for each in rounds for kind in each][:faults]
+    turns, turn = dice.sample(SERVICES, len(SERVICES)), min(TURN_SECONDS, faults // len(SERVICES))
     return [
-        Fault(kind, dice.choice(SERVICES), min(_seconds(dice, kind), faults - second))
+        Fault(kind, turns[second // turn % len(turns)], min(_seconds(dice, kind), faults - second))
         for second, kind in enumerate(kinds)
     ]
 

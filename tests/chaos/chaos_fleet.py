@@ -9,7 +9,7 @@ from safevideo_common.testing.service_process import ServiceProcess
 
 SERVICES = ("sync_worker", "kyc_worker")
 SETTINGS = {
-    "BATCH_RECORDS": "8",
+    "BATCH_RECORDS": "20",
     "RETRY_INITIAL_SECONDS": "0.25",
     "RETRY_MAX_SECONDS": "1",
     "RETRY_TRIES": "15",

@@ -1,15 +1,10 @@
 """Holds the tables against what the log demands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
-from aiokafka.errors import KafkaError
 from chaos_fold import Entry, Expected, Key, first_differences
-from chaos_groups import Offsets, asking_groups, begin_at
-from chaos_publishing import ends_of
 from chaos_stream import Stream, verification_of
 from sqlalchemy import func, select
 from stream_ledger import COLUMN
@@ -19,31 +14,8 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, outbox, performers
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
-from safevideo_common.events.topics import KYC, OTHER, PERFORMER
-from safevideo_common.messaging.port import EventLog
 
-GROUPS: Mapping[str, Sequence[str]] = {"sync-worker": (PERFORMER, OTHER), "kyc-worker": (KYC,)}
 ASK_SECONDS = 0.25
-ANSWERS_SECONDS = 60.0
-AWAY = (ServiceUnavailable, DatabaseConflict, KafkaError, OSError, TimeoutError)
-
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """Where the log and the database are."""
-
-    log: EventLog
-    database: Database
-    kafka_bootstrap_servers: str
-
-
-async def begin(house: House) -> Offsets:
-    """Where the topics of webhooks end now, which is where the groups begin."""
-    for group, topics in GROUPS.items():
-        await begin_at(house.kafka_bootstrap_servers, group, await ends_of(house.log, topics))
-    return await ends_of(house.log)
 
 
 async def insert_requests(database: Database, names: Sequence[str]) -> None:
@@ -72,37 +44,8 @@ async def insert_late_requests(database: Database, stream: Stream) -> None:
         await asyncio.sleep(ASK_SECONDS)
 
 
-async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """The answer, asked for again when it was given by a connection that had been cut."""
-    async with asyncio.timeout(ANSWERS_SECONDS):
-        while True:
-            try:
-                return await ask()
-            except ServiceUnavailable:
-                await asyncio.sleep(ASK_SECONDS)
-
-
-async def wait_until_settled(house: House, seconds: float) -> None:
-    """Return once both groups have committed all that is in the log, nothing waits, and all of it is told."""
-    async with asyncio.timeout(seconds):
-        while not await _is_settled(house):
-            await asyncio.sleep(ASK_SECONDS)
-
-
-async def _is_settled(house: House) -> bool:
-    try:
-        async with asking_groups(house.kafka_bootstrap_servers) as groups:
-            for group, topics in GROUPS.items():
-                ends = await ends_of(house.log, topics)
-                committed = await groups.committed(group)
-                if any(committed.get(place, 0) < end for place, end in ends.items()):
-                    return False
-        return not await events_in_inbox(house.database, status="waiting") and not await _untold(house.database)
-    except AWAY:
-        return False
-
-
-async def _untold(database: Database) -> int:
+async def messages_in_outbox(database: Database) -> int:
+    """What has still to be told."""
     async with database.reading() as connection:
         return int(await connection.scalar(select(func.count()).select_from(outbox)) or 0)
 

@@ -8,35 +8,24 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 from chaos_faults import Chaos, plan
 from chaos_fleet import running_fleet
-from chaos_fold import Expected, fold
 from chaos_groups import Tide
-from chaos_publishing import ends_of, publish_all, records_since
+from chaos_house import GROUPS, House, Verdict, open_house, patiently
+from chaos_publishing import publish_all
 from chaos_stream import Stream, write_stream
-from chaos_told import TOLD_TOPICS, differences_told, repeats_told
-from chaos_verdict import (
-    GROUPS,
-    House,
-    begin,
-    differences,
-    events_in_inbox,
-    insert_late_requests,
-    insert_requests,
-    patiently,
-    wait_until_settled,
-)
+from chaos_told import repeats_told
+from chaos_verdict import events_in_inbox, insert_late_requests, insert_requests
 from whole_house import environment
 
 from safevideo_common.database.engine import Database
-from safevideo_common.messaging.port import EventLog, Record
+from safevideo_common.messaging.port import EventLog
 from safevideo_common.testing.backends import RunningServer
 from safevideo_common.testing.stacks import REAL, StackUnderTest
 from safevideo_common.testing.waiting import beside, until
@@ -45,7 +34,7 @@ EVENTS = int(os.environ.get("CHAOS_EVENTS", "10000"))
 PERFORMERS = int(os.environ.get("CHAOS_PERFORMERS", str(max(100, EVENTS // 50))))
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "30"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
-SETTLES_SECONDS = 120.0
+SETTLES_SECONDS = 120.0 + EVENTS / 300
 STARTS_SECONDS = 60.0
 
 
@@ -56,36 +45,29 @@ async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
 ) -> None:
     stream = write_stream(performers=PERFORMERS, events=EVENTS, seed=SEED, prefix=f"sg_{token_hex(4)}")
     tide = Tide(stack.kafka_bootstrap_servers, *GROUPS)
-    async with AsyncExitStack() as running:
-        database = await running.enter_async_context(Database.open(stack.database_url))
-        house = House(event_log, database, stack.kafka_bootstrap_servers)
-        begins, told_begins = await begin(house), await ends_of(event_log, TOLD_TOPICS)
-        await running.enter_async_context(beside(tide.watch()))
-        fleet = await running.enter_async_context(running_fleet(environment(stack), tmp_path, each=2))
+    async with (
+        open_house(stack, event_log) as house,
+        beside(tide.watch()),
+        running_fleet(environment(stack), tmp_path, each=2) as fleet,
+    ):
         chaos = Chaos(fleet, kafka_server, mysql_server, stack.database_url, SEED)
-        with telling(chaos):
-            await insert_requests(database, stream.requested)
-            async with beside(insert_late_requests(database, stream)):
+        with _telling(chaos):
+            await insert_requests(house.database, stream.requested)
+            async with beside(insert_late_requests(house.database, stream)):
                 await _publish_amid(chaos, house, stream)
-                done, calm = await patiently(partial(events_in_inbox, database)), time.monotonic()
+                done, calm = await patiently(lambda: events_in_inbox(house.database)), time.monotonic()
                 unsettled = await _unsettled(house)
             settled_in = time.monotonic() - calm
-            expected = fold(stream, await records_since(event_log, begins))
-            told = await records_since(event_log, told_begins)
-            wrong = [
-                *unsettled,
-                *await patiently(partial(differences, database, expected)),
-                *differences_told(expected, told),
-            ]
-            _print(expected, told, done, settled_in)
-    wrong += [*tide.ebbs, *fleet.fallen]
+            verdict = await house.judge(stream)
+            _print(verdict, done, settled_in)
+    wrong = [*unsettled, *verdict.wrong, *tide.ebbs, *fleet.fallen]
     assert not wrong, "\n".join(wrong)
 
 
 async def _publish_amid(chaos: Chaos, house: House, stream: Stream) -> None:
     async with house.log.publisher("chaos") as publisher, asyncio.TaskGroup() as under_way:
         under_way.create_task(publish_all(publisher, stream.messages, SECONDS))
-        await until(partial(_has_begun, house.database), STARTS_SECONDS)
+        await until(lambda: _has_begun(house.database), STARTS_SECONDS)
         await chaos.wreak(plan(SECONDS, SEED))
 
 
@@ -95,7 +77,7 @@ async def _has_begun(database: Database) -> bool:
 
 
 @contextmanager
-def telling(chaos: Chaos) -> Iterator[None]:
+def _telling(chaos: Chaos) -> Iterator[None]:
     """Print what was done, whatever comes of it."""
     try:
         yield
@@ -105,15 +87,16 @@ def telling(chaos: Chaos) -> Iterator[None]:
 
 async def _unsettled(house: House) -> list[str]:
     try:
-        await wait_until_settled(house, SETTLES_SECONDS)
+        await house.wait_until_settled(SETTLES_SECONDS)
     except TimeoutError:
         return [f"not settled {SETTLES_SECONDS:.0f} s after the last fault"]
     return []
 
 
-def _print(expected: Expected, told: Sequence[Record], done: int, settled_in: float) -> None:
-    again = sum(entry.repeats for entry in expected.inbox.values())
+def _print(verdict: Verdict, done: int, settled_in: float) -> None:
+    inbox, dead = verdict.expected.inbox, verdict.expected.dead
+    again, told_again = sum(entry.repeats for entry in inbox.values()), repeats_told(verdict.told)
     print(
-        f"{len(expected.inbox)} events, {again} times one again, {len(expected.dead)} dead;"
-        f" {repeats_told(told)} changes told again; {done} events done amid the faults, all {settled_in:.1f} s later"
+        f"{len(inbox)} events, {again} times one again, {len(dead)} dead; {told_again} changes told again;"
+        f" {done} events done amid the faults, all {settled_in:.1f} s later"
     )

@@ -8,16 +8,16 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
 
 import pytest
-from chaos_fold import fold
 from chaos_groups import Tide
-from chaos_publishing import publish_all, records_since
+from chaos_house import open_house
+from chaos_publishing import publish_all
 from chaos_stream import write_stream
-from chaos_verdict import House, begin, differences, events_in_inbox, insert_requests, wait_until_settled
+from chaos_verdict import events_in_inbox, insert_requests
 from whole_house import served, settings_of
 
 import sync_worker.app
@@ -52,22 +52,21 @@ async def test_after_instances_have_come_and_gone_work_goes_on_within_five_secon
     stream = write_stream(performers=100, events=int(seconds * EVENTS_A_SECOND), seed=SEED, prefix=f"sg_{token_hex(4)}")
     messages = [message for message in stream.messages if message.topic != KYC]
     tide = Tide(stack.kafka_bootstrap_servers, sync_worker.app.SERVICE)
-    async with AsyncExitStack() as running:
-        database = await running.enter_async_context(Database.open(stack.database_url))
-        house = House(event_log, database, stack.kafka_bootstrap_servers)
-        begins = await begin(house)
-        publisher = await running.enter_async_context(event_log.publisher("rebalances"))
-        await running.enter_async_context(beside(tide.watch()))
-        instances = await running.enter_async_context(_instances(stack, event_log, log))
-        await insert_requests(database, stream.requested)
+    async with (
+        open_house(stack, event_log) as house,
+        event_log.publisher("rebalances") as publisher,
+        beside(tide.watch()),
+        _instances(stack, event_log, log) as instances,
+    ):
+        await insert_requests(house.database, stream.requested)
         async with asyncio.TaskGroup() as load:
             load.create_task(publish_all(publisher, messages, seconds))
             await instances.come_and_go(random.Random(SEED))
-            standstills = await _standstills(database, CALM_SECONDS)
-        await wait_until_settled(house, SETTLES_SECONDS)
-        wrong = await differences(database, fold(stream, await records_since(event_log, begins)))
+            standstills = await _standstills(house.database, CALM_SECONDS)
+        await house.wait_until_settled(SETTLES_SECONDS)
+        verdict = await house.judge(stream)
     print(f"CHAOS_SEED={SEED}: {', '.join(instances.told)}; in the calm no event for {max(standstills):.1f} s at most")
-    wrong += tide.ebbs
+    wrong = [*verdict.wrong, *tide.ebbs]
     assert not wrong, "\n".join(wrong)
     assert max(standstills) < STANDSTILL_SECONDS
 
