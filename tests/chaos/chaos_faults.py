@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def plan(faults: int, seed: int) -> Sequence[Fault]:
     dice = random.Random(seed)
     rounds = [dice.sample(_ROUND, len(_ROUND)) for _ in range(0, faults, len(_ROUND))]
     kinds = [kind for each in rounds for kind in each][:faults]
-    turns, turn = dice.sample(SERVICES, len(SERVICES)), min(TURN_SECONDS, faults // len(SERVICES))
+    turns, turn = dice.sample(SERVICES, len(SERVICES)), min(TURN_SECONDS, -(-faults // len(SERVICES)))
     return [
         Fault(kind, turns[second // turn % len(turns)], min(_seconds(dice, kind), faults - second))
         for second, kind in enumerate(kinds)
@@ -79,7 +80,7 @@ def _seconds(dice: random.Random, kind: Kind) -> float:
 
 @dataclass
 class Chaos:
-    """Does faults to a fleet and its backends. `told` is what was done, and when."""
+    """Does faults to a fleet and its backends. `told` is what was done, and when; `counts` how often in all."""
 
     fleet: Fleet
     kafka: RunningServer
@@ -87,6 +88,7 @@ class Chaos:
     database_url: str
     seed: int
     told: list[str] = field(default_factory=list)
+    counts: Counter[Kind] = field(default_factory=Counter)
     _broker: asyncio.Lock = field(default_factory=asyncio.Lock)
     _database: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -120,11 +122,11 @@ class Chaos:
         service, workers = fault.service, self.fleet.members[fault.service]
         kind = Kind.STOP if fault.kind is Kind.START and len(workers) >= MOST_WORKERS else fault.kind
         if kind is Kind.START or not workers:
-            self._tell(f"{service} {Kind.START}")
+            self._tell(f"{service} {Kind.START}", Kind.START)
             await self.fleet.start(service)
             return
         worker = self.fleet.any_of(service, self._dice)
-        self._tell(f"{service} {kind} {_for(fault)}of {len(workers)}")
+        self._tell(f"{service} {kind} {_for(fault)}of {len(workers)}", kind)
         if worker.ended is not None:
             return  # it could not start; it is tended within a second
         if kind is Kind.KILL:
@@ -138,22 +140,24 @@ class Chaos:
 
     async def _restart(self, server: RunningServer, turn: asyncio.Lock, fault: Fault) -> None:
         async with turn:
-            self._tell(fault.kind)
+            self._tell(fault.kind, fault.kind)
             await asyncio.to_thread(server.restart)
             self._tell(f"{fault.kind}: is back")
 
     async def _pause_broker(self, fault: Fault) -> None:
         async with self._broker:
-            self._tell(f"{fault.kind} {_for(fault)}")
+            self._tell(f"{fault.kind} {_for(fault)}", fault.kind)
             await asyncio.to_thread(self.kafka.pause)
             await asyncio.sleep(fault.seconds)
             await asyncio.to_thread(self.kafka.resume)
 
     async def _cut_connections(self) -> None:
         cut = await asyncio.to_thread(_cut, self.database_url)
-        self._tell(f"{Kind.CUT}: {cut}")
+        self._tell(f"{Kind.CUT}: {cut}", Kind.CUT)
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, what: str, kind: Kind | None = None) -> None:
+        if kind:
+            self.counts[kind] += 1
         self.told.append(f"{time.monotonic() - self._began:6.1f} s  {what}")
 
 

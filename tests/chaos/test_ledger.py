@@ -83,6 +83,7 @@ def _telling(chaos: Chaos) -> Iterator[None]:
         yield
     finally:
         print("\n".join([f"CHAOS_SEED={SEED} CHAOS_EVENTS={EVENTS} CHAOS_SECONDS={SECONDS}", *chaos.told]))
+        print(", ".join(f"{kind}: {times}" for kind, times in sorted(chaos.counts.items())))
 
 
 async def _unsettled(house: House) -> list[str]:
