@@ -4,17 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CommitFailedError, KafkaError
-from aiokafka.structs import TopicPartition as KafkaPartition
+from aiokafka.errors import KafkaError
 
 from safevideo_common.messaging.kafka.admin import administering
 from safevideo_common.messaging.port import TopicPartition
 
 ANSWERS_SECONDS = 5.0
-MEMBERS_GONE_SECONDS = 30.0
-"""A member that was killed is one until its session ends."""
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -43,28 +39,6 @@ class Groups:
 async def asking_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
     async with administering(bootstrap_servers, "chaos-groups", int(ANSWERS_SECONDS * 1000)) as admin:
         yield Groups(admin)
-
-
-async def begin_at(bootstrap_servers: str, group: str, offsets: Offsets) -> None:
-    """Let the group pass over what other tests have left. Waits for the last of its members to be gone."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
-    places = {KafkaPartition(*place): offset for place, offset in offsets.items()}
-    await consumer.start()
-    try:
-        consumer.assign(list(places))
-        async with asyncio.timeout(MEMBERS_GONE_SECONDS):
-            while not await _committed(consumer, places):
-                await asyncio.sleep(0.25)
-    finally:
-        await consumer.stop()
-
-
-async def _committed(consumer: AIOKafkaConsumer, places: Mapping[KafkaPartition, int]) -> bool:
-    try:
-        await consumer.commit(places)
-    except CommitFailedError:
-        return False
-    return True
 
 
 class Tide:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 from chaos_fold import Expected, fold
-from chaos_groups import Offsets, asking_groups, begin_at
+from chaos_groups import Offsets, asking_groups
 from chaos_publishing import TOPICS, ends_of, records_since
 from chaos_stream import Stream
 from chaos_told import TOLD_TOPICS, differences_told
@@ -18,6 +18,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.messaging.port import EventLog, Record
+from safevideo_common.testing.consumer_groups import pass_over_all
 from safevideo_common.testing.stacks import StackUnderTest
 
 GROUPS: Mapping[str, Sequence[str]] = {"sync-worker": (PERFORMER, OTHER), "kyc-worker": (KYC,)}
@@ -83,8 +84,7 @@ class House:
 async def open_house(stack: StackUnderTest, log: EventLog) -> AsyncIterator[House]:
     """Both groups begin at the end of the log: what other tests have left there is passed over."""
     servers = stack.kafka_bootstrap_servers
-    for group, topics in GROUPS.items():
-        await begin_at(servers, group, await ends_of(log, topics))
+    await pass_over_all(servers, log, GROUPS)
     async with Database.open(stack.database_url, timeout=ANSWERS_SECONDS) as database:
         yield House(log, database, servers, await ends_of(log, TOPICS), await ends_of(log, TOLD_TOPICS))
 

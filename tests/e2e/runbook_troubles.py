@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,7 @@ async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, 
     door_port, gateway_port = ports.redis, ports.mysql
     environment = {
         **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `safevideo` is
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
         "ENCRYPTION_KEY": Fernet.generate_key().decode(),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from secrets import token_hex
 
 from sqlalchemy import func, select
-from whole_house import environment
+from whole_house import begin_here, environment
 
 import kyc_worker.app
 from kyc_worker.settings import KycWorkerSettings
@@ -28,6 +28,7 @@ async def test_it_halts_says_so_and_leaves_the_events_to_the_next_release(
     stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
 ) -> None:
     prefix = f"sg_{token_hex(4)}"
+    await begin_here(stack, event_log)
     await _publish_unreadable(event_log, prefix)
     async with Database.open(stack.database_url) as database:
         async with _worker(stack, event_log, log, {}) as api:

@@ -11,7 +11,7 @@ from stream_changes import check_changes
 from stream_ledger import Ledger, write_ledger
 from stream_sender import send_all
 from stream_verdict import check, insert_requests, outcomes, wait_until_settled
-from whole_house import SECRET, environment, ingest_only
+from whole_house import SECRET, begin_here, environment, ingest_only
 
 from safevideo_common.database.engine import Database
 from safevideo_common.messaging.port import EventLog
@@ -28,6 +28,7 @@ async def test_workers_that_are_killed_in_mid_stream_apply_each_event_once(
     stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     ledger = write_ledger(performers=50, events=1500, seed=5, prefix=f"sg_{token_hex(4)}")
+    await begin_here(stack, event_log)
     async with (
         Database.open(stack.database_url) as database,
         ingest_only(stack, event_log, log) as url,

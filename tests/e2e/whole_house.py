@@ -14,6 +14,7 @@ from safevideo_common.lifecycle import serving_until_failure
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.settings import CommonSettings
+from safevideo_common.testing.consumer_groups import pass_over_all
 from safevideo_common.testing.stacks import StackUnderTest
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.settings import IngestSettings
@@ -25,6 +26,7 @@ SECRET = "the-secret-of-this-test-run"
 @asynccontextmanager
 async def whole_house(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[str]:
     """Ingest and both workers; gives the address of the webhooks. Leaving raises what a background task died of."""
+    await begin_here(stack, event_log)
     common = settings_of(stack)
     kyc, sync = KycWorkerSettings.model_validate(common), SyncWorkerSettings.model_validate(common)
     async with (
@@ -41,6 +43,13 @@ async def ingest_only(stack: StackUnderTest, event_log: EventLog, log: Filtering
     settings = IngestSettings.model_validate(settings_of(stack) | {"sharegram_webhook_secret": SECRET})
     async with served(webhook_ingest.app.build_app(settings, event_log, log), settings) as port:
         yield f"http://127.0.0.1:{port}{PATH}"
+
+
+async def begin_here(stack: StackUnderTest, event_log: EventLog) -> None:
+    """Let the workers pass over what earlier tests have left in the broker's topics. Before any worker is started."""
+    if stack.kafka_bootstrap_servers:
+        groups = {each.SERVICE: each.TOPICS for each in (kyc_worker.app, sync_worker.app)}
+        await pass_over_all(stack.kafka_bootstrap_servers, event_log, groups)
 
 
 def environment(stack: StackUnderTest) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Applier(Generic[Event, States]):
             parked = await inbox.parked(tx, consumer.group, _subjects(fresh))
             watch.lap("load")
             decided = decide_in_order(consumer.handler, states, fresh, parked)
-            consumer.dead_share.admit([each.outcome for each in decided])
+            consumer.dead_share.admit(asyncio.current_task(), [each.outcome for each in decided])
             watch.lap("decide")
             await consumer.handler.store(tx, states)
             await inbox.record(tx, [self._entry(*each) for each in decided])

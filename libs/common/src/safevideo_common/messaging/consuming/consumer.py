@@ -35,7 +35,7 @@ class Consumer(Generic[Event, States]):
     def report(self, decided: Sequence[tuple[str, Outcome]], duplicates: int = 0) -> None:
         """Count and log what is committed: event ids with what became of them. Each death is an error line."""
         outcomes = [outcome for _, outcome in decided]
-        self.dead_share.note(outcomes)
+        self.dead_share.note(asyncio.current_task(), outcomes)
         for event_id, outcome in decided:
             if outcome.status is Status.DEAD:
                 self.log.error("Event is dead", code=outcome.code, event_id=event_id, reason=outcome.reason)

@@ -24,21 +24,30 @@ class DeadShare:
         self._window = window
         self._least = least
         self._batches: deque[_Counted] = deque()
+        self._under_way: dict[object, _Counted] = {}
         self._events = 0
         self._dead = 0
 
-    def admit(self, outcomes: Sequence[Outcome]) -> None:
-        """Raises `TooManyDead` if these outcomes, about to be committed, would be too many. Changes nothing."""
-        dying, final = _counted(outcomes)
-        dead, events = self._dead + dying, self._events + final
-        if dying and dead >= self._least and dead > self._limit * events:
-            raise TooManyDead(f"{dead} of the last {events} events would be dead")
+    def admit(self, by: object, outcomes: Sequence[Outcome]) -> None:
+        """Raises `TooManyDead` if these outcomes, about to be committed, would be too many.
 
-    def note(self, outcomes: Sequence[Outcome]) -> None:
+        They are under way until `note`, or until `by`, who has one batch in hand at a time, comes with another: two
+        batches that are admitted side by side must not be too many together.
+        """
+        self._under_way.pop(by, None)
+        counted = _counted(outcomes)
+        dead = self._dead + counted.dead + sum(each.dead for each in self._under_way.values())
+        events = self._events + counted.events + sum(each.events for each in self._under_way.values())
+        if counted.dead and dead >= self._least and dead > self._limit * events:
+            raise TooManyDead(f"{dead} of the last {events} events would be dead")
+        self._under_way[by] = counted
+
+    def note(self, by: object, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes that are committed; the oldest batches leave the window."""
+        self._under_way.pop(by, None)
         self._batches.append(_counted(outcomes))
         self._add(self._batches[-1], sign=1)
-        while self._events - self._batches[0][1] >= self._window:
+        while self._events - self._batches[0].events >= self._window:
             self._add(self._batches.popleft(), sign=-1)
 
     def _add(self, counted: "_Counted", sign: int) -> None:

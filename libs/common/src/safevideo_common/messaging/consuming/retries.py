@@ -117,7 +117,7 @@ class RetryScan(Generic[Event, States]):
                 parsed = parse_all(consumer.handler, map(_delivery, queue))
                 states = await consumer.handler.load(tx, events_of(parsed))
                 decided = self._decide_until_one_waits(states, zip(queue, parsed, strict=True))
-                consumer.dead_share.admit([outcome for _, outcome in decided])
+                consumer.dead_share.admit(asyncio.current_task(), [outcome for _, outcome in decided])
                 await consumer.handler.store(tx, states)
                 for event, outcome in decided:
                     await self._write(tx, event, outcome)
@@ -152,7 +152,7 @@ class RetryScan(Generic[Event, States]):
 
     async def _bury(self, head: Head, verdict: Outcome) -> Sequence[Settled]:
         consumer = self.consumer
-        consumer.dead_share.admit([verdict])
+        consumer.dead_share.admit(asyncio.current_task(), [verdict])
         async with consumer.database.transaction() as tx:
             queue = await inbox_waiting.waiting_of(tx, consumer.group, head, consumer.clock(), 1)
             for event in queue:
