@@ -14,10 +14,12 @@ from cryptography.fernet import Fernet
 from door_ledger import body_of
 
 from safevideo_common.clock import utc_now
-from safevideo_common.database import api_keys
+from safevideo_common.database import api_keys, inbox
 from safevideo_common.database.api_keys import Role
 from safevideo_common.database.engine import Database
+from safevideo_common.database.inbox import InboxEntry
 from safevideo_common.database.migrate import migrate
+from safevideo_common.domain.outcomes import Status
 from safevideo_common.events.topics import PERFORMER
 from safevideo_common.messaging.port import Message
 from safevideo_common.testing.backends import Options, allot
@@ -29,6 +31,7 @@ from webhook_ingest.adapters.spool.files import SpoolFiles
 SECRET, WRONG_SECRET = "c2hhcmVkLXdpdGgtc2hhcmVncmFt", "dGhlLW9uZS10aGF0LXdhcy13cm9uZw"
 
 PATIENCE_SECONDS = 60.0
+DEAD = "evt-dead"
 
 Localised = Callable[[str], str]
 
@@ -57,6 +60,7 @@ async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, 
         "INGEST_WORKERS": "2",
         "PORT": str(door_port),
     }
+    await bury(database_url)
     damage(folder / "spool")
     door = ServiceProcess(
         "webhook_ingest", environment | spool | {"SHAREGRAM_WEBHOOK_SECRET": WRONG_SECRET}, folder / "door.out"
@@ -69,7 +73,11 @@ async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, 
             stack.push_async_callback(process.stop)
         await get_into_trouble(door, f"http://127.0.0.1:{door_port}", folder / "logs")
         await answering(f"http://127.0.0.1:{gateway_port}/healthz")
-        paths = {"/var/log/safevideo": str(folder / "logs"), "localhost:3001": f"127.0.0.1:{door_port}"}
+        paths = {
+            "/var/log/safevideo": str(folder / "logs"),
+            "localhost:3001": f"127.0.0.1:{door_port}",
+            **{f"events {word} ID": f"events {word} {DEAD}" for word in ("show", "retry")},
+        }
         yield lambda line: replaced(line, paths), operator
 
 
@@ -83,6 +91,17 @@ async def admin_key(database_url: str) -> str:
     await migrate(database_url)
     async with Database.open(database_url) as database, database.transaction() as tx:
         return await api_keys.create(tx, "ops", Role.ADMIN, utc_now(), utc_now() + timedelta(hours=1))
+
+
+async def bury(database_url: str) -> None:
+    """An event that a worker could not apply."""
+    now = utc_now()
+    dead = InboxEntry(
+        "sync-worker", DEAD, "performer.profile.updated", "sg_1", PERFORMER, 0, 0, now, now, now,
+        Status.DEAD, "HANDLER_FAILED: KeyError", payload=b"{}",
+    )  # fmt: skip
+    async with Database.open(database_url) as database, database.transaction() as tx:
+        await inbox.record(tx, [dead])
 
 
 def damage(spool: Path) -> None:
