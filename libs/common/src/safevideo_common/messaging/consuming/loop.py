@@ -1,7 +1,8 @@
-"""The consume loop: fetch, apply, commit the offsets, and again."""
+"""The consume loop: fetch, apply, commit the offsets beside the next fetch, and again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, TypeVar
@@ -20,12 +21,15 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 FETCH_SECONDS: Final = 1.0
 """How long one fetch waits for a first record; also how often an idle loop shows that it is alive."""
 
+LAST_COMMIT_SECONDS: Final = 1.0
+"""What a loop that is told to stop waits for its last offsets."""
+
 OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConsumeLoop(Generic[Event, States]):
     """Takes one share of a member's partitions into the database, a batch at a time: what waits, waits in the log.
 
@@ -40,18 +44,24 @@ class ConsumeLoop(Generic[Event, States]):
     progress: LoopProgress
     log: FilteringBoundLogger
     metrics: ConsumerMetrics
+    _committing: asyncio.Task[None] | None = None
+    """Of the batch before: one at a time, so a partition's offsets are committed in order."""
 
     async def run(self) -> None:
         """Until cancelled. While the log or the database is away it waits; no event is blamed for that.
 
         Raises `TooManyDead`.
         """
-        while True:
-            if records := await self._patiently(self._fetch):
-                await self._take(records)
+        try:
+            while True:
+                if records := await self._patiently(self._fetch):
+                    await self._take(records)
+        finally:
+            await self._end_committing()
 
     async def _take(self, records: Sequence[Record]) -> None:
-        with self.subscription.hold() as claim:
+        with ExitStack() as holding:
+            claim = holding.enter_context(self.subscription.hold())
             try:
                 await self._patiently(partial(self._apply, records, claim))
             except PartitionsLost:
@@ -59,7 +69,8 @@ class ConsumeLoop(Generic[Event, States]):
                 self.log.info("Batch given up, its partitions changed hands", records=len(records))
                 self.subscription.rewind()
             else:
-                await self._commit(records)
+                await self._committed()
+                self._committing = asyncio.create_task(self._commit(records, holding.pop_all()))
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """The result of `step`, tried until it has one. An outage is one line at its beginning and one at its end."""
@@ -90,12 +101,23 @@ class ConsumeLoop(Generic[Event, States]):
         await self.applier.apply([delivery_of(record) for record in records], claim)
         self.metrics.batch(records, watch.total())
 
-    async def _commit(self, records: Sequence[Record]) -> None:
+    async def _commit(self, records: Sequence[Record], holding: ExitStack) -> None:
         """Its failure costs reading these records again, which the inbox recognises; so it is not tried twice."""
         watch = Stopwatch(self.metrics.stage)
-        try:
-            await self.subscription.commit(next_offsets(records))
-        except LogUnavailable as error:
-            self.metrics.commit_failed()
-            self.log.warning("Offsets not committed", code=error.code, reason=error.message)
+        with holding:  # a rebalance waits for this too
+            try:
+                await self.subscription.commit(next_offsets(records))
+            except LogUnavailable as error:
+                self.metrics.commit_failed()
+                self.log.warning("Offsets not committed", code=error.code, reason=error.message)
         watch.lap("offsets")
+
+    async def _committed(self) -> None:
+        if self._committing is not None:
+            await self._committing
+
+    async def _end_committing(self) -> None:
+        if self._committing is not None:
+            await asyncio.wait([self._committing], timeout=LAST_COMMIT_SECONDS)
+            self._committing.cancel()
+            await asyncio.wait([self._committing])
