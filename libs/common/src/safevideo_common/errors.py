@@ -65,6 +65,10 @@ class PerformerNotFound(NotFound):
     code = "PERFORMER_NOT_FOUND"
 
 
+class JobNotFound(NotFound):
+    """No such job."""
+
+
 class MethodNotAllowed(SafeVideoError):
     """The path exists and does not take this method."""
 
@@ -76,6 +80,13 @@ class InvalidStatusTransition(SafeVideoError):
     """The thing is there, and the status that it has does not allow this; the message says which it is."""
 
     code = "INVALID_STATUS_TRANSITION"
+    status = 409
+
+
+class JobNotCancellable(SafeVideoError):
+    """The job is finished: there is nothing left to cancel."""
+
+    code = "JOB_NOT_CANCELLABLE"
     status = 409
 
 

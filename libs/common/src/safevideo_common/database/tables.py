@@ -198,3 +198,64 @@ outbox: Final = Table(
     Column("created_at", UtcMoment, nullable=False),
     implicit_returning=False,
 )
+
+batch_jobs: Final = Table(
+    "batch_jobs",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("job_type", String(64), nullable=False),
+    Column("parameters", JsonDocument, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("error", Text),  # NULL in a queued row: it begins anew, at once
+    Column("created_at", UtcMoment, nullable=False),
+    Column("runner", String(64)),  # the service that alone may run it
+    Column("unique_key", String(191)),
+    Column("active_key", String(191)),  # the unique key while the job is queued or processing
+    Column("queued_at", UtcMoment, nullable=False),
+    Column("next_try_at", UtcMoment, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("max_tries", Integer, nullable=False),
+    Column("lease_token", String(32)),
+    Column("lease_until", UtcMoment),
+    Column("heartbeat_at", UtcMoment),
+    Column("worker", String(128)),
+    Column("progress", Integer, nullable=False, server_default=text("0")),  # percent
+    Column("total_items", BigId),
+    Column("processed_items", BigId, nullable=False, server_default=text("0")),
+    Column("cursor", JsonDocument),
+    Column("result", JsonDocument),
+    Column("cancel_requested_at", UtcMoment),
+    Column("cancel_reason", String(255)),
+    Column("started_at", UtcMoment),
+    Column("finished_at", UtcMoment),
+    Column("created_by", String(128)),
+    Column("request_id", String(128)),
+    UniqueConstraint("active_key", name="uq_batch_jobs_active_key"),
+    Index("idx_batch_jobs_due", "status", "job_type", "priority", "next_try_at", "id", "runner"),
+    Index("idx_batch_jobs_type", "job_type", "created_at"),
+    implicit_returning=False,
+)
+
+batch_job_tries: Final = Table(
+    "batch_job_tries",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("job_id", BigId, nullable=False),
+    Column("number", Integer, nullable=False),  # within the run: a fresh one counts from 1
+    Column("worker", String(128)),
+    Column("started_at", UtcMoment),
+    Column("ended_at", UtcMoment, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("error", Text),
+    Index("idx_batch_job_tries_job", "job_id"),
+    implicit_returning=False,
+)
+
+schedule_fires: Final = Table(
+    "schedule_fires",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("slot", UtcMoment, nullable=False),  # the last that has fired
+    implicit_returning=False,
+)

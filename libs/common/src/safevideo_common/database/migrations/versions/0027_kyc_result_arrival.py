@@ -5,8 +5,8 @@ from sqlalchemy import Column, text
 from safevideo_common.database.dialect import BigId
 from safevideo_common.database.migrations.operations import add_column
 
-revision = "0021"
-down_revision = "0020"
+revision = "0027"
+down_revision = "0026"
 
 
 def upgrade() -> None:

@@ -1,0 +1,23 @@
+"""How each try of a job ended."""
+
+from sqlalchemy import Column, Integer, String, Text
+
+from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0024"
+down_revision = "0023"
+
+
+def upgrade() -> None:
+    create_table(
+        "batch_job_tries",
+        Column("id", BigId, primary_key=True, autoincrement=True),
+        Column("job_id", BigId, nullable=False),
+        Column("number", Integer, nullable=False),
+        Column("worker", String(128)),
+        Column("started_at", UtcMoment),
+        Column("ended_at", UtcMoment, nullable=False),
+        Column("outcome", String(16), nullable=False),
+        Column("error", Text),
+    )

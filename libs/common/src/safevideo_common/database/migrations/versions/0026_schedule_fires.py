@@ -1,0 +1,17 @@
+"""When each entry of the schedule fired last."""
+
+from sqlalchemy import Column, String
+
+from safevideo_common.database.dialect import UtcMoment
+from safevideo_common.database.migrations.operations import create_table
+
+revision = "0026"
+down_revision = "0025"
+
+
+def upgrade() -> None:
+    create_table(
+        "schedule_fires",
+        Column("name", String(64), primary_key=True),
+        Column("slot", UtcMoment, nullable=False),
+    )

@@ -1,0 +1,89 @@
+"""What a job is and what can become of it. The words are those of the contract, §9, and of the table's columns.
+
+                 ┌────────────────── put off, lease lost, drained ──────────────────┐
+                 ▼                                                                  │
+    (new) ──▶ queued ──claim──▶ processing ──▶ completed                            │
+                 │                  │  ├─────▶ failed   (permanent, or tries used up)│
+                 │                  │  └──────────────────────────────────────────────┘
+                 └────▶ cancelled ◀─┘  (at its next checkpoint)
+
+    completed, failed, cancelled ──retry──▶ queued, as a fresh run
+
+An operator may set any job to `queued` with `error` NULL by hand, whatever it is doing: that is a fresh run too.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+DEFAULT_TRIES: Final = 5
+ERROR_LENGTH: Final = 1000
+REASON_LENGTH: Final = 255
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED: Final = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+UNFINISHED: Final = (JobStatus.QUEUED, JobStatus.PROCESSING)
+
+
+class Priority(StrEnum):
+    """How urgent a job is."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+HEAD_START: Final[Mapping[Priority, timedelta]] = {
+    Priority.URGENT: timedelta(minutes=60),
+    Priority.HIGH: timedelta(minutes=20),
+    Priority.NORMAL: timedelta(minutes=5),
+    Priority.LOW: timedelta(0),
+}
+"""A priority is a head start in the queue: what has waited an hour longer goes before whatever is urgent, so a flood of
+urgent jobs delays the low ones by an hour and does not starve them."""
+
+
+class TryOutcome(StrEnum):
+    """How one try of a job ended."""
+
+    COMPLETED = "completed"
+    PUT_OFF = "put_off"
+    """It failed and is tried again."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DRAINED = "drained"
+    """Its worker was told to stop; the try does not count."""
+    LEASE_LOST = "lease_lost"
+    """Its worker died, or was frozen past its lease."""
+
+
+def may_run(status: JobStatus, error: str | None, next_try_at: datetime, now: datetime) -> bool:
+    """The whole rule. A job in backoff has its error set: `error` NULL means at once, whatever else the row says."""
+    return status is JobStatus.QUEUED and (error is None or next_try_at <= now)
+
+
+def is_fresh(error: str | None) -> bool:
+    """Whether a claim begins a job anew: its tries count from one, and it has no cursor."""
+    return error is None
+
+
+def error_text(code: str, sentence: str) -> str:
+    """What the column `error` says: a stable code, a colon, a sentence without values."""
+    return f"{code}: {sentence}"[:ERROR_LENGTH]
+
+
+def is_spent(tries: int, max_tries: int) -> bool:
+    """Whether a failed try was the last."""
+    return tries >= max_tries
