@@ -9,6 +9,7 @@ from kyc_worker.handlers.verifications import HandleVerifications
 from kyc_worker.settings import KycWorkerSettings
 from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
+from safevideo_common.jobs.running import running_jobs
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
@@ -38,7 +39,10 @@ def build_app(settings: KycWorkerSettings, event_log: EventLog, log: FilteringBo
                 metrics=ConsumerMetrics(registry),
                 dead_share=dead_share(settings),
             )
-            async with consuming(app, event_log, TOPICS, consumer, settings):
+            async with (
+                consuming(app, event_log, TOPICS, consumer, settings),
+                running_jobs(app, SERVICE, {}, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
+            ):
                 yield
 
     app.cleanup_ctx.append(consume)

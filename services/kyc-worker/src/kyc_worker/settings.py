@@ -3,10 +3,11 @@
 from pydantic import Field
 
 from safevideo_common.domain.kyc import AUTO_APPROVE_SCORE
+from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
 
 
-class KycWorkerSettings(ConsumerSettings):
+class KycWorkerSettings(ConsumerSettings, JobSettings):
     """Settings of `kyc-worker`."""
 
     port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")

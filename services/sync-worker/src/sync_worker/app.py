@@ -9,6 +9,7 @@ from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
+from safevideo_common.jobs.running import running_jobs
 from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
@@ -49,6 +50,7 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
             async with (
                 background(app, "cache-drops", drops.run()),
                 consuming(app, event_log, TOPICS, consumer, settings),
+                running_jobs(app, SERVICE, {}, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
             ):
                 yield
 

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
+from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
 
 
-class SyncWorkerSettings(ConsumerSettings):
+class SyncWorkerSettings(ConsumerSettings, JobSettings):
     """Settings of `sync-worker`."""
 
     port: int = Field(3003, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")

@@ -154,6 +154,38 @@ INBOX_DELETED: Final = CounterMetric(
     _INBOX, "safevideo_inbox_deleted_total", "Events that left the inbox since they were too old."
 )
 
+# --- jobs ---
+_JOBS: Final = Group("Jobs", WORKERS)
+
+JOBS_QUEUED: Final = GaugeMetric(
+    _JOBS, "safevideo_jobs_queued", "Jobs that wait, of all types; at most 100000 in all.", ("job_type", "priority")
+)
+JOBS_OLDEST_SECONDS: Final = GaugeMetric(
+    _JOBS, "safevideo_jobs_oldest_seconds", "For so long the first of them has been due.", ("job_type", "priority")
+)
+JOBS_RUNNING: Final = GaugeMetric(_JOBS, "safevideo_jobs_running", "Jobs that this process runs.", ("job_type",))
+JOBS_CLAIMED: Final = CounterMetric(
+    _JOBS, "safevideo_jobs_claimed_total", "Tries that this process began.", ("job_type",)
+)
+JOB_TRIES: Final = CounterMetric(
+    _JOBS, "safevideo_job_tries_total",
+    "Tries by how they ended: completed, put_off (tried again), failed, cancelled, drained.", ("job_type", "outcome"),
+)  # fmt: skip
+JOB_SECONDS: Final = HistogramMetric(_JOBS, "safevideo_job_seconds", "Time of a try.", ("job_type",))
+JOB_LEASES_LOST: Final = CounterMetric(
+    _JOBS, "safevideo_job_leases_lost_total", "Tries whose lease was lost: they wrote nothing any more."
+)
+JOBS_RESCUED: Final = CounterMetric(
+    _JOBS, "safevideo_jobs_rescued_total", "Jobs taken back from workers that died, by what they are then.",
+    ("job_type", "status"),
+)  # fmt: skip
+JOB_HEARTBEATS_LATE: Final = CounterMetric(
+    _JOBS, "safevideo_job_heartbeats_late_total", "Heartbeats that the event loop or the database kept waiting."
+)
+SCHEDULE_FIRES: Final = CounterMetric(
+    _JOBS, "safevideo_schedule_fires_total", "Jobs that this process queued on schedule.", ("name",)
+)
+
 # --- the API ---
 _API: Final = Group("API", GATEWAY)
 

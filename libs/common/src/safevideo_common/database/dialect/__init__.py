@@ -9,7 +9,7 @@ from safevideo_common.database.dialect.bulk import Bulk
 from safevideo_common.database.dialect.columns import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
 from safevideo_common.database.dialect.connections import open_engine
 from safevideo_common.database.dialect.hints import by_index
-from safevideo_common.database.dialect.locks import for_update, sole_migrator
+from safevideo_common.database.dialect.locks import for_update, for_update_of_free, sole_migrator
 from safevideo_common.database.dialect.moments import from_now
 from safevideo_common.database.dialect.sizes import approximate_rows
 from safevideo_common.database.dialect.turns import turn_to_write
@@ -25,6 +25,7 @@ __all__ = [
     "approximate_rows",
     "by_index",
     "for_update",
+    "for_update_of_free",
     "from_now",
     "incoming",
     "open_engine",

@@ -19,9 +19,16 @@ def for_update(query: _Query) -> _Query:
     """Lock what `query` reads until the transaction ends.
 
     SQLite has no row locks and needs none: a writing transaction has the whole database from its first statement.
-    Never combined with SKIP LOCKED or NOWAIT, which SQLite would silently not do.
     """
     return query.with_for_update()
+
+
+def for_update_of_free(query: _Query) -> _Query:
+    """Lock what `query` reads and nobody else has locked; what others have locked is left out of the result.
+
+    On SQLite nothing is left out: nobody else is writing, and nothing is locked.
+    """
+    return query.with_for_update(skip_locked=True)
 
 
 @asynccontextmanager

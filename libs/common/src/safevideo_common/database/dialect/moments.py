@@ -21,8 +21,8 @@ class from_now(ColumnElement[datetime]):  # noqa: N801 - reads as SQL, like SQLA
     type = UtcMoment()
     _traverse_internals = [("seconds", InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - SQLAlchemy's protocol
 
-    def __init__(self, seconds: float = 0) -> None:
-        self.seconds: Final = literal(float(seconds))
+    def __init__(self, seconds: float | ColumnElement[float] = 0) -> None:
+        self.seconds: Final = seconds if isinstance(seconds, ColumnElement) else literal(float(seconds))
 
 
 @compiles(from_now, "mysql", "mariadb")

@@ -1,0 +1,177 @@
+"""Taking jobs from the queue, many at once, at the same cost whatever else the table holds.
+
+Of each type and priority the index gives those that are due longest. They are merged by the moment since which they are
+due, less the head start of their priority: so all priorities are in one queue, and nobody waits for ever.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_hex
+from typing import Final, NamedTuple
+
+from sqlalchemy import Float, Select, Update, bindparam, literal_column, or_, select, union_all, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.dialect import by_index, for_update_of_free, from_now
+from safevideo_common.database.job_leases import Lease
+from safevideo_common.database.tables import batch_jobs
+from safevideo_common.domain.jobs import HEAD_START, JobStatus, Priority, error_text, is_fresh
+
+RESETS_AT_ONCE: Final = 100
+_INDEX: Final = "idx_batch_jobs_due"
+_PRIORITIES: Final = tuple(Priority)
+_STARTS: Final = [HEAD_START[priority] for priority in _PRIORITIES]
+_UNIQUE_TAKEN: Final = error_text("UNIQUE_TAKEN", "another job with the same key is queued or running")
+
+_c: Final = batch_jobs.c
+_may_run: Final = (_c.status == JobStatus.QUEUED, or_(_c.next_try_at <= from_now(), _c.error.is_(None)))
+_is_ours: Final = or_(_c.runner.is_(None), _c.runner == bindparam("runner"))
+_named: Final = _c.id.in_(bindparam("ids", expanding=True))
+_LOCK: Final = for_update_of_free(
+    select(
+        _c.id, _c.job_type, _c.parameters, _c.error, _c.tries, _c.max_tries, _c.cursor, _c.unique_key, _c.active_key,
+        _c.request_id,
+    ).where(_named, *_may_run)
+)  # fmt: skip
+_FORGOTTEN: Final = dict.fromkeys(("cursor", "result", "finished_at", "total_items"))
+_TAKEN: Final[Mapping[str, object]] = {
+    "status": JobStatus.PROCESSING,
+    "lease_token": bindparam("token"),
+    "lease_until": from_now(bindparam("lease_seconds", type_=Float)),
+    "heartbeat_at": from_now(),
+    "worker": bindparam("by"),
+    "started_at": from_now(),
+    "active_key": _c.unique_key,
+    "cancel_requested_at": None,
+    "cancel_reason": None,
+}
+_TAKE: Final = update(batch_jobs).where(_named)
+_TAKE_FRESH: Final = _TAKE.values(**_TAKEN, **_FORGOTTEN, tries=1, progress=0, processed_items=0)
+_RESUME: Final = _TAKE.values(**_TAKEN, tries=_c.tries + 1)
+_REFUSE: Final = _TAKE.values(status=JobStatus.FAILED, error=_UNIQUE_TAKEN, finished_at=from_now())
+_HOLDERS: Final = select(_c.active_key).where(_c.active_key.in_(bindparam("keys", expanding=True)))
+_RESET: Final = by_index(
+    select(_c.id)
+    .where(
+        _c.status == JobStatus.QUEUED,
+        _c.job_type.in_(bindparam("types", expanding=True)),
+        _c.next_try_at > from_now(),
+        _c.error.is_(None),
+        _is_ours,
+    )
+    .limit(RESETS_AT_ONCE),
+    batch_jobs,
+    _INDEX,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Who takes jobs: the types that it knows, and how its rows say so."""
+
+    job_types: tuple[str, ...]
+    service: str
+    worker: str
+    """At most 128 characters; operators read it."""
+    lease_seconds: float
+
+
+class ClaimedJob(NamedTuple):
+    """A job, leased to us under the token until the lease ends."""
+
+    job_id: int
+    job_type: str
+    parameters: Mapping[str, object]
+    cursor: Mapping[str, object] | None
+    tries: int
+    max_tries: int
+    request_id: str | None
+    lease: Lease
+
+
+class Claims:
+    """The statements of one claimer."""
+
+    def __init__(self, claimer: Claimer) -> None:
+        self._claimer: Final = claimer
+        arms = [_arm(job_type, place) for job_type in claimer.job_types for place in range(len(_PRIORITIES))]
+        self._due: Final = union_all(*arms)
+
+    async def due(self, reading: AsyncConnection, limit: int) -> list[int]:
+        """The next jobs that may run by their time, in the order in which they should."""
+        rows = await reading.execute(self._due, {"runner": self._claimer.service, "limit": limit})
+        ranked = sorted((next_try_at - _STARTS[place], job_id) for job_id, next_try_at, place in rows)
+        return [job_id for _, job_id in ranked[:limit]]
+
+    async def reset(self, reading: AsyncConnection) -> list[int]:
+        """Jobs in backoff whose error was cleared by hand. It looks at all that is in backoff."""
+        chosen = {"types": self._claimer.job_types, "runner": self._claimer.service}
+        return list(await reading.scalars(_RESET, chosen))
+
+    async def take(self, tx: AsyncConnection, job_ids: Sequence[int]) -> list[ClaimedJob]:
+        """Lease those of the jobs that may still run and that nobody else is at, under one new token.
+
+        A job that was reset by hand while another has its unique key fails. Raises `DatabaseConflict` where such a key
+        is taken this very moment: nothing is claimed then.
+        """
+        if not job_ids:
+            return []
+        rows = (await tx.execute(_LOCK, {"ids": job_ids})).all()
+        refused = await self._refuse(tx, {row.id: row.unique_key for row in rows if row.unique_key != row.active_key})
+        order = {job_id: place for place, job_id in enumerate(job_ids)}
+        rows = sorted((row for row in rows if row.id not in refused), key=lambda row: order[row.id])
+        token = token_hex(16)
+        await self._lease(tx, token, [row.id for row in rows if is_fresh(row.error)], _TAKE_FRESH)
+        await self._lease(tx, token, [row.id for row in rows if not is_fresh(row.error)], _RESUME)
+        return [
+            ClaimedJob(
+                row.id,
+                row.job_type,
+                row.parameters,
+                None if is_fresh(row.error) else row.cursor,
+                1 if is_fresh(row.error) else row.tries + 1,
+                row.max_tries,
+                row.request_id,
+                Lease(row.id, token),
+            )
+            for row in rows
+        ]
+
+    async def _lease(self, tx: AsyncConnection, token: str, job_ids: Sequence[int], statement: Update) -> None:
+        if job_ids:
+            values = {"token": token, "by": self._claimer.worker, "lease_seconds": self._claimer.lease_seconds}
+            await tx.execute(statement, {"ids": job_ids, **values})
+
+    async def _refuse(self, tx: AsyncConnection, keys: Mapping[int, str]) -> set[int]:
+        """Fail the jobs whose keys others have; of several with one key the first takes it."""
+        if not keys:
+            return set()
+        taken = set(await tx.scalars(_HOLDERS, {"keys": sorted(set(keys.values()))}))
+        refused = set()
+        for job_id, key in sorted(keys.items()):
+            if key in taken:
+                refused.add(job_id)
+            taken.add(key)
+        if refused:
+            await tx.execute(_REFUSE, {"ids": sorted(refused)})
+        return refused
+
+
+def _arm(job_type: str, place: int) -> Select[int, datetime, int]:
+    """The first of one type and priority, from the index alone."""
+    arm = by_index(
+        select(_c.id, _c.next_try_at, literal_column(str(place)).label("place"))
+        .where(
+            _c.status == JobStatus.QUEUED,
+            _c.job_type == job_type,
+            _c.priority == _PRIORITIES[place],
+            _c.next_try_at <= from_now(),
+            _is_ours,
+        )
+        .order_by(_c.next_try_at, _c.id)
+        .limit(bindparam("limit")),
+        batch_jobs,
+        _INDEX,
+    ).subquery()
+    return select(arm)

@@ -1,0 +1,70 @@
+"""The job that keeps the table of jobs small, and the look at how long the queue is."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import uniform
+from typing import Final
+
+from safevideo_common.database import job_queue
+from safevideo_common.database.engine import Database
+from safevideo_common.errors import SafeVideoError
+from safevideo_common.jobs.handler import JobRun
+from safevideo_common.jobs.metrics import JobMetrics
+from safevideo_common.messaging.consuming.pace import Pace
+
+JOB_HOUSEKEEPING: Final = "job_housekeeping"
+CHUNK_ROWS: Final = 500
+CHUNK_PAUSE_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 10.0
+LOOK_SHARE: Final = 0.02
+"""Of the time, at most, for counting what waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobHousekeeping:
+    """Deletes jobs that were finished longer ago than `keep_days`, with their tries, chunk by chunk."""
+
+    keep_days: int
+
+    async def run(self, job: JobRun) -> Mapping[str, object]:
+        """See `JobHandler`. What is deleted is gone, so a try that begins again finds less to do."""
+        place: int | None = _number(job.cursor, "after")
+        deleted = _number(job.cursor, "deleted")
+        while place is not None:
+            # The chunk says how far it came; a cursor that is one chunk behind costs one look at what is left of it.
+            async with job.step({"after": place, "deleted": deleted}, processed=deleted) as tx:
+                swept = await job_queue.sweep(tx, place, self.keep_days * 86400, CHUNK_ROWS)
+            deleted += swept.deleted
+            place = swept.last
+            await asyncio.sleep(CHUNK_PAUSE_SECONDS if place is not None else 0)
+        return {"deleted": deleted}
+
+
+def _number(cursor: Mapping[str, object] | None, name: str) -> int:
+    value = (cursor or {}).get(name)
+    return value if isinstance(value, int) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueWatch:
+    """Measures what waits. Run by one task in every process: nobody may be running any jobs at all."""
+
+    database: Database
+    metrics: JobMetrics
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        pace = Pace(LOOK_SHARE)
+        while True:
+            if pace.is_due():
+                with pace.measured():
+                    await self._look()
+            await asyncio.sleep(uniform(LOOK_SECONDS / 2, LOOK_SECONDS))  # noqa: S311 - jitter guards nothing
+
+    async def _look(self) -> None:
+        try:
+            async with self.database.reading() as reading:
+                self.metrics.queue(await job_queue.depths(reading))
+        except SafeVideoError:
+            self.metrics.queue(None)

@@ -1,0 +1,72 @@
+"""What running jobs counts."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.database.job_endings import Ended
+from safevideo_common.database.job_queue import QueueDepth
+from safevideo_common.domain.jobs import TryOutcome
+from safevideo_common.observability import metric_list
+from safevideo_common.observability.metric import counter, gauge, histogram
+
+
+class JobMetrics:
+    """The queue, the runs, and what became of them."""
+
+    def __init__(self, registry: CollectorRegistry, job_types: Iterable[str]) -> None:
+        """Series of the known types are there from the start."""
+        self._queued = gauge(metric_list.JOBS_QUEUED, registry)
+        self._oldest = gauge(metric_list.JOBS_OLDEST_SECONDS, registry)
+        self._running = gauge(metric_list.JOBS_RUNNING, registry)
+        self._claimed = counter(metric_list.JOBS_CLAIMED, registry)
+        self._ended = counter(metric_list.JOB_TRIES, registry)
+        self._seconds = histogram(metric_list.JOB_SECONDS, registry)
+        self._leases_lost = counter(metric_list.JOB_LEASES_LOST, registry)
+        self._rescued = counter(metric_list.JOBS_RESCUED, registry)
+        self._late = counter(metric_list.JOB_HEARTBEATS_LATE, registry)
+        self._fired = counter(metric_list.SCHEDULE_FIRES, registry)
+        for job_type in job_types:
+            self._claimed.labels(job_type)
+            for outcome in (TryOutcome.COMPLETED, TryOutcome.PUT_OFF, TryOutcome.FAILED):
+                self._ended.labels(job_type, outcome.value)
+
+    def claimed(self, job_type: str) -> None:
+        """A try begins."""
+        self._claimed.labels(job_type).inc()
+        self._running.labels(job_type).inc()
+
+    def ran(self, job_type: str, seconds: float) -> None:
+        """A handler has returned or raised."""
+        self._running.labels(job_type).dec()
+        self._seconds.labels(job_type).observe(seconds)
+
+    def ended(self, endings: Iterable[Ended]) -> None:
+        """Endings that are committed."""
+        for each in endings:
+            self._ended.labels(each.job_type, each.outcome.value).inc()
+
+    def rescued(self, endings: Iterable[Ended]) -> None:
+        """Jobs taken back from workers that died, by what they are now."""
+        for each in endings:
+            self._rescued.labels(each.job_type, each.status.value).inc()
+
+    def lease_lost(self) -> None:
+        """A run of this process went on after its lease, and wrote nothing."""
+        self._leases_lost.inc()
+
+    def beat_late(self) -> None:
+        """The event loop, or the database, kept a heartbeat waiting."""
+        self._late.inc()
+
+    def fired(self, name: str) -> None:
+        """An entry of the schedule has queued its job."""
+        self._fired.labels(name).inc()
+
+    def queue(self, depths: Iterable[QueueDepth] | None) -> None:
+        """As the last look found it; None when there was no looking, and then there is no old figure either."""
+        self._queued.clear()
+        self._oldest.clear()
+        for each in depths or ():
+            self._queued.labels(each.job_type, each.priority).set(each.jobs)
+            self._oldest.labels(each.job_type, each.priority).set(each.oldest_seconds)

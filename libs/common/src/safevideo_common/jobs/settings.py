@@ -1,0 +1,21 @@
+"""Settings of every process that runs jobs."""
+
+from pydantic import Field
+
+from safevideo_common.messaging.consuming.settings import LOG_DAYS
+from safevideo_common.settings import CommonSettings
+
+
+class JobSettings(CommonSettings):
+    """Bounds of the job engine."""
+
+    job_slots: int = Field(100, ge=1, le=400, description="Jobs in hand at once; each process has as many.")
+    job_lease_seconds: float = Field(
+        30.0, ge=1, le=3600, description="A job whose worker has not been heard of for so long is given to another."
+    )
+    job_poll_seconds: float = Field(
+        2.0, gt=0, le=60, description="Seconds between looks for jobs whose message was lost."
+    )
+    job_retry_initial_seconds: float = Field(5.0, gt=0, description="First delay before a failed job is tried again.")
+    job_retry_max_seconds: float = Field(900.0, gt=0, description="Longest delay between two tries of one job.")
+    job_retention_days: int = Field(LOG_DAYS, ge=1, description="Days that a finished job stays in its table.")
