@@ -42,9 +42,15 @@ class EngineBounds:
     """How much, how long."""
 
     slots: int
+    """Jobs in hand."""
     lease_seconds: float
     poll_seconds: float
     retry: Backoff
+
+    @property
+    def claim(self) -> int:
+        """Jobs of one claim: half of the slots, so that others are claimed while these end."""
+        return max(1, self.slots // 2)
 
 
 class JobEngine:
@@ -97,7 +103,7 @@ class JobEngine:
     async def _turn(self) -> bool:
         """Fill the room that there is; whether there may be more to take."""
         await self._has_room()
-        free = self._bounds.slots - len(self.runs)
+        free = min(self._bounds.slots - len(self.runs), self._bounds.claim)
         if self._is_draining or free <= 0:
             return True
         found = await self._find(free + self._spare)

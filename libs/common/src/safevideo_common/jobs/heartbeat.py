@@ -40,7 +40,7 @@ class Heartbeat:
             late = monotonic() - due
             await self._beat(every)
             late = max(late, monotonic() - due)
-            if late > every * LATE_SHARE and self.runs:
+            if late > every * LATE_SHARE:
                 self.metrics.beat_late()
                 self.log.warning("Job heartbeat late", seconds=round(late, 3), jobs=len(self.runs))
             due = max(due + every, monotonic())

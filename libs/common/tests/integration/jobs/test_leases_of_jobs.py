@@ -1,0 +1,166 @@
+"""Who holds a job when several are at it: claims, leases, endings and rescues by themselves, on both engines."""
+
+import asyncio
+from collections import Counter
+
+from sqlalchemy import func, select
+
+from safevideo_common.database import job_endings, job_leases, jobs
+from safevideo_common.database.engine import Database
+from safevideo_common.database.job_claims import ClaimedJob, Claimer, Claims
+from safevideo_common.database.job_endings import Ended, Ending
+from safevideo_common.database.job_leases import Advance
+from safevideo_common.database.jobs import NewJob
+from safevideo_common.database.tables import batch_job_tries
+from safevideo_common.domain.jobs import JobStatus, TryOutcome
+from safevideo_common.errors import DatabaseConflict
+from safevideo_common.testing.job_bench import JobBench
+
+DELAYS = [0.0]
+LONG = 60.0
+COMPLETED = TryOutcome.COMPLETED
+
+
+async def claim(database: Database, lease_seconds: float = LONG, limit: int = 1000) -> list[ClaimedJob]:
+    claims = Claims(Claimer(("a",), "test-worker", "test-worker-1", lease_seconds))
+    async with database.reading() as reading:
+        found = await claims.due(reading, limit)
+    async with database.transaction() as tx:
+        return await claims.take(tx, found)
+
+
+async def claim_one(bench: JobBench, lease_seconds: float = LONG) -> ClaimedJob:
+    await bench.enqueue(NewJob("a"))
+    (job,) = await claim(bench.database, lease_seconds)
+    return job
+
+
+async def rescue(database: Database) -> list[Ended]:
+    async with database.transaction() as tx:
+        return await job_endings.rescue(tx, DELAYS)
+
+
+async def end(database: Database, *endings: Ending) -> tuple[list[Ended], list[Ending]]:
+    async with database.transaction() as tx:
+        return await job_endings.end(tx, endings)
+
+
+async def patiently_end(database: Database, ending: Ending) -> list[Ended]:
+    """As the worker does: again while somebody has the row, or was quicker."""
+    while True:
+        try:
+            ended, again = await end(database, ending)
+        except DatabaseConflict:
+            continue
+        if not again:
+            return ended
+
+
+async def tries_in_all(database: Database) -> int:
+    async with database.reading() as reading:
+        return await reading.scalar(select(func.count()).select_from(batch_job_tries)) or 0
+
+
+async def test_claims_at_once_never_take_one_job_twice(bench: JobBench) -> None:
+    async with bench.database.transaction() as tx:
+        ids = [(await jobs.enqueue(tx, NewJob("a"))).job_id for _ in range(100)]
+    taken: list[int] = []
+    while len(taken) < len(ids):
+        for claimed in await asyncio.gather(*(claim(bench.database, limit=20) for _ in range(4))):
+            taken += [job.job_id for job in claimed]
+    assert sorted(taken) == ids
+
+
+async def test_a_zombie_can_save_no_cursor_keep_no_lease_and_end_nothing(bench: JobBench) -> None:
+    zombie = await claim_one(bench, lease_seconds=0)
+    assert [each.lease for each in await rescue(bench.database)] == [zombie.lease]
+    (living,) = await claim(bench.database)
+    before = await bench.job(zombie.job_id)
+    async with bench.database.transaction() as tx:
+        assert await job_leases.advance(tx, zombie.lease, LONG, Advance({"place": 9})) is None
+        beat = await job_leases.beat(tx, {zombie.lease, living.lease}, LONG)
+        assert (beat.lost, beat.asked_to_stop) == ({zombie.lease}, set())
+        assert await job_leases.is_cancelled(tx, zombie.lease) is None
+    assert await end(bench.database, Ending(zombie.lease, COMPLETED, result={"by": "zombie"})) == ([], [])
+    after = await bench.job(zombie.job_id)
+    assert (after.cursor, after.status, after.result) == (before.cursor, JobStatus.PROCESSING, None)
+    (ended,), _ = await end(bench.database, Ending(living.lease, COMPLETED, result={"by": "living"}))
+    assert ended.lease == living.lease
+
+
+async def test_a_reset_by_hand_takes_the_lease_of_a_running_job_at_once(bench: JobBench) -> None:
+    running = await claim_one(bench)
+    await bench.reset_by_hand(running.job_id)
+    assert await end(bench.database, Ending(running.lease, COMPLETED)) == ([], [])
+    async with bench.database.transaction() as tx:
+        assert await job_leases.advance(tx, running.lease, LONG, Advance()) is None
+    (again,) = await claim(bench.database)
+    assert (again.job_id, again.tries) == (running.job_id, 1)
+
+
+async def test_endings_of_one_job_under_two_leases_do_not_meet(bench: JobBench) -> None:
+    former = await claim_one(bench)
+    await bench.reset_by_hand(former.job_id)
+    (later,) = await claim(bench.database)
+    both = (Ending(later.lease, COMPLETED, result={"by": "later"}), Ending(former.lease, COMPLETED))
+    ended, again = await end(bench.database, *both)
+    assert ([each.lease for each in ended], again) == ([later.lease], [])
+    assert (await bench.job(later.job_id)).result == {"by": "later"}
+
+
+async def test_of_several_rescuers_at_once_each_job_has_one(bench: JobBench) -> None:
+    async with bench.database.transaction() as tx:
+        for _ in range(150):
+            await jobs.enqueue(tx, NewJob("a"))
+    leases = {job.lease for job in await claim(bench.database, lease_seconds=0)}
+    rescued: Counter[object] = Counter()
+    while len(rescued) < len(leases):
+        for some in await asyncio.gather(*(rescue(bench.database) for _ in range(4))):
+            rescued.update(each.lease for each in some)
+    assert rescued == Counter(leases)
+    assert await tries_in_all(bench.database) == len(leases)
+
+
+async def test_a_rescuer_and_a_completion_at_the_same_moment_one_hundred_times(bench: JobBench) -> None:
+    for turn in range(100):
+        job = await claim_one(bench, lease_seconds=0)
+        both = (
+            rescue(bench.database),
+            patiently_end(bench.database, Ending(job.lease, COMPLETED, result={"is": "done"})),
+        )
+        rescued, ended = await asyncio.gather(*(both if turn % 2 else both[::-1]))
+        assert len(rescued) + len(ended) == 1
+        row = await bench.job(job.job_id)
+        if row.status is JobStatus.COMPLETED:
+            assert (row.result, await bench.tries(job.job_id)) == ({"is": "done"}, [(1, "completed")])
+        else:
+            assert (row.status, row.result, row.finished_at) == (JobStatus.QUEUED, None, None)
+            assert await bench.tries(job.job_id) == [(1, "lease_lost")]
+            await bench.by_hand(job.job_id, status="cancelled")
+
+
+async def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(bench: JobBench) -> None:
+    job = await claim_one(bench, lease_seconds=0)
+    async with bench.database.transaction() as tx:
+        await jobs.cancel(tx, job.job_id, "enough")
+    (rescued,) = await rescue(bench.database)
+    assert rescued.status is JobStatus.CANCELLED
+
+
+async def test_a_job_that_was_set_to_processing_by_hand_is_rescued_too(bench: JobBench) -> None:
+    job_id = await bench.enqueue(NewJob("a"))
+    await bench.by_hand(job_id, status="processing")
+    (rescued,) = await rescue(bench.database)
+    assert rescued.status is JobStatus.QUEUED
+
+
+async def test_a_step_that_is_rolled_back_leaves_the_lease_and_the_cursor_as_they_were(bench: JobBench) -> None:
+    job = await claim_one(bench)
+    before = await bench.job(job.job_id)
+    try:
+        async with bench.database.transaction() as tx:
+            assert await job_leases.advance(tx, job.lease, 2 * LONG, Advance({"place": 1}, 1, 2)) is False
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    assert await bench.job(job.job_id) == before

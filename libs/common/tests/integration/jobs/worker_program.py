@@ -1,0 +1,69 @@
+"""A worker of the database named by the first argument, with leases of so many seconds; its log goes to stdout.
+
+Its handlers do what handlers must not do, or what a test has to catch them at.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.database.engine import Database
+from safevideo_common.jobs.engine import EngineBounds, JobEngine
+from safevideo_common.jobs.handler import JobHandler, JobRun
+from safevideo_common.jobs.metrics import JobMetrics
+from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.observability.log_sink import LogSink
+from safevideo_common.observability.logs import build_logger
+from safevideo_common.testing.job_bench import Does
+
+
+async def step_on(job: JobRun) -> None:
+    """Saves a cursor again and again, for ever."""
+    for place in range(1, 1_000_000):
+        async with job.step({"place": place}):
+            os.write(1, f"step of {job.job_id}\n".encode())
+        await asyncio.sleep(0.05)
+
+
+async def answer_late(job: JobRun) -> Mapping[str, object]:
+    """Asks for nothing while it works, and has a result in the end."""
+    os.write(1, f"working on {job.job_id}\n".encode())
+    await asyncio.sleep(float(str(job.parameters["seconds"])))
+    return {"by": "program"}
+
+
+async def kill_the_process(_job: JobRun) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def block_the_loop(job: JobRun) -> Mapping[str, object]:
+    seconds = float(str(job.parameters["seconds"]))
+    os.write(1, f"blocking in {job.job_id}\n".encode())
+    time.sleep(seconds)  # noqa: ASYNC251 - what this is about
+    return {"by": "program"}
+
+
+async def block_a_thread(job: JobRun) -> Mapping[str, object]:
+    await asyncio.to_thread(time.sleep, float(str(job.parameters["seconds"])))
+    return {"by": "program"}
+
+
+HANDLERS: Mapping[str, JobHandler] = {
+    work.__name__: Does(work) for work in (step_on, answer_late, kill_the_process, block_the_loop, block_a_thread)
+}
+
+
+async def work(url: str, lease_seconds: float) -> None:
+    async with Database.open(url, pool_size=7) as database:
+        log = build_logger("program", LogSink(None))
+        bounds = EngineBounds(10, lease_seconds, 0.05, Backoff(0.05, 0.1))
+        engine = JobEngine("test-worker", HANDLERS, database, bounds, JobMetrics(CollectorRegistry(), HANDLERS), log)
+        await asyncio.gather(engine.endings.run(), engine.heartbeat.run(), engine.run())
+
+
+asyncio.run(work(sys.argv[1], float(sys.argv[2])))
