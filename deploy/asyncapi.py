@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from safevideo_common.events import changes, kyc, performer, topics
+from safevideo_common.events import changes, commands, kyc, performer, topics
 from safevideo_common.events.dead_letters import DeadLetterHeaders
 from safevideo_common.events.envelope import SOURCE, Attributes
 
@@ -21,7 +21,8 @@ ABOUT: Final[Mapping[str, str]] = {
     topics.KYC: "KYC webhooks of Sharegram, byte for byte as received.",
     topics.PERFORMER: "Performer webhooks of Sharegram, byte for byte as received.",
     topics.OTHER: "Webhooks of a type that is not known here, byte for byte as received.",
-    topics.COMMANDS: "What is asked of the workers.",
+    topics.COMMANDS: "What is asked of the workers. The key is the type of the job; a message that is lost or comes "
+    "twice costs nothing, since the job is a row that they look for as well.",
     topics.CHANGES: "What changed here, for others: at least once, in order per performer and source. "
     "Source and id together are unique: a message that comes twice has the same.",
 } | {
@@ -34,23 +35,28 @@ BODIES: Final[Mapping[str, type]] = (
     dict.fromkeys(kyc.TYPES, kyc.Verification)
     | dict.fromkeys(performer.TYPES, performer.PerformerData)
     | {changes.PERFORMER_CHANGED: changes.PerformerChange, changes.KYC_CHANGED: changes.KycChange}
+    | {commands.JOB_QUEUED: commands.JobQueued}
 )
-"""What `data` of a webhook is, and what the whole value of a change is, by event type."""
+"""What `data` of a webhook is, and what the whole value of a change or command is, by event type."""
 
 OTHER_WEBHOOK: Final = "any other webhook"
 DEAD_EVENT: Final = "dead event"
+OURS: Final = {**changes.SOURCES, commands.JOB_QUEUED: commands.SOURCE}
+"""Who tells what is no webhook."""
 SENT: Final[Mapping[str, Sequence[str]]] = {
     topics.KYC: kyc.TYPES,
     topics.PERFORMER: performer.TYPES,
     topics.OTHER: (OTHER_WEBHOOK,),
-    topics.COMMANDS: (),
+    topics.COMMANDS: (commands.JOB_QUEUED,),
     topics.CHANGES: tuple(changes.SOURCES),
 } | dict.fromkeys(topics.DEAD_LETTERS, (DEAD_EVENT,))
-RECEIVED: Final = {
-    topics.KYC: topics.KYC_WORKER,
-    topics.PERFORMER: topics.SYNC_WORKER,
-    topics.OTHER: topics.SYNC_WORKER,
-}
+RECEIVED: Final = (
+    (topics.KYC, topics.KYC_WORKER),
+    (topics.PERFORMER, topics.SYNC_WORKER),
+    (topics.OTHER, topics.SYNC_WORKER),
+    (topics.COMMANDS, topics.KYC_WORKER),
+    (topics.COMMANDS, topics.SYNC_WORKER),
+)
 
 
 def document() -> Document:
@@ -86,7 +92,7 @@ def _sending() -> Document:
 
 
 def _receiving() -> Document:
-    return {f"{service}-receives-{topic}": _operation("receive", topic) for topic, service in RECEIVED.items()}
+    return {f"{service}-receives-{topic}": _operation("receive", topic) for topic, service in RECEIVED}
 
 
 def _operation(action: str, topic: str) -> Document:
@@ -109,7 +115,7 @@ def _message(name: str, payload: Document) -> Document:
 
 def _payload(event_type: str) -> Document:
     body = _ref("schemas", BODIES[event_type].__name__)
-    return body if event_type in changes.SOURCES else _webhook({"const": event_type}, body)
+    return body if event_type in OURS else _webhook({"const": event_type}, body)
 
 
 def _webhook(event: Document, data: Document) -> Document:
@@ -129,7 +135,7 @@ def _schemas() -> Document:
     headers = found.pop("Attributes")
     headers["title"] = "EventHeaders"
     fixed = {"ce_specversion": {"const": "1.0"}, "content-type": {"const": "application/json"}}
-    headers["properties"] |= fixed | {"ce_source": {"enum": [SOURCE, *changes.SOURCES.values()]}}
+    headers["properties"] |= fixed | {"ce_source": {"enum": [SOURCE, *OURS.values()]}}
     return {**found, "EventHeaders": headers}
 
 

@@ -56,7 +56,7 @@ async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
 async def test_a_worker_that_is_told_to_stop_ends_in_order(
     stack: StackUnderTest, event_log: EventLog, tmp_path: Path
 ) -> None:
-    assert event_log
+    await event_log.probe()
     worker = ServiceProcess("kyc_worker", environment(stack) | {"JOB_POLL_SECONDS": "60"}, tmp_path / "out")
     await worker.start()
     async with Database.open(stack.database_url) as database:

@@ -15,6 +15,7 @@ from flood_bench import flood_table
 from half_load_bench import half_load_table
 from inbox_bench import inbox_table
 from ingest_bench import ingest_table
+from jobs_bench import jobs_table
 from latency_bench import latency_table
 from payloads import Keys
 from rich.console import Console, RenderableType
@@ -35,6 +36,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "stages": lambda environment, folder, its: stages_table(environment, folder, its.seconds),
     "worker": lambda environment, folder, its: worker_table(environment, folder, _keys(its), its.events, its.rounds),
     "inbox": lambda environment, folder, its: inbox_table(environment, folder, its.events // 2, its.rounds),
+    "jobs": lambda environment, folder, its: jobs_table(environment, folder, its.rounds),
     "latency": lambda environment, folder, its: latency_table(environment, folder, 4 * its.seconds),
 }
 

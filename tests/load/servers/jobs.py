@@ -1,8 +1,8 @@
 """Claims and completes the no-op jobs of `DATABASE_URL`, in one of three ways, and prints `RESULT {…}`.
 
 `engine`: the engine of the workers with their default settings, its heartbeat and rescue beside it. `plain`: claim one,
-run it, complete it. `limit`: the writes alone, a batch a statement, with ready-made values: nothing is looked for, locked,
-checked or run.
+run it, complete it. `limit`: the writes alone, a batch a statement, with ready-made values: nothing is looked for,
+locked, checked or run.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class NoOp:
     def __init__(self) -> None:
         self.done = 0
 
-    async def run(self, job: JobRun) -> None:  # noqa: ARG002
+    async def run(self, job: JobRun) -> None:
         """Nothing."""
         self.done += 1
 
@@ -116,7 +116,7 @@ async def main(way: str, jobs: int) -> None:
         began, cpu = perf_counter(), process_time()
         await WAYS[way](database, settings, jobs)
         took = {"seconds": perf_counter() - began, "cpu": process_time() - cpu}
-    print("RESULT", json.dumps(took))  # noqa: T201
+    print("RESULT", json.dumps(took))
 
 
 uvloop.run(main(sys.argv[1], int(sys.argv[2])))

@@ -15,7 +15,8 @@ def at(text: str) -> datetime:
 
 def slots(when: Daily | Interval, first: str, last: str) -> list[str]:
     """The distinct slots that somebody sees who looks every minute."""
-    now, seen = at(first), []
+    now = at(first)
+    seen: list[datetime] = []
     while now <= at(last):
         slot = when.slot_at(now)
         assert slot <= now
