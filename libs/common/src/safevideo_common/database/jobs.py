@@ -5,18 +5,19 @@ transaction; set `stirred` of the process's relay, where it has one, after the c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_hex
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, and_, func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import outbox
 from safevideo_common.database.dialect import for_update, from_now
-from safevideo_common.database.tables import batch_job_tries, batch_jobs
+from safevideo_common.database.job_browser import Job, JobFilter, JobTry, Order, find, get, tries_of
+from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import (
     DEFAULT_TRIES,
     FINISHED,
@@ -24,16 +25,29 @@ from safevideo_common.domain.jobs import (
     UNFINISHED,
     JobStatus,
     Priority,
-    TryOutcome,
 )
-from safevideo_common.errors import DatabaseConflict, InvalidStatusTransition, JobNotCancellable, JobNotFound
+from safevideo_common.errors import DatabaseConflict, InvalidStatusTransition, JobNotCancellable
 from safevideo_common.events.commands import JobQueued, job_queued
 
-Order = Literal["asc", "desc"]
+__all__ = [
+    "Enqueued",
+    "Job",
+    "JobFilter",
+    "JobTry",
+    "NewJob",
+    "Order",
+    "cancel",
+    "enqueue",
+    "find",
+    "get",
+    "holder_of",
+    "retry",
+    "tell_queued",
+    "tries_of",
+]
 
 _INSERTIONS: Final = 3
 _c: Final = batch_jobs.c
-_t: Final = batch_job_tries.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,67 +71,6 @@ class Enqueued(NamedTuple):
 
     job_id: int
     is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A row of `batch_jobs`, but for the lease's token."""
-
-    id: int
-    job_type: str
-    parameters: Mapping[str, object]
-    priority: Priority
-    status: JobStatus
-    error: str | None
-    created_at: datetime
-    runner: str | None
-    unique_key: str | None
-    queued_at: datetime
-    next_try_at: datetime
-    tries: int
-    max_tries: int
-    lease_until: datetime | None
-    heartbeat_at: datetime | None
-    worker: str | None
-    progress: int
-    total_items: int | None
-    processed_items: int
-    cursor: Mapping[str, object] | None
-    result: Mapping[str, object] | None
-    cancel_requested_at: datetime | None
-    cancel_reason: str | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    created_by: str | None
-    request_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobTry:
-    """How one try ended. `number` counts within a run: a fresh one begins at 1 again."""
-
-    number: int
-    worker: str | None
-    started_at: datetime | None
-    ended_at: datetime
-    outcome: TryOutcome
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """What to look for; all conditions hold at once. The range is of `created_at`, its end excluded."""
-
-    job_type: str | None = None
-    status: JobStatus | None = None
-    priority: Priority | None = None
-    runner: str | None = None
-    created_from: datetime | None = None
-    created_to: datetime | None = None
-
-
-_COLUMNS: Final = [_c[each.name] for each in fields(Job)]
-_TRY_COLUMNS: Final = [_t[each.name] for each in fields(JobTry)]
 
 
 async def enqueue(tx: AsyncConnection, job: NewJob) -> Enqueued:
@@ -180,42 +133,13 @@ async def tell_queued(
     await outbox.record(tx, [message], now)
 
 
-async def get(reading: AsyncConnection, job_id: int) -> Job:
-    """One job. Raises `JobNotFound`."""
-    row = (await reading.execute(select(*_COLUMNS).where(_c.id == job_id))).one_or_none()
-    if row is None:
-        raise JobNotFound("No job has this id.")
-    return _job(row)
-
-
-async def find(
-    reading: AsyncConnection, wanted: JobFilter, *, page: int, limit: int, order: Order = "desc"
-) -> tuple[list[Job], int]:
-    """One page in the order of ids, counted from 1, and how many there are in all."""
-    conditions = _conditions(wanted)
-    total = await reading.scalar(select(func.count()).select_from(batch_jobs).where(*conditions))
-    by = _c.id if order == "asc" else _c.id.desc()
-    rows = await reading.execute(
-        select(*_COLUMNS).where(*conditions).order_by(by).limit(limit).offset((page - 1) * limit)
-    )
-    return [_job(row) for row in rows], total or 0
-
-
-async def tries_of(reading: AsyncConnection, job_id: int) -> list[JobTry]:
-    """How its tries ended, the oldest first. The one under way is not among them."""
-    rows = await reading.execute(select(*_TRY_COLUMNS).where(_t.job_id == job_id).order_by(_t.id))
-    return [
-        JobTry(row.number, row.worker, row.started_at, row.ended_at, TryOutcome(row.outcome), row.error) for row in rows
-    ]
-
-
 async def cancel(tx: AsyncConnection, job_id: int, reason: str) -> Job:
     """Cancel it: at once when it is queued, at its next checkpoint when it is processing. Give it as it is then.
 
     Asking again while it is processing changes nothing. Raises `JobNotFound`, and `JobNotCancellable` when it is
     finished.
     """
-    job = await _locked(tx, job_id)
+    job = await get(tx, job_id, locked=True)
     if job.status in FINISHED:
         raise JobNotCancellable(f"The job is {job.status}.", details={"status": job.status})
     asked = {"cancel_requested_at": from_now(), "cancel_reason": reason[:REASON_LENGTH]}
@@ -232,7 +156,7 @@ async def retry(tx: AsyncConnection, job_id: int) -> Job:
 
     Raises `JobNotFound`, and `InvalidStatusTransition` when it is not finished or another job has its key now.
     """
-    job = await _locked(tx, job_id)
+    job = await get(tx, job_id, locked=True)
     if job.status not in FINISHED:
         raise InvalidStatusTransition(f"The job is {job.status}.", details={"status": job.status})
     if job.unique_key and (holder := await holder_of(tx, job.unique_key)):
@@ -242,30 +166,3 @@ async def retry(tx: AsyncConnection, job_id: int) -> Job:
     await tx.execute(update(batch_jobs).where(_c.id == job_id).values(queued | now))
     await tell_queued(tx, job_id, job.job_type, job.runner, job.request_id)
     return await get(tx, job_id)
-
-
-async def _locked(tx: AsyncConnection, job_id: int) -> Job:
-    row = (await tx.execute(for_update(select(*_COLUMNS).where(_c.id == job_id)))).one_or_none()
-    if row is None:
-        raise JobNotFound("No job has this id.")
-    return _job(row)
-
-
-def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
-    equal = (
-        (_c.job_type, wanted.job_type),
-        (_c.status, wanted.status),
-        (_c.priority, wanted.priority),
-        (_c.runner, wanted.runner),
-    )
-    conditions = [column == value for column, value in equal if value is not None]
-    if wanted.created_from is not None:
-        conditions.append(_c.created_at >= wanted.created_from)
-    if wanted.created_to is not None:
-        conditions.append(_c.created_at < wanted.created_to)
-    return [and_(*conditions)] if conditions else []
-
-
-def _job(row: Row[*tuple[object, ...]]) -> Job:
-    values = row._asdict()
-    return Job(**values | {"priority": Priority(row.priority), "status": JobStatus(row.status)})

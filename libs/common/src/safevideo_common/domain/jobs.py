@@ -1,15 +1,6 @@
 """What a job is and what can become of it. The words are those of the contract, §9, and of the table's columns.
 
-                 ┌────────────────── put off, lease lost, drained ──────────────────┐
-                 ▼                                                                  │
-    (new) ──▶ queued ──claim──▶ processing ──▶ completed                            │
-                 │                  │  ├─────▶ failed   (permanent, or tries used up)│
-                 │                  │  └──────────────────────────────────────────────┘
-                 └────▶ cancelled ◀─┘  (at its next checkpoint)
-
-    completed, failed, cancelled ──retry──▶ queued, as a fresh run
-
-An operator may set any job to `queued` with `error` NULL by hand, whatever it is doing: that is a fresh run too.
+The package `jobs` has the diagram of the states, and says what each transition checks.
 """
 
 from collections.abc import Mapping

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
+from itertools import product
 
 from sqlalchemy import func, select
 
@@ -12,7 +14,7 @@ from safevideo_common.database.job_endings import Ended, Ending
 from safevideo_common.database.job_leases import Advance
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.tables import batch_job_tries
-from safevideo_common.domain.jobs import JobStatus, TryOutcome
+from safevideo_common.domain.jobs import JobStatus, TryOutcome, may_run
 from safevideo_common.errors import DatabaseConflict
 from safevideo_common.testing.job_bench import JobBench
 
@@ -59,6 +61,22 @@ async def patiently_end(database: Database, ending: Ending) -> list[Ended]:
 async def tries_in_all(database: Database) -> int:
     async with database.reading() as reading:
         return await reading.scalar(select(func.count()).select_from(batch_job_tries)) or 0
+
+
+async def test_what_may_run_is_what_the_rule_says_whatever_else_the_row_says(bench: JobBench) -> None:
+    may: set[int] = set()
+    for status, error, hours in product(JobStatus, (None, "X: y"), (-1, 1)):
+        job_id = await bench.enqueue(NewJob("a"))
+        now = (await bench.job(job_id)).created_at
+        odd = {"tries": 99, "lease_token": "t", "lease_until": now + timedelta(hours=1), "worker": "somebody"}
+        next_try_at = now + timedelta(hours=hours)
+        await bench.by_hand(job_id, status=status.value, error=error, next_try_at=next_try_at, **odd)
+        may |= {job_id} if may_run(status, error, next_try_at, now) else set()
+    claims = Claims(Claimer(("a",), "test-worker", "test-worker-1", LONG))
+    async with bench.database.reading() as reading:
+        found = [*await claims.due(reading, 100), *await claims.reset(reading)]
+    async with bench.database.transaction() as tx:
+        assert {job.job_id for job in await claims.take(tx, found)} == set(found) == may
 
 
 async def test_claims_at_once_never_take_one_job_twice(bench: JobBench) -> None:
