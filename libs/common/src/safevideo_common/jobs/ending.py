@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,8 @@ from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 ENDINGS_AT_ONCE: Final = 400
+LOCKED_SECONDS: Final = 0.5
+"""Between two looks whether a row is free again that somebody has locked, an operator say."""
 OUTAGE: Final = Backoff(initial=0.1, maximum=5.0)
 _REFUSED: Final = error_text("RESULT_REFUSED", "the database does not take the job's result")
 
@@ -30,6 +33,7 @@ class EndingWriter:
     forget: Callable[[Iterable[Lease]], None]
     """Hears of leases that this process is done with: written, or lost."""
     _waiting: list[Ending] = field(default_factory=list)
+    _locked: list[Ending] = field(default_factory=list)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -42,7 +46,7 @@ class EndingWriter:
         """Until cancelled. While the database is away it waits, and after a lease's time others have the jobs."""
         tries = 0
         while True:
-            await self._came.wait()
+            await self._wait()
             try:
                 await self.flush()
             except ServiceUnavailable as error:
@@ -53,9 +57,15 @@ class EndingWriter:
             else:
                 tries = 0
 
+    async def _wait(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOCKED_SECONDS if self._locked else None):
+                await self._came.wait()
+
     async def flush(self) -> None:
         """Write what waits. Raises `ServiceUnavailable`; then it waits on."""
         async with self._turn:
+            self._waiting, self._locked = [*self._waiting, *self._locked], []
             while batch := self._waiting[:ENDINGS_AT_ONCE]:
                 await self._write(batch)
             self._came.clear()
@@ -70,10 +80,9 @@ class EndingWriter:
                 ended += some
                 again += rest
         done = {each.lease for each in batch} - {each.lease for each in again}
-        self._waiting = [*again, *self._waiting[len(batch) :]]
+        self._waiting = self._waiting[len(batch) :]
+        self._locked += again
         self._report(batch, ended, done)
-        if again:
-            raise ServiceUnavailable("somebody has the rows of jobs locked")
 
     async def _end(self, batch: Sequence[Ending]) -> tuple[list[Ended], list[Ending]]:
         async with self.database.transaction() as tx:

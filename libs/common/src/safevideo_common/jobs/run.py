@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final
 
@@ -12,6 +12,7 @@ from safevideo_common.database import job_leases
 from safevideo_common.database.engine import Database
 from safevideo_common.database.job_claims import ClaimedJob
 from safevideo_common.database.job_leases import Advance
+from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.jobs.handler import JobCancelled, JobDrained, LeaseLost
 
 CHECK_SECONDS: Final = 1.0
@@ -82,9 +83,10 @@ class Run:
     async def check(self) -> None:
         """See `JobRun`."""
         if monotonic() - self._looked >= CHECK_SECONDS:
-            async with self._database.reading() as reading:
-                self._learn(await job_leases.is_cancelled(reading, self.job.lease))
             self._looked = monotonic()
+            with suppress(ServiceUnavailable):  # the heartbeat tells of an outage, and a lease that is over is noticed
+                async with self._database.reading() as reading:
+                    self._learn(await job_leases.is_cancelled(reading, self.job.lease))
         self._raise_what_is_known()
 
     def _learn(self, is_cancelled: bool | None) -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from sqlalchemy import func, select, text
 
-from safevideo_common.database import jobs
 from safevideo_common.database.engine import Database
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
@@ -16,7 +15,7 @@ from safevideo_common.jobs.handler import JobRun
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.testing.commit_cutter import Cut, cutting
-from safevideo_common.testing.job_bench import Does, JobBench
+from safevideo_common.testing.job_bench import Does, Held, JobBench
 
 STEPS = 3
 BOUNDS = EngineBounds(4, 1.0, 0.05, Backoff(0.02, 0.05))
@@ -103,9 +102,22 @@ async def test_a_row_that_an_operator_keeps_locked_holds_up_its_own_job_alone(be
         pass
 
     locked, free = await bench.enqueue(NewJob("a")), await bench.enqueue(NewJob("a"))
-    async with bench.database.transaction() as tx:
-        await tx.execute(text(f"SELECT id FROM batch_jobs WHERE id = {locked} FOR UPDATE"))
-        async with bench.running({"a": Does(nothing)}, EngineBounds(1, 30.0, 0.05, Backoff(0.05, 0.1))):
+    async with bench.running({"a": Does(nothing)}, EngineBounds(1, 30.0, 0.05, Backoff(0.05, 0.1))):
+        async with bench.database.transaction() as tx:
+            await tx.execute(text(f"SELECT id FROM batch_jobs WHERE id = {locked} FOR UPDATE"))
             await bench.becomes(free, JobStatus.COMPLETED)
-            async with bench.database.reading() as reading:
-                assert (await jobs.get(reading, locked)).status is JobStatus.QUEUED
+        await bench.becomes(locked, JobStatus.COMPLETED)
+
+
+async def test_a_row_that_is_locked_when_its_job_ends_is_written_when_it_is_free(bench: JobBench) -> None:
+    held = Held()
+    async with bench.running({"a": held}, EngineBounds(4, 30.0, 0.05, Backoff(0.05, 0.1))):
+        locked, free = await bench.enqueue(NewJob("a")), await bench.enqueue(NewJob("a"))
+        await held.has_begun(2)
+        async with bench.database.transaction() as tx:
+            await tx.execute(text(f"SELECT id FROM batch_jobs WHERE id = {locked} FOR UPDATE"))
+            held.go.set()
+            await bench.becomes(free, JobStatus.COMPLETED)
+            assert (await bench.job(locked)).status is JobStatus.PROCESSING
+        await bench.becomes(locked, JobStatus.COMPLETED)
+    assert await bench.tries(locked) == [(1, "completed")]
