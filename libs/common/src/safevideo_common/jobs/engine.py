@@ -72,6 +72,7 @@ class JobEngine:
         self._log = log
         self._steps = asyncio.Semaphore(STEPS_AT_ONCE)
         self._room = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._is_draining = False
         self._pace = Pace(RESET_SHARE)
         self._spare = 0
@@ -103,9 +104,11 @@ class JobEngine:
     async def _turn(self) -> bool:
         """Fill the room that there is; whether there may be more to take."""
         await self._has_room()
+        async with self._claiming:
+            return not self._is_draining and await self._fill()
+
+    async def _fill(self) -> bool:
         free = min(self._bounds.slots - len(self.runs), self._bounds.claim)
-        if self._is_draining or free <= 0:
-            return True
         found = await self._find(free + self._spare)
         claimed = await self._take(found[:free] if not self._spare else sample(found, min(free, len(found))))
         self._spare = SPARE if found and not claimed else 0
@@ -183,14 +186,21 @@ class JobEngine:
         self._is_draining = True
         self.wake.set()
         self._room.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_BACK_SECONDS), self._claiming:
+                pass  # what is just being claimed has been started
         for run in self.runs.values():
             run.is_draining = True
-        if tasks := list(self._tasks.values()):
-            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=GIVE_BACK_SECONDS)
+        await self._stop_tasks(grace_seconds)
         with suppress(ServiceUnavailable, TimeoutError):  # or they are rescued when their leases end
             async with asyncio.timeout(GIVE_BACK_SECONDS):
                 await self.endings.flush()
+
+    async def _stop_tasks(self, grace_seconds: float) -> None:
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks.values(), timeout=grace_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=GIVE_BACK_SECONDS)

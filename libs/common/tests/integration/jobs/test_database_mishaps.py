@@ -16,6 +16,7 @@ from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.testing.commit_cutter import Cut, cutting
 from safevideo_common.testing.job_bench import Does, Held, JobBench
+from safevideo_common.testing.waiting import until
 
 STEPS = 3
 BOUNDS = EngineBounds(4, 1.0, 0.05, Backoff(0.02, 0.05))
@@ -82,6 +83,29 @@ async def test_a_refusal_at_each_write_costs_a_try_and_no_step(bench: JobBench, 
             await ends_as_if_nothing_had_been(bench, job_id)
             async with bench.database.reading() as reading:
                 assert await reading.scalar(text("SELECT writes >= fault_at FROM faults")), "it was not at this write"
+
+
+@pytest.mark.parametrize("number", [1213, 1205])
+async def test_a_refused_rescue_and_a_refused_heartbeat_are_made_up_for(bench: JobBench, number: int) -> None:
+    await run(bench.database, *FAULTS)
+    dead, held = await bench.enqueue(NewJob("b")), Held()
+    await bench.by_hand(dead, status="processing")
+    fault_at_next = f"UPDATE faults SET writes = 0, fault_at = 1, number = {number}"
+    await run(bench.database, fault_at_next)
+    async with bench.running({"a": held}, BOUNDS):
+        await bench.becomes(dead, JobStatus.QUEUED)
+        job_id = await bench.enqueue(NewJob("a"))
+        await held.has_begun()
+        await run(bench.database, fault_at_next)
+
+        async def two_writes_later() -> bool:
+            async with bench.database.reading() as reading:
+                return bool(await reading.scalar(text("SELECT writes > 2 FROM faults")))
+
+        await until(two_writes_later)
+        held.go.set()
+        await bench.becomes(job_id, JobStatus.COMPLETED)
+    assert await bench.tries(job_id) == [(1, "completed")]
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])

@@ -192,6 +192,15 @@ async def test_a_job_without_a_checkpoint_is_cut_off_when_the_grace_time_is_over
     assert (await bench.job(job_id)).status is JobStatus.QUEUED
 
 
+async def test_a_worker_that_is_drained_at_whatever_moment_of_a_claim_keeps_no_job(bench: JobBench) -> None:
+    ids = [await bench.enqueue(NewJob("a")) for _ in range(5)]
+    for turn in range(10):
+        async with bench.running({"a": Held()}):
+            for _ in range(turn * 3):
+                await asyncio.sleep(0)
+        assert {(await bench.job(each)).status for each in ids} == {JobStatus.QUEUED}
+
+
 async def test_no_more_jobs_are_in_hand_than_there_are_slots(bench: JobBench) -> None:
     held = Held()
     async with bench.running({"a": held}, EngineBounds(2, 30.0, 0.05, Backoff(0.05, 0.1))):
