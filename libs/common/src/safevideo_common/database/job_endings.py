@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Row, bindparam, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import Bulk, for_update_of_free, from_now, upsert
+from safevideo_common.database.dialect import Bulk, by_index, for_update_of_free, from_now, upsert
 from safevideo_common.database.job_leases import Lease
 from safevideo_common.database.tables import batch_job_tries, batch_jobs
 from safevideo_common.domain.jobs import JobStatus, TryOutcome, error_text, is_spent
@@ -23,9 +23,14 @@ _read: Final = select(
 _named: Final = (_c.id.in_(bindparam("ids", expanding=True)), _c.status == JobStatus.PROCESSING)
 _FREE: Final = for_update_of_free(_read.where(*_named))
 _HELD: Final = select(_c.id, _c.lease_token).where(*_named)
+# By whatever else it is found, each row that is looked at is locked for a moment.
 _EXPIRED: Final = for_update_of_free(
-    _read.where(_c.status == JobStatus.PROCESSING, or_(_c.lease_until <= from_now(), _c.lease_until.is_(None))).limit(
-        RESCUED_AT_ONCE
+    by_index(
+        _read.where(
+            _c.status == JobStatus.PROCESSING, or_(_c.lease_until <= from_now(), _c.lease_until.is_(None))
+        ).limit(RESCUED_AT_ONCE),
+        batch_jobs,
+        "idx_batch_jobs_due",
     )
 )
 _CHANGED: Final = (

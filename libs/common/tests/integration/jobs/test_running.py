@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from safevideo_common.database import job_queue, jobs
+from safevideo_common.database.dialect import from_now
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, Priority
@@ -278,12 +279,14 @@ async def test_a_finished_job_that_is_reset_by_hand_runs_anew(bench: JobBench, r
 
     job_id = await bench.enqueue(NewJob("a", unique_key="a"))
     ended = {"status": row, "error": "X: y", "tries": 5, "cursor": {"place": 1}, "active_key": None, "progress": 50}
-    await bench.by_hand(job_id, **ended)
+    async with bench.database.transaction() as tx:
+        asked = await tx.scalar(select(from_now()))
+    await bench.by_hand(job_id, **ended, cancel_requested_at=asked, cancel_reason="long ago")
     await bench.reset_by_hand(job_id)
     async with bench.running({"a": Does(note)}, QUICK):
         job = await bench.becomes(job_id, JobStatus.COMPLETED)
     assert seen == [(1, None)]
-    assert (job.tries, job.progress) == (1, 100)
+    assert (job.tries, job.progress, job.cancel_requested_at, job.cancel_reason) == (1, 100, None, None)
 
 
 async def test_a_job_in_backoff_that_is_reset_by_hand_runs_at_once(bench: JobBench) -> None:
