@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from safevideo_common.domain.jobs import Priority
 
@@ -30,21 +29,22 @@ class Daily:
     """
 
     at: time
-    zone: str = "UTC"
+    zone: tzinfo = UTC
+    """A `ZoneInfo`, for any other."""
 
     def slot_at(self, now: datetime) -> datetime:
         """The last slot that is not after `now`."""
-        today = now.astimezone(ZoneInfo(self.zone)).date()
+        today = now.astimezone(self.zone).date()
         days = (today + _DAY, today, today - _DAY)  # a slot of another date where clocks jump over midnight
         return next(slot for slot in map(self._slot_of, days) if slot <= now)
 
     def _slot_of(self, day: date) -> datetime:
-        zone = ZoneInfo(self.zone)
-        before, after = (datetime.combine(day, self.at, zone).replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-        return before if before <= after else _change_between(after, before, zone)
+        there = datetime.combine(day, self.at, self.zone)
+        before, after = (there.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+        return before if before <= after else _change_between(after, before, self.zone)
 
 
-def _change_between(early: datetime, late: datetime, zone: ZoneInfo) -> datetime:
+def _change_between(early: datetime, late: datetime, zone: tzinfo) -> datetime:
     """The moment at which the clocks of `zone` change; they do once between the two."""
     offset = late.astimezone(zone).utcoffset()
     while late - early > timedelta(seconds=1):

@@ -17,12 +17,14 @@ REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=
 
 stamps = st.lists(st.integers(0, 10**6), max_size=8, unique=True).flatmap(
     # By versions, whatever the times say; by the times, where there is no version; of equal ones by the arrival.
-    lambda places: st.sampled_from((
-        [Stamp(place, at_micros=-place) for place in places],
-        [Stamp(None, at_micros=place) for place in places],
-        [Stamp(7, at_micros=-place, arrival=place) for place in places],
-        [Stamp(None, at_micros=7, arrival=place) for place in places],
-    ))
+    lambda places: st.sampled_from(
+        (
+            [Stamp(place, at_micros=-place) for place in places],
+            [Stamp(None, at_micros=place) for place in places],
+            [Stamp(7, at_micros=-place, arrival=place) for place in places],
+            [Stamp(None, at_micros=7, arrival=place) for place in places],
+        )
+    )
 )
 some_fields = st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4)
 
