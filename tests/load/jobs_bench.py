@@ -137,7 +137,7 @@ async def _claim_ms(database: Database) -> float:
     for _ in range(CLAIMS):
         began = perf_counter()
         async with database.reading() as reading:
-            found = await claims.due(reading, CLAIMED)
+            found = [each.job_id for each in await claims.due(reading, CLAIMED)]
         async with database.transaction() as tx:
             taken = await claims.take(tx, found)
         times.append((perf_counter() - began) * 1000)

@@ -4,13 +4,15 @@ Of each type and priority the index gives those that are due longest. They are m
 due, less the head start of their priority: so all priorities are in one queue, and nobody waits for ever.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import Float, Select, Update, bindparam, literal_column, or_, select, union_all, update
+from sqlalchemy import CompoundSelect, Float, Select, Update, bindparam, literal_column, or_, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import by_index, for_update_of_free, from_now
@@ -19,6 +21,7 @@ from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import HEAD_START, JobStatus, Priority, error_text, is_fresh
 
 RESETS_AT_ONCE: Final = 100
+NO_BOUNDS: Final[Mapping[str, int]] = MappingProxyType({})
 _INDEX: Final = "idx_batch_jobs_due"
 _PRIORITIES: Final = tuple(Priority)
 _STARTS: Final = [HEAD_START[priority] for priority in _PRIORITIES]
@@ -52,7 +55,7 @@ _RESUME: Final = _TAKE.values(**_TAKEN, tries=_c.tries + 1)
 _REFUSE: Final = _TAKE.values(status=JobStatus.FAILED, error=_UNIQUE_TAKEN, finished_at=from_now())
 _HOLDERS: Final = select(_c.active_key).where(_c.active_key.in_(bindparam("keys", expanding=True)))
 _RESET: Final = by_index(
-    select(_c.id)
+    select(_c.id, _c.job_type)
     .where(
         _c.status == JobStatus.QUEUED,
         _c.job_type.in_(bindparam("types", expanding=True)),
@@ -90,24 +93,40 @@ class ClaimedJob(NamedTuple):
     lease: Lease
 
 
+class Found(NamedTuple):
+    """A job that may run, unless somebody is quicker."""
+
+    job_id: int
+    job_type: str
+
+
 class Claims:
     """The statements of one claimer."""
 
     def __init__(self, claimer: Claimer) -> None:
         self._claimer: Final = claimer
-        arms = [_arm(job_type, place) for job_type in claimer.job_types for place in range(len(_PRIORITIES))]
-        self._due: Final = union_all(*arms)
+        self._due: Final[dict[tuple[str, ...], CompoundSelect[int, datetime, int, str]]] = {}
 
-    async def due(self, reading: AsyncConnection, limit: int) -> list[int]:
-        """The next jobs that may run by their time, in the order in which they should."""
-        rows = await reading.execute(self._due, {"runner": self._claimer.service, "limit": limit})
-        ranked = sorted((next_try_at - _STARTS[place], job_id) for job_id, next_try_at, place in rows)
-        return [job_id for _, job_id in ranked[:limit]]
+    async def due(self, reading: AsyncConnection, limit: int, room: Mapping[str, int] = NO_BOUNDS) -> list[Found]:
+        """The next jobs that may run by their time, in the order in which they should.
 
-    async def reset(self, reading: AsyncConnection) -> list[int]:
+        Of a type in `room` there are no more than it says.
+        """
+        if not (types := self._open(room)):
+            return []
+        if types not in self._due:
+            self._due[types] = _due(types)
+        rows = await reading.execute(self._due[types], {"runner": self._claimer.service, "limit": limit})
+        ranked = sorted((next_try_at - _STARTS[place], job_id, name) for job_id, next_try_at, place, name in rows)
+        return within(room, (Found(job_id, name) for _, job_id, name in ranked))[:limit]
+
+    async def reset(self, reading: AsyncConnection, room: Mapping[str, int] = NO_BOUNDS) -> list[Found]:
         """Jobs in backoff whose error was cleared by hand. It looks at all that is in backoff."""
-        chosen = {"types": self._claimer.job_types, "runner": self._claimer.service}
-        return list(await reading.scalars(_RESET, chosen))
+        rows = await reading.execute(_RESET, {"types": self._open(room), "runner": self._claimer.service})
+        return within(room, (Found(job_id, name) for job_id, name in rows))
+
+    def _open(self, room: Mapping[str, int]) -> tuple[str, ...]:
+        return tuple(name for name in self._claimer.job_types if room.get(name, 1) > 0)
 
     async def take(self, tx: AsyncConnection, job_ids: Sequence[int]) -> list[ClaimedJob]:
         """Lease those of the jobs that may still run and that nobody else is at, under one new token.
@@ -158,10 +177,25 @@ class Claims:
         return refused
 
 
-def _arm(job_type: str, place: int) -> Select[int, datetime, int]:
+def within(room: Mapping[str, int], found: Iterable[Found]) -> list[Found]:
+    """What there is room for: of a type in `room` the first so many."""
+    taken: Counter[str] = Counter()
+    chosen = []
+    for each in found:
+        taken[each.job_type] += 1
+        if taken[each.job_type] <= room.get(each.job_type, taken[each.job_type]):
+            chosen.append(each)
+    return chosen
+
+
+def _due(types: Iterable[str]) -> CompoundSelect[int, datetime, int, str]:
+    return union_all(*(_arm(name, place) for name in types for place in range(len(_PRIORITIES))))
+
+
+def _arm(job_type: str, place: int) -> Select[int, datetime, int, str]:
     """The first of one type and priority, from the index alone."""
     arm = by_index(
-        select(_c.id, _c.next_try_at, literal_column(str(place)).label("place"))
+        select(_c.id, _c.next_try_at, literal_column(str(place)).label("place"), _c.job_type)
         .where(
             _c.status == JobStatus.QUEUED,
             _c.job_type == job_type,

@@ -4,13 +4,13 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import sample, uniform
 from time import monotonic
 from typing import Final
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import ClaimedJob, Claimer, Claims
+from safevideo_common.database.job_claims import ClaimedJob, Claimer, Claims, within
 from safevideo_common.database.job_leases import Lease
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.jobs.ending import EndingWriter
@@ -46,6 +46,8 @@ class EngineBounds:
     lease_seconds: float
     poll_seconds: float
     retry: Backoff
+    at_once: Mapping[str, int] = field(default_factory=dict)
+    """Of these types no more than so many are in hand."""
 
     @property
     def claim(self) -> int:
@@ -122,12 +124,17 @@ class JobEngine:
             await self._room.wait()
 
     async def _find(self, limit: int) -> list[int]:
+        room = self._room_by_type()
         async with self._database.reading() as reading:
-            found = await self._claims.due(reading, limit)
+            found = await self._claims.due(reading, limit, room)
             if len(found) < limit and self._pace.is_due():
                 with self._pace.measured():
-                    found += (await self._claims.reset(reading))[: limit - len(found)]
-        return found
+                    found += await self._claims.reset(reading, room)
+        return [each.job_id for each in within(room, found)[:limit]]
+
+    def _room_by_type(self) -> dict[str, int]:
+        in_hand = [run.job_type for run in self.runs.values()]
+        return {name: most - in_hand.count(name) for name, most in self._bounds.at_once.items()}
 
     async def _take(self, job_ids: Sequence[int]) -> list[ClaimedJob]:
         """Those that are ours now. Another worker who is at the same ones has them first."""
@@ -172,7 +179,9 @@ class JobEngine:
 
     def _forget(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
-            self.runs.pop(lease, None)
+            run = self.runs.pop(lease, None)
+            if run is not None and run.job_type in self._bounds.at_once:
+                self.wake.set()  # others of its type may wait for it alone
         self._room.set()
 
     async def _rest(self) -> None:

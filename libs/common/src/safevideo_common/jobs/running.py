@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.database.engine import Database
+from safevideo_common.database.job_claims import NO_BOUNDS
 from safevideo_common.domain.schedules import Every
 from safevideo_common.jobs.engine import POOL_SIZE, EngineBounds, JobEngine
 from safevideo_common.jobs.handler import JobHandler
@@ -31,15 +33,18 @@ async def running_jobs(
     app: web.Application, service: str, handlers: Mapping[str, JobHandler], event_log: EventLog,
     settings: JobSettings, registry: CollectorRegistry, log: FilteringBoundLogger, *,
     stirred: asyncio.Event | None = None, schedule: Sequence[Every] = SCHEDULE,
+    at_once: Mapping[str, int] = NO_BOUNDS,
 ) -> AsyncIterator[JobEngine]:  # fmt: skip
     """Run jobs of these types beside `app`, and what every worker can do; drain at the end.
 
-    `stirred` is that of the process's outbox relay. The death of one of the tasks fails the app.
+    `stirred` is that of the process's outbox relay. Of the types in `at_once` this process has no more than so many in
+    hand; the others share the slots. The death of one of the tasks fails the app.
     """
     handlers = {JOB_HOUSEKEEPING: JobHousekeeping(settings.job_retention_days), **handlers}
     metrics = JobMetrics(registry, handlers)
     async with Database.open(settings.database_url.get_secret_value(), pool_size=POOL_SIZE) as database:
-        engine = JobEngine(service, handlers, database, bounds_of(settings), metrics, log)
+        bounds = replace(bounds_of(settings), at_once=at_once)
+        engine = JobEngine(service, handlers, database, bounds, metrics, log)
 
         def queued() -> None:
             engine.wake.set()

@@ -26,7 +26,7 @@ COMPLETED = TryOutcome.COMPLETED
 async def claim(database: Database, lease_seconds: float = LONG, limit: int = 1000) -> list[ClaimedJob]:
     claims = Claims(Claimer(("a",), "test-worker", "test-worker-1", lease_seconds))
     async with database.reading() as reading:
-        found = await claims.due(reading, limit)
+        found = [each.job_id for each in await claims.due(reading, limit)]
     async with database.transaction() as tx:
         return await claims.take(tx, found)
 
@@ -74,7 +74,7 @@ async def test_what_may_run_is_what_the_rule_says_whatever_else_the_row_says(ben
         may |= {job_id} if may_run(status, error, next_try_at, now) else set()
     claims = Claims(Claimer(("a",), "test-worker", "test-worker-1", LONG))
     async with bench.database.reading() as reading:
-        found = [*await claims.due(reading, 100), *await claims.reset(reading)]
+        found = [each.job_id for each in (*await claims.due(reading, 100), *await claims.reset(reading))]
     async with bench.database.transaction() as tx:
         assert {job.job_id for job in await claims.take(tx, found)} == set(found) == may
 

@@ -212,6 +212,21 @@ async def test_no_more_jobs_are_in_hand_than_there_are_slots(bench: JobBench) ->
         await bench.becomes(ids[2], JobStatus.COMPLETED)
 
 
+async def test_of_a_type_with_a_bound_no_more_are_in_hand_and_the_next_one_follows_at_once(bench: JobBench) -> None:
+    heavy, light = Held(), Held()
+    bounds = EngineBounds(10, 30.0, 60.0, Backoff(0.05, 0.1), {"heavy": 2})
+    ids = [await bench.enqueue(NewJob("heavy", priority=Priority.URGENT)) for _ in range(5)]
+    beside = await bench.enqueue(NewJob("light"))
+    async with bench.running({"heavy": heavy, "light": light}, bounds):
+        await light.has_begun()
+        assert heavy.begun == ids[:2]
+        heavy.go.set()
+        light.go.set()
+        for each in (*ids, beside):
+            await bench.becomes(each, JobStatus.COMPLETED)
+    assert heavy.begun == ids
+
+
 async def order_of_claims(bench: JobBench, *jobs_waiting: tuple[Priority, str]) -> list[object]:
     """Which names are run in which order, one at a time; each has waited for so long already."""
     names: list[object] = []
