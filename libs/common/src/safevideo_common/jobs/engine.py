@@ -116,6 +116,8 @@ class JobEngine:
         self._spare = SPARE if found and not claimed else 0
         for job in claimed:
             self._start(job)
+        self._metrics.claimed(job.job_type for job in claimed)
+        self._tell_running()
         return bool(claimed) and len(found) >= free
 
     async def _has_room(self) -> None:
@@ -150,7 +152,6 @@ class JobEngine:
         run = Run(job, self._database, self._bounds.lease_seconds, self._steps)
         self._lose_former(job.job_id)
         self.runs[job.lease] = run
-        self._metrics.claimed(job.job_type)
         self._tasks[job.lease] = asyncio.create_task(self._try(run), name=f"job-{job.job_id}")
 
     async def _try(self, run: Run) -> None:
@@ -183,6 +184,10 @@ class JobEngine:
             if run is not None and run.job_type in self._bounds.at_once:
                 self.wake.set()  # others of its type may wait for it alone
         self._room.set()
+        self._tell_running()
+
+    def _tell_running(self) -> None:
+        self._metrics.running(run.job_type for run in self.runs.values())
 
     async def _rest(self) -> None:
         seconds = CROWDED_SECONDS if self._spare else self._bounds.poll_seconds

@@ -1,5 +1,6 @@
 """What running jobs counts."""
 
+from collections import Counter as Tally
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
@@ -8,7 +9,7 @@ from safevideo_common.database.job_endings import Ended
 from safevideo_common.database.job_queue import QueueDepth
 from safevideo_common.domain.jobs import TryOutcome
 from safevideo_common.observability import metric_list
-from safevideo_common.observability.metric import counter, gauge, histogram
+from safevideo_common.observability.metric import counter, gauge, loop_histogram
 
 
 class JobMetrics:
@@ -21,30 +22,36 @@ class JobMetrics:
         self._running = gauge(metric_list.JOBS_RUNNING, registry)
         self._claimed = counter(metric_list.JOBS_CLAIMED, registry)
         self._ended = counter(metric_list.JOB_TRIES, registry)
-        self._seconds = histogram(metric_list.JOB_SECONDS, registry)
+        self._seconds = loop_histogram(metric_list.JOB_SECONDS, registry)
         self._leases_lost = counter(metric_list.JOB_LEASES_LOST, registry)
         self._rescued = counter(metric_list.JOBS_RESCUED, registry)
         self._late = counter(metric_list.JOB_HEARTBEATS_LATE, registry)
         self._fired = counter(metric_list.SCHEDULE_FIRES, registry)
-        for job_type in job_types:
+        self._job_types = tuple(job_types)
+        for job_type in self._job_types:
             self._claimed.labels(job_type)
             for outcome in (TryOutcome.COMPLETED, TryOutcome.PUT_OFF, TryOutcome.FAILED):
                 self._ended.labels(job_type, outcome.value)
 
-    def claimed(self, job_type: str) -> None:
-        """A try begins."""
-        self._claimed.labels(job_type).inc()
-        self._running.labels(job_type).inc()
+    def claimed(self, job_types: Iterable[str]) -> None:
+        """A try begins of a job of each."""
+        for job_type, jobs in Tally(job_types).items():
+            self._claimed.labels(job_type).inc(jobs)
+
+    def running(self, job_types: Iterable[str]) -> None:
+        """What runs now."""
+        running = Tally(job_types)
+        for job_type in self._job_types:
+            self._running.labels(job_type).set(running[job_type])
 
     def ran(self, job_type: str, seconds: float) -> None:
         """A handler has returned or raised."""
-        self._running.labels(job_type).dec()
         self._seconds.labels(job_type).observe(seconds)
 
     def ended(self, endings: Iterable[Ended]) -> None:
         """Endings that are committed."""
-        for each in endings:
-            self._ended.labels(each.job_type, each.outcome.value).inc()
+        for (job_type, outcome), tries in Tally((each.job_type, each.outcome) for each in endings).items():
+            self._ended.labels(job_type, outcome.value).inc(tries)
 
     def rescued(self, endings: Iterable[Ended]) -> None:
         """Jobs taken back from workers that died, by what they are now."""

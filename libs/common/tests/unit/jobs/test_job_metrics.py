@@ -14,9 +14,11 @@ def test_runs_are_counted_by_type_and_outcome_from_zero_on() -> None:
     metrics = JobMetrics(registry, ["a"])
     completed = {"job_type": "a", "outcome": "completed"}
     assert registry.get_sample_value("safevideo_job_tries_total", completed) == 0
-    metrics.claimed("a")
+    metrics.claimed(["a"])
+    metrics.running(["a"])
     assert registry.get_sample_value("safevideo_jobs_running", {"job_type": "a"}) == 1
     metrics.ran("a", 0.5)
+    metrics.running([])
     metrics.ended([Ended(Lease(1, "t"), "a", TryOutcome.COMPLETED, JobStatus.COMPLETED)])
     metrics.rescued([Ended(Lease(2, "t"), "a", TryOutcome.LEASE_LOST, JobStatus.QUEUED)])
     metrics.lease_lost()
