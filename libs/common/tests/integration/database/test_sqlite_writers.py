@@ -1,10 +1,11 @@
 """Several services in one process, each with an engine of its own on one SQLite file (the embedded run)."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from safevideo_common.database import performers
+from safevideo_common.database.dialect.sqlite_connections import RollingBack
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.performers import Performer
@@ -114,3 +116,19 @@ def other_process_writing(file: Path) -> subprocess.Popen[bytes]:
     assert process.stdout is not None
     process.stdout.readline()
     return process
+
+
+def test_a_connection_that_is_closed_amid_a_statement_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    """As that of a task that was cancelled is: its cursor is only collected some time later."""
+    path = tmp_path / "events.db"
+    connection = sqlite3.connect(path, isolation_level=None, factory=RollingBack)
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO t VALUES (1), (2)")
+    amid = connection.execute("SELECT a FROM t")
+    assert amid.fetchone() == (1,)
+    connection.close()
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        assert another.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    del amid

@@ -8,7 +8,7 @@ file still open.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import aiosqlite
@@ -21,6 +21,20 @@ _LOOK_AGAIN_SECONDS: Final = 0.01
 _SETTINGS: Final = ("synchronous = FULL", "foreign_keys = ON")
 
 
+class RollingBack(sqlite3.Connection):
+    """Gives its locks back when it is closed.
+
+    One that is closed amid a statement, as that of a task that was cancelled is, stays open inside of SQLite until the
+    statement's cursor is collected, and with it its transaction: nobody could write.
+    """
+
+    def close(self) -> None:
+        """Roll back, then close."""
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
 class SqliteConnections:
     """Makes connections and knows those whose thread still runs."""
 
@@ -30,7 +44,9 @@ class SqliteConnections:
     async def connect(self, path: str, **settings: Any) -> aiosqlite.Connection:
         """A connection with our settings and those of the URL. Raises `sqlite3.Error`, or `TimeoutError`."""
         # Without an isolation level the driver leaves BEGIN to us.
-        connection = aiosqlite.connect(path, isolation_level=None, timeout=BUSY_SECONDS, **settings)
+        connection = aiosqlite.connect(
+            path, isolation_level=None, timeout=BUSY_SECONDS, factory=RollingBack, **settings
+        )
         connection._thread.daemon = True  # a statement that hangs must not keep the process
         self._running = [*_running(self._running), connection]
         await connection  # type: ignore[unused-awaitable] # it is what it awaits
