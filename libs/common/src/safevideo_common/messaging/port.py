@@ -172,12 +172,19 @@ class Reader(Protocol):
         """Per partition the offset of the first record at or after the moment; the end offset where there is none."""
         ...
 
+    async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """Per partition the offset of the oldest record that is kept; the end offset where none is."""
+        ...
+
     async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
         """Per partition the offset that the next message will get."""
         ...
 
     async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
-        """Up to `max_records` records from `offset` on; empty at the end. Raises `LogUnavailable`."""
+        """Up to `max_records` records from `offset` on; empty at the end. Raises `LogUnavailable`.
+
+        Where `offset` is no longer kept it begins with the oldest record that is.
+        """
         ...
 
 

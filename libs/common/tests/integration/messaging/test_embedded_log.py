@@ -102,6 +102,7 @@ async def test_records_past_their_retention_are_gone_and_offsets_go_on(tmp_path:
             assert values(await fetch_exactly(subscription, 2)) == [b"new", b"old"]
         assert [record.offset for record in await reader.read(partition, 0, 10)] == [5]
         assert await reader.end_offsets("events") == {partition: 6}
+        assert await reader.start_offsets("events") == {partition: 5}
         assert (await reader.offsets_for_time("events", 0))[partition] == 5
 
 

@@ -297,6 +297,14 @@ async def test_end_offsets_are_those_of_the_next_messages(log: EventLog, topic: 
     assert ends == {TopicPartition(topic, n): partitions.count(n) for n in range(PARTITIONS)}
 
 
+async def test_start_offsets_are_zero_while_nothing_is_deleted(log: EventLog, topic: str) -> None:
+    await publish_all(log, [message(topic, f"sg_{number}") for number in range(10)])
+    async with log.reader("test") as reader:
+        assert await reader.start_offsets(topic) == {TopicPartition(topic, n): 0 for n in range(PARTITIONS)}
+        with pytest.raises(LogUnavailable):
+            await reader.start_offsets(f"{topic}-missing")
+
+
 async def test_a_range_is_read_from_anywhere_and_is_empty_at_the_end(log: EventLog, topic: str) -> None:
     ((partition, _), *_) = await publish_all(log, [message(topic, "one key", str(number)) for number in range(10)])
     async with log.reader("test") as reader:

@@ -26,6 +26,10 @@ class EmbeddedReader:
 
         return await self._file.ask(find)
 
+    async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """From memory."""
+        return {partition: self._catalogue.starts[partition] for partition in self._catalogue.existing(topic)}
+
     async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
         """From memory."""
         return {partition: self._catalogue.ends[partition] for partition in self._catalogue.existing(topic)}

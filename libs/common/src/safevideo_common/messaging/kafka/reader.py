@@ -73,6 +73,13 @@ class KafkaReader:
             ends = await session.consumer.end_offsets(partitions)
         return {TopicPartition(*each): found[each].offset if found[each] else ends[each] for each in partitions}
 
+    async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """As the leaders know them at this moment."""
+        session = await self._connection.session_within(ANSWER_SECONDS)
+        async with answering("start offsets", ANSWER_SECONDS):
+            starts = await session.consumer.beginning_offsets(await session.partitions(topic))
+        return {TopicPartition(*each): offset for each, offset in starts.items()}
+
     async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
         """As the leaders know them at this moment."""
         session = await self._connection.session_within(ANSWER_SECONDS)
