@@ -6,11 +6,11 @@ by field leaves it only what is still its own, or makes it `stale`. So either ma
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final
 
 from safevideo_common.clock import Clock, rfc3339
 from safevideo_common.database import audit_log, inbox_browser, inbox_redriving
@@ -20,8 +20,8 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.inbox_browser import InboxRecord
 from safevideo_common.database.inbox_redriving import Found, RedriveFilter
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, InvalidStatusTransition, NotFound
-from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.errors import InvalidStatusTransition, NotFound
+from safevideo_common.messaging.consuming.conflicts import despite_conflicts
 from safevideo_common.messaging.consuming.redrive_report import Report
 
 MOST_EVENTS: Final = 10_000
@@ -39,11 +39,6 @@ REDRIVEN: Final = "events.redriven"
 REDRIVE: Final = "events.redrive"
 """A whole run, dry or not, with what was asked for and counts."""
 
-CONFLICT_TRIES: Final = 5
-CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)
-
-_Result = TypeVar("_Result")
-
 
 class Redriving:
     """Takes events up, a bounded number at a time. Everything raises the errors of `database/faults.py`."""
@@ -60,7 +55,7 @@ class Redriving:
         A redelivery does not undo it, and repeating it changes nothing but the time. Raises `NotFound`,
         `InvalidStatusTransition` when there is no row that can be taken up, `ValidationFailed` for what can be no id.
         """
-        return await _despite_conflicts(partial(self._retry, given, group, caller))
+        return await despite_conflicts(partial(self._retry, given, group, caller))
 
     async def _retry(self, given: str, group: str | None, caller: Caller) -> list[InboxRecord]:
         async with self._database.transaction() as tx:
@@ -108,7 +103,7 @@ class Redriving:
             if start and self._seconds() > until:
                 return redriven, False
             chunk = row_ids[start : min(start + CHUNK_EVENTS, limit)]
-            redriven += await _despite_conflicts(partial(self._take_up_chunk, chunk, wanted, caller))
+            redriven += await despite_conflicts(partial(self._take_up_chunk, chunk, wanted, caller))
             await asyncio.sleep(PAUSE_SECONDS)
         return redriven, len(row_ids) <= limit
 
@@ -133,15 +128,6 @@ class Redriving:
         }
         async with self._database.transaction() as tx:
             await audit_log.record(tx, caller.did(REDRIVE, self._clock, details))
-
-
-async def _despite_conflicts(step: Callable[[], Awaitable[_Result]]) -> _Result:
-    for tries in range(1, CONFLICT_TRIES + 1):
-        try:
-            return await step()
-        except DatabaseConflict:
-            await asyncio.sleep(CONFLICT_BACKOFF.delay(tries))
-    raise DatabaseUnavailable("other transactions were quicker each time")
 
 
 def _refusal(found: Sequence[Found]) -> NotFound | InvalidStatusTransition:
