@@ -12,6 +12,7 @@ from safevideo_common.errors import SafeVideoError
 from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.handler import Event, Handler, States
+from safevideo_common.messaging.consuming.live_lag import LiveLag
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
 
@@ -31,6 +32,7 @@ class Consumer(Generic[Event, States]):
     dead_share: DeadShare
     outbox_stirred: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the outbox has got something to relay."""
+    lag: LiveLag = field(default_factory=LiveLag)
 
     def report(self, decided: Sequence[tuple[str, Outcome]], duplicates: int = 0) -> None:
         """Count and log what is committed: event ids with what became of them. Each death is an error line."""

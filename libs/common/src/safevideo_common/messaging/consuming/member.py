@@ -58,7 +58,8 @@ class Member(Generic[Event, States]):
             tasks.create_task(self._loop(subscription, share, progress).run(), name=f"consume-{share.index}")
         scan = RetryScan(self.consumer, self.settings.retry_scan_seconds, self.settings.retry_tries)
         tasks.create_task(scan.run(), name="retry-scan")
-        tasks.create_task(LagWatch(subscription, loops, self.consumer.metrics).run(), name="lag-watch")
+        watch = LagWatch(subscription, loops, self.consumer.metrics, self.consumer.lag)
+        tasks.create_task(watch.run(), name="lag-watch")
 
     def _loop(self, subscription: Subscription, share: Share, progress: LoopProgress) -> ConsumeLoop[Event, States]:
         consumer = self.consumer
