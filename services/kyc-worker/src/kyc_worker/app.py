@@ -1,6 +1,7 @@
 """The wiring of `kyc-worker`: every object it is made of, in the order in which they need each other."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -15,10 +16,12 @@ from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
 from safevideo_common.messaging.port import EventLog
+from safevideo_common.messaging.replay.parameters import JOB_TYPE
+from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 SERVICE = topics.KYC_WORKER
-TOPICS = (topics.KYC,)
+TOPICS = topics.CONSUMED[SERVICE]
 
 
 def build_app(settings: KycWorkerSettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
@@ -39,9 +42,10 @@ def build_app(settings: KycWorkerSettings, event_log: EventLog, log: FilteringBo
                 metrics=ConsumerMetrics(registry),
                 dead_share=dead_share(settings),
             )
+            jobs = {JOB_TYPE: ReplayEvents(event_log, consumer, handler, partial(dead_share, settings))}
             async with (
                 consuming(app, event_log, TOPICS, consumer, settings),
-                running_jobs(app, SERVICE, {}, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
+                running_jobs(app, SERVICE, jobs, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
             ):
                 yield
 

@@ -28,7 +28,7 @@ def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str,
     handler = HandleVerifications(utc_now, 80)
     current = dict(REQUESTS)
     for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
-        states = Requests(dict(current))
+        states = Requests.of(current)
         for event in events[start:end]:
             handler.decide(states, event)
         current |= {name: states.current[name] for name in states.changed}

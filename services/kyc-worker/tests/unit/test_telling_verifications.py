@@ -1,5 +1,6 @@
 """The change events of kyc-worker."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -9,6 +10,7 @@ from safevideo_common.domain.kyc import KycRequest, KycStatus
 from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome, Status
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.messaging.port import Message
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TYPE = "kyc.verification.completed"
@@ -24,14 +26,18 @@ def decided(states: Requests, result: dict[str, object], seconds: int, performer
 
 
 def requests() -> Requests:
-    return Requests({"ver-1": KycRequest(42, "sg_1", "ver-1", KycStatus.IN_PROGRESS)})
+    return Requests.of({"ver-1": KycRequest(42, "sg_1", "ver-1", KycStatus.IN_PROGRESS)})
+
+
+def told(states: Requests) -> Sequence[Message]:
+    return HandleVerifications(lambda: AT, 80).changes(states)
 
 
 def test_a_verdict_is_told_with_the_status_before_and_after_it() -> None:
     states = requests()
     assert decided(states, {"status": "passed", "riskScore": 91.5}, 1) == APPLIED
     assert decided(states, {"status": "failed"}, 2) == APPLIED
-    first, second = states.changes
+    first, second = told(states)
     assert msgspec.json.decode(first.value) == {
         "performerId": "sg_1",
         "requestId": 42,
@@ -50,7 +56,7 @@ def test_a_verdict_is_told_with_the_status_before_and_after_it() -> None:
 def test_its_envelope_names_its_cause_and_its_teller() -> None:
     states = requests()
     decided(states, {"status": "review"}, 1)
-    (message,) = states.changes
+    (message,) = told(states)
     assert (message.topic, message.key) == ("integration.events.v1", b"sg_1")
     assert parse_headers(message.headers) == Envelope(
         "evt-1", "integration.kyc.changed", AT + timedelta(seconds=1), "sg_1", source="/safevideo/kyc-worker"
@@ -62,4 +68,4 @@ def test_what_was_not_applied_is_not_told() -> None:
     decided(states, {"status": "review"}, 5)
     assert decided(states, {"status": "passed", "riskScore": 99}, 1) == STALE
     assert decided(states, {"status": "failed"}, 6, performer_id="sg_other").status is Status.DEAD
-    assert len(states.changes) == 1
+    assert len(told(states)) == 1

@@ -1,6 +1,7 @@
 """The wiring of `sync-worker`: every object it is made of, in the order in which they need each other."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -16,14 +17,15 @@ from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
 from safevideo_common.messaging.port import EventLog
+from safevideo_common.messaging.replay.parameters import JOB_TYPE
+from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
 from sync_worker.adapters.cache_drops import CacheDrops
 from sync_worker.handlers.performers import HandlePerformers
 from sync_worker.settings import SyncWorkerSettings
 
 SERVICE = topics.SYNC_WORKER
-TOPICS = (topics.PERFORMER, topics.OTHER)
-"""`OTHER` too, so that an event of a type that nobody knows has its row in the inbox, where an operator finds it."""
+TOPICS = topics.CONSUMED[SERVICE]
 
 
 def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
@@ -37,9 +39,10 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
             open_redis(settings.redis_url.get_secret_value(), db=0) as redis,
         ):
             drops = CacheDrops(PerformerCache(redis), log)
+            handler = HandlePerformers(utc_now, drops)
             consumer = Consumer(
                 SERVICE,
-                HandlePerformers(utc_now, drops),
+                handler,
                 database,
                 Backoff(settings.retry_initial_seconds, settings.retry_max_seconds),
                 clock=utc_now,
@@ -47,10 +50,11 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
                 metrics=ConsumerMetrics(registry),
                 dead_share=dead_share(settings),
             )
+            jobs = {JOB_TYPE: ReplayEvents(event_log, consumer, handler, partial(dead_share, settings))}
             async with (
                 background(app, "cache-drops", drops.run()),
                 consuming(app, event_log, TOPICS, consumer, settings),
-                running_jobs(app, SERVICE, {}, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
+                running_jobs(app, SERVICE, jobs, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
             ):
                 yield
 

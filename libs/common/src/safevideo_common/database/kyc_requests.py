@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, insert, select
+from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
@@ -14,11 +14,12 @@ from safevideo_common.domain.kyc import KycRequest, KycStatus
 from safevideo_common.domain.ordering import Stamp
 
 _c: Final = kyc_requests.c
-_BY_VERIFICATION: Final = for_update(
+_BY_VERIFICATION: Final = (
     select(kyc_requests)
     .where(_c.verification_id.in_(bindparam("verification_ids", expanding=True)))
     .order_by(_c.verification_id)
 )
+_LOCKED: Final = for_update(_BY_VERIFICATION)
 _JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at")
 _UPDATE: Final = Bulk(
     upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at", "result_arrival")),
@@ -29,11 +30,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 async def load_for_update(tx: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:
     """Those of them that we know a request of, by verification id, locked until the transaction ends."""
-    found: dict[str, KycRequest] = {}
-    for some in chunks(verification_ids):
-        rows = await tx.execute(_BY_VERIFICATION, {"verification_ids": some})
-        found |= {row.verification_id: _request(row) for row in rows}
-    return found
+    return await _load(tx, _LOCKED, verification_ids)
+
+
+async def load(reading: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:
+    """The same without locks: they may be others by now."""
+    return await _load(reading, _BY_VERIFICATION, verification_ids)
 
 
 async def update(tx: AsyncConnection, changed: Iterable[KycRequest], now: datetime) -> None:
@@ -56,6 +58,16 @@ async def insert_request(
         )
     )
     return result.lastrowid
+
+
+async def _load(
+    connection: AsyncConnection, query: Select[*tuple[Any, ...]], verification_ids: Iterable[str]
+) -> Mapping[str, KycRequest]:
+    found: dict[str, KycRequest] = {}
+    for some in chunks(verification_ids):
+        rows = await connection.execute(query, {"verification_ids": some})
+        found |= {row.verification_id: _request(row) for row in rows}
+    return found
 
 
 def _request(row: Row[*tuple[object, ...]]) -> KycRequest:

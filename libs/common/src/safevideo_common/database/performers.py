@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, bindparam, insert, select
+from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
@@ -35,9 +35,10 @@ class StoredPerformer:
 
 _c: Final = performers.c
 _READ: Final = (_c.id, _c.sharegram_id, *(_c[name] for name in FIELDS), _c.field_stamps)
-_BY_SHAREGRAM_ID: Final = for_update(
+_BY_SHAREGRAM_ID: Final = (
     select(*_READ).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))).order_by(_c.sharegram_id)
 )
+_LOCKED: Final = for_update(_BY_SHAREGRAM_ID)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
 _WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at")
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
@@ -46,12 +47,12 @@ _UPDATE: Final = Bulk(upsert(performers, ("id",), (*FIELDS, "field_stamps", "upd
 
 async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, HeldPerformer]:
     """Those of them that exist, by Sharegram id, locked until the transaction ends."""
-    found: dict[str, HeldPerformer] = {}
-    for some in chunks(sharegram_ids):
-        for row_id, *mirrored in await tx.execute(_BY_SHAREGRAM_ID, {"sharegram_ids": some}):
-            performer = _performer(*mirrored)
-            found[performer.sharegram_id] = HeldPerformer(row_id, performer)
-    return found
+    return await _load(tx, _LOCKED, sharegram_ids)
+
+
+async def load(reading: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, HeldPerformer]:
+    """The same without locks: they may be others by now."""
+    return await _load(reading, _BY_SHAREGRAM_ID, sharegram_ids)
 
 
 async def insert_new(tx: AsyncConnection, new: Iterable[Performer], now: datetime) -> None:
@@ -77,6 +78,17 @@ async def get(reading: AsyncConnection, performer_id: int) -> StoredPerformer | 
 async def id_of(reading: AsyncConnection, sharegram_id: str) -> int | None:
     """Our id of a performer."""
     found: int | None = await reading.scalar(select(_c.id).where(_c.sharegram_id == sharegram_id))
+    return found
+
+
+async def _load(
+    connection: AsyncConnection, query: Select[*tuple[Any, ...]], sharegram_ids: Iterable[str]
+) -> Mapping[str, HeldPerformer]:
+    found: dict[str, HeldPerformer] = {}
+    for some in chunks(sharegram_ids):
+        for row_id, *mirrored in await connection.execute(query, {"sharegram_ids": some}):
+            performer = _performer(*mirrored)
+            found[performer.sharegram_id] = HeldPerformer(row_id, performer)
     return found
 
 

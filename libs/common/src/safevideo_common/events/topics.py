@@ -14,6 +14,10 @@ KYC_WORKER: Final = "kyc-worker"
 SYNC_WORKER: Final = "sync-worker"
 """The consumer groups."""
 
+CONSUMED: Final = {KYC_WORKER: (KYC,), SYNC_WORKER: (PERFORMER, OTHER)}
+"""What each group reads: `OTHER` too, so that an event of a type that nobody knows has its row in the inbox, where an
+operator finds it."""
+
 
 def dead_letters_of(group: str) -> str:
     """The topic that has a copy of each event that is dead for `group`."""

@@ -1,8 +1,8 @@
 """What a provider's verdict does to the KYC request that it is about."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,18 +14,33 @@ from safevideo_common.domain.outcomes import Outcome, Status, waiting
 from safevideo_common.events.changes import KycChange, kyc_changed
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.port import Message
+from safevideo_common.messaging.replay.port import Differences
 
 UNKNOWN: Final = waiting("UNKNOWN_VERIFICATION", "no request with this verification is known yet")
 """The verdict may overtake the answer that told us the verification's id; or it belongs to someone else's request."""
 
 
+class Applied(NamedTuple):
+    """A verdict that was applied, and the request around it."""
+
+    before: KycRequest
+    after: KycRequest
+    event: VerificationEvent
+
+
 @dataclass(slots=True)
 class Requests:
-    """The requests of a batch, by verification id."""
+    """The requests of a batch, by verification id: as they are stored, and as they are now."""
 
+    stored: dict[str, KycRequest]
     current: dict[str, KycRequest]
     changed: set[str] = field(default_factory=set)
-    changes: list[Message] = field(default_factory=list)
+    applied: list[Applied] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, KycRequest]) -> Self:
+        """With nothing decided yet."""
+        return cls(dict(stored), dict(stored))
 
 
 class HandleVerifications:
@@ -41,7 +56,19 @@ class HandleVerifications:
 
     async def load(self, tx: AsyncConnection, events: Sequence[VerificationEvent]) -> Requests:
         """The requests that the events are about, locked."""
-        return Requests(dict(await kyc_requests.load_for_update(tx, {event.verification_id for event in events})))
+        return Requests.of(await kyc_requests.load_for_update(tx, {event.verification_id for event in events}))
+
+    async def foresee(
+        self, reading: AsyncConnection, events: Sequence[VerificationEvent], earlier: Requests | None
+    ) -> Requests:
+        """The same without locks, added to what `earlier` events of the forecast have left."""
+        states = earlier or Requests.of({})
+        states.applied.clear()
+        names = {event.verification_id for event in events}
+        found = await kyc_requests.load(reading, names - states.current.keys())
+        states.stored |= found
+        states.current |= found
+        return states
 
     def decide(self, states: Requests, event: VerificationEvent) -> Outcome:
         """`waiting` while no request is known, otherwise as the domain says."""
@@ -52,19 +79,43 @@ class HandleVerifications:
         if outcome.status is Status.APPLIED:
             states.current[event.verification_id] = after
             states.changed.add(event.verification_id)
-            states.changes.append(_told(request, after, event))
+            states.applied.append(Applied(request, after, event))
         return outcome
 
     async def store(self, tx: AsyncConnection, states: Requests) -> None:
-        """Write the requests that changed."""
-        await kyc_requests.update(tx, (states.current[name] for name in sorted(states.changed)), self._clock())
+        """Write the requests that changed; one that is as it was, down to its stamp, is not written."""
+        changed = (states.current[name] for name in sorted(states.changed))
+        await kyc_requests.update(
+            tx, (each for each in changed if each != states.stored[each.verification_id]), self._clock()
+        )
 
     def changes(self, states: Requests) -> Sequence[Message]:
         """The status before and after each applied verdict."""
-        return states.changes
+        return [_told(*each) for each in states.applied]
+
+    def corrections(self, states: Requests) -> Sequence[Message]:
+        """Of these the verdicts that have changed more than the request's stamp."""
+        return [_told(*each) for each in states.applied if replace(each.before, stamp=each.after.stamp) != each.after]
+
+    def differences(self, states: Requests) -> Mapping[str, Differences]:
+        """By performer, and of each of its requests: status, score and the provider's result."""
+        found: dict[str, dict[str, tuple[object, object]]] = {}
+        for name in sorted(states.changed):
+            if differences := _differences(states.stored[name], states.current[name]):
+                found.setdefault(states.stored[name].performer_id, {}).update(differences)
+        return found
 
     async def after_commit(self, states: Requests) -> None:
         """Nothing is cached of a request."""
+
+
+def _differences(before: KycRequest, after: KycRequest) -> Differences:
+    pairs = {
+        "status": (before.status, after.status),
+        "riskScore": (before.risk_score, after.risk_score),
+        "result": (before.result, after.result),
+    }
+    return {f"request {after.id}: {name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _told(before: KycRequest, after: KycRequest, event: VerificationEvent) -> Message:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,10 +10,11 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import performers
 from safevideo_common.database.performers import HeldPerformer
 from safevideo_common.domain.outcomes import Outcome, Status
-from safevideo_common.domain.performers import FIELDS, Performer, decide, fields_won
+from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, decide, fields_won
 from safevideo_common.events.changes import PerformerChange, performer_changed
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.port import Message
+from safevideo_common.messaging.replay.port import Differences
 from sync_worker.handlers.parsing import PerformerEvent, parse_performer
 
 
@@ -28,14 +29,22 @@ class Drops(Protocol):
 WIRE_NAMES: Final = {name: name for name in FIELDS} | {"display_name": "displayName", "profile_image": "profileImage"}
 
 
+class Applied(NamedTuple):
+    """An event that was applied, and the performer around it."""
+
+    before: Performer
+    after: Performer
+    event: PerformerEvent
+
+
 @dataclass(slots=True)
 class Performers:
     """The performers of a batch, by Sharegram id. One that is not stored is new."""
 
-    stored: Mapping[str, HeldPerformer]
+    stored: dict[str, HeldPerformer]
     current: dict[str, Performer]
     changed: set[str] = field(default_factory=set)
-    changes: list[Message] = field(default_factory=list)
+    applied: list[Applied] = field(default_factory=list)
 
 
 class HandlePerformers:
@@ -56,7 +65,19 @@ class HandlePerformers:
     async def load(self, tx: AsyncConnection, events: Sequence[PerformerEvent]) -> Performers:
         """The performers that the events are about, locked; one that is not here yet is made by its first event."""
         stored = await performers.load_for_update(tx, {event.sharegram_id for event in events})
-        return Performers(stored, {name: row.performer for name, row in stored.items()})
+        return Performers(dict(stored), {name: row.performer for name, row in stored.items()})
+
+    async def foresee(
+        self, reading: AsyncConnection, events: Sequence[PerformerEvent], earlier: Performers | None
+    ) -> Performers:
+        """The same without locks, added to what `earlier` events of the forecast have left."""
+        states = earlier or Performers({}, {})
+        states.applied.clear()
+        names = {event.sharegram_id for event in events}
+        found = await performers.load(reading, names - states.current.keys())
+        states.stored |= found
+        states.current |= {name: row.performer for name, row in found.items()}
+        return states
 
     def decide(self, states: Performers, event: PerformerEvent) -> Outcome:
         """As the domain says."""
@@ -65,22 +86,38 @@ class HandlePerformers:
         if outcome.status is Status.APPLIED:
             states.current[event.sharegram_id] = after
             states.changed.add(event.sharegram_id)
-            states.changes.append(_told(after, event))
+            states.applied.append(Applied(before, after, event))
         return outcome
 
     async def store(self, tx: AsyncConnection, states: Performers) -> None:
-        """Write the performers that changed, in one order for every worker: it keeps deadlocks rare."""
+        """Write the performers that changed, in one order for every worker: it keeps deadlocks rare.
+
+        One that is as it was, down to its stamps, is not written: its events were applied again.
+        """
         now = self._clock()
         changed = sorted(states.changed)
-        known = [name for name in changed if name in states.stored]
         new = [name for name in changed if name not in states.stored]
-        updated = [HeldPerformer(states.stored[name].id, states.current[name]) for name in known]
+        updated = [
+            HeldPerformer(row.id, states.current[name])
+            for name in changed
+            if (row := states.stored.get(name)) and row.performer != states.current[name]
+        ]
         await performers.update(tx, updated, now)
         await performers.insert_new(tx, [states.current[name] for name in new], now)
 
     def changes(self, states: Performers) -> Sequence[Message]:
         """The fields that each applied event has won."""
-        return states.changes
+        return [_told(each.event, fields_won(each.after, each.event.patch)) for each in states.applied]
+
+    def corrections(self, states: Performers) -> Sequence[Message]:
+        """Of these fields those that have another value than before."""
+        corrected = ((each.event, _corrected(each)) for each in states.applied)
+        return [_told(event, fields) for event, fields in corrected if fields]
+
+    def differences(self, states: Performers) -> Mapping[str, Differences]:
+        """Field by field, by their names on the wire; of a new performer those that are not as they begin."""
+        found = ((name, _differences(states.stored.get(name), states.current[name])) for name in states.changed)
+        return {name: differences for name, differences in found if differences}
 
     async def after_commit(self, states: Performers) -> None:
         """Drop what the gateway has cached of them."""
@@ -88,8 +125,22 @@ class HandlePerformers:
             await self._drops.drop([row.id for row in states.stored.values()])
 
 
-def _told(after: Performer, event: PerformerEvent) -> Message:
-    won = {WIRE_NAMES[name]: value for name, value in fields_won(after, event.patch).items()}
+def _told(event: PerformerEvent, fields: Mapping[str, object]) -> Message:
+    named = {WIRE_NAMES[name]: value for name, value in fields.items()}
     cause = event.cause
-    change = PerformerChange(event.sharegram_id, won, event.patch.stamp.version, cause.time, cause.type)
+    change = PerformerChange(event.sharegram_id, named, event.patch.stamp.version, cause.time, cause.type)
     return performer_changed(cause, change)
+
+
+def _corrected(applied: Applied) -> dict[str, object]:
+    won, before = fields_won(applied.after, applied.event.patch), applied.before.fields
+    return {name: value for name, value in won.items() if before.get(name) != value}
+
+
+def _differences(stored: HeldPerformer | None, current: Performer) -> Differences:
+    before = DEFAULTS if stored is None else stored.performer.fields
+    return {
+        WIRE_NAMES[name]: (before.get(name), value)
+        for name, value in current.fields.items()
+        if before.get(name) != value
+    }

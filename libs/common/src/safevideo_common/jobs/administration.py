@@ -1,0 +1,78 @@
+"""What operators do with jobs, by API and by command: look, run again, cancel. What changes something is audited."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from safevideo_common.clock import Clock
+from safevideo_common.database import audit_log, job_browser, jobs
+from safevideo_common.database.audit_log import Caller
+from safevideo_common.database.engine import Database
+from safevideo_common.database.job_browser import Job, JobFilter, JobTry, Order
+from safevideo_common.database.jobs import NewJob
+from safevideo_common.messaging.consuming.conflicts import despite_conflicts
+
+RETRIED: Final = "jobs.retried"
+CANCELLED: Final = "jobs.cancelled"
+
+
+class JobDetails(NamedTuple):
+    """A job and how its tries ended, the oldest first."""
+
+    job: Job
+    tries: Sequence[JobTry]
+
+
+class JobAdministration:
+    """Everything raises the errors of `database/faults.py`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def page(self, wanted: JobFilter, *, page: int, limit: int, order: Order) -> tuple[list[Job], int]:
+        """One page, counted from 1, and the number of all that match."""
+        async with self._database.reading() as reading:
+            return await job_browser.find(reading, wanted, page=page, limit=limit, order=order)
+
+    async def one(self, job_id: int) -> JobDetails:
+        """Raises `JobNotFound`."""
+        async with self._database.reading() as reading:
+            return JobDetails(await job_browser.get(reading, job_id), await job_browser.tries_of(reading, job_id))
+
+    async def ask(self, job: NewJob, action: str, caller: Caller) -> Job:
+        """Queue a job in the caller's name. `action` is what the audit log calls it."""
+        return await despite_conflicts(partial(self._ask, job, action, caller))
+
+    async def retry(self, job_id: int, caller: Caller) -> Job:
+        """Queue a finished job again, as a fresh run. Raises `JobNotFound`, `InvalidStatusTransition`."""
+        return await despite_conflicts(partial(self._retry, job_id, caller))
+
+    async def cancel(self, job_id: int, reason: str, caller: Caller) -> Job:
+        """Cancel a queued job at once, a running one at its next checkpoint.
+
+        Raises `JobNotFound`, `JobNotCancellable`.
+        """
+        return await despite_conflicts(partial(self._cancel, job_id, reason, caller))
+
+    async def _ask(self, job: NewJob, action: str, caller: Caller) -> Job:
+        async with self._database.transaction() as tx:
+            queued = await jobs.enqueue(tx, job)
+            details = {"jobId": queued.job_id, "parameters": job.parameters}
+            await audit_log.record(tx, caller.did(action, self._clock, details))
+            return await job_browser.get(tx, queued.job_id)
+
+    async def _retry(self, job_id: int, caller: Caller) -> Job:
+        async with self._database.transaction() as tx:
+            was = await job_browser.get(tx, job_id)
+            job = await jobs.retry(tx, job_id)
+            details = {"jobId": job_id, "jobType": job.job_type, "was": was.status}
+            await audit_log.record(tx, caller.did(RETRIED, self._clock, details))
+        return job
+
+    async def _cancel(self, job_id: int, reason: str, caller: Caller) -> Job:
+        async with self._database.transaction() as tx:
+            job = await jobs.cancel(tx, job_id, reason)
+            details = {"jobId": job_id, "jobType": job.job_type, "reason": reason}
+            await audit_log.record(tx, caller.did(CANCELLED, self._clock, details))
+        return job

@@ -1,0 +1,136 @@
+"""The job `event_replay`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final, Generic
+
+from safevideo_common.errors import ServiceUnavailable
+from safevideo_common.jobs.handler import JobRun, PermanentJobError
+from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.dead_share import DeadShare, TooManyDead
+from safevideo_common.messaging.consuming.effects import Effect
+from safevideo_common.messaging.consuming.handler import Event, States
+from safevideo_common.messaging.port import EventLog, Reader
+from safevideo_common.messaging.replay.applying import Applying
+from safevideo_common.messaging.replay.cursor import Cursor, cursor_of
+from safevideo_common.messaging.replay.forcing import Again
+from safevideo_common.messaging.replay.foreseeing import Foreseeing
+from safevideo_common.messaging.replay.lacking import lacking
+from safevideo_common.messaging.replay.pacing import Pace
+from safevideo_common.messaging.replay.parameters import ReplayParameters, parameters_of
+from safevideo_common.messaging.replay.port import Replayable
+from safevideo_common.messaging.replay.run import PartitionWork, Run
+from safevideo_common.messaging.replay.survey import survey
+
+OUTAGE_TRIES: Final = 20
+"""In a row, without any progress: about a minute and a half. Then the job is put off, which costs it a try."""
+OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
+
+
+AT_ONCE: Final = 3
+"""Replays that run at once in a process: those behind them wait, with their leases kept."""
+TURN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEvents(Generic[Event, States]):
+    """The job's handler in the worker whose events it replays. A run that was cut off goes on at its cursor."""
+
+    event_log: EventLog
+    consumer: Consumer[Event, States]
+    handler: Replayable[Event, States]
+    """The consumer's, as what it is to a replay."""
+    dead_share: Callable[[], DeadShare]
+    """A limit of each run's own: what a replay buries must not halt the live flow."""
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def run(self, job: JobRun) -> Mapping[str, object]:
+        """Replay what was asked for and say what was found.
+
+        Raises `PermanentJobError` for parameters that make no sense and when too many events would be dead;
+        `ServiceUnavailable` when log or database are away for long.
+        """
+        asked = self._asked(job)
+        async with self._turn(job):
+            return await self._replay(job, asked)
+
+    async def _replay(self, job: JobRun, asked: ReplayParameters) -> Mapping[str, object]:
+        consumer = replace(self.consumer, dead_share=self.dead_share())
+        async with self.event_log.reader(f"{consumer.group}-replay-{job.job_id}") as reader:
+            cursor = await self._cursor(job, reader, asked)
+            pace = Pace(asked.events_per_second, consumer.lag)
+            run = Run(job, asked, reader, consumer, self.handler, pace, cursor)
+            await run.save()
+            try:
+                await _all_partitions(run, _work(run))
+            except TooManyDead as limit:
+                raise PermanentJobError("TOO_MANY_DEAD", str(limit)) from None
+        return run.cursor.result(is_dry=asked.dry_run)
+
+    def _asked(self, job: JobRun) -> ReplayParameters:
+        try:
+            asked = parameters_of(job.parameters)
+        except ValueError as error:
+            raise PermanentJobError("PARAMETERS_INVALID", str(error)) from None
+        if asked.target != self.consumer.group:
+            raise PermanentJobError("PARAMETERS_INVALID", "the target is another worker")
+        return asked
+
+    @asynccontextmanager
+    async def _turn(self, job: JobRun) -> AsyncIterator[None]:
+        while True:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._turns.acquire()
+                break
+            except TimeoutError:
+                await job.check()
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _cursor(self, job: JobRun, reader: Reader, asked: ReplayParameters) -> Cursor:
+        if job.cursor is not None:
+            return cursor_of(job.cursor)
+        cursor = await survey(reader, asked, self.consumer.clock())
+        if not cursor.coverage.is_complete:
+            self.consumer.log.warning(
+                "Replay cannot have all that was asked for, the topic keeps less",
+                code="REPLAY_INCOMPLETE",
+                job_id=job.job_id,
+                available_from=cursor.coverage.available_from,
+            )
+        return cursor
+
+
+def _work(run: Run[Event, States]) -> PartitionWork:
+    if run.asked.dry_run:
+        return Foreseeing(run)
+    effect: Effect[Event, States] = Again(run.handler, run.job.job_id) if run.asked.force else lacking
+    return Applying(run, effect)
+
+
+async def _all_partitions(run: Run[Event, States], work: PartitionWork) -> None:
+    tries, reached = 0, run.cursor.processed
+    while left := run.cursor.left(run.asked.topic):
+        try:
+            await _skip_deleted(run)
+            await work.do(left[0])
+        except ServiceUnavailable:
+            tries = 1 if run.cursor.processed > reached else tries + 1
+            reached = run.cursor.processed
+            if tries >= OUTAGE_TRIES:
+                raise
+            await asyncio.sleep(OUTAGE_BACKOFF.delay(tries))
+            await run.job.check()
+
+
+async def _skip_deleted(run: Run[Event, States]) -> None:
+    """Retention may have overtaken the cursor: where it took all there is, there is nothing to wait for."""
+    for partition, start in (await run.reader.start_offsets(run.asked.topic)).items():
+        if str(partition.partition) in run.cursor.next:
+            run.cursor.missed(partition.partition, start)

@@ -1,0 +1,61 @@
+"""One run of a replay: what its parts share."""
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Generic, Protocol
+
+from safevideo_common.jobs.handler import JobRun
+from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.delivery import Delivery, delivery_of
+from safevideo_common.messaging.consuming.handler import Event, States
+from safevideo_common.messaging.port import Reader, TopicPartition
+from safevideo_common.messaging.replay.cursor import Cursor
+from safevideo_common.messaging.replay.pacing import Pace
+from safevideo_common.messaging.replay.parameters import ReplayParameters
+from safevideo_common.messaging.replay.port import Replayable
+from safevideo_common.messaging.replay.reading import Chunk
+
+SAVE_SECONDS: Final = 1.0
+"""While nothing is applied the row is written so often."""
+
+
+@dataclass(slots=True)
+class Run(Generic[Event, States]):
+    """`cursor` is as it is saved, or ahead of that by what had no effect."""
+
+    job: JobRun
+    asked: ReplayParameters
+    reader: Reader
+    consumer: Consumer[Event, States]
+    handler: Replayable[Event, States]
+    pace: Pace
+    cursor: Cursor
+    _saved_at: float = 0.0
+
+    def wanted(self, chunk: Chunk) -> list[Delivery]:
+        """The events that the filters let through."""
+        deliveries = map(delivery_of, chunk.records)
+        return [delivery for delivery in deliveries if self.asked.wants(delivery.envelope)]
+
+    async def save(self, ahead: Cursor | None = None) -> None:
+        """A step without any work: the cursor, or only how far a run is that goes `ahead` in memory."""
+        cursor = self.cursor.document() if ahead is None else None
+        processed = (ahead or self.cursor).processed
+        async with self.job.step(cursor, processed=processed, total=self.cursor.total):
+            pass
+        self._saved_at = monotonic()
+
+    async def save_now_and_then(self, ahead: Cursor | None = None) -> None:
+        """The same, if the last time is long enough ago. Raises what ends the run."""
+        if monotonic() - self._saved_at >= SAVE_SECONDS:
+            await self.save(ahead)
+        else:
+            await self.job.check()
+
+
+class PartitionWork(Protocol):
+    """What is done with a partition: it is applied, or foreseen."""
+
+    async def do(self, partition: TopicPartition) -> None:
+        """From the cursor to the end. After an error it may be called again, and goes on at the cursor."""
+        ...

@@ -1,0 +1,90 @@
+"""Verdicts that are replayed: a request that was damaged is as the provider's last word says."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import orjson
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select, update
+
+from kyc_worker.handlers.parsing import VerificationEvent
+from kyc_worker.handlers.verifications import HandleVerifications, Requests
+from safevideo_common.clock import rfc3339, utc_now
+from safevideo_common.database import kyc_requests, outbox
+from safevideo_common.database.engine import Database
+from safevideo_common.database.jobs import NewJob
+from safevideo_common.database.tables import kyc_requests as table
+from safevideo_common.domain.jobs import JobStatus
+from safevideo_common.domain.kyc import KycStatus
+from safevideo_common.events.envelope import Envelope, parse_headers
+from safevideo_common.events.topics import KYC, KYC_WORKER
+from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.messaging.consuming.consumer import Consumer
+from safevideo_common.messaging.consuming.dead_share import DeadShare
+from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
+from safevideo_common.messaging.port import EventLog, Message
+from safevideo_common.messaging.replay.parameters import JOB_TYPE
+from safevideo_common.messaging.replay.replaying import ReplayEvents
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.job_bench import JobBench
+from safevideo_common.testing.stacks import StackUnderTest
+
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PERFORMER_ID = f"sg_{secrets.token_hex(6)}"
+VERIFICATION_ID = f"ver_{secrets.token_hex(6)}"
+
+
+def verdict(seconds: int, **result: Any) -> Message:
+    envelope = Envelope(
+        f"{VERIFICATION_ID}-{seconds}", "kyc.verification.completed", AT + timedelta(seconds=seconds), PERFORMER_ID
+    )
+    data = {"verificationId": VERIFICATION_ID, "performerId": PERFORMER_ID, "result": result}
+    return Message(KYC, PERFORMER_ID.encode(), orjson.dumps({"data": data}), envelope.headers())
+
+
+async def told(database: Database) -> list[Message]:
+    async with database.reading() as reading:
+        messages = [each.message for each in await outbox.oldest(reading, 1000, 1 << 30)]
+    return [each for each in messages if each.topic == "integration.events.v1"]
+
+
+async def test_a_damaged_request_is_foreseen_and_restored(
+    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
+) -> None:
+    async with Database.open(stack.database_url) as database, event_log.publisher("test") as publisher:
+        handler = HandleVerifications(utc_now, 80)
+        consumer: Consumer[VerificationEvent, Requests] = Consumer(
+            KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,
+            ConsumerMetrics(CollectorRegistry()), DeadShare(0.5, 1000, 100),
+        )  # fmt: skip
+        replays = ReplayEvents(event_log, consumer, handler, lambda: DeadShare(0.5, 1000, 100))
+        jobs = JobBench(database, log)
+        began = rfc3339(utc_now() - timedelta(seconds=1))
+        async with database.transaction() as tx:
+            request_id = await kyc_requests.insert_request(tx, PERFORMER_ID, VERIFICATION_ID, KycStatus.IN_PROGRESS, AT)
+        await publisher.publish_all([verdict(1, status="passed", riskScore=95), verdict(2, status="failed")])
+
+        async def replay(**parameters: Any) -> dict[str, Any]:
+            known = {"topic": KYC, "target": KYC_WORKER, "from": began, "dryRun": False, "performerIds": [PERFORMER_ID]}
+            job_id = await jobs.enqueue(NewJob(JOB_TYPE, known | parameters, runner=KYC_WORKER))
+            return dict((await jobs.becomes(job_id, JobStatus.COMPLETED)).result or {})
+
+        async with jobs.running({JOB_TYPE: replays}, service=KYC_WORKER):
+            assert (await replay())["byOutcome"] == {"applied": 2}
+            assert len(await told(database)) == 2
+            async with database.transaction() as tx:
+                await tx.execute(update(table).where(table.c.id == request_id).values(status="verified"))
+            dry = await replay(force=True, dryRun=True)
+            changes = {f"request {request_id}: status": {"from": "verified", "to": "rejected"}}
+            assert dry["performers"] == [{"performerId": PERFORMER_ID, "changes": changes}]
+            real = await replay(force=True)
+        assert dry["byOutcome"] == real["byOutcome"] == {"stale": 1, "applied": 1}
+        async with database.reading() as reading:
+            assert await reading.scalar(select(table.c.status).where(table.c.id == request_id)) == "rejected"
+        *_, correction = await told(database)
+        assert len(await told(database)) == 3
+        change = msgspec.json.decode(correction.value)
+        assert (change["previousStatus"], change["status"]) == ("verified", "rejected")
+        assert parse_headers(correction.headers).id.startswith(f"{VERIFICATION_ID}-2#replay-")

@@ -1,0 +1,137 @@
+"""A replay that is cut off again and again while live events flow: the rows end as without any of it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from replay_steps import PERFORMERS, ReplayBench, Sent, folded, history, result_of
+
+from safevideo_common.database.job_browser import Job
+from safevideo_common.jobs.handler import JobHandler, JobRun, TemporaryJobError
+from safevideo_common.messaging.port import EventLog, Reader, Record, TopicPartition
+from safevideo_common.messaging.replay.parameters import JOB_TYPE
+from safevideo_common.messaging.replay.reading import CHUNK_RECORDS
+
+EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
+"""By hand 50,000: `REPLAY_EVENTS=50000 pytest -k cut_off`."""
+CUTS = 5
+SECONDS = max(3.0, EVENTS / 4000)
+"""That a replay takes at least, so that there is time to cut it off."""
+
+
+class CountingReader:
+    """Counts what is read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.records = 0
+
+    async def offsets_for_time(self, topic: str, timestamp_ms: int) -> Mapping[TopicPartition, int]:
+        return await self._reader.offsets_for_time(topic, timestamp_ms)
+
+    async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        return await self._reader.start_offsets(topic)
+
+    async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        return await self._reader.end_offsets(topic)
+
+    async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
+        records = await self._reader.read(partition, offset, max_records)
+        self.records += len(records)
+        return records
+
+
+class CountingLog:
+    """A log whose readers count."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+        self.readers: list[CountingReader] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    @asynccontextmanager
+    async def reader(self, client_id: str) -> AsyncIterator[CountingReader]:
+        async with self._log.reader(client_id) as reader:
+            self.readers.append(CountingReader(reader))
+            yield self.readers[-1]
+
+
+@dataclass
+class CutOff:
+    """Ends a run at whatever it waits for, as a kill does: what is not committed is rolled back."""
+
+    handler: JobHandler
+    random: Random
+    cuts: int = 0
+
+    async def run(self, job: JobRun) -> Mapping[str, object] | None:
+        if self.cuts == CUTS:
+            return await self.handler.run(job)
+        try:
+            async with asyncio.timeout(self.random.uniform(0.03, 0.15) * SECONDS):
+                return await self.handler.run(job)
+        except TimeoutError:
+            self.cuts += 1
+            raise TemporaryJobError("CUT_OFF", "by the test") from None
+
+
+async def cut_off_while_live_events_flow(bench: ReplayBench, new: Sequence[Sent], force: bool) -> tuple[Job, int]:
+    """The job once it is completed, and how many records were read for it."""
+    counting: Any = CountingLog(bench.event_log)
+    handler = CutOff(replace(bench.replays, event_log=counting), Random(5))
+    async with bench.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
+        asked = bench.asked(force=force, eventsPerSecond=int(EVENTS / SECONDS))
+        job_id = await bench.jobs.enqueue(asked)
+        round_ = max(1, len(new) // 20)
+        for start in range(0, len(new), round_):
+            await bench.publish(*new[start : start + round_])
+            await bench.live(500)
+        job = await bench.ended(job_id, 60 + 20 * SECONDS)
+    assert (handler.cuts, job.tries) == (CUTS, CUTS + 1)
+    return job, sum(each.records for each in counting.readers)
+
+
+def check_counts(job: Job, records: int) -> None:
+    result = result_of(job)
+    assert job.processed_items == job.total_items
+    assert sum(result["byOutcome"].values()) == sum(result["byType"].values()) == result["events"]
+    assert job.total_items is not None
+    # One chunk is in work and one is read ahead, and each run asks the partitions how old they are.
+    assert job.total_items <= records <= job.total_items + CUTS * (2 * CHUNK_RECORDS + 1)
+
+
+async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(bench: ReplayBench) -> None:
+    old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
+    await bench.publish(*old)
+    await bench.live(500)
+    await bench.forget(*old[: EVENTS // 10])
+    for number in range(PERFORMERS):
+        await (bench.damage(str(number), username="damaged", bio=None) if number % 3 else bench.delete(str(number)))
+    job, records = await cut_off_while_live_events_flow(bench, new, force=True)
+    assert await bench.rows() == folded([*old, *new])
+    rows = await bench.inbox()
+    assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
+    assert {duplicates for *_, duplicates in rows} == {0}
+    assert result_of(job)["events"] >= len(old)
+    check_counts(job, records)
+
+
+async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(bench: ReplayBench) -> None:
+    old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
+    await bench.publish(*old[: EVENTS // 10])
+    await bench.live(500)
+    await bench.publish(*old[EVENTS // 10 :])
+    await bench.skip()
+    job, records = await cut_off_while_live_events_flow(bench, new, force=False)
+    assert await bench.rows() == folded([*old, *new])
+    rows = await bench.inbox()
+    assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
+    assert {duplicates for *_, duplicates in rows} == {0}
+    assert result_of(job)["byOutcome"]["known"] >= EVENTS // 10
+    check_counts(job, records)

@@ -1,0 +1,111 @@
+"""The worker itself, killed in a replay while live events flow; and its group's offsets, which a replay never moves."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from aiokafka.structs import TopicPartition as KafkaPartition
+from replay_steps import PERFORMERS, ReplayBench, Sent, folded, history, result_of
+
+from safevideo_common.domain.jobs import FINISHED
+from safevideo_common.events.topics import CONSUMED, SYNC_WORKER
+from safevideo_common.messaging.kafka.admin import administering
+from safevideo_common.messaging.port import EventLog
+from safevideo_common.testing.consumer_groups import pass_over_all
+from safevideo_common.testing.service_process import ServiceProcess
+from safevideo_common.testing.stacks import REAL, StackUnderTest
+from safevideo_common.testing.waiting import until
+
+EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
+KILLS = 5 if EVENTS > 10_000 else 2
+PATIENCE_SECONDS = 60 + EVENTS / 100
+
+only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
+
+
+@pytest.fixture
+async def worker(stack: StackUnderTest, event_log: EventLog, tmp_path: Path) -> AsyncIterator[ServiceProcess]:
+    await pass_over_all(stack.kafka_bootstrap_servers, event_log, {SYNC_WORKER: CONSUMED[SYNC_WORKER]})
+    environment = {
+        "SAFEVIDEO_ENV": "development",
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "DATABASE_URL": stack.database_url,
+        "REDIS_URL": stack.redis_url,
+        "KAFKA_BOOTSTRAP_SERVERS": stack.kafka_bootstrap_servers,
+        "JOB_LEASE_SECONDS": "1",
+        "JOB_POLL_SECONDS": "0.1",
+        "JOB_RETRY_INITIAL_SECONDS": "0.1",
+    }
+    process = ServiceProcess("sync_worker", environment, tmp_path / "sync-worker.out")
+    await process.start()
+    yield process
+    await process.stop()
+
+
+async def has_decided(bench: ReplayBench, events: list[Sent]) -> None:
+    wanted = {each.event_id for each in events}
+
+    async def is_so() -> bool:
+        return wanted <= {event_id for event_id, *_ in await bench.inbox()}
+
+    await until(is_so, PATIENCE_SECONDS)
+
+
+async def offsets_of_group(servers: str) -> Mapping[KafkaPartition, int]:
+    async with administering(servers, "test", 5_000) as admin:
+        found = await admin.list_consumer_group_offsets(SYNC_WORKER)
+    return {partition: each.offset for partition, each in found.items()}
+
+
+@only_real
+async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayBench, worker: ServiceProcess) -> None:
+    old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
+    await bench.publish(*old)
+    await has_decided(bench, old)
+    await bench.forget(*old[: EVENTS // 10])
+    for number in range(PERFORMERS):
+        await (bench.damage(str(number), username="damaged", bio=None) if number % 3 else bench.delete(str(number)))
+    job_id = await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=EVENTS // 5))
+    for kill in range(KILLS):
+        reached = (await bench.jobs.job(job_id)).processed_items
+
+        async def goes_on(reached: int = reached) -> bool:
+            return (await bench.jobs.job(job_id)).processed_items > reached
+
+        await bench.publish(*new[kill * len(new) // KILLS : (kill + 1) * len(new) // KILLS])
+        await until(goes_on, PATIENCE_SECONDS)
+        assert (await bench.jobs.job(job_id)).status not in FINISHED
+        await worker.kill()
+        await worker.start()
+    job = await bench.ended(job_id, PATIENCE_SECONDS)
+    await has_decided(bench, new)
+    assert await bench.rows() == folded([*old, *new])
+    rows = await bench.inbox()
+    assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
+    assert {duplicates for *_, duplicates in rows} == {0}
+    assert [outcome for _, outcome in await bench.jobs.tries(job_id)] == ["lease_lost"] * KILLS + ["completed"]
+    assert sum(result_of(job)["byOutcome"].values()) == result_of(job)["events"] >= len(old)
+
+
+@only_real
+async def test_the_offsets_of_the_live_group_stay_where_they_are(
+    bench: ReplayBench, worker: ServiceProcess, stack: StackUnderTest
+) -> None:
+    events = history(bench, 200)
+    await bench.publish(*events)
+    await has_decided(bench, events)
+
+    async def are_committed() -> bool:
+        async with bench.event_log.reader("test") as reader:
+            ends = await reader.end_offsets("sharegram.performer.v1")
+        committed = await offsets_of_group(stack.kafka_bootstrap_servers)
+        return all(committed.get(KafkaPartition(*each), 0) == end for each, end in ends.items() if end)
+
+    await until(are_committed, PATIENCE_SECONDS)
+    before = await offsets_of_group(stack.kafka_bootstrap_servers)
+    job_id = await bench.jobs.enqueue(bench.asked(force=True))
+    await bench.ended(job_id)
+    assert await offsets_of_group(stack.kafka_bootstrap_servers) == before
+    assert worker.ended is None
