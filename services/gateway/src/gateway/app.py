@@ -22,15 +22,18 @@ from gateway.settings import GatewaySettings
 from gateway.web.audit import AuditPages
 from gateway.web.events import EventPages
 from gateway.web.health import HealthPage
+from gateway.web.jobs import JobPages
 from gateway.web.performers import PerformerPages
 from gateway.web.quarantine import QuarantinePages
 from gateway.web.redriving import RedrivePages
+from gateway.web.replays import ReplayPages
 from gateway.web.routes import Pages, routes
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
+from safevideo_common.jobs.administration import JobAdministration
 from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.redriving import Redriving
 from safevideo_common.messaging.port import EventLog, Publisher
@@ -77,11 +80,14 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
                 event_log.publisher(SERVICE) as publisher,
             ):
                 reverify = _reverify(settings, database, publisher)
+                administration = JobAdministration(database, utc_now)
                 pages = Pages(
                     HealthPage(examination),
                     PerformerPages(performers),
                     EventPages(BrowseEvents(database)),
                     RedrivePages(Redriving(database, utc_now), log),
+                    JobPages(administration, utc_now, log),
+                    ReplayPages(administration, log),
                     QuarantinePages(BrowseRejected(database), reverify, log),
                     AuditPages(BrowseAudit(database)),
                 )

@@ -1,14 +1,14 @@
 """JSON bodies: parsed once into a model, every wrong or unknown member named, no value ever repeated."""
 
 import asyncio
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from gateway.web.query import reasons
+from gateway.web.query import StorableMoment, reasons
 from safevideo_common.errors import RequestTimedOut, ValidationFailed
 
 READ_SECONDS: Final = 10.0
@@ -21,6 +21,9 @@ class Body(BaseModel):
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
     )
 
+
+BodyMoment = Annotated[StorableMoment, Field(strict=False)]
+"""A time in a body: JSON has none, so it comes as text."""
 
 Parsed = TypeVar("Parsed", bound=Body)
 

@@ -5,10 +5,10 @@ from typing import Annotated, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from gateway.web.body import Body, parse_body, parse_member
+from gateway.web.body import Body, BodyMoment, parse_body, parse_member
 from gateway.web.caller import caller_of
 from gateway.web.events import event_json
-from gateway.web.query import Query, StorableMoment, parse_query
+from gateway.web.query import Query, parse_query
 from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.inbox_redriving import RedriveFilter
 from safevideo_common.domain.outcomes import Status
@@ -20,7 +20,6 @@ from safevideo_common.web.envelope import success
 
 LARGEST_RUN: Final = 100_000
 
-_Moment = Annotated[StorableMoment, Field(strict=False)]  # JSON has no times, so it comes as text
 _Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -38,8 +37,8 @@ class FilterBody(Body):
     status: Literal["dead", "waiting"] = "dead"
     reason: str | None = Field(None, pattern=r"^[A-Za-z0-9_]{1,64}$")
     group: _Group | None = None
-    from_: _Moment | None = Field(None, alias="from")
-    to: _Moment | None = None
+    from_: BodyMoment | None = Field(None, alias="from")
+    to: BodyMoment | None = None
 
     @property
     def narrows(self) -> bool:

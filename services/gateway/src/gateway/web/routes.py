@@ -7,9 +7,11 @@ from aiohttp import web
 from gateway.web.audit import AuditPages
 from gateway.web.events import EventPages
 from gateway.web.health import HealthPage
+from gateway.web.jobs import JobPages
 from gateway.web.performers import PerformerPages
 from gateway.web.quarantine import QuarantinePages
 from gateway.web.redriving import RedrivePages
+from gateway.web.replays import ReplayPages
 from safevideo_common.database.api_keys import Role
 from safevideo_common.web.auth import Guard
 
@@ -21,6 +23,8 @@ class Pages(NamedTuple):
     performers: PerformerPages
     events: EventPages
     redriving: RedrivePages
+    jobs: JobPages
+    replays: ReplayPages
     quarantine: QuarantinePages
     audit: AuditPages
 
@@ -38,5 +42,10 @@ def routes(pages: Pages, require: Guard) -> list[web.RouteDef]:
         web.get(rejected, require(Role.ADMIN, pages.quarantine.list)),
         web.get(f"{rejected}/{{id}}", require(Role.ADMIN, pages.quarantine.show)),
         web.post(f"{rejected}/reverify", require(Role.ADMIN, pages.quarantine.reverify)),
+        web.get("/api/v1/admin/jobs", require(Role.ADMIN, pages.jobs.list)),
+        web.get("/api/v1/admin/jobs/{id}", require(Role.ADMIN, pages.jobs.show)),
+        web.post("/api/v1/admin/jobs/{id}/retry", require(Role.ADMIN, pages.jobs.retry)),
+        web.post("/api/v1/admin/jobs/{id}/cancel", require(Role.ADMIN, pages.jobs.cancel)),
+        web.post("/api/v1/admin/replays", require(Role.ADMIN, pages.replays.start)),
         web.get("/api/v1/admin/audit", require(Role.ADMIN, pages.audit.list)),
     ]

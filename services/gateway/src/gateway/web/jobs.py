@@ -1,0 +1,88 @@
+"""`/api/v1/admin/jobs`: list, show, run again, cancel."""
+
+import re
+from typing import Final
+
+from aiohttp import web
+from pydantic import Field
+
+from gateway.web.body import Body, parse_body
+from gateway.web.caller import caller_of
+from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query
+from safevideo_common.clock import Clock
+from safevideo_common.database.job_browser import Job, JobFilter
+from safevideo_common.domain.jobs import REASON_LENGTH, JobStatus, Priority
+from safevideo_common.errors import ValidationFailed
+from safevideo_common.jobs.administration import JobAdministration
+from safevideo_common.jobs.documents import details_document, job_document
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.envelope import success
+
+_JOB_ID: Final = re.compile(r"[0-9]{1,18}")
+
+
+class JobQuery(PageQuery):
+    """Filters of the list; `from` and `to` are about `createdAt`, the end excluded."""
+
+    type: str | None = Field(None, pattern=r"^[a-z0-9_]{1,64}$")
+    status: JobStatus | None = None
+    priority: Priority | None = None
+    runner: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    from_: StorableMoment | None = Field(None, alias="from")
+    to: StorableMoment | None = None
+
+    def filter(self) -> JobFilter:
+        """As the table wants it."""
+        return JobFilter(self.type, self.status, self.priority, self.runner, self.from_, self.to)
+
+
+class CancelBody(Body):
+    """Why."""
+
+    reason: str = Field(min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00-\x1f]+$")
+
+
+class JobPages:
+    """What an operator sees of jobs and does to them."""
+
+    def __init__(self, administration: JobAdministration, clock: Clock, log: FilteringBoundLogger) -> None:
+        self._administration = administration
+        self._clock = clock
+        self._log = log.bind(stream="audit")
+
+    async def list(self, request: web.Request) -> web.Response:
+        """One page, the newest first unless asked otherwise. Raises `ValidationFailed`."""
+        query = parse_query(JobQuery, request)
+        found, total = await self._administration.page(
+            query.filter(), page=query.page, limit=query.limit, order=query.order
+        )
+        extra = {"pagination": pagination(query.page, query.limit, total)}
+        return success([job_document(job) for job in found], extra=extra)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """One job, its tries and their errors. Raises `JobNotFound`, `ValidationFailed` for what can be no id."""
+        details = await self._administration.one(_job_id(request))
+        return success(details_document(details, self._clock()))
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Run a finished job again. Raises `JobNotFound`, `InvalidStatusTransition`."""
+        job = await self._administration.retry(_job_id(request), caller_of(request))
+        return self._accepted("Job is run again", job, request)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancel a job. Raises `JobNotFound`, `JobNotCancellable`, `ValidationFailed`."""
+        reason = (await parse_body(CancelBody, request)).reason
+        job = await self._administration.cancel(_job_id(request), reason, caller_of(request))
+        return self._accepted("Job is cancelled", job, request)
+
+    def _accepted(self, sentence: str, job: Job, request: web.Request) -> web.Response:
+        caller = caller_of(request)
+        self._log.info(sentence, actor=caller.name, job_id=job.id, job_type=job.job_type, request_id=caller.request_id)
+        return success(job_document(job), status=202)
+
+
+def _job_id(request: web.Request) -> int:
+    given = request.match_info["id"]
+    if not _JOB_ID.fullmatch(given):
+        raise ValidationFailed("This is no id.", details={"id": "must be a whole number"})
+    return int(given)
