@@ -4,7 +4,8 @@ import sys
 
 import typer
 
-from safevideo_common.cli import events, keys, migrate, webhook
+from safevideo_common.cli import events, jobs, keys, migrate, webhook
+from safevideo_common.cli.replay import replay
 from safevideo_common.errors import SafeVideoError, StartupError
 
 # A traceback with the values of its variables would show keys and passwords.
@@ -16,6 +17,8 @@ app.add_typer(migrate.app, name="migrate")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhook.app, name="webhook")
 app.add_typer(events.app, name="events")
+app.add_typer(jobs.app, name="jobs")
+app.command(name="replay")(replay)
 
 
 @app.callback()

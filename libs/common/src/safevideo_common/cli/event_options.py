@@ -40,21 +40,20 @@ def _event_id(given: str) -> str:
     return given
 
 
-def _moment(given: str) -> datetime:
+def moment(given: str) -> datetime:
+    """What `--from` and `--to` take. Raises `typer.BadParameter`."""
     try:
-        moment = datetime.fromisoformat(given)
+        found = datetime.fromisoformat(given)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        found = None
+    if found is None or found.tzinfo is None:
         raise typer.BadParameter("a time with its zone, such as 2026-11-24T20:58:25Z")
-    return moment
+    return found
 
 
 EventId = Annotated[str, typer.Argument(metavar="ID", callback=_event_id, help="Row number, or id of the event.")]
 Type = Annotated[str | None, typer.Option("--type", help="Such as performer.profile.updated.")]
 Performer = Annotated[str | None, typer.Option(help="Sharegram's id of the performer.")]
-From = Annotated[
-    datetime | None, typer.Option("--from", parser=_moment, metavar="TIME", help="Received then or later.")
-]
-To = Annotated[datetime | None, typer.Option("--to", parser=_moment, metavar="TIME", help="Received before.")]
+From = Annotated[datetime | None, typer.Option("--from", parser=moment, metavar="TIME", help="Received then or later.")]
+To = Annotated[datetime | None, typer.Option("--to", parser=moment, metavar="TIME", help="Received before.")]
 Group = Annotated[str | None, typer.Option(help="Consumer group, such as sync-worker.")]

@@ -1,15 +1,13 @@
 """`safevideo events list|show|retry|redrive`: what became of each event, and taking up again what went wrong."""
 
 import asyncio
-import socket
 import sys
 from dataclasses import replace
-from getpass import getuser
-from typing import Annotated, Final, Literal
-from uuid import uuid4
+from typing import Annotated, Literal
 
 import typer
 
+from safevideo_common.cli.caller import caller
 from safevideo_common.cli.database import opened_database
 from safevideo_common.cli.event_options import (
     EventId,
@@ -26,7 +24,6 @@ from safevideo_common.cli.event_output import event_document, event_facts, event
 from safevideo_common.cli.output import AsJson, people, print_json
 from safevideo_common.clock import utc_now
 from safevideo_common.database import inbox_browser
-from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.inbox_browser import InboxFilter, InboxRecord, Order
 from safevideo_common.database.inbox_redriving import RedriveFilter
 from safevideo_common.domain.outcomes import Status
@@ -35,8 +32,6 @@ from safevideo_common.messaging.consuming.redrive_report import Report
 from safevideo_common.messaging.consuming.redriving import MOST_EVENTS, Redriving
 
 app = typer.Typer(help="What became of each event, and taking up again what went wrong.", no_args_is_help=True)
-
-_NAME_LENGTH: Final = 64
 
 
 @app.command(name="list")
@@ -143,32 +138,27 @@ async def _named(event: str) -> list[InboxRecord]:
 
 async def _retry(event: str, group: str | None) -> list[InboxRecord]:
     async with opened_database() as database:
-        return await Redriving(database, utc_now).retry(event, group, _caller())
+        return await Redriving(database, utc_now).retry(event, group, caller())
 
 
 async def _survey(wanted: RedriveFilter) -> Report:
     async with opened_database() as database:
-        return await Redriving(database, utc_now).survey(wanted, _caller())
+        return await Redriving(database, utc_now).survey(wanted, caller())
 
 
 async def _redrive(wanted: RedriveFilter, limit: int | None, *, aloud: bool) -> Report:
     """Run by run, each of them bounded, until all is done or `limit` is."""
     async with opened_database() as database:
-        redriving, caller = Redriving(database, utc_now), _caller()
+        redriving, operator = Redriving(database, utc_now), caller()
         left = sys.maxsize if limit is None else limit
-        first = run = await redriving.run(wanted, caller, min(left, MOST_EVENTS))
+        first = run = await redriving.run(wanted, operator, min(left, MOST_EVENTS))
         redriven = run.redriven
         while run.redriven and not run.is_complete and redriven < left:
             if aloud:
                 people.print(f"{redriven} events are taken up; going on …")
-            run = await redriving.run(wanted, caller, min(left - redriven, MOST_EVENTS))
+            run = await redriving.run(wanted, operator, min(left - redriven, MOST_EVENTS))
             redriven += run.redriven
     return replace(first, redriven=redriven, is_complete=run.is_complete)
-
-
-def _caller() -> Caller:
-    """The user of this terminal. The request id ties the entries of one command together."""
-    return Caller(getuser()[:_NAME_LENGTH], "cli", socket.gethostname()[:_NAME_LENGTH], uuid4().hex)
 
 
 def _sentence(report: Report, *, is_dry: bool) -> str:
