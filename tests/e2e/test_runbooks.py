@@ -9,6 +9,7 @@ import pytest
 from runbook_pages import Command, commands
 from runbook_troubles import troubled
 
+REPLAY = "replay.md: safevideo replay --topic sharegram.performer.v1 --target sync-worker"
 ELSEWHERE = {
     "spool-set-aside.md: dmesg | tail -50",
     "outbox-grows-old.md: curl -s localhost:3002/metrics | grep ^safevideo_outbox",
@@ -20,6 +21,12 @@ ELSEWHERE = {
     'consumer-behind.md: curl -s localhost:3003/metrics | grep -E "^safevideo_(consumer|rebalances|batch)"',
     'consumer-behind.md: grep -hE "Consuming|Batch given up|Retry scan" /var/log/safevideo/app.log | tail',
     "consumer-behind.md: curl -s localhost:3003/healthz",
+    f"{REPLAY} --from 2026-11-24T10:00:00Z --force --dry-run --wait",
+    "replay.md: safevideo jobs wait 123",
+    f"{REPLAY} --from 2026-11-24T10:00:00Z --to 2026-11-24T12:00:00Z --force --wait",
+    "replay.md: safevideo jobs show 123",
+    'replay.md: safevideo jobs cancel 123 --reason "the wrong range"',
+    "replay.md: safevideo jobs retry 123",
 }
 """What is not run here, by page and command: the kernel's log is not every container's to read; no worker runs here."""
 
