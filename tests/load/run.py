@@ -18,6 +18,7 @@ from ingest_bench import ingest_table
 from jobs_bench import jobs_table
 from latency_bench import latency_table
 from payloads import Keys
+from replay_bench import replay_table
 from rich.console import Console, RenderableType
 from stages_bench import stages_table
 from worker_bench import worker_table
@@ -37,6 +38,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "worker": lambda environment, folder, its: worker_table(environment, folder, _keys(its), its.events, its.rounds),
     "inbox": lambda environment, folder, its: inbox_table(environment, folder, its.events // 2, its.rounds),
     "jobs": lambda environment, folder, its: jobs_table(environment, folder, its.rounds),
+    "replay": lambda environment, folder, its: replay_table(environment, folder, _keys(its), its.events, its.rounds),
     "latency": lambda environment, folder, its: latency_table(environment, folder, 4 * its.seconds),
 }
 
