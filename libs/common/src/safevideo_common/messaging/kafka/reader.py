@@ -19,7 +19,8 @@ from safevideo_common.messaging.port import Record, TopicPartition
 
 ANSWER_SECONDS: Final = 5.0
 REQUEST_TIMEOUT_MS: Final = 5_000
-FETCH_WAIT_MS: Final = 100
+FETCH_WAIT_MS: Final = 20
+"""At the end of a partition the client goes on asking for so long, and the next partition waits behind that."""
 
 
 class ReaderSession:

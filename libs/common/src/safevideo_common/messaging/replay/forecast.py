@@ -75,8 +75,9 @@ class Forecast(Generic[Event, States]):
         for event_id in await inbox.known(reading, self._group, ids_of(parsed)):
             self._seen.add(event_id)
         wanted = [each for each in parsed if self._is_forced or each.delivery.envelope.id not in self._seen]
+        unmet = subjects_of(wanted) - self._subjects
         self._make_room(subjects_of(wanted))
-        self._parked |= await inbox.parked(reading, self._group, subjects_of(wanted))
+        self._parked |= await inbox.parked(reading, self._group, unmet)
         states = self._states = await self._handler.foresee(reading, events_of(wanted), self._states)
         decided = verdicts(
             lambda each: self._decide(states, each), parsed, self._seen, self._parked, is_forced=self._is_forced
