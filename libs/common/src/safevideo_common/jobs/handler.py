@@ -91,6 +91,21 @@ class JobRun(Protocol):
         """
         ...
 
+    async def seal(
+        self,
+        tx: AsyncConnection,
+        cursor: Mapping[str, object] | None = None,
+        *,
+        processed: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        """What a step does, at the end of a transaction of the handler's own: for one that works in several at once.
+
+        Others at this job wait from here to its commit, so nothing but that may follow. Raises `LeaseLost` or
+        `JobCancelled`: then the transaction must fail.
+        """
+        ...
+
     async def check(self) -> None:
         """A checkpoint between steps: raises `LeaseLost`, `JobCancelled` or `JobDrained`. It costs next to nothing.
 

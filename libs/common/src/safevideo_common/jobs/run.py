@@ -80,6 +80,19 @@ class Run:
             self._cursor = cursor
         self._raise_what_is_known()
 
+    async def seal(
+        self,
+        tx: AsyncConnection,
+        cursor: Mapping[str, object] | None = None,
+        *,
+        processed: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        """See `JobRun`."""
+        by = Advance(cursor, processed, total)
+        self._learn(await job_leases.advance(tx, self.job.lease, self._lease_seconds, by))
+        self._raise_what_is_known(draining=False)
+
     async def check(self) -> None:
         """See `JobRun`."""
         if monotonic() - self._looked >= CHECK_SECONDS:

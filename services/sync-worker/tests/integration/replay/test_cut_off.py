@@ -15,6 +15,7 @@ from safevideo_common.jobs.handler import JobHandler, JobRun, TemporaryJobError
 from safevideo_common.messaging.port import EventLog, Reader, Record, TopicPartition
 from safevideo_common.messaging.replay.parameters import JOB_TYPE
 from safevideo_common.messaging.replay.reading import CHUNK_RECORDS
+from safevideo_common.messaging.replay.replaying import LANES
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
 """By hand 50,000: `REPLAY_EVENTS=50000 pytest -k cut_off`."""
@@ -102,8 +103,8 @@ def check_counts(job: Job, records: int) -> None:
     assert job.processed_items == job.total_items
     assert sum(result["byOutcome"].values()) == sum(result["byType"].values()) == result["events"]
     assert job.total_items is not None
-    # One chunk is in work and one is read ahead, and each run asks the partitions how old they are.
-    assert job.total_items <= records <= job.total_items + CUTS * (2 * CHUNK_RECORDS + 1)
+    # Of each lane one chunk is in work and one is read ahead.
+    assert job.total_items <= records <= job.total_items + CUTS * LANES * 2 * CHUNK_RECORDS
 
 
 async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(bench: ReplayBench) -> None:

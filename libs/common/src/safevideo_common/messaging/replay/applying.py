@@ -9,7 +9,7 @@ from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.delivery import Delivery
 from safevideo_common.messaging.consuming.effects import Effect
 from safevideo_common.messaging.consuming.handler import Event, States
-from safevideo_common.messaging.port import PartitionsLost, TopicPartition, Unshared
+from safevideo_common.messaging.port import PartitionsLost, Reader, TopicPartition, Unshared
 from safevideo_common.messaging.replay.checkpoints import Checkpoints
 from safevideo_common.messaging.replay.cursor import KNOWN
 from safevideo_common.messaging.replay.reading import Chunk, reading_ahead
@@ -25,10 +25,10 @@ class Applying(Generic[Event, States]):
     _met_known: bool = True
     """Whether the last batch had events that the inbox has: then the next one is looked through before it is locked."""
 
-    async def do(self, partition: TopicPartition) -> None:
+    async def do(self, partition: TopicPartition, reader: Reader) -> None:
         """See `PartitionWork`. A batch whose commit was done and not heard of is done again, to no effect."""
         start, end = (offsets[str(partition.partition)] for offsets in (self.run.cursor.next, self.run.cursor.ends))
-        async with reading_ahead(self.run.reader, partition, start, end) as chunks:
+        async with reading_ahead(reader, partition, start, end) as chunks:
             while chunk := await chunks.next():
                 self.run.cursor.missed(partition.partition, chunk.start)
                 for batch, upto in _batches(self.run.wanted(chunk), chunk, self.run.pace.batch):
@@ -39,7 +39,7 @@ class Applying(Generic[Event, States]):
     async def _apply(self, partition: int, batch: Sequence[Delivery], upto: int) -> None:
         fresh, passed = await self._sorted(batch)
         if fresh:
-            await self._apply_fresh(partition, fresh, passed, upto)
+            await self._apply_fresh(partition, fresh, passed)
             passed = [each for each in passed if each.offset > fresh[-1].offset]
         cursor = self.run.cursor
         cursor.count((each.envelope.type for each in passed), {KNOWN: len(passed)})
@@ -57,21 +57,15 @@ class Applying(Generic[Event, States]):
         fresh = [each for each in batch if each.envelope.id not in known]
         return fresh, [each for each in batch if each.envelope.id in known]
 
-    async def _apply_fresh(
-        self, partition: int, fresh: Sequence[Delivery], passed: Sequence[Delivery], upto: int
-    ) -> None:
-        ahead = self.run.cursor.copy()
-        ahead.reached(partition, upto)
-        checkpoints = Checkpoints(self.run.job, self.effect, self.run.cursor, partition, ahead.processed, passed)
+    async def _apply_fresh(self, partition: int, fresh: Sequence[Delivery], passed: Sequence[Delivery]) -> None:
+        checkpoints = Checkpoints(self.run, self.effect, partition, passed)
         try:
             await Applier(self.run.consumer, checkpoints.apply, checkpoints.begin).apply(fresh, Unshared())
         except PartitionsLost as lost:
             raise lost.__cause__ or lost from None
         finally:
             self._met_known = self._met_known or checkpoints.met_known
-            self.run.cursor = checkpoints.cursor
-        if checkpoints.stopped:
-            raise checkpoints.stopped
+        await self.run.job.check()
 
 
 def _batches(deliveries: Sequence[Delivery], chunk: Chunk, most: int) -> Iterator[tuple[Sequence[Delivery], int]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Generic
 
 from safevideo_common.messaging.consuming.handler import Event, States
-from safevideo_common.messaging.port import TopicPartition
+from safevideo_common.messaging.port import Reader, TopicPartition
 from safevideo_common.messaging.replay.cursor import Cursor
 from safevideo_common.messaging.replay.forecast import Forecast
 from safevideo_common.messaging.replay.port import Differences
@@ -23,7 +23,7 @@ class Foreseeing(Generic[Event, States]):
 
     run: Run[Event, States]
 
-    async def do(self, partition: TopicPartition) -> None:
+    async def do(self, partition: TopicPartition, reader: Reader) -> None:
         """See `PartitionWork`."""
         run, number = self.run, partition.partition
         cursor = run.cursor.copy()
@@ -34,7 +34,7 @@ class Foreseeing(Generic[Event, States]):
             most_shown=MOST_SHOWN - len(cursor.performers),
         )
         start, end = cursor.next[str(number)], cursor.ends[str(number)]
-        async with reading_ahead(run.reader, partition, start, end) as chunks:
+        async with reading_ahead(reader, partition, start, end) as chunks:
             while chunk := await chunks.next():
                 cursor.missed(number, chunk.start)
                 if deliveries := run.wanted(chunk):

@@ -1,8 +1,8 @@
 """The job `event_replay`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic
 
@@ -13,7 +13,7 @@ from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare, TooManyDead
 from safevideo_common.messaging.consuming.effects import Effect
 from safevideo_common.messaging.consuming.handler import Event, States
-from safevideo_common.messaging.port import EventLog, Reader
+from safevideo_common.messaging.port import EventLog, Reader, TopicPartition
 from safevideo_common.messaging.replay.applying import Applying
 from safevideo_common.messaging.replay.cursor import Cursor, cursor_of
 from safevideo_common.messaging.replay.forcing import Again
@@ -30,6 +30,8 @@ OUTAGE_TRIES: Final = 20
 OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
 
 
+LANES: Final = 2
+"""Partitions that a run applies at once."""
 AT_ONCE: Final = 3
 """Replays that run at once in a process: those behind them wait, with their leases kept."""
 TURN_SECONDS: Final = 1.0
@@ -59,13 +61,15 @@ class ReplayEvents(Generic[Event, States]):
 
     async def _replay(self, job: JobRun, asked: ReplayParameters) -> Mapping[str, object]:
         consumer = replace(self.consumer, dead_share=self.dead_share())
-        async with self.event_log.reader(f"{consumer.group}-replay-{job.job_id}") as reader:
-            cursor = await self._cursor(job, reader, asked)
-            pace = Pace(asked.events_per_second, consumer.lag)
-            run = Run(job, asked, reader, consumer, self.handler, pace, cursor)
+        async with AsyncExitStack() as stack:
+            name = f"{consumer.group}-replay-{job.job_id}"
+            lanes = 1 if asked.dry_run else LANES
+            readers = [await stack.enter_async_context(self.event_log.reader(f"{name}-{n}")) for n in range(lanes)]
+            cursor = await self._cursor(job, readers[0], asked)
+            run = Run(job, asked, consumer, self.handler, Pace(asked.events_per_second, consumer.lag), cursor)
             await run.save()
             try:
-                await _all_partitions(run, _work(run))
+                await _all_partitions(run, readers)
             except TooManyDead as limit:
                 raise PermanentJobError("TOO_MANY_DEAD", str(limit)) from None
         return run.cursor.result(is_dry=asked.dry_run)
@@ -114,23 +118,39 @@ def _work(run: Run[Event, States]) -> PartitionWork:
     return Applying(run, effect)
 
 
-async def _all_partitions(run: Run[Event, States], work: PartitionWork) -> None:
-    tries, reached = 0, run.cursor.processed
-    while left := run.cursor.left(run.asked.topic):
+async def _all_partitions(run: Run[Event, States], readers: Sequence[Reader]) -> None:
+    """Each reader's lane takes one partition after the other: while one waits for the database, the other works."""
+    left = iter(run.cursor.left(run.asked.topic))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for number, reader in enumerate(readers):
+                tasks.create_task(_lane(run, left, reader), name=f"replay-{run.job.job_id}-{number}")
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def _lane(run: Run[Event, States], left: Iterator[TopicPartition], reader: Reader) -> None:
+    work = _work(run)
+    for partition in left:
+        await _patiently(run, work, partition, reader)
+
+
+async def _patiently(run: Run[Event, States], work: PartitionWork, partition: TopicPartition, reader: Reader) -> None:
+    number, tries = str(partition.partition), 0
+    while (reached := run.cursor.next[number]) < run.cursor.ends[number]:
         try:
-            await _skip_deleted(run)
-            await work.do(left[0])
+            await _skip_deleted(run, reader)
+            await work.do(partition, reader)
         except ServiceUnavailable:
-            tries = 1 if run.cursor.processed > reached else tries + 1
-            reached = run.cursor.processed
+            tries = 1 if run.cursor.next[number] > reached else tries + 1
             if tries >= OUTAGE_TRIES:
                 raise
             await asyncio.sleep(OUTAGE_BACKOFF.delay(tries))
             await run.job.check()
 
 
-async def _skip_deleted(run: Run[Event, States]) -> None:
+async def _skip_deleted(run: Run[Event, States], reader: Reader) -> None:
     """Retention may have overtaken the cursor: where it took all there is, there is nothing to wait for."""
-    for partition, start in (await run.reader.start_offsets(run.asked.topic)).items():
+    for partition, start in (await reader.start_offsets(run.asked.topic)).items():
         if str(partition.partition) in run.cursor.next:
             run.cursor.missed(partition.partition, start)

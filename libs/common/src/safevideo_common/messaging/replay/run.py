@@ -1,6 +1,7 @@
 """One run of a replay: what its parts share."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Generic, Protocol
 
@@ -21,15 +22,16 @@ SAVE_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class Run(Generic[Event, States]):
-    """`cursor` is as it is saved, or ahead of that by what had no effect."""
+    """`cursor` is as it is saved, or ahead of that by what had no effect. Several tasks bring it forward."""
 
     job: JobRun
     asked: ReplayParameters
-    reader: Reader
     consumer: Consumer[Event, States]
     handler: Replayable[Event, States]
     pace: Pace
     cursor: Cursor
+    sealing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Whose turn it is to save the cursor: it is read and committed by one at a time."""
     _saved_at: float = 0.0
 
     def wanted(self, chunk: Chunk) -> list[Delivery]:
@@ -39,10 +41,16 @@ class Run(Generic[Event, States]):
 
     async def save(self, ahead: Cursor | None = None) -> None:
         """A step without any work: the cursor, or only how far a run is that goes `ahead` in memory."""
-        cursor = self.cursor.document() if ahead is None else None
-        processed = (ahead or self.cursor).processed
-        async with self.job.step(cursor, processed=processed, total=self.cursor.total):
-            pass
+        with_turn = False
+        try:
+            async with self.consumer.database.transaction() as tx:
+                with_turn = await self.sealing.acquire()  # within: who has the turn never waits for a transaction
+                cursor = self.cursor.document() if ahead is None else None
+                processed = (ahead or self.cursor).processed
+                await self.job.seal(tx, cursor, processed=processed, total=self.cursor.total)
+        finally:
+            if with_turn:
+                self.sealing.release()
         self._saved_at = monotonic()
 
     async def save_now_and_then(self, ahead: Cursor | None = None) -> None:
@@ -56,6 +64,6 @@ class Run(Generic[Event, States]):
 class PartitionWork(Protocol):
     """What is done with a partition: it is applied, or foreseen."""
 
-    async def do(self, partition: TopicPartition) -> None:
+    async def do(self, partition: TopicPartition, reader: Reader) -> None:
         """From the cursor to the end. After an error it may be called again, and goes on at the cursor."""
         ...
