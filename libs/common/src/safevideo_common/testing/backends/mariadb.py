@@ -86,6 +86,7 @@ class MariaDBServer:
             "transaction-isolation": "READ-COMMITTED",
             "loose-innodb_snapshot_isolation": 1,  # releases before 10.6.18 do not know it
             "innodb_flush_log_at_trx_commit": 1,
+            "innodb_buffer_pool_size": "1G",  # for the indexes of long tables; what is not touched takes no memory
             "character-set-server": "utf8mb4",
         }
         if os.geteuid() == 0:
