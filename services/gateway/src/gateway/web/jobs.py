@@ -1,24 +1,19 @@
 """`/api/v1/admin/jobs`: list, show, run again, cancel."""
 
-import re
-from typing import Final
 
 from aiohttp import web
 from pydantic import Field
 
 from gateway.web.body import Body, parse_body
 from gateway.web.caller import caller_of
-from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query
+from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query, row_id_of
 from safevideo_common.clock import Clock
 from safevideo_common.database.job_browser import Job, JobFilter
 from safevideo_common.domain.jobs import REASON_LENGTH, JobStatus, Priority
-from safevideo_common.errors import ValidationFailed
 from safevideo_common.jobs.administration import JobAdministration
 from safevideo_common.jobs.documents import details_document, job_document
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.envelope import success
-
-_JOB_ID: Final = re.compile(r"[0-9]{1,18}")
 
 
 class JobQuery(PageQuery):
@@ -61,28 +56,21 @@ class JobPages:
 
     async def show(self, request: web.Request) -> web.Response:
         """One job, its tries and their errors. Raises `JobNotFound`, `ValidationFailed` for what can be no id."""
-        details = await self._administration.one(_job_id(request))
+        details = await self._administration.one(row_id_of(request))
         return success(details_document(details, self._clock()))
 
     async def retry(self, request: web.Request) -> web.Response:
         """Run a finished job again. Raises `JobNotFound`, `InvalidStatusTransition`."""
-        job = await self._administration.retry(_job_id(request), caller_of(request))
+        job = await self._administration.retry(row_id_of(request), caller_of(request))
         return self._accepted("Job is run again", job, request)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a job. Raises `JobNotFound`, `JobNotCancellable`, `ValidationFailed`."""
         reason = (await parse_body(CancelBody, request)).reason
-        job = await self._administration.cancel(_job_id(request), reason, caller_of(request))
+        job = await self._administration.cancel(row_id_of(request), reason, caller_of(request))
         return self._accepted("Job is cancelled", job, request)
 
     def _accepted(self, sentence: str, job: Job, request: web.Request) -> web.Response:
         caller = caller_of(request)
         self._log.info(sentence, actor=caller.name, job_id=job.id, job_type=job.job_type, request_id=caller.request_id)
         return success(job_document(job), status=202)
-
-
-def _job_id(request: web.Request) -> int:
-    given = request.match_info["id"]
-    if not _JOB_ID.fullmatch(given):
-        raise ValidationFailed("This is no id.", details={"id": "must be a whole number"})
-    return int(given)

@@ -1,6 +1,5 @@
 """`/api/v1/admin/webhooks/rejected`: list, show, verify again. Bodies and signatures are never shown."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -13,7 +12,7 @@ from gateway.handlers.reports import Asked, Report
 from gateway.handlers.reverify import ReverifyRejected
 from gateway.web.body import Body, parse_body
 from gateway.web.caller import caller_of
-from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query
+from gateway.web.query import PageQuery, StorableMoment, pagination, parse_query, row_id_of
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.rejected_browser import RejectedFilter, RejectedRecord
 from safevideo_common.errors import ValidationFailed
@@ -22,7 +21,6 @@ from safevideo_common.sharegram.webhook_signatures import WebhookSecret
 from safevideo_common.web.envelope import success
 
 MOST_IDS: Final = 10_000
-_ROW_ID: Final = re.compile(r"[0-9]{1,18}")
 _EVENT_IDS: Final = ("X-Sharegram-Event-Id", "webhook-id")
 _TIMESTAMPS: Final = ("X-Sharegram-Timestamp", "webhook-timestamp")
 
@@ -71,10 +69,7 @@ class QuarantinePages:
 
     async def show(self, request: web.Request) -> web.Response:
         """The facts of one. Raises `NotFound`, and `ValidationFailed` for what can be no id."""
-        given = request.match_info["id"]
-        if not _ROW_ID.fullmatch(given):
-            raise ValidationFailed("This is no id.", details={"id": "must be a whole number"})
-        return success(rejected_json(await self._browse.one(int(given))))
+        return success(rejected_json(await self._browse.one(row_id_of(request))))
 
     async def reverify(self, request: web.Request) -> web.Response:
         """Verify again, and release unless it is a dry run. Raises `ValidationFailed`, `LogUnavailable`."""

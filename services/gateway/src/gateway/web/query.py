@@ -1,4 +1,4 @@
-"""Query parameters: parsed once into a model, every wrong or unknown one named."""
+"""Query parameters, parsed once into a model, every wrong or unknown one named; and the id in a path."""
 
 import re
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ MAX_PAGE: Final = 1_000_000
 """Deeper pages are a filter's business; and the offset stays a number that every database takes."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
+_ROW_ID: Final = re.compile(r"[0-9]{1,18}")
 _RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -68,6 +69,14 @@ def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:
     if repeated:
         raise _wrong(repeated)
     return parsed
+
+
+def row_id_of(request: web.Request) -> int:
+    """The row id in the path. Raises `ValidationFailed` for what can be none."""
+    given = request.match_info["id"]
+    if not _ROW_ID.fullmatch(given):
+        raise ValidationFailed("This is no id.", details={"id": "must be a whole number"})
+    return int(given)
 
 
 def reasons(error: ValidationError, whole: str = "") -> dict[str, str]:

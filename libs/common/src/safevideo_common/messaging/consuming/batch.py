@@ -1,15 +1,15 @@
 """Applying a batch: inbox rows and states in one transaction."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, ServiceUnavailable
-from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.errors import ServiceUnavailable
+from safevideo_common.messaging.consuming.conflicts import despite_conflicts
 from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
 from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import Parsed, parse_all
@@ -18,10 +18,6 @@ from safevideo_common.messaging.consuming.effects import Effect, once
 from safevideo_common.messaging.consuming.handler import Event, States
 from safevideo_common.messaging.consuming.stages import Stopwatch
 from safevideo_common.messaging.port import Claim, PartitionsLost
-
-CONFLICT_TRIES: Final = 5
-CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)
-"""Two transactions met on the same rows: the loser runs again at once, a little apart."""
 
 NO_FAULT_OF_THE_BATCH: Final = (ServiceUnavailable, PartitionsLost, TooManyDead)
 """Nothing of it is applied then, and it can be applied as it is when the time has come."""
@@ -58,15 +54,10 @@ class Applier(Generic[Event, States]):
                 await self.apply(deliveries[middle:], claim)
 
     async def _apply_despite_conflicts(self, parsed: Sequence[Parsed[Event]], claim: Claim) -> None:
-        for tries in range(1, CONFLICT_TRIES + 1):
-            claim.check()
-            try:
-                return await self._apply_once(parsed, claim)
-            except DatabaseConflict:
-                await asyncio.sleep(CONFLICT_BACKOFF.delay(tries))
-        raise DatabaseUnavailable("other transactions were quicker each time")
+        await despite_conflicts(partial(self._apply_once, parsed, claim))
 
     async def _apply_once(self, parsed: Sequence[Parsed[Event]], claim: Claim) -> None:
+        claim.check()
         consumer = self.consumer
         watch = Stopwatch(consumer.metrics.stage)
         begin = self.begin or consumer.database.transaction

@@ -9,6 +9,7 @@ from safevideo_common.messaging.consuming.backoff import Backoff
 
 CONFLICT_TRIES: Final = 5
 CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)
+"""Two transactions met on the same rows: the loser runs again at once, a little apart."""
 
 _Result = TypeVar("_Result")
 

@@ -1,8 +1,7 @@
 """A member of a consumer group: its loops, its retry scan and its look at the lag, from joining to leaving."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -16,6 +15,7 @@ from safevideo_common.messaging.consuming.progress import LoopProgress, Progress
 from safevideo_common.messaging.consuming.retries import RetryScan
 from safevideo_common.messaging.consuming.settings import ConsumerSettings
 from safevideo_common.messaging.port import EventLog, Share, Subscription
+from safevideo_common.task_groups import first_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Member(Generic[Event, States]):
     async def _consume(self) -> None:
         group = self.consumer.group
         async with self.event_log.subscribe(group, self.topics, group) as subscription:
-            with _first_error():
+            with first_error():
                 async with asyncio.TaskGroup() as tasks:
                     self._start(subscription, tasks)
 
@@ -72,12 +72,3 @@ class Member(Generic[Event, States]):
             consumer.log,
             consumer.metrics,
         )
-
-
-@contextmanager
-def _first_error() -> Iterator[None]:
-    """Raise the error of the task that failed first, in place of a group of one."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None

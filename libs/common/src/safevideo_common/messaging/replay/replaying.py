@@ -24,6 +24,7 @@ from safevideo_common.messaging.replay.parameters import ReplayParameters, param
 from safevideo_common.messaging.replay.port import Replayable
 from safevideo_common.messaging.replay.run import PartitionWork, Run
 from safevideo_common.messaging.replay.survey import survey
+from safevideo_common.task_groups import first_error
 
 OUTAGE_TRIES: Final = 20
 """In a row, without any progress: about a minute and a half. Then the job is put off, which costs it a try."""
@@ -121,12 +122,10 @@ def _work(run: Run[Event, States]) -> PartitionWork:
 async def _all_partitions(run: Run[Event, States], readers: Sequence[Reader]) -> None:
     """Each reader's lane takes one partition after the other: while one waits for the database, the other works."""
     left = iter(run.cursor.left(run.asked.topic))
-    try:
+    with first_error():
         async with asyncio.TaskGroup() as tasks:
             for number, reader in enumerate(readers):
                 tasks.create_task(_lane(run, left, reader), name=f"replay-{run.job.job_id}-{number}")
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
 
 
 async def _lane(run: Run[Event, States], left: Iterator[TopicPartition], reader: Reader) -> None:
