@@ -18,7 +18,6 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, outbox, performers
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
@@ -27,6 +26,7 @@ from safevideo_common.messaging.consuming.handler import Handler
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.port import Record, Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.sharegram.webhook_parsing import message_of, parse_webhook
 from safevideo_common.testing.waiting import MovableClock
 from safevideo_common.web.correlation import Correlation

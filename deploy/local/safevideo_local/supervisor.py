@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.backends import Server, process, wait_ready
 from safevideo_common.testing.backends.process import Process
 from safevideo_common.testing.backends.stack import Say

@@ -20,7 +20,6 @@ from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.events.topics import KYC, KYC_WORKER
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
@@ -28,6 +27,7 @@ from safevideo_common.messaging.port import EventLog, Message
 from safevideo_common.messaging.replay.parameters import JOB_TYPE
 from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.job_bench import JobBench
 from safevideo_common.testing.stacks import StackUnderTest
 

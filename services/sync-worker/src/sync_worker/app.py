@@ -12,7 +12,6 @@ from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
 from safevideo_common.jobs.running import running_jobs
 from safevideo_common.lifecycle import background
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
@@ -20,6 +19,7 @@ from safevideo_common.messaging.port import EventLog
 from safevideo_common.messaging.replay.parameters import JOB_TYPE
 from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from sync_worker.adapters.cache_drops import CacheDrops
 from sync_worker.handlers.performers import HandlePerformers
 from sync_worker.settings import SyncWorkerSettings

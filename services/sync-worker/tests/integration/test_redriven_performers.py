@@ -15,7 +15,6 @@ from safevideo_common.database.inbox_browser import get_by_event_id
 from safevideo_common.database.inbox_redriving import RedriveFilter
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
@@ -25,6 +24,7 @@ from safevideo_common.messaging.consuming.redriving import Redriving
 from safevideo_common.messaging.consuming.retries import RetryScan
 from safevideo_common.messaging.port import Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from sync_worker.handlers.parsing import PerformerEvent
 from sync_worker.handlers.performers import HandlePerformers, Performers
 

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 from safevideo_common.clock import Clock
 from safevideo_common.database import audit_log, job_browser, jobs
 from safevideo_common.database.audit_log import Caller
+from safevideo_common.database.conflicts import despite_conflicts
 from safevideo_common.database.engine import Database
 from safevideo_common.database.job_browser import Job, JobFilter, JobTry, Order
 from safevideo_common.database.jobs import NewJob
-from safevideo_common.messaging.consuming.conflicts import despite_conflicts
 
 RETRIED: Final = "jobs.retried"
 CANCELLED: Final = "jobs.cancelled"

@@ -13,8 +13,8 @@ from safevideo_common.database.job_leases import Lease
 from safevideo_common.domain.jobs import TryOutcome, error_text
 from safevideo_common.errors import DataRefused, ServiceUnavailable
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 ENDINGS_AT_ONCE: Final = 400
 LOCKED_SECONDS: Final = 0.5

@@ -20,9 +20,9 @@ from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.rescue import Rescue
 from safevideo_common.jobs.run import Run
 from safevideo_common.jobs.trying import Trier
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.pace import Pace
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 STEPS_AT_ONCE: Final = 3
 """Transactions of handlers, of a pool of `POOL_SIZE`: the rest is for claims, endings and heartbeats."""

@@ -10,8 +10,8 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.job_endings import RESCUED_AT_ONCE, Ended
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 LOOKS_A_LEASE: Final = 2
 _TRIES_TOLD_APART: Final = 20

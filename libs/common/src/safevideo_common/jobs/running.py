@@ -20,9 +20,9 @@ from safevideo_common.jobs.schedule import SCHEDULE, Scheduler
 from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.jobs.waking import WakeUp
 from safevideo_common.lifecycle import background
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 GRACE_SHARE: Final = 0.5
 """Of the seconds of a shutdown: the consuming that ends after the jobs needs its own."""

@@ -16,8 +16,8 @@ from safevideo_common.jobs.handler import (
     TemporaryJobError,
 )
 from safevideo_common.jobs.run import Run
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 DRAINED = error_text("DRAINED", "its worker was told to stop")
 

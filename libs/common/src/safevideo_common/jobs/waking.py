@@ -13,10 +13,10 @@ from safevideo_common.clock import Clock, utc_now
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.events.commands import JobQueued, job_queued
 from safevideo_common.events.topics import COMMANDS
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.delivery import next_offsets
 from safevideo_common.messaging.port import EventLog, Publisher, Record
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 FETCH_SECONDS: Final = 5.0
 FETCH_RECORDS: Final = 500

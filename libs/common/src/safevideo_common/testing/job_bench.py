@@ -18,8 +18,8 @@ from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.jobs.engine import EngineBounds, JobEngine
 from safevideo_common.jobs.handler import JobHandler, JobRun
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.waiting import beside, until
 
 SERVICE: Final = "test-worker"

@@ -14,7 +14,6 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.lifecycle import FAILED
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
@@ -23,6 +22,7 @@ from safevideo_common.messaging.consuming.settings import ConsumerSettings
 from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.port import Message, Publisher, Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.marks import HandleMarks, Mark, MarkBench, Marked, mark
 from safevideo_common.testing.waiting import until
 

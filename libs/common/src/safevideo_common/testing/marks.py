@@ -18,7 +18,6 @@ from safevideo_common.database.tables import event_inbox, performers
 from safevideo_common.domain.outcomes import APPLIED, IGNORED, Outcome, waiting
 from safevideo_common.domain.performers import DEFAULTS, Performer
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
@@ -27,6 +26,7 @@ from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.retries import RetryScan
 from safevideo_common.messaging.port import Message, Unshared
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 START: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CHANGED: Final = "marks.changed"

@@ -12,8 +12,8 @@ from safevideo_common.database.tables import leases
 from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.jobs.engine import EngineBounds
 from safevideo_common.jobs.handler import JobRun
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.commit_cutter import Cut, cutting
 from safevideo_common.testing.job_bench import Does, Held, JobBench
 from safevideo_common.testing.waiting import until

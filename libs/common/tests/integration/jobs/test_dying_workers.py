@@ -13,7 +13,7 @@ from safevideo_common.database.jobs import NewJob
 from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.jobs.engine import EngineBounds
 from safevideo_common.jobs.handler import JobRun
-from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.job_bench import Does, JobBench
 from safevideo_common.testing.waiting import until
 

@@ -15,7 +15,7 @@ from safevideo_common.domain.jobs import JobStatus, Priority
 from safevideo_common.jobs.engine import EngineBounds
 from safevideo_common.jobs.handler import JobRun, PermanentJobError, TemporaryJobError
 from safevideo_common.jobs.housekeeping import JOB_HOUSEKEEPING, JobHousekeeping
-from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.job_bench import QUICK, Does, Held, JobBench
 from safevideo_common.testing.waiting import until
 

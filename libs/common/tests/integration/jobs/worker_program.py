@@ -16,9 +16,9 @@ from safevideo_common.database.engine import Database
 from safevideo_common.jobs.engine import EngineBounds, JobEngine
 from safevideo_common.jobs.handler import JobHandler, JobRun
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.job_bench import Does
 
 

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from typing import Final
 
 from safevideo_common.cache.performers import CacheUnavailable, PerformerCache
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 MOST_OWED: Final = 100_000
 """Ids that are remembered. Beyond them a cached performer may be as old as its hour; an error line says so."""

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Final
 
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.port import Publisher
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from webhook_ingest.adapters.flights import CalledBack, Flights
 from webhook_ingest.adapters.outage import Outage
 from webhook_ingest.adapters.spool.reports import reason_of

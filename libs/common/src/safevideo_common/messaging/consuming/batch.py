@@ -8,8 +8,8 @@ from typing import Final, Generic
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database.conflicts import despite_conflicts
 from safevideo_common.errors import ServiceUnavailable
-from safevideo_common.messaging.consuming.conflicts import despite_conflicts
 from safevideo_common.messaging.consuming.consumer import Consumer, verdict_on
 from safevideo_common.messaging.consuming.dead_share import TooManyDead
 from safevideo_common.messaging.consuming.deciding import Parsed, parse_all

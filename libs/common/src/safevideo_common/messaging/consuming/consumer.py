@@ -9,12 +9,12 @@ from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Outcome, Status, dead
 from safevideo_common.errors import SafeVideoError
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.handler import Event, Handler, States
 from safevideo_common.messaging.consuming.live_lag import LiveLag
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 
 @dataclass(frozen=True, slots=True)

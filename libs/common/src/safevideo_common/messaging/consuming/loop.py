@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from safevideo_common.errors import LogUnavailable, ServiceUnavailable
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.delivery import delivery_of, next_offsets
 from safevideo_common.messaging.consuming.handler import Event, States
@@ -17,6 +16,7 @@ from safevideo_common.messaging.consuming.progress import LoopProgress
 from safevideo_common.messaging.consuming.stages import Stopwatch
 from safevideo_common.messaging.port import Claim, PartitionsLost, Record, Share, Subscription
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 FETCH_SECONDS: Final = 1.0
 """How long one fetch waits for a first record; also how often an idle loop shows that it is alive."""

@@ -16,12 +16,12 @@ from safevideo_common.clock import Clock, rfc3339
 from safevideo_common.database import audit_log, inbox_browser, inbox_redriving
 from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.batches import KEYS_A_STATEMENT
+from safevideo_common.database.conflicts import despite_conflicts
 from safevideo_common.database.engine import Database
 from safevideo_common.database.inbox_browser import InboxRecord
 from safevideo_common.database.inbox_redriving import Found, RedriveFilter
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import InvalidStatusTransition, NotFound
-from safevideo_common.messaging.consuming.conflicts import despite_conflicts
 from safevideo_common.messaging.consuming.redrive_report import Report
 
 MOST_EVENTS: Final = 10_000

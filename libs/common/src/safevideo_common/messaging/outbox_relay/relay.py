@@ -10,11 +10,11 @@ from safevideo_common.database import outbox
 from safevideo_common.database.engine import Database
 from safevideo_common.database.outbox import Outgoing
 from safevideo_common.errors import PayloadTooLarge, ServiceUnavailable
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.outbox_relay.lease import Lease, LeaseLost
 from safevideo_common.messaging.outbox_relay.metrics import RelayMetrics
 from safevideo_common.messaging.port import Message, RoundPublisher
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 
 ROUND_MESSAGES: Final = 500
 ROUND_BYTES: Final = 8 * 1024 * 1024

@@ -8,7 +8,6 @@ from typing import Final, Generic
 
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.jobs.handler import JobRun, PermanentJobError
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare, TooManyDead
 from safevideo_common.messaging.consuming.effects import Effect
@@ -24,6 +23,7 @@ from safevideo_common.messaging.replay.parameters import ReplayParameters, param
 from safevideo_common.messaging.replay.port import Replayable
 from safevideo_common.messaging.replay.run import PartitionWork, Run
 from safevideo_common.messaging.replay.survey import survey
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.task_groups import first_error
 
 OUTAGE_TRIES: Final = 20

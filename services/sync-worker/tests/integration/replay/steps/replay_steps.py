@@ -24,7 +24,6 @@ from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.stamps import stamp_of
 from safevideo_common.events.topics import PERFORMER, SYNC_WORKER
 from safevideo_common.jobs.handler import JobHandler
-from safevideo_common.messaging.consuming.backoff import Backoff
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
@@ -34,6 +33,7 @@ from safevideo_common.messaging.port import EventLog, Message, RoundPublisher, T
 from safevideo_common.messaging.replay.parameters import JOB_TYPE, MOST_PER_SECOND
 from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.job_bench import JobBench
 from safevideo_common.testing.waiting import until
 from sync_worker.handlers.parsing import PerformerEvent

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable
-from safevideo_common.messaging.consuming.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff
 
 CONFLICT_TRIES: Final = 5
 CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)

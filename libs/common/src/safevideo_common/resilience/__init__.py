@@ -1,0 +1,1 @@
+"""Patience with what fails: how long to wait before trying again."""
