@@ -9,30 +9,32 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Final, NamedTuple
 
+from aiohttp import ClientSession
 from measured import free_port, program, wait_until_listening
 from rich.console import Console, Group
 from rich.table import Table
 from sqlalchemy import delete, text
 
-from safevideo_common.database import jobs
+from safevideo_common.clock import utc_now
+from safevideo_common.database import api_keys, jobs
+from safevideo_common.database.api_keys import Role
 from safevideo_common.database.engine import Database
 from safevideo_common.database.job_claims import Claimer, Claims
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import outbox
 from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.events.commands import JobQueued
 from safevideo_common.jobs.housekeeping import JOB_HOUSEKEEPING
-from safevideo_common.jobs.waking import announce
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import Publisher
 from safevideo_common.testing.databases import created, dropped
 
 PROGRAM: Final = Path(__file__).parent / "servers" / "jobs.py"
@@ -149,46 +151,72 @@ async def _claim_ms(database: Database) -> float:
 class Starts(NamedTuple):
     """Milliseconds from the row of a job to its start, by the database's clock; the worker is idle."""
 
-    announced: list[float]
+    asked: list[float]
     relayed: list[float]
     polled: list[float]
 
 
 async def _starts(environment: Mapping[str, str], folder: Path) -> Starts:
-    """A job is asked for by another process: as the gateway does, by the outbox alone, and with its message lost."""
-    async with (
-        open_log(environment["KAFKA_BOOTSTRAP_SERVERS"], None) as log,
-        log.publisher("jobs-bench") as publisher,
-        _fresh(environment["DATABASE_URL"]) as url,
-        Database.open(url) as database,
-    ):
-        port = free_port()
-        variables = {**environment, "DATABASE_URL": url, "HOST": "127.0.0.1", "PORT": str(port)}
-        with program((sys.executable, "-m", "kyc_worker"), variables, folder / "kyc_worker.out"):
-            await asyncio.to_thread(wait_until_listening, port)
-            for _ in range(3):
-                await _start(database, None)  # the group has its partitions when these have started
-            announced = [await _start(database, publisher) for _ in range(STARTS)]
-            relayed = [await _start(database, None) for _ in range(FEW_STARTS)]
-            polled = [await _start(database, None, is_lost=True) for _ in range(FEW_STARTS)]
-    return Starts(announced, relayed, polled)
+    """A finished job is run again: through the API, by the outbox alone, and with its message lost."""
+    async with _fresh(environment["DATABASE_URL"]) as url, Database.open(url) as database:
+        async with database.transaction() as tx:
+            job_id, _ = await jobs.enqueue(tx, NewJob(JOB_HOUSEKEEPING))
+            key = await api_keys.create(tx, "bench", Role.ADMIN, utc_now(), utc_now() + timedelta(hours=1))
+        again = _Again(database, job_id)
+        worker, gateway = free_port(), free_port()
+        variables = {**environment, "DATABASE_URL": url, "HOST": "127.0.0.1"}
+        with (
+            program((sys.executable, "-m", "kyc_worker"), {**variables, "PORT": str(worker)}, folder / "worker.out"),
+            program((sys.executable, "-m", "gateway"), {**variables, "PORT": str(gateway)}, folder / "gateway.out"),
+        ):
+            for port in (worker, gateway):
+                await asyncio.to_thread(wait_until_listening, port)
+            headers = {"X-API-Client": "bench", "X-API-Key": key}
+            async with ClientSession(f"http://127.0.0.1:{gateway}", headers=headers) as api:
+                await again.has_ended()
+                for _ in range(3):
+                    await again.start(again.relayed)  # the group has its partitions when these have started
+                asked = [await again.start(partial(again.asked, api)) for _ in range(STARTS)]
+            relayed = [await again.start(again.relayed) for _ in range(FEW_STARTS)]
+            polled = [await again.start(again.unheard) for _ in range(FEW_STARTS)]
+    return Starts(asked, relayed, polled)
 
 
-async def _start(database: Database, publisher: Publisher | None, *, is_lost: bool = False) -> float:
-    await asyncio.sleep(random.uniform(0.05, 0.3))  # at any moment of whatever the worker does by turns
-    async with database.transaction() as tx:
-        job_id, _ = await jobs.enqueue(tx, NewJob(JOB_HOUSEKEEPING))
-        if is_lost:
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """The ways to have the job run again."""
+
+    database: Database
+    job_id: int
+
+    async def start(self, queue: Callable[[], Awaitable[None]]) -> float:
+        """Milliseconds from the row to the start."""
+        await asyncio.sleep(random.uniform(0.05, 0.3))  # at any moment of whatever the worker does by turns
+        await queue()
+        return await self.has_ended()
+
+    async def asked(self, api: ClientSession) -> None:
+        async with api.post(f"/api/v1/admin/jobs/{self.job_id}/retry") as answer:
+            answer.raise_for_status()
+
+    async def relayed(self) -> None:
+        async with self.database.transaction() as tx:
+            await jobs.retry(tx, self.job_id)
+
+    async def unheard(self) -> None:
+        async with self.database.transaction() as tx:
+            await jobs.retry(tx, self.job_id)
             await tx.execute(delete(outbox))
-    if publisher is not None:
-        await announce(publisher, JobQueued(job_id, JOB_HOUSEKEEPING, None))
-    async with asyncio.timeout(STARTED_WITHIN_SECONDS):
-        while True:
-            async with database.reading() as reading:
-                job = await jobs.get(reading, job_id)
-            if job.status is JobStatus.COMPLETED and job.started_at is not None:
-                return (job.started_at - job.queued_at).total_seconds() * 1000
-            await asyncio.sleep(0.02)
+
+    async def has_ended(self) -> float:
+        """Wait for it; milliseconds from its row to its start."""
+        async with asyncio.timeout(STARTED_WITHIN_SECONDS):
+            while True:
+                async with self.database.reading() as reading:
+                    job = await jobs.get(reading, self.job_id)
+                if job.status is JobStatus.COMPLETED and job.started_at is not None:
+                    return (job.started_at - job.queued_at).total_seconds() * 1000
+                await asyncio.sleep(0.02)
 
 
 def _starts_table(starts: Starts) -> Table:

@@ -34,6 +34,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.jobs.administration import JobAdministration
+from safevideo_common.jobs.announcing import Announcer
 from safevideo_common.lifecycle import background
 from safevideo_common.messaging.consuming.redriving import Redriving
 from safevideo_common.messaging.port import EventLog, Publisher
@@ -80,7 +81,8 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
                 event_log.publisher(SERVICE) as publisher,
             ):
                 reverify = _reverify(settings, database, publisher)
-                administration = JobAdministration(database, utc_now)
+                announcer = Announcer(publisher, utc_now)
+                administration = JobAdministration(database, utc_now, announcer.tell)
                 pages = Pages(
                     HealthPage(examination),
                     PerformerPages(performers),
@@ -92,7 +94,8 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
                     AuditPages(BrowseAudit(database)),
                 )
                 app.add_routes(routes(pages, guard(keys)))
-                yield
+                async with background(app, "job-announcer", announcer.run()):
+                    yield
 
     app.cleanup_ctx.append(serve)
     return app

@@ -1,6 +1,6 @@
 """What operators do with jobs, by API and by command: look, run again, cancel. What changes something is audited."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -26,9 +26,11 @@ class JobDetails(NamedTuple):
 class JobAdministration:
     """Everything raises the errors of `database/faults.py`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, tell: Callable[[Job], None] | None = None) -> None:
+        """`tell` is called after the commit of each job that is queued; without it workers hear by the outbox alone."""
         self._database = database
         self._clock = clock
+        self._tell = tell
 
     async def page(self, wanted: JobFilter, *, page: int, limit: int, order: Order) -> tuple[list[Job], int]:
         """One page, counted from 1, and the number of all that match."""
@@ -42,11 +44,11 @@ class JobAdministration:
 
     async def ask(self, job: NewJob, action: str, caller: Caller) -> Job:
         """Queue a job in the caller's name. `action` is what the audit log calls it."""
-        return await despite_conflicts(partial(self._ask, job, action, caller))
+        return self._told(await despite_conflicts(partial(self._ask, job, action, caller)))
 
     async def retry(self, job_id: int, caller: Caller) -> Job:
         """Queue a finished job again, as a fresh run. Raises `JobNotFound`, `InvalidStatusTransition`."""
-        return await despite_conflicts(partial(self._retry, job_id, caller))
+        return self._told(await despite_conflicts(partial(self._retry, job_id, caller)))
 
     async def cancel(self, job_id: int, reason: str, caller: Caller) -> Job:
         """Cancel a queued job at once, a running one at its next checkpoint.
@@ -54,6 +56,11 @@ class JobAdministration:
         Raises `JobNotFound`, `JobNotCancellable`.
         """
         return await despite_conflicts(partial(self._cancel, job_id, reason, caller))
+
+    def _told(self, job: Job) -> Job:
+        if self._tell is not None:
+            self._tell(job)
+        return job
 
     async def _ask(self, job: NewJob, action: str, caller: Caller) -> Job:
         async with self._database.transaction() as tx:

@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Final
 
 import msgspec
 
-from safevideo_common.clock import Clock, utc_now
 from safevideo_common.errors import LogUnavailable
-from safevideo_common.events.commands import JobQueued, job_queued
+from safevideo_common.events.commands import JobQueued
 from safevideo_common.events.topics import COMMANDS
 from safevideo_common.messaging.consuming.delivery import next_offsets
-from safevideo_common.messaging.port import EventLog, Publisher, Record
+from safevideo_common.messaging.port import EventLog, Record
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 
@@ -60,17 +57,6 @@ class WakeUp:
 
     def _is_ours(self, command: JobQueued) -> bool:
         return command.job_type in self.job_types and command.runner in (None, self.service)
-
-
-async def announce(publisher: Publisher, command: JobQueued, clock: Clock = utc_now) -> None:
-    """Wake the workers at once, after the commit of what queued the job.
-
-    It is for processes without an outbox relay, and spares the job the up to a second in which the relay of another
-    looks again. It never raises: the same message is in the outbox. It takes as long as the publisher's deadline.
-    """
-    with suppress(LogUnavailable):
-        message = job_queued(command, f"job-{command.job_id}-{token_hex(8)}", clock(), None)
-        await publisher.publish(message)
 
 
 def _commands(records: Iterable[Record]) -> Iterable[JobQueued]:

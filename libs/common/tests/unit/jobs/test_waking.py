@@ -1,16 +1,14 @@
-"""Which messages wake an engine, and what becomes of an announcement that fails."""
+"""Which messages wake an engine."""
 
 import asyncio
 from datetime import UTC, datetime
-from typing import NoReturn
 
 import pytest
 
-from safevideo_common.errors import LogUnavailable
 from safevideo_common.events.commands import JobQueued, job_queued
 from safevideo_common.events.envelope import parse_headers
-from safevideo_common.jobs.waking import WakeUp, announce
-from safevideo_common.messaging.port import Message, Record
+from safevideo_common.jobs.waking import WakeUp
+from safevideo_common.messaging.port import Record
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 
@@ -42,11 +40,3 @@ def test_a_message_is_keyed_by_type_and_carries_the_request() -> None:
     envelope = parse_headers(message.headers)
     assert (message.topic, message.key) == ("integration.commands.v1", b"known")
     assert (envelope.id, envelope.type, envelope.request_id) == ("job-7-a", "integration.job.queued", "req-1")
-
-
-async def test_an_announcement_that_fails_is_of_no_consequence() -> None:
-    class Away:
-        async def publish(self, _message: Message) -> NoReturn:
-            raise LogUnavailable("away")
-
-    await announce(Away(), JobQueued(1, "known", None))
