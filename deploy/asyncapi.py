@@ -4,12 +4,12 @@ With `--json` it prints the same as JSON.
 """
 
 import json
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import yaml
 
 from safevideo_common.events import changes, commands, kyc, performer, topics
 from safevideo_common.events.dead_letters import DeadLetterHeaders
@@ -154,29 +154,12 @@ def _slug(name: str) -> str:
     return name.replace(" ", "-")
 
 
-_PLAIN_KEY: Final = re.compile(r"[A-Za-z_$][\w.$-]*")
-
-
-def yaml(value: object, indent: int = 0) -> Iterator[str]:
-    """Lines of YAML: blocks of mappings and sequences, whose scalars are written as JSON, which is YAML too."""
-    pad = " " * indent
-    if isinstance(value, dict):
-        for key, each in value.items():
-            name = key if _PLAIN_KEY.fullmatch(key) else json.dumps(key)
-            yield from _entry(f"{pad}{name}:", each, indent + 2)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _entry(f"{pad}-", each, indent + 2)
-
-
-def _entry(head: str, value: object, indent: int) -> Iterator[str]:
-    if isinstance(value, dict | list) and value:
-        yield head
-        yield from yaml(value, indent)
-    else:
-        yield f"{head} {json.dumps(value, ensure_ascii=False)}"
+def as_yaml(made: Document) -> str:
+    """The page. What occurs several times is spelled out: a reader of the page follows no anchors."""
+    spelled_out: Document = json.loads(json.dumps(made))
+    return yaml.safe_dump(spelled_out, sort_keys=False, allow_unicode=True, width=100)
 
 
 if __name__ == "__main__":
     made = document()
-    sys.stdout.write(json.dumps(made) if "--json" in sys.argv else "\n".join(yaml(made)) + "\n")
+    sys.stdout.write(json.dumps(made) if "--json" in sys.argv else as_yaml(made))

@@ -6,7 +6,7 @@ from datetime import datetime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from safevideo_common.cli.output import minute
+from safevideo_common.cli.output import minute, sentence
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.inbox_browser import InboxRecord
 from safevideo_common.messaging.consuming.redrive_report import Report
@@ -40,18 +40,13 @@ def event_document(event: InboxRecord, *, with_payload: bool = False) -> dict[st
 
 def event_table(events: Sequence[InboxRecord]) -> Table:
     """One line an event."""
-    table = Table("id", "event", "type", "performer", "status", "reason", "tries", "received (UTC)", box=SIMPLE_HEAD)
+    columns = "id", "event", "type", "performer", "status", "tries", "received (UTC)"
+    table = Table(*columns, sentence("reason"), box=SIMPLE_HEAD)
     for event in events:
         names = event.event_id, event.event_type, event.performer_id or ""
-        fate = event.status, event.reason or "", str(event.tries)
-        table.add_row(str(event.row_id), *names, *fate, minute(event.received_at))
+        fate = event.status, str(event.tries), minute(event.received_at), event.reason or ""
+        table.add_row(str(event.row_id), *names, *fate)
     return table
-
-
-def event_facts(event: InboxRecord, *, with_payload: bool) -> str:
-    """One event, a fact a line."""
-    document = event_document(event, with_payload=with_payload)
-    return "\n".join(f"{name:<14} {'' if value is None else value}".rstrip() for name, value in document.items())
 
 
 def report_table(report: Report) -> Table:

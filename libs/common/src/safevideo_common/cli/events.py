@@ -20,8 +20,8 @@ from safevideo_common.cli.event_options import (
     To,
     Type,
 )
-from safevideo_common.cli.event_output import event_document, event_facts, event_table, report_table
-from safevideo_common.cli.output import AsJson, people, print_json
+from safevideo_common.cli.event_output import event_document, event_table, report_table
+from safevideo_common.cli.output import AsJson, facts, people, print_json, print_table
 from safevideo_common.clock import utc_now
 from safevideo_common.database import inbox_browser
 from safevideo_common.database.inbox_browser import InboxFilter, InboxRecord, Order
@@ -52,7 +52,7 @@ def list_events(
     if as_json:
         print_json({"events": [event_document(event) for event in found], "total": total})
     else:
-        people.print(event_table(found))
+        print_table(event_table(found))
         people.print(f"{len(found)} of {total}")
 
 
@@ -67,7 +67,7 @@ def show(
     if as_json:
         print_json([event_document(row, with_payload=with_payload) for row in rows])
     else:
-        people.print("\n\n".join(event_facts(row, with_payload=with_payload) for row in rows))
+        people.print("\n\n".join(facts(event_document(row, with_payload=with_payload)) for row in rows))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def retry(event: EventId, group: Group = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json([event_document(row) for row in rows])
     else:
-        people.print(event_table(rows))
+        print_table(event_table(rows))
 
 
 @app.command()
@@ -107,7 +107,7 @@ def redrive(
     if as_json:
         print_json(report.document(is_dry=not yes))
     else:
-        people.print(report_table(report))
+        print_table(report_table(report))
         people.print(_sentence(report, is_dry=not yes))
 
 

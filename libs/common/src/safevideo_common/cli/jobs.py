@@ -9,7 +9,7 @@ from safevideo_common.cli.caller import caller
 from safevideo_common.cli.database import opened_database
 from safevideo_common.cli.event_options import From, Sorted, To
 from safevideo_common.cli.job_output import job_facts, job_table
-from safevideo_common.cli.output import AsJson, people, print_json
+from safevideo_common.cli.output import AsJson, people, print_json, print_table
 from safevideo_common.cli.waiting import ended
 from safevideo_common.clock import utc_now
 from safevideo_common.database.job_browser import Job, JobFilter, Order
@@ -42,7 +42,7 @@ def list_jobs(
     if as_json:
         print_json({"jobs": [job_document(job) for job in found], "total": total})
     else:
-        people.print(job_table(found))
+        print_table(job_table(found))
         people.print(f"{len(found)} of {total}")
 
 
@@ -102,7 +102,7 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(job_document(job))
     else:
-        people.print(job_table([job]))
+        print_table(job_table([job]))
 
 
 async def _found(wanted: JobFilter, page: int, limit: int, order: Order) -> tuple[list[Job], int]:

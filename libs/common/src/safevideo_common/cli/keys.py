@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from safevideo_common.cli.database import opened_database
-from safevideo_common.cli.output import AsJson, minute, people, print_json
+from safevideo_common.cli.output import AsJson, minute, people, print_json, print_table
 from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.database import api_keys
 from safevideo_common.database.api_keys import CLIENT_NAME, ApiKey, Role
@@ -57,7 +57,7 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         print_json([_document(key) for key in keys])
     else:
-        people.print(_table(keys))
+        print_table(_table(keys))
 
 
 @app.command()

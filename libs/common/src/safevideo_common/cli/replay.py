@@ -10,7 +10,7 @@ from safevideo_common.cli.database import opened_database
 from safevideo_common.cli.event_options import From, To
 from safevideo_common.cli.job_output import job_table
 from safevideo_common.cli.jobs import Timeout, exit_as, print_details, waited
-from safevideo_common.cli.output import AsJson, people, print_json
+from safevideo_common.cli.output import AsJson, people, print_json, print_table
 from safevideo_common.clock import utc_now
 from safevideo_common.database.job_browser import Job
 from safevideo_common.events.envelope import is_external_id
@@ -65,7 +65,7 @@ def replay(
     elif as_json:
         print_json(job_document(job))
     else:
-        people.print(job_table([job]))
+        print_table(job_table([job]))
         people.print(f"To see what becomes of it: safevideo jobs wait {job.id}")
 
 

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from safevideo_common.cli.database import opened_database
-from safevideo_common.cli.output import AsJson, minute, people, print_json
+from safevideo_common.cli.output import AsJson, minute, print_json, print_table
 from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.database import webhook_secrets
 from safevideo_common.database.integrations import SHAREGRAM
@@ -40,7 +40,7 @@ def secrets(as_json: AsJson = False) -> None:
     if as_json:
         print_json([_document(secret) for secret in shown])
     else:
-        people.print(_table(shown))
+        print_table(_table(shown))
 
 
 @dataclass(frozen=True, slots=True)

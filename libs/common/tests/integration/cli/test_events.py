@@ -99,7 +99,7 @@ def test_the_filters_are_those_of_the_api(events: Run) -> None:
 def test_one_event_is_shown_and_its_body_only_when_asked_for(events: Run) -> None:
     told = events("show", "evt-2")
     assert told.returncode == 0
-    assert "reason         HANDLER_FAILED: KeyError" in told.stdout.splitlines()
+    assert "reason: 'HANDLER_FAILED: KeyError'" in told.stdout.splitlines()
     assert "secret" not in told.stdout
     assert "secret" in events("show", "2", "--payload").stdout
     (document,) = shown(events("show", "2", "--json", "--payload"))

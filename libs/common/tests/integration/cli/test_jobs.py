@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 from sqlalchemy import update
 
 from safevideo_common.database import audit_log, jobs
@@ -70,7 +71,26 @@ def test_jobs_are_listed_by_filters_and_shown(command: Run) -> None:
     assert "AWAY: it is" in told.stdout
     assert told.stdout.strip().endswith("3 of 3")
     assert shown(command("jobs", "show", "3", "--json"))["result"] == {"events": 7}
-    assert "events            7" in command("jobs", "show", "3").stdout.splitlines()
+    job = yaml.safe_load(command("jobs", "show", "3").stdout)
+    assert (job["error"], job["result"]) == ("AWAY: it is", {"events": 7})
+    assert "startedAt" not in job, "what a job has not is left out"
+
+
+def test_what_a_dry_run_foresees_is_shown_performer_by_performer(command: Run, fresh_sqlite_url: str) -> None:
+    forecast = {
+        "byOutcome": {"applied": 2, "stale": 1},
+        "performers": [{"performerId": "sg_1", "changes": {"bio": {"from": None, "to": "a, b"}}}],
+        "performersChanging": 1,
+    }
+
+    async def fill() -> None:
+        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+            await tx.execute(update(batch_jobs).where(batch_jobs.c.id == 2).values(result=forecast))
+
+    asyncio.run(fill())
+    told = command("jobs", "show", "2").stdout
+    assert yaml.safe_load(told)["result"] == forecast
+    assert "      bio:\n        from: null\n        to: a, b\n" in told
 
 
 def test_a_job_is_run_again_and_cancelled_by_whoever_has_the_terminal(command: Run, fresh_sqlite_url: str) -> None:
