@@ -15,28 +15,38 @@ LEAST_SECRET_LENGTH: Final = 16
 _DEFAULT_LOOKING: Final = ("changeme", "change-me", "change_me", "default", "example", "placeholder", "your-", "xxxx")
 
 
-class DatabaseSettings(BaseSettings):
-    """What a command that works on the database alone needs to know. A field's variable is its name in capitals."""
+class ProcessSettings(BaseSettings):
+    """What everything that we start needs to know. A field's variable is its name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     safevideo_env: Literal["production", "development"] = Field(
         "production", description="In production a weak or default-looking secret stops the start."
     )
+
+
+class DatabaseSettings(ProcessSettings):
+    """What a command that works on the database alone needs to know."""
+
     database_url: SecretStr = Field(
         description="mysql+aiomysql://user:password@host/safevideo, or sqlite+aiosqlite:///path for the embedded run."
     )
 
 
-class CommonSettings(DatabaseSettings):
-    """What every process needs to know."""
+class KafkaSettings(ProcessSettings):
+    """What a command that works on the log alone needs to know."""
+
+    kafka_bootstrap_servers: str = Field(description="Comma-separated host:port of the brokers.")
+
+
+class CommonSettings(KafkaSettings, DatabaseSettings):
+    """What every service needs to know."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a container's port is its own
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379"), description="Redis or Valkey, without a database number."
     )
-    kafka_bootstrap_servers: str = Field(description="Comma-separated host:port of the brokers.")
     log_dir: Path | None = Field(
         None, description="Folder of the text logs; /var/log/safevideo when it exists, else none are written."
     )
@@ -56,7 +66,7 @@ class CommonSettings(DatabaseSettings):
 
 
 Settings = TypeVar("Settings", bound=CommonSettings)
-AnySettings = TypeVar("AnySettings", bound=DatabaseSettings)
+AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 
 def load_settings(kind: type[AnySettings]) -> AnySettings:
@@ -71,7 +81,7 @@ def load_settings(kind: type[AnySettings]) -> AnySettings:
     return settings
 
 
-def _refuse_weak_secrets(settings: DatabaseSettings) -> None:
+def _refuse_weak_secrets(settings: ProcessSettings) -> None:
     for name, value in settings:
         if isinstance(value, SecretStr) and not name.endswith("_url"):
             for secret in value.get_secret_value().split(","):

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
@@ -19,6 +19,7 @@ from safevideo_common.messaging.port import (
     Subscription,
     Topic,
     TopicPartition,
+    TopicState,
 )
 from safevideo_common.observability.logs import FilteringBoundLogger
 from webhook_ingest.app import build_app
@@ -58,6 +59,9 @@ class PausedLog:
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
         await self._log.create_topics(topics)
+
+    async def topic_states(self, names: Collection[str]) -> Sequence[TopicState]:
+        return await self._log.topic_states(names)
 
     def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AbstractAsyncContextManager[Subscription]:
         return self._log.subscribe(group, topics, client_id)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from safevideo_common.cli import events, jobs, keys, migrate, webhook
+from safevideo_common.cli import events, jobs, keys, migrate, topics, webhook
 from safevideo_common.cli.replay import replay
 from safevideo_common.errors import SafeVideoError, StartupError
 
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )  # fmt: skip
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhook.app, name="webhook")
 app.add_typer(events.app, name="events")

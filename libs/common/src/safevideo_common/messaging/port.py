@@ -3,13 +3,16 @@
 Both pass `libs/common/tests/integration/messaging/test_log_conformance.py`; what is promised here is tested there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 MAX_VALUE_BYTES: Final = 1024 * 1024
 """The largest value that can be published: the largest webhook that is taken."""
+
+MAX_RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES
+"""A value of the largest size with its key, headers and framing: a topic has to take as much."""
 
 ACKNOWLEDGED_WITHIN_SECONDS: Final = 2.0
 """How long a publisher waits for its acknowledgement when nobody says otherwise."""
@@ -33,6 +36,22 @@ class Topic:
     name: str
     partitions: int
     retention_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the log has it."""
+
+    name: str
+    partitions: int
+    replicas: int
+    """Copies of each record, where the partition with the fewest has them."""
+    retention_ms: int | None
+    """For how long records are kept; None for ever."""
+    max_record_bytes: int
+    """The largest record that it takes, key, headers and framing included."""
+    is_compacted: bool
+    """Whether of each key only the latest record is sure to be kept."""
 
 
 class Message(NamedTuple):
@@ -193,6 +212,10 @@ class EventLog(Protocol):
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
         """Create what is missing; leave alone what exists."""
+        ...
+
+    async def topic_states(self, names: Collection[str]) -> Sequence[TopicState]:
+        """Those of the topics that exist, as they are. Creates none. Raises `LogUnavailable`."""
         ...
 
     async def probe(self) -> None:

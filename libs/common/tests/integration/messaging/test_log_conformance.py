@@ -7,7 +7,16 @@ import pytest
 
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge
 from safevideo_common.messaging.partitioner import partition_of
-from safevideo_common.messaging.port import MAX_VALUE_BYTES, EventLog, Message, Share, Topic, TopicPartition
+from safevideo_common.messaging.port import (
+    MAX_RECORD_BYTES,
+    MAX_VALUE_BYTES,
+    EventLog,
+    Message,
+    Share,
+    Topic,
+    TopicPartition,
+    TopicState,
+)
 from safevideo_common.testing.log_steps import (
     DAY_MS,
     PARTITIONS,
@@ -321,6 +330,10 @@ async def test_creating_a_topic_again_changes_nothing(log: EventLog, topic: str)
         ends = await reader.end_offsets(topic)
     assert len(ends) == PARTITIONS
     assert sum(ends.values()) == 1
+    assert await log.topic_states([topic, f"{topic}-missing"]) == [
+        TopicState(topic, PARTITIONS, 1, DAY_MS, MAX_RECORD_BYTES, is_compacted=False)
+    ]
+    assert await log.topic_states([f"{topic}-missing"]) == [], "asking creates nothing"
 
 
 async def test_a_topic_that_does_not_exist_takes_nothing_and_has_nothing_to_read(log: EventLog, topic: str) -> None:

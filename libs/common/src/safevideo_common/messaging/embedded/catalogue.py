@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
 from safevideo_common.messaging.embedded import reading
-from safevideo_common.messaging.port import TopicPartition
+from safevideo_common.messaging.port import MAX_RECORD_BYTES, TopicPartition, TopicState
 
 
 class Catalogue:
@@ -44,6 +44,13 @@ class Catalogue:
     def partitions_of(self, topic: str) -> Sequence[TopicPartition]:
         """In order; none while the topic was not created."""
         return self._by_topic.get(topic, ())
+
+    def state_of(self, topic: str) -> TopicState | None:
+        """None when there is none."""
+        if not (partitions := self.partitions_of(topic)):
+            return None
+        retention_ms = self.retention_ms[partitions[0]]
+        return TopicState(topic, len(partitions), 1, retention_ms, MAX_RECORD_BYTES, is_compacted=False)
 
     def existing(self, topic: str) -> Sequence[TopicPartition]:
         """The same, but raises `LogUnavailable` when there are none."""

@@ -1,7 +1,7 @@
 """The embedded log, put together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from safevideo_common.messaging.embedded.publisher import EmbeddedPublisher
 from safevideo_common.messaging.embedded.reader import EmbeddedReader
 from safevideo_common.messaging.embedded.retention import keep_enforcing
 from safevideo_common.messaging.embedded.subscription import EmbeddedSubscription
-from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic, TopicState
 
 
 class EmbeddedLog:
@@ -30,6 +30,10 @@ class EmbeddedLog:
         await self._file.write(lambda connection: writing.create_topics(connection, topics))
         self._catalogue.add(await self._file.ask(reading.partitions))
         self._catalogue.announce()
+
+    async def topic_states(self, names: Collection[str]) -> list[TopicState]:
+        """Those that exist."""
+        return [state for name in names if (state := self._catalogue.state_of(name))]
 
     async def probe(self) -> None:
         """Return when the file can be written: the writer thread lives and an fsync comes back."""

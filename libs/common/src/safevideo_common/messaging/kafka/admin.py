@@ -17,8 +17,7 @@ from aiokafka.errors import (
 
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
-from safevideo_common.messaging.kafka.records import MAX_RECORD_BYTES
-from safevideo_common.messaging.port import Topic
+from safevideo_common.messaging.port import MAX_RECORD_BYTES, Topic
 
 CREATE_SECONDS: Final = 15.0
 SETTLES_SECONDS: Final = 10.0

@@ -11,9 +11,9 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from safevideo_common.messaging.kafka.ownership import Ownership
-from safevideo_common.messaging.kafka.records import FETCH_BYTES, MAX_RECORD_BYTES
+from safevideo_common.messaging.kafka.records import FETCH_BYTES
 from safevideo_common.messaging.kafka.stopping import stop_consumer, uninterrupted
-from safevideo_common.messaging.port import Share, TopicPartition
+from safevideo_common.messaging.port import MAX_RECORD_BYTES, Share, TopicPartition
 
 SESSION_TIMEOUT_MS: Final = 15_000
 """After so long without a heartbeat another member takes over. Heartbeats share the event loop with the work."""

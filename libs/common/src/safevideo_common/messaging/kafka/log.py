@@ -1,6 +1,6 @@
 """The event log on Kafka, put together."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import Final
@@ -10,11 +10,12 @@ from safevideo_common.messaging.deadlines import Deadlines
 from safevideo_common.messaging.kafka.admin import CREATE_SECONDS, PROBE_SECONDS, administering, create
 from safevideo_common.messaging.kafka.connection import answering, connected
 from safevideo_common.messaging.kafka.consumer import consuming
+from safevideo_common.messaging.kafka.describing import DESCRIBE_SECONDS, topic_states
 from safevideo_common.messaging.kafka.ownership import owning
 from safevideo_common.messaging.kafka.publisher import KafkaPublisher, producing
 from safevideo_common.messaging.kafka.reader import KafkaReader, reading
 from safevideo_common.messaging.kafka.subscription import KafkaSubscription
-from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic
+from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Topic, TopicState
 
 ADMIN_CLIENT: Final = "safevideo-admin"
 
@@ -33,6 +34,14 @@ class KafkaLog:
             administering(self._servers, ADMIN_CLIENT, int(CREATE_SECONDS * 1000)) as admin,
         ):
             await create(admin, topics)
+
+    async def topic_states(self, names: Collection[str]) -> list[TopicState]:
+        """Those that exist. Raises `LogUnavailable`."""
+        async with (
+            answering("describing topics", DESCRIBE_SECONDS),
+            administering(self._servers, ADMIN_CLIENT, int(DESCRIBE_SECONDS * 1000)) as admin,
+        ):
+            return await topic_states(admin, names)
 
     async def probe(self) -> None:
         """Return when a broker, asked by a new connection, tells who the others are."""

@@ -13,9 +13,9 @@ from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
 from safevideo_common.messaging.kafka.admin import administering, partitions_of
 from safevideo_common.messaging.kafka.connection import Connection, answering
-from safevideo_common.messaging.kafka.records import FETCH_BYTES, MAX_RECORD_BYTES, record_of
+from safevideo_common.messaging.kafka.records import FETCH_BYTES, record_of
 from safevideo_common.messaging.kafka.stopping import stop_consumer, uninterrupted
-from safevideo_common.messaging.port import Record, TopicPartition
+from safevideo_common.messaging.port import MAX_RECORD_BYTES, Record, TopicPartition
 
 ANSWER_SECONDS: Final = 5.0
 REQUEST_TIMEOUT_MS: Final = 5_000

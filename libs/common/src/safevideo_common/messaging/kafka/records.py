@@ -6,9 +6,6 @@ from aiokafka import ConsumerRecord
 
 from safevideo_common.messaging.port import MAX_VALUE_BYTES, Record
 
-MAX_RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES
-"""A value of the largest size with its key, headers and framing, which the broker counts too."""
-
 FETCH_BYTES: Final = 16 * MAX_VALUE_BYTES
 """What one fetch holds in memory at most, all partitions of a broker together."""
 
