@@ -26,7 +26,7 @@ TURN_SECONDS = 30
 class Kind(StrEnum):
     KILL = "killed"
     FREEZE = "frozen"
-    FREEZE_PAST_SESSION = "frozen past its session"
+    FREEZE_LONG = "frozen past its session"
     START = "one more started"
     STOP = "stopped"
     CUT = "database connections cut"
@@ -35,12 +35,18 @@ class Kind(StrEnum):
     RESTART_BROKER = "broker restarted"
 
 
-_ROUND = (
+STREAM_ROUND = (
     *(Kind.KILL, Kind.FREEZE, Kind.START, Kind.CUT) * 3,
     *(Kind.STOP, Kind.RESTART_DATABASE) * 2,
-    *(Kind.FREEZE_PAST_SESSION, Kind.PAUSE_BROKER, Kind.RESTART_BROKER),
+    *(Kind.FREEZE_LONG, Kind.PAUSE_BROKER, Kind.RESTART_BROKER),
 )
 """Each kind before any comes again, and more often what costs little time."""
+JOBS_ROUND = (
+    *(Kind.START, Kind.FREEZE_LONG) * 4,
+    *(Kind.KILL,) * 2,
+    *(Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.RESTART_DATABASE),
+)
+"""Of what jobs know: they need no broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +58,33 @@ class Fault:
     seconds: float
 
 
-def plan(faults: int, seed: int) -> Sequence[Fault]:
-    """One a second; what lasts is over when the last one is.
+def plan(
+    faults: int,
+    seed: int,
+    *,
+    services: Sequence[str] = SERVICES,
+    kinds: Sequence[Kind] = STREAM_ROUND,
+    long_seconds: float = SESSION_SECONDS,
+) -> Sequence[Fault]:
+    """One a second; what lasts is over when the last one is. `long_seconds` is after how long others take over.
 
     The workers of one service are troubled for half a minute, then those of the other: a group of which a member has
     died does nothing until its session is over, and would do nothing at all if it were troubled all the time.
     """
     dice = random.Random(seed)
-    rounds = [dice.sample(_ROUND, len(_ROUND)) for _ in range(0, faults, len(_ROUND))]
-    kinds = [kind for each in rounds for kind in each][:faults]
-    turns, turn = dice.sample(SERVICES, len(SERVICES)), min(TURN_SECONDS, -(-faults // len(SERVICES)))
+    rounds = [dice.sample(kinds, len(kinds)) for _ in range(0, faults, len(kinds))]
+    planned = [kind for each in rounds for kind in each][:faults]
+    turns, turn = dice.sample(services, len(services)), min(TURN_SECONDS, -(-faults // len(services)))
     return [
-        Fault(kind, turns[second // turn % len(turns)], min(_seconds(dice, kind), faults - second))
-        for second, kind in enumerate(kinds)
+        Fault(kind, turns[second // turn % len(turns)], min(_seconds(dice, kind, long_seconds), faults - second))
+        for second, kind in enumerate(planned)
     ]
 
 
-def _seconds(dice: random.Random, kind: Kind) -> float:
+def _seconds(dice: random.Random, kind: Kind, long_seconds: float) -> float:
     match kind:
-        case Kind.FREEZE_PAST_SESSION:
-            return SESSION_SECONDS + dice.uniform(1, 4)
+        case Kind.FREEZE_LONG:
+            return long_seconds + dice.uniform(1, 4)
         case Kind.FREEZE | Kind.PAUSE_BROKER:
             return dice.uniform(0.3, 4)
         case _:
@@ -83,7 +96,7 @@ class Chaos:
     """Does faults to a fleet and its backends. `told` is what was done, and when; `counts` how often in all."""
 
     fleet: Fleet
-    kafka: RunningServer
+    kafka: RunningServer | None
     mysql: RunningServer
     database_url: str
     seed: int
@@ -112,9 +125,9 @@ class Chaos:
             case Kind.RESTART_DATABASE:
                 return self._restart(self.mysql, self._database, fault)
             case Kind.RESTART_BROKER:
-                return self._restart(self.kafka, self._broker, fault)
+                return self._restart(self._kafka(), self._broker, fault)
             case Kind.PAUSE_BROKER:
-                return self._pause_broker(fault)
+                return self._pause_broker(self._kafka(), fault)
             case _:
                 return self._trouble_a_worker(fault)
 
@@ -144,12 +157,16 @@ class Chaos:
             await asyncio.to_thread(server.restart)
             self._tell(f"{fault.kind}: is back")
 
-    async def _pause_broker(self, fault: Fault) -> None:
+    async def _pause_broker(self, kafka: RunningServer, fault: Fault) -> None:
         async with self._broker:
             self._tell(f"{fault.kind} {_for(fault)}", fault.kind)
-            await asyncio.to_thread(self.kafka.pause)
+            await asyncio.to_thread(kafka.pause)
             await asyncio.sleep(fault.seconds)
-            await asyncio.to_thread(self.kafka.resume)
+            await asyncio.to_thread(kafka.resume)
+
+    def _kafka(self) -> RunningServer:
+        assert self.kafka is not None
+        return self.kafka
 
     async def _cut_connections(self) -> None:
         cut = await asyncio.to_thread(_cut, self.database_url)

@@ -1,7 +1,7 @@
 """Workers as processes of their own, of which any may be killed, frozen, stopped, and one more started."""
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,8 +21,8 @@ SETTINGS = {
 class Fleet:
     """`members` are those that run, by service. One that ends by itself is in `fallen`, with what it said last."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        self.members: dict[str, list[ServiceProcess]] = {service: [] for service in SERVICES}
+    def __init__(self, environment: Mapping[str, str], folder: Path, services: Sequence[str]) -> None:
+        self.members: dict[str, list[ServiceProcess]] = {service: [] for service in services}
         self.fallen: list[str] = []
         self._environment = environment
         self._folder = folder
@@ -72,11 +72,13 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(environment: Mapping[str, str], folder: Path, each: int) -> AsyncIterator[Fleet]:
+async def running_fleet(
+    environment: Mapping[str, str], folder: Path, each: int, services: Sequence[str] = SERVICES
+) -> AsyncIterator[Fleet]:
     """`each` workers of each service. At the end all must stop well."""
-    fleet = Fleet({**environment, **SETTINGS}, folder)
+    fleet = Fleet({**environment, **SETTINGS}, folder, services)
     try:
-        for service in SERVICES:
+        for service in services:
             for _ in range(each):
                 await fleet.start(service)
         yield fleet
