@@ -1,6 +1,7 @@
 """The event log as the services see it. Kafka is one implementation, the embedded log the other.
 
-Both pass `libs/common/tests/integration/messaging/test_log_conformance.py`; what is promised here is tested there.
+What is promised here is tested on both, in `libs/common/tests/integration/messaging`: `test_log_conformance.py` and
+`test_reader_conformance.py`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,9 @@ MAX_VALUE_BYTES: Final = 1024 * 1024
 
 MAX_RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES
 """A value of the largest size with its key, headers and framing: a topic has to take as much."""
+
+READ_BYTES: Final = 4 * MAX_VALUE_BYTES
+"""Once the values of a read have reached this, it gives what it has: so many large ones do not fill the memory."""
 
 ACKNOWLEDGED_WITHIN_SECONDS: Final = 2.0
 """How long a publisher waits for its acknowledgement when nobody says otherwise."""
@@ -200,7 +204,7 @@ class Reader(Protocol):
         ...
 
     async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
-        """Up to `max_records` records from `offset` on; empty at the end. Raises `LogUnavailable`.
+        """Up to `max_records` records from `offset` on; empty only at the end. Raises `LogUnavailable`.
 
         Where `offset` is no longer kept it begins with the oldest record that is.
         """

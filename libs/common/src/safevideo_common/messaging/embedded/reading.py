@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from safevideo_common.messaging.embedded.schema import offset_of, record_id
-from safevideo_common.messaging.port import Headers, Record, TopicPartition
+from safevideo_common.messaging.port import READ_BYTES, Headers, Record, TopicPartition
 
 encode_headers: Final = msgspec.msgpack.Encoder().encode
 _decode_headers: Final = msgspec.msgpack.Decoder(Headers).decode
@@ -52,16 +52,19 @@ def committed(connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
 
 
 def records(connection: sqlite3.Connection, span: Span, limit: int) -> list[Record]:
-    """The first records of `span`, at most `limit`."""
+    """The first records of `span`, at most `limit`, and no more once their values reach `READ_BYTES`."""
     topic, number = span.partition
     rows = connection.execute(
         "SELECT id, timestamp_ms, key, value, headers FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
         (record_id(span.partition_id, span.start), record_id(span.partition_id, span.end), limit),
     )
-    return [
-        Record(topic, number, offset_of(rowid), timestamp_ms, key, value, _decode_headers(headers))
-        for rowid, timestamp_ms, key, value, headers in rows
-    ]
+    found = []
+    size = 0
+    for rowid, timestamp_ms, key, value, headers in rows:
+        found.append(Record(topic, number, offset_of(rowid), timestamp_ms, key, value, _decode_headers(headers)))
+        if (size := size + len(value)) >= READ_BYTES:
+            break
+    return found
 
 
 def records_of(connection: sqlite3.Connection, spans: Iterable[Span], limit: int) -> list[Record]:

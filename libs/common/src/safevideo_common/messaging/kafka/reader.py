@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -15,12 +15,23 @@ from safevideo_common.messaging.kafka.admin import administering, partitions_of
 from safevideo_common.messaging.kafka.connection import Connection, answering
 from safevideo_common.messaging.kafka.records import FETCH_BYTES, record_of
 from safevideo_common.messaging.kafka.stopping import stop_consumer, uninterrupted
-from safevideo_common.messaging.port import MAX_RECORD_BYTES, Record, TopicPartition
+from safevideo_common.messaging.port import MAX_RECORD_BYTES, READ_BYTES, Record, TopicPartition
 
 ANSWER_SECONDS: Final = 5.0
 REQUEST_TIMEOUT_MS: Final = 5_000
 FETCH_WAIT_MS: Final = 20
 """At the end of a partition the client goes on asking for so long, and the next partition waits behind that."""
+
+LEADER_WAIT_MS: Final = 20
+"""A reader that is new to a topic asks who leads its partitions, and looks again after so long."""
+
+
+class Place(NamedTuple):
+    """Where the consumer stands, and what was the end when that was asked last."""
+
+    partition: KafkaPartition
+    offset: int
+    end: int
 
 
 class ReaderSession:
@@ -30,7 +41,7 @@ class ReaderSession:
         self.broken: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
         self.consumer = consumer
         self._admin = admin
-        self._next: tuple[KafkaPartition, int] | None = None
+        self._place: Place | None = None
 
     async def partitions(self, topic: str) -> list[KafkaPartition]:
         """Raises `LogUnavailable` when the topic does not exist."""
@@ -39,23 +50,32 @@ class ReaderSession:
         return [KafkaPartition(topic, number) for number in sorted(numbers)]
 
     async def read(self, partition: KafkaPartition, offset: int, max_records: int) -> list[Record]:
-        """As many as were asked for, or all up to what was the end when this began."""
-        end = (await self.consumer.end_offsets([partition]))[partition]
-        self._go_to(partition, offset)
+        """As many as were asked for and may be given at once, or all up to what was the end a while ago."""
+        end = await self._go_to(partition, offset)
         found: list[Record] = []
-        while offset < end and len(found) < max_records:
-            records = await self.consumer.getmany(partition, timeout_ms=1000, max_records=max_records - len(found))
-            found += [record_of(each) for each in records.get(partition, ())]
+        size = 0
+        while offset < end and len(found) < max_records and size < READ_BYTES:
+            fetched = await self.consumer.getmany(partition, timeout_ms=1000, max_records=max_records - len(found))
+            records = [record_of(each) for each in fetched.get(partition, ())]
+            found += records
+            size += sum(len(each.value) for each in records)
             offset = found[-1].offset + 1 if found else offset
-        self._next = (partition, offset)
+        self._place = Place(partition, offset, end)
         return found
 
-    def _go_to(self, partition: KafkaPartition, offset: int) -> None:
-        here, self._next = self._next, None  # unknown again, if this fails half-way
-        if here != (partition, offset):  # going to where we are would throw away what is fetched ahead
-            if here is None or here[0] != partition:
-                self.consumer.assign([partition])
-            self.consumer.seek(partition, offset)
+    async def _go_to(self, partition: KafkaPartition, offset: int) -> int:
+        """The end of the partition: who reads on is not made to wait for it until all that was there is read."""
+        here, self._place = self._place, None  # unknown again, if this fails half-way
+        if here is not None and here[:2] == (partition, offset):
+            # Going to where we are would throw away what is fetched ahead.
+            return here.end if offset < here.end else await self._end(partition)
+        if here is None or here.partition != partition:
+            self.consumer.assign([partition])
+        self.consumer.seek(partition, offset)
+        return await self._end(partition)
+
+    async def _end(self, partition: KafkaPartition) -> int:
+        return int((await self.consumer.end_offsets([partition]))[partition])
 
 
 class KafkaReader:
@@ -105,6 +125,7 @@ async def reading(bootstrap_servers: str, client_id: str) -> AsyncIterator[Reade
         enable_auto_commit=False,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         fetch_max_wait_ms=FETCH_WAIT_MS,
+        retry_backoff_ms=LEADER_WAIT_MS,
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
     )

@@ -19,5 +19,5 @@ def record_of(found: ConsumerRecord) -> Record:
         found.timestamp,
         found.key or b"",
         found.value or b"",
-        tuple((name, value or b"") for name, value in found.headers),
+        tuple([(name, value or b"") for name, value in found.headers]),
     )
