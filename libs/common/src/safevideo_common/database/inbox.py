@@ -4,11 +4,11 @@ Every function takes the connection of the caller's transaction, so that the row
 waits to be tried again is in `inbox_waiting.py`, what the gateway shows in `inbox_browser.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import Row, and_, bindparam, case, insert, literal_column, select
+from sqlalchemy import and_, bindparam, case, insert, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
@@ -20,7 +20,7 @@ REASON_LENGTH: Final = 255
 REQUEST_ID_LENGTH: Final = 128
 
 _c: Final = event_inbox.c
-_KNOWN: Final = select(_c.id, _c.event_id, _c.status, _c.log_topic, _c.log_partition, _c.last_offset).where(
+_KNOWN: Final = select(_c.event_id).where(  # the unique index has all of it, so no row is read
     _c.event_id.in_(bindparam("event_ids", expanding=True)), _c.consumer_group == bindparam("group")
 )
 _PARKED: Final = (
@@ -89,27 +89,11 @@ class InboxEntry(NamedTuple):
     payload: bytes | None = None
 
 
-class KnownEvent(NamedTuple):
-    """What the inbox has about an event already."""
-
-    row_id: int
-    event_id: str
-    status: Status
-    log_topic: str
-    log_partition: int
-    last_offset: int
-
-    def counted(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether this very record has been here: it was read twice, which is no duplicate."""
-        return (topic, partition) == (self.log_topic, self.log_partition) and offset <= self.last_offset
-
-
-async def known(tx: AsyncConnection, group: str, event_ids: Iterable[str]) -> Mapping[str, KnownEvent]:
-    """Those of the events that the inbox has, by event id."""
-    found: dict[str, KnownEvent] = {}
+async def known(tx: AsyncConnection, group: str, event_ids: Iterable[str]) -> set[str]:
+    """Those of the events that the inbox has."""
+    found: set[str] = set()
     for some in chunks(event_ids):
-        rows = await tx.execute(_KNOWN, {"group": group, "event_ids": some})
-        found |= {row.event_id: _known_event(row) for row in rows}
+        found.update(await tx.scalars(_KNOWN, {"group": group, "event_ids": some}))
     return found
 
 
@@ -133,11 +117,6 @@ async def count_duplicates(tx: AsyncConnection, entries: Sequence[InboxEntry]) -
     once. What the inbox knows of the event stays as it is.
     """
     await _COUNT.execute(tx, map(_row, entries))
-
-
-def _known_event(row: Row[int, str, str, str, int, int]) -> KnownEvent:
-    row_id, event_id, status, topic, partition, last_offset = row
-    return KnownEvent(row_id, event_id, Status(status), topic, partition, last_offset)
 
 
 def _row(entry: InboxEntry) -> tuple[object, ...]:

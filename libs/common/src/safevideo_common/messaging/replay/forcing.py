@@ -35,7 +35,7 @@ class Again(Generic[Event, States]):
     ) -> Done[States]:
         """See `Effect`. Done again, it changes nothing."""
         states = await self.handler.load(tx, events_of(parsed))
-        known = set(await inbox.known(tx, consumer.group, ids_of(parsed)))
+        known = await inbox.known(tx, consumer.group, ids_of(parsed))
         fresh, _ = first_deliveries(parsed, known)
         parked = await inbox.parked(tx, consumer.group, subjects_of(fresh))
         watch.lap("load")
