@@ -82,13 +82,12 @@ class CutOff:
             raise TemporaryJobError("CUT_OFF", "by the test") from None
 
 
-async def cut_off_while_live_events_flow(bench: ReplayBench, new: Sequence[Sent], force: bool) -> tuple[Job, int]:
+async def cut_off_while_live_events_flow(bench: ReplayBench, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
     """The job once it is completed, and how many records were read for it."""
     counting: Any = CountingLog(bench.event_log)
     handler = CutOff(replace(bench.replays, event_log=counting), Random(5))
     async with bench.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
-        asked = bench.asked(force=force, eventsPerSecond=int(EVENTS / SECONDS))
-        job_id = await bench.jobs.enqueue(asked)
+        job_id = await bench.jobs.enqueue(bench.asked(**asked, eventsPerSecond=int(EVENTS / SECONDS)))
         round_ = max(1, len(new) // 20)
         for start in range(0, len(new), round_):
             await bench.publish(*new[start : start + round_])
@@ -136,3 +135,21 @@ async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(
     assert {duplicates for *_, duplicates in rows} == {0}
     assert result_of(job)["byOutcome"]["known"] >= EVENTS // 10
     check_counts(job, records)
+
+
+async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(bench: ReplayBench) -> None:
+    old = history(bench, EVENTS)
+    await bench.publish(*old[: EVENTS // 2])
+    await bench.live(500)
+    await bench.publish(*old[EVENTS // 2 :])
+    await bench.skip()
+    before = await bench.stamped(), await bench.inbox(), await bench.told()
+    job, _ = await cut_off_while_live_events_flow(bench, (), dryRun=True)
+    assert job.processed_items == job.total_items
+    assert in_order(result_of(job)) == in_order(result_of(await bench.replay(dryRun=True)))
+    assert (await bench.stamped(), await bench.inbox(), await bench.told()) == before
+
+
+def in_order(result: dict[str, Any]) -> dict[str, Any]:
+    """Two partitions are foreseen at once, and the performers are listed as these end."""
+    return result | {"performers": sorted(result["performers"], key=lambda each: str(each["performerId"]))}

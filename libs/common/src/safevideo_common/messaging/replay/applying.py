@@ -1,5 +1,6 @@
 """A real run: what is read is applied, with the cursor, batch by batch."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic
@@ -42,7 +43,7 @@ class Applying(Generic[Event, States]):
             await self._apply_fresh(partition, fresh, passed)
             passed = [each for each in passed if each.offset > fresh[-1].offset]
         cursor = self.run.cursor
-        cursor.count((each.envelope.type for each in passed), {KNOWN: len(passed)})
+        cursor.count(Counter(each.envelope.type for each in passed), {KNOWN: len(passed)})
         cursor.reached(partition, upto)
         if not fresh:
             await self.run.save_now_and_then()

@@ -23,7 +23,7 @@ from safevideo_common.messaging.replay.run import Run
 class Advance(NamedTuple):
     """What a transaction adds to the cursor."""
 
-    types: Sequence[str]
+    types: Mapping[str, int]
     outcomes: Mapping[str, int]
     next_offset: int
 
@@ -80,7 +80,7 @@ class Checkpoints(Generic[Event, States]):
         outcomes = Counter(str(each.outcome.status) for each in (*done.decided, *done.again))
         outcomes[KNOWN] += len(passed) + len(parsed) - outcomes.total()
         deliveries = [*passed, *(each.delivery for each in parsed)]
-        return Advance([each.envelope.type for each in deliveries], outcomes, last + 1)
+        return Advance(Counter(each.envelope.type for each in deliveries), outcomes, last + 1)
 
     def _add(self, cursor: Cursor, advance: Advance) -> None:
         cursor.count(advance.types, advance.outcomes)

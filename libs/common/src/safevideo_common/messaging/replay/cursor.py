@@ -1,7 +1,6 @@
 """How far a replay is and what it has found: saved with its work, so that one that is cut off goes on right there."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -58,6 +57,22 @@ class Cursor(msgspec.Struct, rename="camel"):
         """One to change, for a transaction that may fail."""
         return cursor_of(self.document())
 
+    def alone(self, partition: int) -> "Cursor":
+        """That of one partition, in which nothing has been found yet."""
+        number = str(partition)
+        start, end = self.next[number], self.ends[number]
+        coverage = msgspec.structs.replace(self.coverage, deleted_meanwhile=0)
+        return Cursor({number: start}, {number: end}, end - start, coverage)
+
+    def take_in(self, part: "Cursor", most_shown: int) -> None:
+        """What was found in a partition alone. Of the performers the first `most_shown` are kept."""
+        self.next |= part.next
+        self.count(part.by_type, part.by_outcome)
+        self._lost(part.coverage.deleted_meanwhile)
+        self.performers += part.performers[: most_shown - len(self.performers)]
+        self.performers_changing += part.performers_changing
+        self.is_exact = self.is_exact and part.is_exact
+
     def reached(self, partition: int, offset: int) -> None:
         """Everything of the partition before `offset` is done."""
         self.next[str(partition)] = max(offset, self.next[str(partition)])
@@ -67,13 +82,17 @@ class Cursor(msgspec.Struct, rename="camel"):
         reached = self.next[str(partition)]
         gone = min(start, self.ends[str(partition)]) - reached
         if gone > 0:
-            deleted = self.coverage.deleted_meanwhile + gone
-            self.coverage = msgspec.structs.replace(self.coverage, is_complete=False, deleted_meanwhile=deleted)
+            self._lost(gone)
             self.reached(partition, reached + gone)
 
-    def count(self, types: Iterable[str], outcomes: Mapping[str, int]) -> None:
-        """Events of these types, with these outcomes."""
-        for event_type, number in Counter(types).items():
+    def _lost(self, records: int) -> None:
+        if records:
+            deleted = self.coverage.deleted_meanwhile + records
+            self.coverage = msgspec.structs.replace(self.coverage, is_complete=False, deleted_meanwhile=deleted)
+
+    def count(self, types: Mapping[str, int], outcomes: Mapping[str, int]) -> None:
+        """So many events of these types, with these outcomes."""
+        for event_type, number in types.items():
             self.events += number
             room = event_type in self.by_type or len(self.by_type) < TYPES_COUNTED
             name = event_type if room else OTHER_TYPES

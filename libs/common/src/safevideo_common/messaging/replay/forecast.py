@@ -11,7 +11,7 @@ from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.messaging.consuming.consumer import verdict_on
 from safevideo_common.messaging.consuming.deciding import Parsed, decide, events_of
 from safevideo_common.messaging.consuming.delivery import Delivery
-from safevideo_common.messaging.consuming.effects import ids_of, subjects_of
+from safevideo_common.messaging.consuming.effects import subjects_of
 from safevideo_common.messaging.consuming.handler import Event, States
 from safevideo_common.messaging.replay.cursor import KNOWN
 from safevideo_common.messaging.replay.port import Differences, Replayable
@@ -71,18 +71,21 @@ class Forecast(Generic[Event, States]):
 
     async def foresee(self, reading: AsyncConnection, deliveries: Sequence[Delivery]) -> Counter[str]:
         """What would become of these, the next in order: how many of each outcome."""
-        parsed = [Parsed(delivery, self._parse(delivery)) for delivery in deliveries]
-        for event_id in await inbox.known(reading, self._group, ids_of(parsed)):
+        for event_id in await inbox.known(reading, self._group, (each.envelope.id for each in deliveries)):
             self._seen.add(event_id)
-        wanted = [each for each in parsed if self._is_forced or each.delivery.envelope.id not in self._seen]
-        unmet = subjects_of(wanted) - self._subjects
-        self._make_room(subjects_of(wanted))
+        wanted = [each for each in deliveries if self._is_forced or each.envelope.id not in self._seen]
+        parsed = [Parsed(each, self._parse(each)) for each in wanted]
+        subjects = subjects_of(parsed)
+        unmet = subjects - self._subjects
+        self._make_room(subjects)
         self._parked |= await inbox.parked(reading, self._group, unmet)
-        states = self._states = await self._handler.foresee(reading, events_of(wanted), self._states)
+        states = self._states = await self._handler.foresee(reading, events_of(parsed), self._states)
         decided = verdicts(
             lambda each: self._decide(states, each), parsed, self._seen, self._parked, is_forced=self._is_forced
         )
-        return Counter(KNOWN if each.outcome is None else str(each.outcome.status) for each in decided)
+        outcomes = Counter(KNOWN if each.outcome is None else str(each.outcome.status) for each in decided)
+        outcomes[KNOWN] += len(deliveries) - len(wanted)
+        return +outcomes
 
     def finish(self) -> None:
         """There is no more: what the last performers have come to is taken in."""

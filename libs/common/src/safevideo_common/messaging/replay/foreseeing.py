@@ -1,5 +1,6 @@
 """A dry run: what is read is foreseen, partition by partition, and nothing is written but the job's own row."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Generic
 
@@ -26,36 +27,31 @@ class Foreseeing(Generic[Event, States]):
     async def do(self, partition: TopicPartition, reader: Reader) -> None:
         """See `PartitionWork`."""
         run, number = self.run, partition.partition
-        cursor = run.cursor.copy()
-        forecast = Forecast(
-            run.handler,
-            run.consumer.group,
-            is_forced=run.asked.force,
-            most_shown=MOST_SHOWN - len(cursor.performers),
-        )
-        start, end = cursor.next[str(number)], cursor.ends[str(number)]
+        part = run.ahead[number] = run.cursor.alone(number)
+        try:
+            await self._foresee(partition, reader, part)
+        finally:
+            del run.ahead[number]
+        run.cursor.take_in(part, MOST_SHOWN)
+        await run.save()
+
+    async def _foresee(self, partition: TopicPartition, reader: Reader, part: Cursor) -> None:
+        run, number = self.run, partition.partition
+        forecast = Forecast(run.handler, run.consumer.group, is_forced=run.asked.force, most_shown=MOST_SHOWN)
+        start, end = part.next[str(number)], part.ends[str(number)]
         async with reading_ahead(reader, partition, start, end) as chunks:
             while chunk := await chunks.next():
-                cursor.missed(number, chunk.start)
+                part.missed(number, chunk.start)
                 if deliveries := run.wanted(chunk):
                     async with run.consumer.database.reading() as reading:
                         outcomes = await forecast.foresee(reading, deliveries)
-                    cursor.count((each.envelope.type for each in deliveries), outcomes)
-                cursor.reached(number, chunk.end)
-                await run.save_now_and_then(cursor)
+                    part.count(Counter(each.envelope.type for each in deliveries), outcomes)
+                part.reached(number, chunk.end)
+                await run.save_now_and_then()
                 await run.pace.rest(len(deliveries), run.job.check)
         forecast.finish()
-        _take_in(forecast, cursor)
-        run.cursor = cursor
-        await run.save()
-
-
-def _take_in(forecast: Forecast[Event, States], cursor: Cursor) -> None:
-    cursor.performers += [
-        {"performerId": name, "changes": shown(differences)} for name, differences in forecast.shown.items()
-    ]
-    cursor.performers_changing += forecast.changing
-    cursor.is_exact = cursor.is_exact and forecast.is_exact
+        part.performers = [{"performerId": name, "changes": shown(each)} for name, each in forecast.shown.items()]
+        part.performers_changing, part.is_exact = forecast.changing, forecast.is_exact
 
 
 def shown(differences: Differences) -> dict[str, object]:

@@ -32,7 +32,7 @@ OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
 
 
 LANES: Final = 2
-"""Partitions that a run applies at once."""
+"""Partitions that a run is at, at once."""
 AT_ONCE: Final = 3
 """Replays that run at once in a process: those behind them wait, with their leases kept."""
 TURN_SECONDS: Final = 1.0
@@ -64,8 +64,7 @@ class ReplayEvents(Generic[Event, States]):
         consumer = replace(self.consumer, dead_share=self.dead_share())
         async with AsyncExitStack() as stack:
             name = f"{consumer.group}-replay-{job.job_id}"
-            lanes = 1 if asked.dry_run else LANES
-            readers = [await stack.enter_async_context(self.event_log.reader(f"{name}-{n}")) for n in range(lanes)]
+            readers = [await stack.enter_async_context(self.event_log.reader(f"{name}-{n}")) for n in range(LANES)]
             cursor = await self._cursor(job, readers[0], asked)
             run = Run(job, asked, consumer, self.handler, Pace(asked.events_per_second, consumer.lag), cursor)
             await run.save()
@@ -138,7 +137,7 @@ async def _patiently(run: Run[Event, States], work: PartitionWork, partition: To
     number, tries = str(partition.partition), 0
     while (reached := run.cursor.next[number]) < run.cursor.ends[number]:
         try:
-            await _skip_deleted(run, reader)
+            await _skip_deleted(run, partition, reader)
             await work.do(partition, reader)
         except ServiceUnavailable:
             tries = 1 if run.cursor.next[number] > reached else tries + 1
@@ -148,8 +147,6 @@ async def _patiently(run: Run[Event, States], work: PartitionWork, partition: To
             await run.job.check()
 
 
-async def _skip_deleted(run: Run[Event, States], reader: Reader) -> None:
+async def _skip_deleted(run: Run[Event, States], partition: TopicPartition, reader: Reader) -> None:
     """Retention may have overtaken the cursor: where it took all there is, there is nothing to wait for."""
-    for partition, start in (await reader.start_offsets(run.asked.topic)).items():
-        if str(partition.partition) in run.cursor.next:
-            run.cursor.missed(partition.partition, start)
+    run.cursor.missed(partition.partition, (await reader.start_offsets(run.asked.topic))[partition])

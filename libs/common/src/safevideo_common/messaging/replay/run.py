@@ -30,6 +30,8 @@ class Run(Generic[Event, States]):
     handler: Replayable[Event, States]
     pace: Pace
     cursor: Cursor
+    ahead: dict[int, Cursor] = field(default_factory=dict)
+    """By partition, what a dry run knows of one that it has not finished. It is not saved: cut off, it begins anew."""
     sealing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Whose turn it is to save the cursor: it is read and committed by one at a time."""
     _saved_at: float = 0.0
@@ -39,24 +41,27 @@ class Run(Generic[Event, States]):
         deliveries = map(delivery_of, chunk.records)
         return [delivery for delivery in deliveries if self.asked.wants(delivery.envelope)]
 
-    async def save(self, ahead: Cursor | None = None) -> None:
-        """A step without any work: the cursor, or only how far a run is that goes `ahead` in memory."""
+    @property
+    def processed(self) -> int:
+        """Records that are done with, what is `ahead` included."""
+        return self.cursor.processed + sum(each.processed for each in self.ahead.values())
+
+    async def save(self) -> None:
+        """A step without any work: the cursor, and how far the run is."""
         with_turn = False
         try:
             async with self.consumer.database.transaction() as tx:
                 with_turn = await self.sealing.acquire()  # within: who has the turn never waits for a transaction
-                cursor = self.cursor.document() if ahead is None else None
-                processed = (ahead or self.cursor).processed
-                await self.job.seal(tx, cursor, processed=processed, total=self.cursor.total)
+                await self.job.seal(tx, self.cursor.document(), processed=self.processed, total=self.cursor.total)
         finally:
             if with_turn:
                 self.sealing.release()
         self._saved_at = monotonic()
 
-    async def save_now_and_then(self, ahead: Cursor | None = None) -> None:
+    async def save_now_and_then(self) -> None:
         """The same, if the last time is long enough ago. Raises what ends the run."""
         if monotonic() - self._saved_at >= SAVE_SECONDS:
-            await self.save(ahead)
+            await self.save()
         else:
             await self.job.check()
 
