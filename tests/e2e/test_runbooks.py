@@ -15,6 +15,7 @@ ELSEWHERE = {
     "outbox-grows-old.md: curl -s localhost:3002/metrics | grep ^safevideo_outbox",
     "outbox-grows-old.md: curl -s localhost:3003/metrics | grep ^safevideo_outbox",
     'outbox-grows-old.md: grep -h "Outbox" /var/log/safevideo/app.log | tail',
+    "outbox-grows-old.md: safevideo topics status",
     'outbox-drops.md: grep -h "Outbox message dropped" /var/log/safevideo/app.log | tail',
     "jobs.md: safevideo jobs show ID",
     'jobs.md: grep -h "Job " /var/log/safevideo/app.log | tail',
@@ -33,7 +34,9 @@ ELSEWHERE = {
     'replay.md: safevideo jobs cancel 123 --reason "the wrong range"',
     "replay.md: safevideo jobs retry 123",
 }
-"""What is not run here, by page and command: the kernel's log is not every container's to read; no worker runs here."""
+"""What is not run here, by page and command: the kernel's log is not every container's to read; no worker runs here.
+
+Kafka is away on purpose, so nothing is run that asks it."""
 
 COMMAND_SECONDS = 20.0
 
