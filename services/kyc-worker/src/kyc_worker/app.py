@@ -1,7 +1,6 @@
 """The wiring of `kyc-worker`: every object it is made of, in the order in which they need each other."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -42,7 +41,7 @@ def build_app(settings: KycWorkerSettings, event_log: EventLog, log: FilteringBo
                 metrics=ConsumerMetrics(registry),
                 dead_share=dead_share(settings),
             )
-            jobs = {JOB_TYPE: ReplayEvents(event_log, consumer, handler, partial(dead_share, settings))}
+            jobs = {JOB_TYPE: ReplayEvents.of(consumer, handler, event_log, settings, registry)}
             async with (
                 consuming(app, event_log, TOPICS, consumer, settings),
                 running_jobs(app, SERVICE, jobs, event_log, settings, registry, log, stirred=consumer.outbox_stirred),

@@ -24,6 +24,7 @@ from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.port import EventLog, Message
+from safevideo_common.messaging.replay.metrics import ReplayMetrics
 from safevideo_common.messaging.replay.parameters import JOB_TYPE
 from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -59,7 +60,9 @@ async def test_a_damaged_request_is_foreseen_and_restored(
             KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,
             ConsumerMetrics(CollectorRegistry()), DeadShare(0.5, 1000, 100),
         )  # fmt: skip
-        replays = ReplayEvents(event_log, consumer, handler, lambda: DeadShare(0.5, 1000, 100))
+        replays = ReplayEvents(
+            event_log, consumer, handler, lambda: DeadShare(0.5, 1000, 100), ReplayMetrics(CollectorRegistry())
+        )
         jobs = JobBench(database, log)
         began = rfc3339(utc_now() - timedelta(seconds=1))
         async with database.transaction() as tx:

@@ -1,7 +1,6 @@
 """The wiring of `sync-worker`: every object it is made of, in the order in which they need each other."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -50,7 +49,7 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
                 metrics=ConsumerMetrics(registry),
                 dead_share=dead_share(settings),
             )
-            jobs = {JOB_TYPE: ReplayEvents(event_log, consumer, handler, partial(dead_share, settings))}
+            jobs = {JOB_TYPE: ReplayEvents.of(consumer, handler, event_log, settings, registry)}
             async with (
                 background(app, "cache-drops", drops.run()),
                 consuming(app, event_log, TOPICS, consumer, settings),

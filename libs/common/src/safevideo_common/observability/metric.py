@@ -30,7 +30,8 @@ class Metric:
     @property
     def unit(self) -> str:
         """`seconds` or `bytes`; empty where things are counted."""
-        return next((unit for unit in ("seconds", "bytes") if self.name.endswith(f"_{unit}")), "")
+        measure = self.name.removesuffix("_total")
+        return next((unit for unit in ("seconds", "bytes") if measure.endswith(f"_{unit}")), "")
 
 
 @dataclass(frozen=True, slots=True)

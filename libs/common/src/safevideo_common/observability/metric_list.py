@@ -186,6 +186,30 @@ SCHEDULE_FIRES: Final = CounterMetric(
     _JOBS, "safevideo_schedule_fires_total", "Jobs that this process queued on schedule.", ("name",)
 )
 
+# --- replays ---
+_REPLAYS: Final = Group("Replays (those that run in the process)", WORKERS)
+
+REPLAY_EVENTS: Final = CounterMetric(
+    _REPLAYS, "safevideo_replay_events_total",
+    "Events replayed, by mode (real; dry: only foreseen) and by what became of them; known: the inbox has it, it was "
+    "passed over.", ("mode", "outcome"),
+)  # fmt: skip
+REPLAY_RECORDS_LEFT: Final = GaugeMetric(
+    _REPLAYS, "safevideo_replay_records_left", "Records that running replays have yet to come to.", ("mode",)
+)
+REPLAY_IDLE_SECONDS: Final = GaugeMetric(
+    _REPLAYS, "safevideo_replay_idle_seconds",
+    "For so long a running replay has come no further without waiting on purpose; the longest, 0 without one.",
+)  # fmt: skip
+REPLAY_WAITED_SECONDS: Final = CounterMetric(
+    _REPLAYS, "safevideo_replay_waited_seconds_total",
+    "Time that replays have waited on purpose: throttle (their rate), live_lag (the live flow falls behind).",
+    ("reason",),
+)  # fmt: skip
+REPLAY_RECORDS_LOST: Final = CounterMetric(
+    _REPLAYS, "safevideo_replay_records_lost_total", "Records that retention deleted before a replay came to them."
+)
+
 # --- the API ---
 _API: Final = Group("API", GATEWAY)
 

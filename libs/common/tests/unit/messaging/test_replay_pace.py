@@ -1,8 +1,11 @@
 """How fast a replay may go."""
 
+from collections import defaultdict
+
 import pytest
 
 from safevideo_common.messaging.consuming.live_lag import LiveLag
+from safevideo_common.messaging.replay.metrics import Wait
 from safevideo_common.messaging.replay.pacing import LOOK_SECONDS, Pace
 
 
@@ -12,6 +15,7 @@ class Time:
     def __init__(self) -> None:
         self.now = 0.0
         self.checks = 0
+        self.waits: dict[Wait, float] = defaultdict(float)
 
     def __call__(self) -> float:
         return self.now
@@ -22,11 +26,14 @@ class Time:
     async def check(self) -> None:
         self.checks += 1
 
+    def waited(self, wait: Wait, seconds: float) -> None:
+        self.waits[wait] += seconds
+
 
 @pytest.mark.parametrize(("per_second", "seconds"), [(10, 100), (1000, 1), (1, 1000)])
 async def test_so_many_events_a_second_and_no_more(per_second: int, seconds: float) -> None:
     time = Time()
-    pace = Pace(per_second, LiveLag(), now=time, sleep=time.sleep)
+    pace = Pace(per_second, LiveLag(), time.waited, now=time, sleep=time.sleep)
     events = 0
     while events < 1000:
         batch = min(pace.batch, 1000 - events)
@@ -34,11 +41,12 @@ async def test_so_many_events_a_second_and_no_more(per_second: int, seconds: flo
         await pace.rest(batch, time.check)
     assert time.now == pytest.approx(seconds, rel=0.01)
     assert time.checks >= time.now / 1.1, "a cancellation is seen within a second"
+    assert time.waits == {Wait.THROTTLE: pytest.approx(time.now)}, "all of it is told"
 
 
 async def test_work_that_is_slower_is_not_held_up_and_saves_up_little() -> None:
     time = Time()
-    pace = Pace(100, LiveLag(), now=time, sleep=time.sleep)
+    pace = Pace(100, LiveLag(), time.waited, now=time, sleep=time.sleep)
     time.now += 60
     before = time.now
     await pace.rest(100, time.check)
@@ -52,9 +60,10 @@ async def test_while_the_live_flow_falls_behind_it_waits() -> None:
     async def check() -> None:
         lag.sees(next(looks))
 
-    await Pace(1_000_000, lag, now=time, sleep=time.sleep).rest(1, check)
+    await Pace(1_000_000, lag, time.waited, now=time, sleep=time.sleep).rest(1, check)
     assert lag.latest == 7000
     assert next(looks, None) is None, "it went on once the lag no longer grew"
+    assert time.waits[Wait.LIVE_LAG] == 2 * LOOK_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Checkpoints(Generic[Event, States]):
                 yield tx
             if self._advance is not None:
                 self._add(self.run.cursor, self._advance)
+                self.run.came_further()
         finally:
             if self._advance is not None:
                 self._advance = None

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Final
 
 from safevideo_common.messaging.consuming.live_lag import LiveLag
+from safevideo_common.messaging.replay.metrics import Wait
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks whether it may go on; a cancellation is seen as quickly."""
@@ -18,14 +19,17 @@ class Pace:
         self,
         per_second: int,
         lag: LiveLag,
+        waited: Callable[[Wait, float], None],
         *,
         now: Callable[[], float] = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`waited` hears of each wait, in seconds, and what it was for."""
         self.batch: Final = max(1, per_second // 2)
         """Events at once at most: so no rest is much longer than half a second, but for one event every second."""
         self._per_second = per_second
         self._lag = lag
+        self._waited = waited
         self._now = now
         self._sleep = sleep
         self._free_at = now()
@@ -34,8 +38,12 @@ class Pace:
         """Until the next batch may begin, `events` having just been done. `check` is called now and then meanwhile."""
         self._free_at = max(self._free_at, self._now() - LOOK_SECONDS) + events / self._per_second
         while (ahead := self._free_at - self._now()) > 0:
-            await self._sleep(min(ahead, LOOK_SECONDS))
+            await self._wait(Wait.THROTTLE, min(ahead, LOOK_SECONDS))
             await check()
         while self._lag.is_growing:
-            await self._sleep(LOOK_SECONDS)
+            await self._wait(Wait.LIVE_LAG, LOOK_SECONDS)
             await check()
+
+    async def _wait(self, wait: Wait, seconds: float) -> None:
+        await self._sleep(seconds)
+        self._waited(wait, seconds)

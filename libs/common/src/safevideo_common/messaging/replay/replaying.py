@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Generic
+from functools import partial
+from typing import Final, Generic, Self
+
+from prometheus_client import CollectorRegistry
 
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.jobs.handler import JobRun, PermanentJobError
@@ -12,12 +15,15 @@ from safevideo_common.messaging.consuming.consumer import Consumer
 from safevideo_common.messaging.consuming.dead_share import DeadShare, TooManyDead
 from safevideo_common.messaging.consuming.effects import Effect
 from safevideo_common.messaging.consuming.handler import Event, States
+from safevideo_common.messaging.consuming.running import dead_share
+from safevideo_common.messaging.consuming.settings import ConsumerSettings
 from safevideo_common.messaging.port import EventLog, Reader, TopicPartition
 from safevideo_common.messaging.replay.applying import Applying
 from safevideo_common.messaging.replay.cursor import Cursor, cursor_of
 from safevideo_common.messaging.replay.forcing import Again
 from safevideo_common.messaging.replay.foreseeing import Foreseeing
 from safevideo_common.messaging.replay.lacking import lacking
+from safevideo_common.messaging.replay.metrics import ReplayMetrics
 from safevideo_common.messaging.replay.pacing import Pace
 from safevideo_common.messaging.replay.parameters import ReplayParameters, parameters_of
 from safevideo_common.messaging.replay.port import Replayable
@@ -45,10 +51,18 @@ class ReplayEvents(Generic[Event, States]):
     event_log: EventLog
     consumer: Consumer[Event, States]
     handler: Replayable[Event, States]
-    """The consumer's, as what it is to a replay."""
     dead_share: Callable[[], DeadShare]
     """A limit of each run's own: what a replay buries must not halt the live flow."""
+    metrics: ReplayMetrics
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    @classmethod
+    def of(
+        cls, consumer: Consumer[Event, States], handler: Replayable[Event, States], event_log: EventLog,
+        settings: ConsumerSettings, registry: CollectorRegistry,
+    ) -> Self:  # fmt: skip
+        """That of a worker, which exports its metrics. `handler` is the consumer's, as what it is to a replay."""
+        return cls(event_log, consumer, handler, partial(dead_share, settings), ReplayMetrics(registry))
 
     async def run(self, job: JobRun) -> Mapping[str, object]:
         """Replay what was asked for and say what was found.
@@ -66,7 +80,9 @@ class ReplayEvents(Generic[Event, States]):
             name = f"{consumer.group}-replay-{job.job_id}"
             readers = [await stack.enter_async_context(self.event_log.reader(f"{name}-{n}")) for n in range(LANES)]
             cursor = await self._cursor(job, readers[0], asked)
-            run = Run(job, asked, consumer, self.handler, Pace(asked.events_per_second, consumer.lag), cursor)
+            progress = stack.enter_context(self.metrics.watching(cursor, is_dry=asked.dry_run))
+            pace = Pace(asked.events_per_second, consumer.lag, progress.waited)
+            run = Run(job, asked, consumer, self.handler, pace, cursor, progress)
             await run.save()
             try:
                 await _all_partitions(run, readers)

@@ -11,6 +11,7 @@ from safevideo_common.messaging.consuming.delivery import Delivery, delivery_of
 from safevideo_common.messaging.consuming.handler import Event, States
 from safevideo_common.messaging.port import Reader, TopicPartition
 from safevideo_common.messaging.replay.cursor import Cursor
+from safevideo_common.messaging.replay.metrics import Progress
 from safevideo_common.messaging.replay.pacing import Pace
 from safevideo_common.messaging.replay.parameters import ReplayParameters
 from safevideo_common.messaging.replay.port import Replayable
@@ -30,6 +31,7 @@ class Run(Generic[Event, States]):
     handler: Replayable[Event, States]
     pace: Pace
     cursor: Cursor
+    progress: Progress
     ahead: dict[int, Cursor] = field(default_factory=dict)
     """By partition, what a dry run knows of one that it has not finished. It is not saved: cut off, it begins anew."""
     sealing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -41,29 +43,31 @@ class Run(Generic[Event, States]):
         deliveries = map(delivery_of, chunk.records)
         return [delivery for delivery in deliveries if self.asked.wants(delivery.envelope)]
 
-    @property
-    def processed(self) -> int:
-        """Records that are done with, what is `ahead` included."""
-        return self.cursor.processed + sum(each.processed for each in self.ahead.values())
-
     async def save(self) -> None:
         """A step without any work: the cursor, and how far the run is."""
         with_turn = False
         try:
             async with self.consumer.database.transaction() as tx:
                 with_turn = await self.sealing.acquire()  # within: who has the turn never waits for a transaction
-                await self.job.seal(tx, self.cursor.document(), processed=self.processed, total=self.cursor.total)
+                processed = sum(each.processed for each in (self.cursor, *self.ahead.values()))
+                await self.job.seal(tx, self.cursor.document(), processed=processed, total=self.cursor.total)
         finally:
             if with_turn:
                 self.sealing.release()
         self._saved_at = monotonic()
+        self.came_further()
 
     async def save_now_and_then(self) -> None:
         """The same, if the last time is long enough ago. Raises what ends the run."""
         if monotonic() - self._saved_at >= SAVE_SECONDS:
             await self.save()
         else:
+            self.came_further()
             await self.job.check()
+
+    def came_further(self) -> None:
+        """Say so to who watches."""
+        self.progress.sees(self.cursor, *self.ahead.values())
 
 
 class PartitionWork(Protocol):

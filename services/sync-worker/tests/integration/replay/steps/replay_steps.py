@@ -30,6 +30,7 @@ from safevideo_common.messaging.consuming.dead_share import DeadShare
 from safevideo_common.messaging.consuming.delivery import delivery_of
 from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.port import EventLog, Message, RoundPublisher, TopicPartition, Unshared
+from safevideo_common.messaging.replay.metrics import ReplayMetrics
 from safevideo_common.messaging.replay.parameters import JOB_TYPE, MOST_PER_SECOND
 from safevideo_common.messaging.replay.replaying import ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -120,7 +121,10 @@ class ReplayBench:
             SYNC_WORKER, self.handler, self.database, Backoff(1, 8), utc_now, self.log,
             ConsumerMetrics(CollectorRegistry()), DeadShare(0.5, 1000, 100),
         )  # fmt: skip
-        self.replays = ReplayEvents(self.event_log, self.consumer, self.handler, lambda: DeadShare(0.5, 1000, 100))
+        self.registry = CollectorRegistry()
+        self.replays = ReplayEvents(
+            self.event_log, self.consumer, self.handler, lambda: DeadShare(0.5, 1000, 100), ReplayMetrics(self.registry)
+        )
 
     def event(self, name: str, version: int, **changes: Any) -> Sent:
         return Sent(f"{self.prefix}_{name}", version, changes)

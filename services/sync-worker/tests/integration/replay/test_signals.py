@@ -1,0 +1,136 @@
+"""What a scrape of the worker says of a replay: while it runs, and when it has ended."""
+
+from dataclasses import dataclass
+
+import pytest
+from replay_steps import ReplayBench, result_of
+from sqlalchemy import select
+
+from safevideo_common.database.dialect import for_update
+from safevideo_common.database.tables import performers
+from safevideo_common.domain.jobs import JobStatus
+from safevideo_common.messaging.replay.parameters import JOB_TYPE
+from safevideo_common.testing.stacks import REAL
+from safevideo_common.testing.waiting import until
+
+EVENTS = 50
+only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
+
+
+@dataclass(frozen=True)
+class Scrape:
+    bench: ReplayBench
+
+    def value(self, name: str, **labels: str) -> float:
+        found = self.bench.registry.get_sample_value(f"safevideo_replay_{name}", labels)
+        assert found is not None
+        return found
+
+    def outcomes(self, mode: str) -> dict[str, float]:
+        names = ("applied", "stale", "ignored", "waiting", "dead", "known")
+        found = {name: self.value("events_total", mode=mode, outcome=name) for name in names}
+        return {name: events for name, events in found.items() if events}
+
+    async def rises(self, name: str, above: float, **labels: str) -> None:
+        async def is_so() -> bool:
+            return self.value(name, **labels) > above
+
+        await until(is_so)
+
+    async def comes_to_rest(self) -> None:
+        async def is_so() -> bool:
+            return self.is_at_rest()
+
+        await until(is_so)
+
+    def is_at_rest(self) -> bool:
+        return not any((
+            self.value("records_left", mode="real"), self.value("records_left", mode="dry"),
+            self.value("idle_seconds"),
+        ))  # fmt: skip
+
+
+async def published(bench: ReplayBench) -> None:
+    """Over several partitions: a dry run takes a chunk of one at once."""
+    await bench.publish(*(bench.event("abcdefgh"[number % 8], number, bio=str(number)) for number in range(EVENTS)))
+
+
+async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart(bench: ReplayBench) -> None:
+    scrape = Scrape(bench)
+    await published(bench)
+    await bench.publish(bench.event("z", 1, verified="perhaps"))
+    foreseen = result_of(await bench.replay(dryRun=True))["byOutcome"]
+    assert (scrape.outcomes("dry"), scrape.outcomes("real")) == (foreseen, {})
+    await bench.replay()
+    assert scrape.outcomes("real") == foreseen == {"applied": EVENTS, "dead": 1}
+    await bench.replay()
+    assert scrape.outcomes("real") == {"applied": EVENTS, "dead": 1, "known": EVENTS + 1}
+    assert scrape.outcomes("dry") == foreseen
+    assert scrape.is_at_rest()
+
+
+@pytest.mark.parametrize("is_dry", [False, True], ids=["real", "dry"])
+async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled(
+    bench: ReplayBench, is_dry: bool
+) -> None:
+    scrape, mode = Scrape(bench), "dry" if is_dry else "real"
+    await published(bench)
+    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
+        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2, dryRun=is_dry))
+        await scrape.rises("waited_seconds_total", 0.4, reason="throttle")
+        assert scrape.value("records_left", mode=mode) > 0
+        assert scrape.value("waited_seconds_total", reason="live_lag") == 0
+        await bench.cancel(job_id)
+        await bench.jobs.becomes(job_id, JobStatus.CANCELLED)
+    assert scrape.is_at_rest()
+
+
+async def test_a_run_that_fails_leaves_no_figure_behind(bench: ReplayBench) -> None:
+    scrape = Scrape(bench)
+    await bench.publish(*(bench.event("a", number, verified="perhaps") for number in range(120)))
+    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
+        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=100))
+        job = await bench.jobs.becomes(job_id, JobStatus.FAILED)
+    assert (job.error or "").startswith("TOO_MANY_DEAD")
+    assert scrape.is_at_rest()
+
+
+async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_still(bench: ReplayBench) -> None:
+    scrape = Scrape(bench)
+    await published(bench)
+    for behind in (5000, 6000):
+        bench.consumer.lag.sees(behind)
+    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
+        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=20))
+        await scrape.rises("waited_seconds_total", 0.9, reason="live_lag")
+        assert scrape.value("records_left", mode="real") > 0
+        assert scrape.value("idle_seconds") < 0.9
+        bench.consumer.lag.sees(0)
+        await bench.ended(job_id)
+    assert scrape.is_at_rest()
+
+
+@only_real
+async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(bench: ReplayBench) -> None:
+    scrape = Scrape(bench)
+    await published(bench)
+    await bench.live()
+    mine = performers.c.sharegram_id == f"{bench.prefix}_a"
+    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
+        async with bench.database.transaction() as tx:
+            await tx.execute(for_update(select(performers.c.id).where(mine)))
+            job_id = await bench.jobs.enqueue(bench.asked(force=True))
+            await scrape.rises("idle_seconds", 1.0)
+            assert scrape.value("records_left", mode="real") > 0
+        await bench.ended(job_id)
+    assert scrape.is_at_rest()
+
+
+async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(bench: ReplayBench) -> None:
+    scrape = Scrape(bench)
+    await published(bench)
+    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
+        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2))
+        await scrape.rises("records_left", 0, mode="real")
+        await bench.jobs.by_hand(job_id, status="failed")
+        await scrape.comes_to_rest()
