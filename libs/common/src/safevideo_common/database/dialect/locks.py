@@ -1,5 +1,6 @@
 """Locks: on rows, and on the schema while it is migrated."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -10,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.errors import DatabaseConflict
 
 MIGRATOR_WAIT_SECONDS: Final = 60
-_MIGRATOR_LOCK: Final = func.concat("safevideo.migrate.", func.md5(func.database()))
 
 _Query = TypeVar("_Query", bound=Select[*tuple[object, ...]])
 
@@ -42,8 +42,15 @@ async def sole_migrator(connection: AsyncConnection) -> AsyncIterator[None]:
         async with connection.begin():
             yield
         return
-    granted = await connection.scalar(select(func.get_lock(_MIGRATOR_LOCK, MIGRATOR_WAIT_SECONDS)))
+    schema = await connection.scalar(select(func.database()))
+    granted = await connection.scalar(select(func.get_lock(_migrator_lock(str(schema)), MIGRATOR_WAIT_SECONDS)))
     await connection.commit()
     if not granted:
         raise DatabaseConflict(f"another migration has been running for over {MIGRATOR_WAIT_SECONDS} s")
     yield
+
+
+def _migrator_lock(schema: str) -> str:
+    # The server's locks are one for all schemas, and a name has 64 characters at most. The digest is made here: MySQL 9
+    # has no MD5() any more, and a migrator of an earlier release must meet the same lock.
+    return f"safevideo.migrate.{hashlib.md5(schema.encode(), usedforsecurity=False).hexdigest()}"
