@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from traceback import format_exception
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
-from safevideo_common.database.dialect import Bulk
+from safevideo_common.database.dialect import Bulk, upsert
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.errors import DataRefused
@@ -15,6 +15,7 @@ from safevideo_common.errors import DataRefused
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COLUMNS = ("performer_id", "status", "risk_score", "result", "created_at", "updated_at")
 INSERT = Bulk(insert(kyc_requests), COLUMNS)
+UPSERT = Bulk(upsert(kyc_requests, ("id",), COLUMNS), ("id", *COLUMNS))
 WRITTEN = [kyc_requests.c[name] for name in COLUMNS]
 
 
@@ -33,10 +34,10 @@ async def found(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(
-    "text", ["it's", "\\", "\\'", '"', "%", "%s", ":x", "?", "é🎬", "\n\r\t", "a\x00b", "\x1a", "", "--"]
+    "odd", ["it's", "\\", "\\'", '"', "%", "%s", ":x", "?", "é🎬", "\n\r\t", "a\x00b", "\x1a", "", "--"]
 )
-async def test_no_character_means_anything_but_itself(database: Database, text: str) -> None:
-    rows = [row("sg_1", {text: [text, {text: text}]}), row(text)]
+async def test_no_character_means_anything_but_itself(database: Database, odd: str) -> None:
+    rows = [row("sg_1", {odd: [odd, {odd: odd}]}), row(odd)]
     await write(database, rows)
     assert await found(database) == rows
 
@@ -45,6 +46,15 @@ async def test_more_than_a_statement_holds_is_written_all_the_same(database: Dat
     rows = [row(f"sg_{number}", {"checks": "é" * 60_000}) for number in range(40)]
     await write(database, rows)
     assert await found(database) == rows
+
+
+async def test_an_upsert_changes_what_is_there_in_words_that_no_server_warns_of(database: Database) -> None:
+    for status in ("pending", "approved"):
+        async with database.transaction() as tx:
+            await UPSERT.execute(tx, [(number, *row(f"sg_{number}", status=status)) for number in (1, 2)])
+            if tx.dialect.name != "sqlite":
+                assert await tx.scalar(text("SELECT @@warning_count")) == 0
+    assert await found(database) == [row("sg_1", status="approved"), row("sg_2", status="approved")]
 
 
 async def test_no_rows_are_no_statement(database: Database) -> None:

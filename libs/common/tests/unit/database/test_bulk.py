@@ -12,6 +12,9 @@ def test_an_upsert_takes_what_would_have_been_inserted_without_a_value_of_its_ow
     statement = upsert(performers, ("id",), ("bio", "status"))
     columns = ["id", "bio", "status"]
     assert str(statement.compile(dialect=mysql.dialect(), column_keys=columns)).endswith(
+        "VALUES (%s, %s, %s) AS new ON DUPLICATE KEY UPDATE bio = new.bio, status = new.status"
+    )
+    assert str(statement.compile(dialect=mysql.dialect(is_mariadb=True), column_keys=columns)).endswith(
         "VALUES (%s, %s, %s) ON DUPLICATE KEY UPDATE bio = VALUES(bio), status = VALUES(status)"
     )
     assert str(statement.compile(dialect=sqlite.dialect(), column_keys=columns)).endswith(

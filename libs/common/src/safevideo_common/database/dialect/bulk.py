@@ -14,6 +14,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect.literals import Literal, literal_of
+from safevideo_common.database.dialect.servers import is_mariadb
 from safevideo_common.errors import DataRefused
 
 STATEMENT_CHARACTERS: Final = 1_000_000
@@ -43,12 +44,12 @@ class Bulk:
             raise ValueError(f"a row of {table.name} must be in the order of its columns: {', '.join(in_order)}")
         self._statement: Final = statement
         self._columns: Final = in_order
-        self._compiled: Final[dict[str, _Statement]] = {}
+        self._compiled: Final[dict[tuple[str, bool], _Statement]] = {}
 
     async def execute(self, tx: AsyncConnection, rows: Iterable[Row]) -> None:
         """Write all rows, if there are any. Raises `DataRefused` for a value that is not of its column's type."""
-        name = tx.dialect.name
-        compiled = self._compiled.get(name) or self._compiled.setdefault(name, self._compile(tx.dialect))
+        kind = (tx.dialect.name, is_mariadb(tx.dialect))
+        compiled = self._compiled.get(kind) or self._compiled.setdefault(kind, self._compile(tx.dialect))
         await compiled.execute(tx, rows)
 
     def _compile(self, dialect: Dialect) -> _Statement:

@@ -1,8 +1,8 @@
 """Insert or update in bulk: one statement, executed with many rows.
 
-An assignment refers to the row that could not be inserted by `incoming(column)`, and holds no value of its own: only
-then does the MySQL driver send many rows in one statement. For the same reason the clause is written here and not
-taken from SQLAlchemy: what that writes for MySQL 8 (`AS new`) makes the driver send row by row.
+An assignment refers to the row that could not be inserted by `incoming(column)`, and holds no value of its own, so that
+`Bulk` can make many rows one statement. Given many rows by itself, the MySQL driver would send each alone: it does not
+know `AS new`, which MySQL has, and MariaDB has not, in the place of the deprecated `VALUES(column)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ClauseElement, SyntaxExtension
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
+
+from safevideo_common.database.dialect.servers import is_mariadb
 
 
 def upsert(
@@ -56,7 +58,8 @@ class _OnConflict(SyntaxExtension, ClauseElement):
 
 @compiles(incoming, "mysql", "mariadb")
 def _incoming_mysql(element: incoming, compiler: SQLCompiler, **_: object) -> str:
-    return f"VALUES({compiler.preparer.quote(element.column.name)})"
+    name = compiler.preparer.quote(element.column.name)
+    return f"VALUES({name})" if is_mariadb(compiler.dialect) else f"new.{name}"
 
 
 @compiles(incoming, "sqlite")
@@ -66,7 +69,8 @@ def _incoming_sqlite(element: incoming, compiler: SQLCompiler, **_: object) -> s
 
 @compiles(_OnConflict, "mysql", "mariadb")
 def _on_conflict_mysql(element: _OnConflict, compiler: SQLCompiler, **options: object) -> str:
-    return f"ON DUPLICATE KEY UPDATE {_assignments(element, compiler, options)}"
+    alias = "" if is_mariadb(compiler.dialect) else "AS new "
+    return f"{alias}ON DUPLICATE KEY UPDATE {_assignments(element, compiler, options)}"
 
 
 @compiles(_OnConflict, "sqlite")
