@@ -1,4 +1,4 @@
-"""STACK=local: real Kafka, MariaDB and Redis, one process a service, all of them under the supervisor."""
+"""STACK=local: real Kafka, MariaDB (or MySQL) and Redis, one process a service, all of them under the supervisor."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -50,8 +50,8 @@ async def local(run: Run) -> AsyncIterator[System]:
 
 
 def _servers(run: Run) -> tuple[Server, ...]:
-    install(run.say)
     asked = Options(ports=Ports(redis=run.ports[REDIS]))
+    install(run.say, asked.database)
     return servers_of("local", run.place.data, replace(asked, ports=allot(asked)))
 
 

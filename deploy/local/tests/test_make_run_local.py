@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from safevideo_common.testing.backends import Backends, process
+from safevideo_common.testing.backends.stack import local_database
 from safevideo_local.ports import SIMULATOR
 from safevideo_local.services import SERVICES
 from safevideo_local.testing import RunningRun, free_offset, serving_run
 
-BACKENDS = ("kafka-1", "mariadb", "redis")
+BACKENDS = ("kafka-1", local_database(), "redis")
 BACK_SECONDS = 120.0
 
 

@@ -87,7 +87,7 @@ def kafka_server(
     backends: RunningBackends,
 ) -> Iterator[RunningServer]:
     """The broker, to be killed, frozen and started again; in order again when the test ends."""
-    with _breakable("kafka-1", backends) as server:
+    with _breakable("kafka", backends) as server:
         yield server
 
 
@@ -97,7 +97,7 @@ def mysql_server(
     backends: RunningBackends,
 ) -> Iterator[RunningServer]:
     """The database server, likewise."""
-    with _breakable("mariadb", backends) as server:
+    with _breakable("mysql", backends) as server:
         yield server
 
 
@@ -109,9 +109,9 @@ def redis_server(backends: RunningBackends) -> Iterator[RunningServer]:
 
 
 @contextmanager
-def _breakable(name: str, backends: RunningBackends) -> Iterator[RunningServer]:
+def _breakable(part: str, backends: RunningBackends) -> Iterator[RunningServer]:
     try:
-        server = backends.redis if name == "redis" else backends.server(name)
+        server: RunningServer = getattr(backends, part)
     except LookupError as error:
         pytest.skip(str(error))
     yield server

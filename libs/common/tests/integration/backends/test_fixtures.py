@@ -10,6 +10,7 @@ from sqlalchemy import text
 from safevideo_common.errors import StartupError
 from safevideo_common.testing.backends import RunningBackends, control
 from safevideo_common.testing.backends.probes import mysql_connection
+from safevideo_common.testing.backends.stack import local_database
 from safevideo_common.testing.databases import created, dropped, emptied
 
 
@@ -57,7 +58,7 @@ def test_a_given_redis_that_was_found_empty_is_emptied_from_then_on(somebody_els
 
 
 def test_only_the_servers_of_this_machine_can_be_broken(backends: RunningBackends) -> None:
-    names = {"local": {"kafka-1", "mariadb", "redis"}, "embedded": {"valkey"}}
+    names = {"local": {"kafka-1", local_database(), "redis"}, "embedded": {"valkey"}}
     assert {server.name for server in backends.servers()} == names.get(backends.stack, set())
     with pytest.raises(LookupError, match="no server postgres of its own"):
         backends.server("postgres")

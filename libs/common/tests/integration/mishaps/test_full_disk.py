@@ -22,14 +22,15 @@ PERFORMERS = 300
 FILL = text(
     "INSERT INTO event_inbox (consumer_group, event_id, event_type, log_topic, log_partition, log_offset, last_offset,"
     " occurred_at, received_at, decided_at, status, payload)"
-    " SELECT 'filler', UUID(), 'filler', '', 0, 0, 0, NOW(), NOW(), NOW(), 'dead', REPEAT('x', :size) FROM seq_1_to_50"
+    " WITH RECURSIVE rows_of (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM rows_of WHERE number < 50)"
+    " SELECT 'filler', UUID(), 'filler', '', 0, 0, 0, NOW(), NOW(), NOW(), 'dead', REPEAT('x', :size) FROM rows_of"
 )
 
 
 @contextmanager
 def without_room(data: Path) -> Iterator[None]:
     """No file of the server grows beyond the largest that it has now."""
-    server = int((data / "mariadb.pid").read_text())
+    server = int((data / "server.pid").read_text())
     largest = max(file.stat().st_size for file in data.iterdir() if file.is_file())
     before = resource.prlimit(server, resource.RLIMIT_FSIZE, (largest + MEBIBYTE, resource.RLIM_INFINITY))
     try:

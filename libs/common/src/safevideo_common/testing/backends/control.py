@@ -16,7 +16,6 @@ from safevideo_common.testing.backends.stack import Asked, Backends, Options, Po
 
 GRACE_SECONDS: Final = 8.0
 """What the servers get to end by themselves. Three brokers that end at once never do: they lose their quorum."""
-DEFAULT: Final = Options()
 
 
 def silent(_line: str) -> None:
@@ -27,7 +26,7 @@ def up(
     stack: Asked = "auto",
     *,
     folder: Path,
-    options: Options = DEFAULT,
+    options: Options | None = None,
     require_real: bool = False,
     say: Say = silent,
 ) -> RunningBackends:
@@ -37,7 +36,7 @@ def up(
     Raises `BackendUnavailable` when it cannot be had here and `BackendFailed` when it does not come up; nothing of
     what was started is left then.
     """
-    folder = folder.absolute()
+    folder, options = folder.absolute(), options or Options()
     with exclusive(folder / state.LOCK):
         if found := _up_already(folder, stack, options):
             return RunningBackends.of(found, folder)
@@ -67,7 +66,7 @@ def running(
     stack: Asked = "auto",
     *,
     folder: Path,
-    options: Options = DEFAULT,
+    options: Options | None = None,
     require_real: bool = False,
     say: Say = silent,
 ) -> Iterator[RunningBackends]:

@@ -8,9 +8,17 @@ from safevideo_common.testing.backends import debian
 from safevideo_common.testing.backends.kafka import kafka_cluster
 from safevideo_common.testing.backends.kafka_jars import fetch_jars, jars
 from safevideo_common.testing.backends.mariadb import MariaDBServer
+from safevideo_common.testing.backends.mysql import MySQLServer, is_mysql
 from safevideo_common.testing.backends.programs import find, java_version
 from safevideo_common.testing.backends.redis import system_redis
-from safevideo_common.testing.backends.stack import BackendFailed, BackendUnavailable, Options, Say, Server
+from safevideo_common.testing.backends.stack import (
+    BackendFailed,
+    BackendUnavailable,
+    LocalDatabase,
+    Options,
+    Say,
+    Server,
+)
 
 LEAST_JAVA = 17
 
@@ -35,17 +43,19 @@ JAVA = Requirement(f"Java {LEAST_JAVA} or newer", ("java",), ("default-jre-headl
 MAVEN = Requirement("Maven", ("mvn",), ("maven",))
 
 
-def install(say: Say) -> None:
-    """Have everything the stack needs. On Debian as root it installs what is missing.
+def install(say: Say, database: LocalDatabase) -> None:
+    """Have everything the stack needs. On Debian as root it installs what is missing, MySQL excepted.
 
     Raises `BackendUnavailable` with the name of each missing part and what to type.
     """
-    missing = _missing()
+    missing = _missing(database)
     if missing and debian.may_install():
         debian.install(_packages(missing), say)
-        missing = _missing()
+        missing = _missing(database)
     if missing:
         raise BackendUnavailable(what_to_type(missing))
+    if database == "mysql" and not is_mysql():
+        raise BackendUnavailable("LOCAL_DATABASE=mysql takes the `mysqld` of MySQL; put one first on PATH.")
     if (found := java_version()) < LEAST_JAVA:
         raise BackendUnavailable(f"`java` is version {found}, {JAVA.what} is needed; put one first on PATH.")
     try:
@@ -59,7 +69,7 @@ def servers(folder: Path, options: Options) -> tuple[Server, ...]:
     ports = options.ports
     return (
         *kafka_cluster(folder, ports, fast_start=options.fast_start),
-        MariaDBServer(folder / "mariadb", ports.mysql),
+        _database(folder, options),
         system_redis(folder, ports.redis, options.appendfsync),
     )
 
@@ -72,8 +82,15 @@ def what_to_type(missing: Sequence[Requirement]) -> str:
     return f"{names} missing; install with your system's package manager"
 
 
-def _missing() -> list[Requirement]:
-    needed = [MARIADB, REDIS, JAVA] if jars().exists() else [MARIADB, REDIS, JAVA, MAVEN]
+def _database(folder: Path, options: Options) -> Server:
+    if options.database == "mysql":
+        return MySQLServer(folder / "mysql", options.ports.mysql)
+    return MariaDBServer(folder / "mariadb", options.ports.mysql)
+
+
+def _missing(database: LocalDatabase) -> list[Requirement]:
+    needed = [MARIADB] if database == "mariadb" else []
+    needed += [REDIS, JAVA] if jars().exists() else [REDIS, JAVA, MAVEN]
     return [requirement for requirement in needed if not all(map(find, requirement.programs))]
 
 

@@ -14,8 +14,8 @@ from safevideo_common.testing.backends.starting import Started, log_of, start
 
 
 def start_local(folder: Path, options: Options, say: Say) -> Backends:
-    """Kafka, MariaDB and Redis. Raises `BackendUnavailable` when something is missing, or `BackendFailed`."""
-    local.install(say)
+    """Kafka, MariaDB or MySQL, and Redis. Raises `BackendUnavailable` when something is missing, or `BackendFailed`."""
+    local.install(say, options.database)
     started = _start("local", folder, options)
     return Backends(
         stack="local",

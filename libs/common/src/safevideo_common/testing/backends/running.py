@@ -24,7 +24,7 @@ class RunningBackends(Backends):
         return cls(**{each.name: getattr(backends, each.name) for each in fields(Backends)}, folder=folder)
 
     def servers(self) -> tuple[RunningServer, ...]:
-        """Those that are processes of ours: `kafka-1` (to `kafka-3`), `mariadb`, `redis`; embedded: `valkey`."""
+        """Those that are processes of ours: `kafka-1` (to `kafka-3`), `mariadb` or `mysql`, `redis`; or `valkey`."""
         found = state.read(self.folder)
         return tuple(RunningServer(self.folder, each.name) for each in found.processes) if found else ()
 
@@ -43,7 +43,7 @@ class RunningBackends(Backends):
     @property
     def mysql(self) -> RunningServer:
         """The database server. Raises `LookupError`."""
-        return self.server("mariadb")
+        return self.server("mariadb", "mysql")
 
     @property
     def redis(self) -> RunningServer:

@@ -1,5 +1,6 @@
 """What a set of backends is, however it came to be, and what may be asked of it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from safevideo_common.errors import StartupError
 Stack = Literal["given", "docker", "local", "embedded"]
 Asked = Stack | Literal["auto"]
 Role = Literal["log", "database", "cache"]
+LocalDatabase = Literal["mariadb", "mysql"]
 Say = Callable[[str], None]
 """Takes one line about slow work, such as an installation."""
 
@@ -69,12 +71,23 @@ class Ports:
     redis: int = 0
 
 
+def local_database() -> LocalDatabase:
+    """The server that `LOCAL_DATABASE` asks for, else MariaDB. Raises `BackendUnavailable` for one that is unknown."""
+    known: dict[str, LocalDatabase] = {"": "mariadb", "mariadb": "mariadb", "mysql": "mysql"}
+    asked = os.environ.get("LOCAL_DATABASE", "")
+    if asked not in known:
+        raise BackendUnavailable(f"LOCAL_DATABASE={asked} is not one of mariadb, mysql.")
+    return known[asked]
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to run what is started here; a given stack ignores them."""
 
     brokers: Literal[1, 3] = 1
     ports: Ports = Ports()
+    database: LocalDatabase = field(default_factory=local_database)
+    """Of the local stack."""
     fast_start: bool = True
     """Keep the JVM at its quick compiler. Benchmarks say False: a broker then starts later and runs faster."""
     appendfsync: Literal["everysec", "always"] = "everysec"
