@@ -18,11 +18,12 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select, update
 
-from safevideo_common.database import job_endings
+from safevideo_common.database import job_endings, job_tries
 from safevideo_common.database.engine import Database
 from safevideo_common.database.job_claims import _TAKE_FRESH
+from safevideo_common.database.job_tries import EndedTry
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import JobStatus, Priority
+from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome
 from safevideo_common.jobs.engine import POOL_SIZE, JobEngine
 from safevideo_common.jobs.handler import JobRun
 from safevideo_common.jobs.metrics import JobMetrics
@@ -82,7 +83,7 @@ async def limit(database: Database, settings: JobSettings, jobs: int) -> None:
             await tx.execute(_TAKE_FRESH, taking)
         async with database.transaction() as tx:
             await job_endings._WRITE.execute(tx, [_completed(job_id) for job_id in batch])
-            await job_endings._TRIED.execute(tx, [_tried(job_id) for job_id in batch])
+            await job_tries.record(tx, [_tried(job_id) for job_id in batch])
 
 
 async def _ids(database: Database) -> list[int]:
@@ -98,8 +99,8 @@ def _completed(job_id: int) -> tuple[object, ...]:
     return (job_id, "", {}, "", "completed", None, NOW, None, NOW, NOW, 1, 0, None, None, 100, None, NOW)
 
 
-def _tried(job_id: int) -> tuple[object, ...]:
-    return (job_id, 1, "bench-00000000", NOW, NOW, "completed", None)
+def _tried(job_id: int) -> EndedTry:
+    return EndedTry(job_id, 1, "bench-00000000", NOW, NOW, TryOutcome.COMPLETED, None)
 
 
 WAYS: Final[Mapping[str, Callable[[Database, JobSettings, int], Awaitable[None]]]] = {

@@ -105,15 +105,18 @@ async def test_a_job_is_shown_with_its_tries_their_errors_and_when_it_may_end(
         "job_id": 2, "number": 1, "worker": "w", "outcome": "put_off", "error": "AWAY: it is",
         "started_at": now - timedelta(seconds=200), "ended_at": now - timedelta(seconds=140),
     }  # fmt: skip
+    reset = ended | {"outcome": "reset", "error": "RESET_BY_HAND: it was", "started_at": now - timedelta(seconds=290)}
     async with database.transaction() as tx:
-        await tx.execute(insert(batch_job_tries).values(ended))
+        for each in (reset, ended):
+            await tx.execute(insert(batch_job_tries).values(each))
     data = (await gateway.get("/api/v1/admin/jobs/2", admin)).json["data"]
     assert [(each["number"], each["outcome"], each["error"]) for each in data["history"]] == [
-        (1, "put_off", "AWAY: it is")
+        (1, "reset", "RESET_BY_HAND: it was"),
+        (1, "put_off", "AWAY: it is"),
     ]
     assert (data["processedItems"], data["totalItems"], data["status"]) == (5, 10, "processing")
     seconds = (jobs_moment(data["estimatedEndAt"]) - now).total_seconds()
-    assert 119 < seconds < 130, "half of it took two minutes in its two tries"
+    assert 119 < seconds < 130, "half of it took two minutes in its two tries since the reset"
     failed = (await gateway.get("/api/v1/admin/jobs/3", admin)).json["data"]
     assert (failed["error"], failed["result"], failed["estimatedEndAt"]) == ("X: because", {"secret": 1}, None)
 

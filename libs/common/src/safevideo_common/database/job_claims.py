@@ -12,13 +12,27 @@ from secrets import token_hex
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import CompoundSelect, Float, Select, Update, bindparam, literal_column, or_, select, union_all, update
+from sqlalchemy import (
+    CompoundSelect,
+    Float,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database import job_tries
 from safevideo_common.database.dialect import by_index, for_update_of_free, from_now
 from safevideo_common.database.job_leases import Lease
+from safevideo_common.database.job_tries import EndedTry
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import HEAD_START, JobStatus, Priority, error_text, is_fresh
+from safevideo_common.domain.jobs import HEAD_START, JobStatus, Priority, TryOutcome, error_text, is_fresh
 
 RESETS_AT_ONCE: Final = 100
 NO_BOUNDS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -26,6 +40,7 @@ _INDEX: Final = "idx_batch_jobs_due"
 _PRIORITIES: Final = tuple(Priority)
 _STARTS: Final = [HEAD_START[priority] for priority in _PRIORITIES]
 _UNIQUE_TAKEN: Final = error_text("UNIQUE_TAKEN", "another job with the same key is queued or running")
+_RESET_BY_HAND: Final = error_text("RESET_BY_HAND", "the row was changed by hand while its worker had the job")
 
 _c: Final = batch_jobs.c
 _may_run: Final = (_c.status == JobStatus.QUEUED, or_(_c.next_try_at <= from_now(), _c.error.is_(None)))
@@ -34,7 +49,7 @@ _named: Final = _c.id.in_(bindparam("ids", expanding=True))
 _LOCK: Final = for_update_of_free(
     select(
         _c.id, _c.job_type, _c.parameters, _c.error, _c.tries, _c.max_tries, _c.cursor, _c.unique_key, _c.active_key,
-        _c.request_id,
+        _c.request_id, _c.lease_token, _c.worker, _c.started_at, from_now().label("now"),
     ).where(_named, *_may_run)
 )  # fmt: skip
 _FORGOTTEN: Final = dict.fromkeys(("cursor", "result", "finished_at", "total_items"))
@@ -52,7 +67,7 @@ _TAKEN: Final[Mapping[str, object]] = {
 _TAKE: Final = update(batch_jobs).where(_named)
 _TAKE_FRESH: Final = _TAKE.values(**_TAKEN, **_FORGOTTEN, tries=1, progress=0, processed_items=0)
 _RESUME: Final = _TAKE.values(**_TAKEN, tries=_c.tries + 1)
-_REFUSE: Final = _TAKE.values(status=JobStatus.FAILED, error=_UNIQUE_TAKEN, finished_at=from_now())
+_REFUSE: Final = _TAKE.values(status=JobStatus.FAILED, error=_UNIQUE_TAKEN, finished_at=from_now(), lease_token=None)
 _HOLDERS: Final = select(_c.active_key).where(_c.active_key.in_(bindparam("keys", expanding=True)))
 _RESET: Final = by_index(
     select(_c.id, _c.job_type)
@@ -131,12 +146,14 @@ class Claims:
     async def take(self, tx: AsyncConnection, job_ids: Sequence[int]) -> list[ClaimedJob]:
         """Lease those of the jobs that may still run and that nobody else is at, under one new token.
 
-        A job that was reset by hand while another has its unique key fails. Raises `DatabaseConflict` where such a key
+        A job that was reset by hand while another has its unique key fails, and where a worker had it, the try that
+        lost its lease is written down. Raises `DatabaseConflict` where such a key
         is taken this very moment: nothing is claimed then.
         """
         if not job_ids:
             return []
         rows = (await tx.execute(_LOCK, {"ids": job_ids})).all()
+        await job_tries.record(tx, [_reset_try(row) for row in rows if row.lease_token is not None])
         refused = await self._refuse(tx, {row.id: row.unique_key for row in rows if row.unique_key != row.active_key})
         order = {job_id: place for place, job_id in enumerate(job_ids)}
         rows = sorted((row for row in rows if row.id not in refused), key=lambda row: order[row.id])
@@ -175,6 +192,11 @@ class Claims:
         if refused:
             await tx.execute(_REFUSE, {"ids": sorted(refused)})
         return refused
+
+
+def _reset_try(row: Row[*tuple[object, ...]]) -> EndedTry:
+    """Whatever ends a try takes its token out of the row: this one was never ended."""
+    return EndedTry(row.id, row.tries, row.worker, row.started_at, row.now, TryOutcome.RESET, _RESET_BY_HAND)
 
 
 def within(room: Mapping[str, int], found: Iterable[Found]) -> list[Found]:

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Row, bindparam, insert, or_, select
+from sqlalchemy import Row, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database import job_tries
 from safevideo_common.database.dialect import Bulk, by_index, for_update_of_free, from_now, upsert
 from safevideo_common.database.job_leases import Lease
-from safevideo_common.database.tables import batch_job_tries, batch_jobs
+from safevideo_common.database.job_tries import EndedTry
+from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, TryOutcome, error_text, is_spent
 
 RESCUED_AT_ONCE: Final = 100
@@ -42,9 +44,6 @@ _UNWRITTEN: Final = ("job_type", "parameters", "priority", "created_at", "queued
 _WRITE: Final = Bulk(
     upsert(batch_jobs, ("id",), _CHANGED),
     [each.name for each in batch_jobs.columns if each.name in {"id", *_CHANGED, *_UNWRITTEN}],
-)
-_TRIED: Final = Bulk(
-    insert(batch_job_tries), ("job_id", "number", "worker", "started_at", "ended_at", "outcome", "error")
 )
 _STATUS: Final = {
     TryOutcome.COMPLETED: JobStatus.COMPLETED,
@@ -125,7 +124,7 @@ def _heeding_cancel(row: Row[*tuple[object, ...]], ending: Ending) -> Ending:
 
 async def _write(tx: AsyncConnection, ended: Sequence[tuple[Row[*tuple[object, ...]], Ending]]) -> list[Ended]:
     await _WRITE.execute(tx, [_changed(row, ending) for row, ending in ended])
-    await _TRIED.execute(tx, [_tried(row, ending) for row, ending in ended])
+    await job_tries.record(tx, [_tried(row, ending) for row, ending in ended])
     return [Ended(_lease(row), row.job_type, ending.outcome, _STATUS[ending.outcome]) for row, ending in ended]
 
 
@@ -145,5 +144,5 @@ def _changed(row: Row[*tuple[object, ...]], ending: Ending) -> tuple[object, ...
     )  # fmt: skip
 
 
-def _tried(row: Row[*tuple[object, ...]], ending: Ending) -> tuple[object, ...]:
-    return (row.id, row.tries, row.worker, row.started_at, row.now, ending.outcome.value, ending.error)
+def _tried(row: Row[*tuple[object, ...]], ending: Ending) -> EndedTry:
+    return EndedTry(row.id, row.tries, row.worker, row.started_at, row.now, ending.outcome, ending.error)

@@ -58,6 +58,8 @@ class TryOutcome(StrEnum):
     """Its worker was told to stop; the try does not count."""
     LEASE_LOST = "lease_lost"
     """Its worker died, or was frozen past its lease."""
+    RESET = "reset"
+    """Somebody changed the row by hand while the worker had it. Written when the job is claimed again."""
 
 
 def may_run(status: JobStatus, error: str | None, next_try_at: datetime, now: datetime) -> bool:

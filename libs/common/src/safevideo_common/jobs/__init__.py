@@ -25,7 +25,8 @@ h. A queued job at once. A running one is asked, by `cancel_requested_at`, and e
    `check()`: as (c).
 i. A finished status, and that nobody has its key.
 j. Nothing. `UPDATE batch_jobs SET status = 'queued', error = NULL WHERE id = …` is all that (b) asks for. A worker
-   that still runs the job fails (c) and every step from that moment on.
+   that still runs the job fails (c) and every step from that moment on; (b) finds its token, and writes its try down
+   as `reset`.
 
 Steps and heartbeats check what (c) checks, and extend the lease. A step also saves the cursor in the transaction of the
 work that it stands for, so work up to the cursor is done once, whatever dies; work behind the last step is done again.

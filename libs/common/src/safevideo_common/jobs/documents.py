@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.job_browser import Job, JobTry
-from safevideo_common.domain.jobs import JobStatus
+from safevideo_common.domain.jobs import JobStatus, TryOutcome
 from safevideo_common.jobs.administration import JobDetails
 
 
@@ -67,8 +68,10 @@ def estimated_end(job: Job, tries: Sequence[JobTry], now: datetime) -> datetime 
         return None
     if not job.processed_items:
         return None
+    of_this_run = takewhile(lambda each: each.outcome is not TryOutcome.RESET, reversed(tries))
+    began = ((each.started_at, each.ended_at) for each in of_this_run if each.started_at)
     worked = sum(
-        (each.ended_at - each.started_at for each in tries if each.started_at and each.started_at >= job.queued_at),
+        (ended_at - started_at for started_at, ended_at in began if started_at >= job.queued_at),
         max(now - job.started_at, timedelta(0)),
     )
     left = max(0, job.total_items - job.processed_items)

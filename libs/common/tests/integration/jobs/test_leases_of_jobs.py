@@ -116,6 +116,37 @@ async def test_a_reset_by_hand_takes_the_lease_of_a_running_job_at_once(bench: J
     assert (again.job_id, again.tries) == (running.job_id, 1)
 
 
+async def test_a_try_that_lost_its_lease_by_a_reset_is_written_down_once_when_the_job_is_claimed(
+    bench: JobBench,
+) -> None:
+    lost = await claim_one(bench)
+    await bench.reset_by_hand(lost.job_id)
+    assert await bench.tries(lost.job_id) == []
+    (again,) = await claim(bench.database)
+    await end(bench.database, Ending(again.lease, TryOutcome.PUT_OFF, "X: y"))
+    await bench.reset_by_hand(lost.job_id)
+    (last,) = await claim(bench.database)
+    await end(bench.database, Ending(last.lease, COMPLETED))
+    assert await bench.tries(lost.job_id) == [(1, "reset"), (1, "put_off"), (1, "completed")]
+    async with bench.database.reading() as reading:
+        first, *_ = await jobs.tries_of(reading, lost.job_id)
+    assert (first.worker, first.error) == (
+        "test-worker-1", "RESET_BY_HAND: the row was changed by hand while its worker had the job",
+    )  # fmt: skip
+    assert first.started_at is not None
+    assert first.started_at <= first.ended_at
+
+
+async def test_a_job_that_was_ended_by_hand_tells_of_the_lost_try_once_it_runs_again(bench: JobBench) -> None:
+    lost = await claim_one(bench)
+    await bench.by_hand(lost.job_id, status="failed", error="X: by hand")
+    async with bench.database.transaction() as tx:
+        await jobs.retry(tx, lost.job_id)
+    (again,) = await claim(bench.database)
+    await end(bench.database, Ending(again.lease, COMPLETED))
+    assert await bench.tries(lost.job_id) == [(1, "reset"), (1, "completed")]
+
+
 async def test_endings_of_one_job_under_two_leases_do_not_meet(bench: JobBench) -> None:
     former = await claim_one(bench)
     await bench.reset_by_hand(former.job_id)

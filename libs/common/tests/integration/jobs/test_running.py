@@ -346,7 +346,7 @@ async def test_a_running_job_that_is_reset_by_hand_runs_again_and_the_first_run_
         assert job.result == {"run": 2}
         may_end.set()
     assert await bench.job(job_id) == job
-    assert await bench.tries(job_id) == [(1, "completed")]
+    assert await bench.tries(job_id) == [(1, "reset"), (1, "completed")]
 
 
 async def test_a_reset_job_whose_key_another_has_fails_and_the_other_goes_on(bench: JobBench) -> None:
