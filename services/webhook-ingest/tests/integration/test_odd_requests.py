@@ -1,11 +1,11 @@
 """Requests that no client library would send, written by hand to a socket."""
 
-import asyncio
 import hmac
-import re
 
 import orjson
 import pytest
+
+from safevideo_common.testing.raw_http import answer, connected
 
 SECRET = b"the-secret-of-these-tests"
 BODY = orjson.dumps({"event": "never.heard.of", "timestamp": "2026-11-24T12:00:00Z", "data": {}})
@@ -15,16 +15,10 @@ REQUEST = b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\n" + SIGNATURE + b"\r
 
 async def answer_to(port: int, request: bytes) -> tuple[int, dict[str, object]]:
     """Status and JSON of the first answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(10):
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            (length,) = re.findall(rb"Content-Length: (\d+)", head)
-            return int(head.split()[1]), orjson.loads(await reader.readexactly(int(length)))
-    finally:
-        writer.close()
-        await writer.wait_closed()
+    async with connected(port) as (reader, writer):
+        writer.write(request)
+        status, _, body = await answer(reader)
+        return status, orjson.loads(body)
 
 
 def with_length(length: int) -> bytes:
@@ -59,14 +53,11 @@ async def test_a_body_in_chunks_is_taken_as_one(port: int) -> None:
 
 
 async def test_a_sender_that_asks_first_is_told_to_go_on(port: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(10):
+    async with connected(port) as (reader, writer):
         writer.write(REQUEST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"100"
         writer.write(BODY)
-        assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"200"
-    writer.close()
-    await writer.wait_closed()
+        assert (await answer(reader)).status == 200
 
 
 async def test_two_signature_headers_are_one_too_many(port: int) -> None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from safevideo_common.testing.raw_http import Peer, answer, connected
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
 from safevideo_common.web.server import serving
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 PATIENT = ServerBounds(head_seconds=60, idle_seconds=60, unread_seconds=60, max_connections=100)
-Connect = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serving = Callable[[ServerBounds], AbstractAsyncContextManager[int]]
 LARGE = b"x" * (64 << 20)
 """More than any socket's buffers take."""
@@ -63,26 +63,10 @@ def served(closed: list[str], door: asyncio.Event, inside: asyncio.Event) -> Ser
     return serve
 
 
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Connect]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(20):
-            yield reader, writer
-    finally:
-        writer.transport.abort()
-
-
-async def status(reader: asyncio.StreamReader) -> int:
-    head = await reader.readuntil(b"\r\n\r\n")
-    return int(head.split()[1])
-
-
-async def hello(connection: Connect) -> None:
+async def hello(connection: Peer) -> None:
     reader, writer = connection
     writer.write(GET)
-    assert await status(reader) == 200
-    assert await reader.readexactly(5) == b"hello"
+    assert (await answer(reader)).body == b"hello"
 
 
 async def ended(reader: asyncio.StreamReader) -> None:
@@ -137,7 +121,7 @@ async def test_a_body_is_no_head(served: Serving, door: asyncio.Event, closed: l
         async with connected(port) as (other, _):
             await ended(other)
         writer.write(b"cd")
-        assert await status(reader) == 200
+        assert (await answer(reader)).status == 200
     assert closed == ["slow_head"]
 
 
@@ -189,5 +173,5 @@ async def test_when_all_are_busy_a_newcomer_is_turned_away_at_once_and_told_so(
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: 1" in head
         door.set()
-        assert await status(reader) == 200
+        assert (await answer(reader)).status == 200
     assert closed == ["turned_away"]

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.testing.raw_http import Peer, answer, connected
 from safevideo_common.testing.waiting import until
 from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
@@ -23,7 +24,6 @@ from safevideo_common.web.whole_connection import WholeConnection
 
 HEAD = b"POST /hot HTTP/1.1\r\nHost: x\r\nX-Request-Id: me\r\nContent-Length: 4\r\n"
 PATIENT = ServerBounds(head_seconds=60, idle_seconds=60, unread_seconds=60, max_connections=100)
-Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def post(body: bytes, *lines: bytes) -> bytes:
@@ -80,27 +80,10 @@ def served(app: web.Application, door: asyncio.Event) -> Serving:
     return serve
 
 
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Peer]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(20):
-            yield reader, writer
-    finally:
-        writer.transport.abort()
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes], bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    status, *lines = head.split(b"\r\n")[:-2]
-    headers = dict(line.split(b": ", 1) for line in lines)
-    return int(status.split()[1]), headers, await reader.readexactly(int(headers[b"Content-Length"]))
-
-
 async def said(peer: Peer, request: bytes) -> bytes:
     reader, writer = peer
     writer.write(request)
-    return (await answer(reader))[2]
+    return (await answer(reader)).body
 
 
 async def test_a_request_in_one_piece_goes_the_short_way_again_and_again(served: Serving) -> None:
