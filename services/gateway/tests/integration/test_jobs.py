@@ -164,6 +164,24 @@ async def test_a_job_is_cancelled_with_the_reason(post: Ask, database: Database)
     assert (first.action, first.details["reason"]) == ("jobs.cancelled", "a mistake")
 
 
+@ON_BOTH
+@pytest.mark.usefixtures("some")
+async def test_words_that_were_mistyped_by_hand_break_nothing(
+    gateway: Api, admin: dict[str, str], post: Ask, database: Database
+) -> None:
+    await changed(database, 1, status="pending", priority="hgih")
+    await changed(database, 3, status="Failed")
+    listed = (await gateway.get("/api/v1/admin/jobs", admin)).json["data"]
+    assert [(each["status"], each["priority"]) for each in listed] == [
+        ("failed", "low"), ("processing", "high"), ("unknown", "normal"),
+    ]  # fmt: skip
+    found = (await gateway.get("/api/v1/admin/jobs?status=unknown", admin)).json["data"]
+    assert 1 in [each["jobId"] for each in found]
+    assert (await gateway.get("/api/v1/admin/jobs/1", admin)).json["data"]["status"] == "unknown"
+    assert (await post("jobs/1/retry")).json["data"]["status"] == "queued"
+    assert (await post("jobs/3/retry")).json["data"]["status"] == "queued"
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", {"reason": ""}, {"reason": "x" * 256}, {"reason": "a\nb"}])
 @pytest.mark.usefixtures("some")
 async def test_a_cancellation_needs_a_reason(post: Ask, body: object) -> None:

@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import for_update
+from safevideo_common.database.job_words import is_unknown
 from safevideo_common.database.tables import batch_job_tries, batch_jobs
-from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome
+from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome, priority_of, status_of
 from safevideo_common.errors import JobNotFound
 
 Order = Literal["asc", "desc"]
@@ -113,11 +114,12 @@ async def tries_of(reading: AsyncConnection, job_id: int) -> list[JobTry]:
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     equal = (
         (_c.job_type, wanted.job_type),
-        (_c.status, wanted.status),
         (_c.priority, wanted.priority),
         (_c.runner, wanted.runner),
     )
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    if wanted.status is not None:
+        conditions.append(is_unknown if wanted.status is JobStatus.UNKNOWN else _c.status == wanted.status)
     if wanted.created_from is not None:
         conditions.append(_c.created_at >= wanted.created_from)
     if wanted.created_to is not None:
@@ -127,4 +129,4 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
 
 def _job(row: Row[*tuple[object, ...]]) -> Job:
     values = row._asdict()
-    return Job(**values | {"priority": Priority(row.priority), "status": JobStatus(row.status)})
+    return Job(**values | {"priority": priority_of(row.priority), "status": status_of(row.status)})

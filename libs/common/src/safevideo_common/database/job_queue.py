@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import by_index, from_now
 from safevideo_common.database.tables import batch_job_tries, batch_jobs
-from safevideo_common.domain.jobs import FINISHED, JobStatus
+from safevideo_common.domain.jobs import FINISHED, JobStatus, status_of
 
 COUNTED_AT_MOST: Final = 100_000
 """Beyond this a queue is only known to be long."""
@@ -70,7 +70,8 @@ async def sweep(tx: AsyncConnection, after: int, keep_seconds: float, rows: int)
     Ids rise with time, so it ends at the first job that is too young to have been finished for so long.
     """
     found = (await tx.execute(_NEXT, {"after": after, "back": -keep_seconds, "limit": rows})).all()
-    old = [row.id for row in found if row.status in FINISHED and row.finished_at and row.finished_at < row.bound]
+    finished = [row for row in found if row.finished_at and status_of(row.status) in FINISHED]
+    old = [row.id for row in finished if row.finished_at < row.bound]
     if old:
         await tx.execute(delete(batch_jobs).where(_c.id.in_(old), _c.status.in_(FINISHED)))
         await tx.execute(delete(batch_job_tries).where(batch_job_tries.c.job_id.in_(old)))

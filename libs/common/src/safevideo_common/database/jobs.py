@@ -25,6 +25,7 @@ from safevideo_common.domain.jobs import (
     UNFINISHED,
     JobStatus,
     Priority,
+    status_of,
 )
 from safevideo_common.errors import DatabaseConflict, InvalidStatusTransition, JobNotCancellable
 from safevideo_common.events.commands import JobQueued, job_queued
@@ -91,7 +92,7 @@ async def holder_of(tx: AsyncConnection, unique_key: str) -> int | None:
     """The job that is queued or processing under the key. One that was ended by hand gives the key up here."""
     query = for_update(select(_c.id, _c.status).where(_c.active_key == unique_key))
     row = (await tx.execute(query)).one_or_none()
-    if row is None or row.status in UNFINISHED:
+    if row is None or status_of(row.status) in UNFINISHED:
         return None if row is None else row.id
     await tx.execute(update(batch_jobs).where(_c.id == row.id).values(active_key=None))
     return None
@@ -134,7 +135,7 @@ async def tell_queued(
 
 
 async def cancel(tx: AsyncConnection, job_id: int, reason: str) -> Job:
-    """Cancel it: at once when it is queued, at its next checkpoint when it is processing. Give it as it is then.
+    """Cancel it: at its next checkpoint when it is processing, else at once. Give it as it is then.
 
     Asking again while it is processing changes nothing. Raises `JobNotFound`, and `JobNotCancellable` when it is
     finished.
@@ -143,7 +144,7 @@ async def cancel(tx: AsyncConnection, job_id: int, reason: str) -> Job:
     if job.status in FINISHED:
         raise JobNotCancellable(f"The job is {job.status}.", details={"status": job.status})
     asked = {"cancel_requested_at": from_now(), "cancel_reason": reason[:REASON_LENGTH]}
-    if job.status is JobStatus.QUEUED:
+    if job.status is not JobStatus.PROCESSING:
         ended = {"status": JobStatus.CANCELLED, "finished_at": from_now(), "active_key": None}
         await tx.execute(update(batch_jobs).where(_c.id == job_id).values(asked | ended))
     elif job.cancel_requested_at is None:
@@ -152,12 +153,12 @@ async def cancel(tx: AsyncConnection, job_id: int, reason: str) -> Job:
 
 
 async def retry(tx: AsyncConnection, job_id: int) -> Job:
-    """Queue a finished job again, as a fresh run. Give it as it is then.
+    """Queue a finished job again, or one whose status is unknown, as a fresh run. Give it as it is then.
 
-    Raises `JobNotFound`, and `InvalidStatusTransition` when it is not finished or another job has its key now.
+    Raises `JobNotFound`, and `InvalidStatusTransition` when it is unfinished or another job has its key now.
     """
     job = await get(tx, job_id, locked=True)
-    if job.status not in FINISHED:
+    if job.status in UNFINISHED:
         raise InvalidStatusTransition(f"The job is {job.status}.", details={"status": job.status})
     if job.unique_key and (holder := await holder_of(tx, job.unique_key)):
         raise InvalidStatusTransition("Another job of its kind is queued or running.", details={"jobId": holder})

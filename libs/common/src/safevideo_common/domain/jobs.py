@@ -21,8 +21,11 @@ class JobStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Never written: how a job is shown whose status somebody has mistyped by hand. Nobody runs it."""
 
 
+KNOWN_STATUSES: Final = tuple(status for status in JobStatus if status is not JobStatus.UNKNOWN)
 FINISHED: Final = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 UNFINISHED: Final = (JobStatus.QUEUED, JobStatus.PROCESSING)
 
@@ -60,6 +63,22 @@ class TryOutcome(StrEnum):
     """Its worker died, or was frozen past its lease."""
     RESET = "reset"
     """Somebody changed the row by hand while the worker had it. Written when the job is claimed again."""
+
+
+def status_of(word: str) -> JobStatus:
+    """What a word in the column means: case, and spaces around it, say nothing."""
+    try:
+        return JobStatus(word.strip().lower())
+    except ValueError:
+        return JobStatus.UNKNOWN
+
+
+def priority_of(word: str) -> Priority:
+    """Likewise; normal, where it is none of the four."""
+    try:
+        return Priority(word.strip().lower())
+    except ValueError:
+        return Priority.NORMAL
 
 
 def may_run(status: JobStatus, error: str | None, next_try_at: datetime, now: datetime) -> bool:

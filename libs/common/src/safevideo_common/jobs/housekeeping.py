@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from random import uniform
 from typing import Final
 
-from safevideo_common.database import job_queue
+from safevideo_common.database import job_queue, job_words
 from safevideo_common.database.engine import Database
+from safevideo_common.database.job_words import Mistyped
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.jobs.handler import JobRun
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.messaging.consuming.pace import Pace
+from safevideo_common.observability.logs import FilteringBoundLogger
 
 JOB_HOUSEKEEPING: Final = "job_housekeeping"
 CHUNK_ROWS: Final = 500
@@ -48,10 +50,14 @@ def _number(cursor: Mapping[str, object] | None, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class QueueWatch:
-    """Measures what waits. Run by one task in every process: nobody may be running any jobs at all."""
+    """Measures what waits, and mends what was mistyped by hand.
+
+    Run by one task in every process: nobody may be running any jobs at all.
+    """
 
     database: Database
     metrics: JobMetrics
+    log: FilteringBoundLogger
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -59,12 +65,23 @@ class QueueWatch:
         while True:
             if pace.is_due():
                 with pace.measured():
-                    await self._look()
+                    await self.look()
             await asyncio.sleep(uniform(LOOK_SECONDS / 2, LOOK_SECONDS))  # noqa: S311 - jitter guards nothing
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Once. What fails is done at the next look."""
         try:
             async with self.database.reading() as reading:
                 self.metrics.queue(await job_queue.depths(reading))
+                found = await job_words.mistyped(reading)
+            self.metrics.unknown(found.unknown)
+            await self._mend(found)
         except SafeVideoError:
             self.metrics.queue(None)
+            self.metrics.unknown(None)
+
+    async def _mend(self, found: Mistyped) -> None:
+        if found.statuses or found.priorities:
+            async with self.database.transaction() as tx:
+                await job_words.mend(tx, found)
+            self.log.warning("Job words mended", statuses=len(found.statuses), jobs=sorted(found.priorities))

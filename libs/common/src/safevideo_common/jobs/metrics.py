@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable
+from math import nan
 
 from prometheus_client import CollectorRegistry
 
@@ -19,6 +20,7 @@ class JobMetrics:
         """Series of the known types are there from the start."""
         self._queued = gauge(metric_list.JOBS_QUEUED, registry)
         self._oldest = gauge(metric_list.JOBS_OLDEST_SECONDS, registry)
+        self._unknown = gauge(metric_list.JOBS_UNKNOWN, registry)
         self._running = gauge(metric_list.JOBS_RUNNING, registry)
         self._claimed = counter(metric_list.JOBS_CLAIMED, registry)
         self._ended = counter(metric_list.JOB_TRIES, registry)
@@ -77,3 +79,7 @@ class JobMetrics:
         for each in depths or ():
             self._queued.labels(each.job_type, each.priority).set(each.jobs)
             self._oldest.labels(each.job_type, each.priority).set(each.oldest_seconds)
+
+    def unknown(self, jobs: int | None) -> None:
+        """Jobs whose status means nothing; None when there was no looking."""
+        self._unknown.set(nan if jobs is None else jobs)

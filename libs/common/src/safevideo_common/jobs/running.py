@@ -58,7 +58,7 @@ async def running_jobs(
             "job-rescue": engine.rescue.run(),
             "job-wake-up": wake_up.run(),
             "job-schedule": Scheduler(database, schedule, queued, metrics, log).run(),
-            "job-queue-watch": QueueWatch(database, metrics).run(),
+            "job-queue-watch": QueueWatch(database, metrics, log).run(),
         }
         async with AsyncExitStack() as stack:
             for name, work in tasks.items():

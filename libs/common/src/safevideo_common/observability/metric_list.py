@@ -163,6 +163,9 @@ JOBS_QUEUED: Final = GaugeMetric(
 JOBS_OLDEST_SECONDS: Final = GaugeMetric(
     _JOBS, "safevideo_jobs_oldest_seconds", "For so long the first of them has been due.", ("job_type", "priority")
 )
+JOBS_UNKNOWN: Final = GaugeMetric(
+    _JOBS, "safevideo_jobs_unknown", "Jobs whose status is none of the five words: nobody runs them."
+)
 JOBS_RUNNING: Final = GaugeMetric(_JOBS, "safevideo_jobs_running", "Jobs that this process runs.", ("job_type",))
 JOBS_CLAIMED: Final = CounterMetric(
     _JOBS, "safevideo_jobs_claimed_total", "Tries that this process began.", ("job_type",)

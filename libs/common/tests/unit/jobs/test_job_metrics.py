@@ -43,5 +43,9 @@ def test_what_waits_no_longer_and_what_is_not_known_has_no_figure() -> None:
     assert registry.get_sample_value("safevideo_jobs_oldest_seconds", low) == 1.5
     metrics.queue([])
     assert registry.get_sample_value("safevideo_jobs_queued", low) is None
+    metrics.unknown(2)
+    assert registry.get_sample_value("safevideo_jobs_unknown") == 2
     metrics.queue(None)
+    metrics.unknown(None)
+    assert registry.get_sample_value("safevideo_jobs_unknown") != 2
     assert registry.get_sample_value("safevideo_jobs_oldest_seconds", low) is None
