@@ -16,7 +16,7 @@ from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
 from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
 from safevideo_common.messaging.port import EventLog
 from safevideo_common.messaging.replay.parameters import JOB_TYPE
-from safevideo_common.messaging.replay.replaying import ReplayEvents
+from safevideo_common.messaging.replay.replaying import AT_ONCE, ReplayEvents
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 from sync_worker.adapters.cache_drops import CacheDrops
@@ -53,7 +53,10 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
             async with (
                 background(app, "cache-drops", drops.run()),
                 consuming(app, event_log, TOPICS, consumer, settings),
-                running_jobs(app, SERVICE, jobs, event_log, settings, registry, log, stirred=consumer.outbox_stirred),
+                running_jobs(
+                    app, SERVICE, jobs, event_log, settings, registry, log,
+                    stirred=consumer.outbox_stirred, at_once={JOB_TYPE: AT_ONCE},
+                ),
             ):
                 yield
 

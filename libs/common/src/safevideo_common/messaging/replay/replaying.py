@@ -1,9 +1,9 @@
 """The job `event_replay`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Generic, Self
 
@@ -35,13 +35,10 @@ from safevideo_common.task_groups import first_error
 OUTAGE_TRIES: Final = 20
 """In a row, without any progress: about a minute and a half. Then the job is put off, which costs it a try."""
 OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
-
-
 LANES: Final = 2
 """Partitions that a run is at, at once."""
 AT_ONCE: Final = 3
-"""Replays that run at once in a process: those behind them wait, with their leases kept."""
-TURN_SECONDS: Final = 1.0
+"""Replays that a process runs at once: those behind them wait in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,6 @@ class ReplayEvents(Generic[Event, States]):
     dead_share: Callable[[], DeadShare]
     """A limit of each run's own: what a replay buries must not halt the live flow."""
     metrics: ReplayMetrics
-    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     @classmethod
     def of(
@@ -71,10 +67,6 @@ class ReplayEvents(Generic[Event, States]):
         `ServiceUnavailable` when log or database are away for long.
         """
         asked = self._asked(job)
-        async with self._turn(job):
-            return await self._replay(job, asked)
-
-    async def _replay(self, job: JobRun, asked: ReplayParameters) -> Mapping[str, object]:
         consumer = replace(self.consumer, dead_share=self.dead_share())
         async with AsyncExitStack() as stack:
             name = f"{consumer.group}-replay-{job.job_id}"
@@ -98,20 +90,6 @@ class ReplayEvents(Generic[Event, States]):
         if asked.target != self.consumer.group:
             raise PermanentJobError("PARAMETERS_INVALID", "the target is another worker")
         return asked
-
-    @asynccontextmanager
-    async def _turn(self, job: JobRun) -> AsyncIterator[None]:
-        while True:
-            try:
-                async with asyncio.timeout(TURN_SECONDS):
-                    await self._turns.acquire()
-                break
-            except TimeoutError:
-                await job.check()
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     async def _cursor(self, job: JobRun, reader: Reader, asked: ReplayParameters) -> Cursor:
         if job.cursor is not None:
