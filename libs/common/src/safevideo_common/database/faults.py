@@ -14,13 +14,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from safevideo_common.errors import (
-    DatabaseConflict,
-    DatabaseUnavailable,
-    DataRefused,
-    SafeVideoError,
-    ServiceUnavailable,
-)
+from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, DataRefused, SafeVideoError
 
 _MYSQL_CONFLICTS: Final = frozenset({
     1020,  # changed since the snapshot was taken (MariaDB, innodb_snapshot_isolation)
@@ -45,11 +39,6 @@ _SQLITE_REFUSALS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_M
 _CONFLICT: Final = (DatabaseConflict, "another transaction was quicker")
 _REFUSED: Final = (DataRefused, "the database refused the values")
 _UNAVAILABLE: Final = (DatabaseUnavailable, "the database cannot serve this now")
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether the same work may succeed later, unchanged: the database or another service is away or busy."""
-    return isinstance(error, ServiceUnavailable)
 
 
 @contextmanager
