@@ -29,7 +29,8 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database import api_keys, jobs
 from safevideo_common.database.api_keys import Role
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import Claimer, Claims
+from safevideo_common.database.job_claims import Claimer
+from safevideo_common.database.job_due import DueJobs
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import outbox
@@ -135,13 +136,13 @@ async def _claims_table(server: str) -> Table:
 
 
 async def _claim_ms(database: Database) -> float:
-    claims, times = Claims(Claimer(("no_op", "another"), "bench", "bench", 30.0)), []
+    due, claimer, times = DueJobs(("no_op", "another"), "bench"), Claimer("bench", 30.0), []
     for _ in range(CLAIMS):
         began = perf_counter()
         async with database.reading() as reading:
-            found = [each.job_id for each in await claims.due(reading, CLAIMED)]
+            found = [each.job_id for each in await due.find(reading, CLAIMED)]
         async with database.transaction() as tx:
-            taken = await claims.take(tx, found)
+            taken = await claimer.take(tx, found)
         times.append((perf_counter() - began) * 1000)
         if len(taken) != CLAIMED:
             raise RuntimeError("a claim has found too few jobs")

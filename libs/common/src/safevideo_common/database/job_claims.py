@@ -1,50 +1,25 @@
-"""Taking jobs from the queue, many at once, at the same cost whatever else the table holds.
+"""Taking jobs from the queue, many at once: each is leased to one claimer."""
 
-Of each type and priority the index gives those that are due longest. They are merged by the moment since which they are
-due, less the head start of their priority: so all priorities are in one queue, and nobody waits for ever.
-"""
-
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from secrets import token_hex
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import (
-    CompoundSelect,
-    Float,
-    Row,
-    Select,
-    Update,
-    bindparam,
-    literal_column,
-    or_,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Float, Row, Update, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import job_tries
-from safevideo_common.database.dialect import by_index, for_update_of_free, from_now
+from safevideo_common.database.dialect import for_update_of_free, from_now
 from safevideo_common.database.job_leases import Lease
 from safevideo_common.database.job_tries import EndedTry
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import HEAD_START, JobStatus, Priority, TryOutcome, error_text, is_fresh
+from safevideo_common.domain.jobs import JobStatus, TryOutcome, error_text, is_fresh
 
-RESETS_AT_ONCE: Final = 100
-NO_BOUNDS: Final[Mapping[str, int]] = MappingProxyType({})
-_INDEX: Final = "idx_batch_jobs_due"
-_PRIORITIES: Final = tuple(Priority)
-_STARTS: Final = [HEAD_START[priority] for priority in _PRIORITIES]
 _UNIQUE_TAKEN: Final = error_text("UNIQUE_TAKEN", "another job with the same key is queued or running")
 _RESET_BY_HAND: Final = error_text("RESET_BY_HAND", "the row was changed by hand while its worker had the job")
 
 _c: Final = batch_jobs.c
 _may_run: Final = (_c.status == JobStatus.QUEUED, or_(_c.next_try_at <= from_now(), _c.error.is_(None)))
-_is_ours: Final = or_(_c.runner.is_(None), _c.runner == bindparam("runner"))
 _named: Final = _c.id.in_(bindparam("ids", expanding=True))
 _LOCK: Final = for_update_of_free(
     select(
@@ -69,30 +44,6 @@ _TAKE_FRESH: Final = _TAKE.values(**_TAKEN, **_FORGOTTEN, tries=1, progress=0, p
 _RESUME: Final = _TAKE.values(**_TAKEN, tries=_c.tries + 1)
 _REFUSE: Final = _TAKE.values(status=JobStatus.FAILED, error=_UNIQUE_TAKEN, finished_at=from_now(), lease_token=None)
 _HOLDERS: Final = select(_c.active_key).where(_c.active_key.in_(bindparam("keys", expanding=True)))
-_RESET: Final = by_index(
-    select(_c.id, _c.job_type)
-    .where(
-        _c.status == JobStatus.QUEUED,
-        _c.job_type.in_(bindparam("types", expanding=True)),
-        _c.next_try_at > from_now(),
-        _c.error.is_(None),
-        _is_ours,
-    )
-    .limit(RESETS_AT_ONCE),
-    batch_jobs,
-    _INDEX,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Claimer:
-    """Who takes jobs: the types that it knows, and how its rows say so."""
-
-    job_types: tuple[str, ...]
-    service: str
-    worker: str
-    """At most 128 characters; operators read it."""
-    lease_seconds: float
 
 
 class ClaimedJob(NamedTuple):
@@ -108,47 +59,20 @@ class ClaimedJob(NamedTuple):
     lease: Lease
 
 
-class Found(NamedTuple):
-    """A job that may run, unless somebody is quicker."""
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Who takes jobs, for how long at a time."""
 
-    job_id: int
-    job_type: str
-
-
-class Claims:
-    """The statements of one claimer."""
-
-    def __init__(self, claimer: Claimer) -> None:
-        self._claimer: Final = claimer
-        self._due: Final[dict[tuple[str, ...], CompoundSelect[int, datetime, int, str]]] = {}
-
-    async def due(self, reading: AsyncConnection, limit: int, room: Mapping[str, int] = NO_BOUNDS) -> list[Found]:
-        """The next jobs that may run by their time, in the order in which they should.
-
-        Of a type in `room` there are no more than it says.
-        """
-        if not (types := self._open(room)):
-            return []
-        if types not in self._due:
-            self._due[types] = _due(types)
-        rows = await reading.execute(self._due[types], {"runner": self._claimer.service, "limit": limit})
-        ranked = sorted((next_try_at - _STARTS[place], job_id, name) for job_id, next_try_at, place, name in rows)
-        return within(room, (Found(job_id, name) for _, job_id, name in ranked))[:limit]
-
-    async def reset(self, reading: AsyncConnection, room: Mapping[str, int] = NO_BOUNDS) -> list[Found]:
-        """Jobs in backoff whose error was cleared by hand. It looks at all that is in backoff."""
-        rows = await reading.execute(_RESET, {"types": self._open(room), "runner": self._claimer.service})
-        return within(room, (Found(job_id, name) for job_id, name in rows))
-
-    def _open(self, room: Mapping[str, int]) -> tuple[str, ...]:
-        return tuple(name for name in self._claimer.job_types if room.get(name, 1) > 0)
+    worker: str
+    """At most 128 characters; operators read it."""
+    lease_seconds: float
 
     async def take(self, tx: AsyncConnection, job_ids: Sequence[int]) -> list[ClaimedJob]:
         """Lease those of the jobs that may still run and that nobody else is at, under one new token.
 
-        A job that was reset by hand while another has its unique key fails, and where a worker had it, the try that
-        lost its lease is written down. Raises `DatabaseConflict` where such a key
-        is taken this very moment: nothing is claimed then.
+        Of a job that was reset by hand while a worker had it, the try that lost its lease is written down; where
+        another has its unique key now, it fails. Raises `DatabaseConflict` where such a key is taken this very moment:
+        nothing is claimed then.
         """
         if not job_ids:
             return []
@@ -160,23 +84,11 @@ class Claims:
         token = token_hex(16)
         await self._lease(tx, token, [row.id for row in rows if is_fresh(row.error)], _TAKE_FRESH)
         await self._lease(tx, token, [row.id for row in rows if not is_fresh(row.error)], _RESUME)
-        return [
-            ClaimedJob(
-                row.id,
-                row.job_type,
-                row.parameters,
-                None if is_fresh(row.error) else row.cursor,
-                1 if is_fresh(row.error) else row.tries + 1,
-                row.max_tries,
-                row.request_id,
-                Lease(row.id, token),
-            )
-            for row in rows
-        ]
+        return [_claimed(row, token) for row in rows]
 
     async def _lease(self, tx: AsyncConnection, token: str, job_ids: Sequence[int], statement: Update) -> None:
         if job_ids:
-            values = {"token": token, "by": self._claimer.worker, "lease_seconds": self._claimer.lease_seconds}
+            values = {"token": token, "by": self.worker, "lease_seconds": self.lease_seconds}
             await tx.execute(statement, {"ids": job_ids, **values})
 
     async def _refuse(self, tx: AsyncConnection, keys: Mapping[int, str]) -> set[int]:
@@ -194,40 +106,12 @@ class Claims:
         return refused
 
 
+def _claimed(row: Row[*tuple[object, ...]], token: str) -> ClaimedJob:
+    cursor, tries = (None, 1) if is_fresh(row.error) else (row.cursor, row.tries + 1)
+    lease = Lease(row.id, token)
+    return ClaimedJob(row.id, row.job_type, row.parameters, cursor, tries, row.max_tries, row.request_id, lease)
+
+
 def _reset_try(row: Row[*tuple[object, ...]]) -> EndedTry:
     """Whatever ends a try takes its token out of the row: this one was never ended."""
     return EndedTry(row.id, row.tries, row.worker, row.started_at, row.now, TryOutcome.RESET, _RESET_BY_HAND)
-
-
-def within(room: Mapping[str, int], found: Iterable[Found]) -> list[Found]:
-    """What there is room for: of a type in `room` the first so many."""
-    taken: Counter[str] = Counter()
-    chosen = []
-    for each in found:
-        taken[each.job_type] += 1
-        if taken[each.job_type] <= room.get(each.job_type, taken[each.job_type]):
-            chosen.append(each)
-    return chosen
-
-
-def _due(types: Iterable[str]) -> CompoundSelect[int, datetime, int, str]:
-    return union_all(*(_arm(name, place) for name in types for place in range(len(_PRIORITIES))))
-
-
-def _arm(job_type: str, place: int) -> Select[int, datetime, int, str]:
-    """The first of one type and priority, from the index alone."""
-    arm = by_index(
-        select(_c.id, _c.next_try_at, literal_column(str(place)).label("place"), _c.job_type)
-        .where(
-            _c.status == JobStatus.QUEUED,
-            _c.job_type == job_type,
-            _c.priority == _PRIORITIES[place],
-            _c.next_try_at <= from_now(),
-            _is_ours,
-        )
-        .order_by(_c.next_try_at, _c.id)
-        .limit(bindparam("limit")),
-        batch_jobs,
-        _INDEX,
-    ).subquery()
-    return select(arm)

@@ -10,7 +10,8 @@ from time import monotonic
 from typing import Final
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import ClaimedJob, Claimer, Claims, within
+from safevideo_common.database.job_claims import ClaimedJob, Claimer
+from safevideo_common.database.job_due import DueJobs, within
 from safevideo_common.database.job_leases import Lease
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.jobs.ending import EndingWriter
@@ -80,7 +81,8 @@ class JobEngine:
         self._spare = 0
         self._trier = Trier(handlers, bounds.retry, log)
         self.worker: Final = f"{service}-{secrets.token_hex(4)}"
-        self._claims = Claims(Claimer(tuple(sorted(handlers)), service, self.worker, bounds.lease_seconds))
+        self._due = DueJobs(sorted(handlers), service)
+        self._claimer = Claimer(self.worker, bounds.lease_seconds)
         self.endings: Final = EndingWriter(database, metrics, log, self._forget)
         self.heartbeat: Final = Heartbeat(database, self.runs, bounds.lease_seconds, self._lose, metrics, log)
         self.rescue: Final = Rescue(database, bounds.lease_seconds, bounds.retry, metrics, log)
@@ -128,10 +130,10 @@ class JobEngine:
     async def _find(self, limit: int) -> list[int]:
         room = self._room_by_type()
         async with self._database.reading() as reading:
-            found = await self._claims.due(reading, limit, room)
+            found = await self._due.find(reading, limit, room)
             if len(found) < limit and self._pace.is_due():
                 with self._pace.measured():
-                    found += await self._claims.reset(reading, room)
+                    found += await self._due.find_reset(reading, room)
         return [each.job_id for each in within(room, found)[:limit]]
 
     def _room_by_type(self) -> dict[str, int]:
@@ -144,7 +146,7 @@ class JobEngine:
             return []
         try:
             async with self._database.transaction() as tx:
-                return await self._claims.take(tx, job_ids)
+                return await self._claimer.take(tx, job_ids)
         except DatabaseConflict:
             return []
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import NO_BOUNDS
+from safevideo_common.database.job_due import NO_BOUNDS
 from safevideo_common.domain.schedules import Every
 from safevideo_common.jobs.engine import POOL_SIZE, EngineBounds, JobEngine
 from safevideo_common.jobs.handler import JobHandler

@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 
 from safevideo_common.database import job_endings, job_leases, jobs
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import ClaimedJob, Claimer, Claims
+from safevideo_common.database.job_claims import ClaimedJob, Claimer
+from safevideo_common.database.job_due import DueJobs
 from safevideo_common.database.job_endings import Ended, Ending
 from safevideo_common.database.job_leases import Advance
 from safevideo_common.database.jobs import NewJob
@@ -20,15 +21,15 @@ from safevideo_common.testing.job_bench import JobBench
 
 DELAYS = [0.0]
 LONG = 60.0
+DUE = DueJobs(("a",), "test-worker")
 COMPLETED = TryOutcome.COMPLETED
 
 
 async def claim(database: Database, lease_seconds: float = LONG, limit: int = 1000) -> list[ClaimedJob]:
-    claims = Claims(Claimer(("a",), "test-worker", "test-worker-1", lease_seconds))
     async with database.reading() as reading:
-        found = [each.job_id for each in await claims.due(reading, limit)]
+        found = [each.job_id for each in await DUE.find(reading, limit)]
     async with database.transaction() as tx:
-        return await claims.take(tx, found)
+        return await Claimer("test-worker-1", lease_seconds).take(tx, found)
 
 
 async def claim_one(bench: JobBench, lease_seconds: float = LONG) -> ClaimedJob:
@@ -72,11 +73,11 @@ async def test_what_may_run_is_what_the_rule_says_whatever_else_the_row_says(ben
         next_try_at = now + timedelta(hours=hours)
         await bench.by_hand(job_id, status=status.value, error=error, next_try_at=next_try_at, **odd)
         may |= {job_id} if may_run(status, error, next_try_at, now) else set()
-    claims = Claims(Claimer(("a",), "test-worker", "test-worker-1", LONG))
     async with bench.database.reading() as reading:
-        found = [each.job_id for each in (*await claims.due(reading, 100), *await claims.reset(reading))]
+        found = [each.job_id for each in (*await DUE.find(reading, 100), *await DUE.find_reset(reading))]
     async with bench.database.transaction() as tx:
-        assert {job.job_id for job in await claims.take(tx, found)} == set(found) == may
+        taken = await Claimer("test-worker-1", LONG).take(tx, found)
+    assert {job.job_id for job in taken} == set(found) == may
 
 
 async def test_claims_at_once_never_take_one_job_twice(bench: JobBench) -> None:
