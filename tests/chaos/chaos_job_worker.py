@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
 from safevideo_common.database.engine import Database
-from safevideo_common.jobs.engine import EngineBounds, JobEngine
+from safevideo_common.jobs.bounds import EngineBounds
+from safevideo_common.jobs.engine import JobEngine
 from safevideo_common.jobs.handler import JobHandler, JobRun, PermanentJobError, TemporaryJobError
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.observability.log_sink import LogSink

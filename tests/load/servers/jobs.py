@@ -24,7 +24,8 @@ from safevideo_common.database.job_claims import _TAKE_FRESH
 from safevideo_common.database.job_tries import EndedTry
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome
-from safevideo_common.jobs.engine import POOL_SIZE, JobEngine
+from safevideo_common.jobs.bounds import POOL_SIZE
+from safevideo_common.jobs.engine import JobEngine
 from safevideo_common.jobs.handler import JobRun
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.running import bounds_of
@@ -55,7 +56,7 @@ async def engine(database: Database, settings: JobSettings, jobs: int) -> None:
     running = JobEngine("bench", {JOB_TYPE: handler}, database, bounds_of(settings), metrics, log)
     works = (running.endings, running.heartbeat, running.rescue, running)
     tasks = [asyncio.create_task(work.run()) for work in works]
-    while handler.done < jobs or running.runs:
+    while handler.done < jobs or running.in_hand.runs:
         await asyncio.sleep(0.005)
     for task in tasks:
         task.cancel()

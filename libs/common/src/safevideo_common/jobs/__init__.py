@@ -31,12 +31,14 @@ j. Nothing. `UPDATE batch_jobs SET status = 'queued', error = NULL WHERE id = â€
 Steps and heartbeats check what (c) checks, and extend the lease. A step also saves the cursor in the transaction of the
 work that it stands for, so work up to the cursor is done once, whatever dies; work behind the last step is done again.
 
-    handler.py       what a handler is, and what it gets     engine.py     claims, starts runs, drains
-    run.py           one try: its steps and checkpoints      trying.py     what a handler raises, as an ending
+    handler.py       what a handler is, and what it gets     engine.py     its loop: claim, run, drain
+    bounds.py        how much a process takes on             claiming.py   finds what is due, and takes it
+    in_hand.py       the runs of the process                 trying.py     what a handler raises, as an ending
+    run.py           one try: its steps and checkpoints      announcing.py tells workers of jobs, from the gateway
     ending.py        writes the endings of many jobs         heartbeat.py  keeps the leases of all
     rescue.py        (f)                                     waking.py     hears of jobs by integration.commands.v1
     schedule.py      periodic jobs                           running.py    all of it beside a worker's app
-    housekeeping.py  old jobs go; how much waits
+    housekeeping.py  old jobs go; what waits, and words mistyped by hand
 
 The queries are in `database/jobs.py` and `database/job_*.py`, the rules in `domain/jobs.py`. ADR 10 says why.
 """

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.database.engine import Database
 from safevideo_common.database.job_due import NO_BOUNDS
 from safevideo_common.domain.schedules import Every
-from safevideo_common.jobs.engine import POOL_SIZE, EngineBounds, JobEngine
+from safevideo_common.jobs.bounds import POOL_SIZE, EngineBounds
+from safevideo_common.jobs.engine import JobEngine
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.housekeeping import JOB_HOUSEKEEPING, JobHousekeeping, QueueWatch
 from safevideo_common.jobs.metrics import JobMetrics

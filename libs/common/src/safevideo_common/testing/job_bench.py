@@ -15,7 +15,8 @@ from safevideo_common.database.jobs import Job, NewJob
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.errors import ServiceUnavailable
-from safevideo_common.jobs.engine import EngineBounds, JobEngine
+from safevideo_common.jobs.bounds import EngineBounds
+from safevideo_common.jobs.engine import JobEngine
 from safevideo_common.jobs.handler import JobHandler, JobRun
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger

@@ -10,7 +10,7 @@ from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import leases
 from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.jobs.engine import EngineBounds
+from safevideo_common.jobs.bounds import EngineBounds
 from safevideo_common.jobs.handler import JobRun
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.jobs.engine import EngineBounds
+from safevideo_common.jobs.bounds import EngineBounds
 from safevideo_common.jobs.handler import JobRun
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.testing.job_bench import Does, JobBench

@@ -12,7 +12,7 @@ from safevideo_common.database.dialect import from_now
 from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, Priority
-from safevideo_common.jobs.engine import EngineBounds
+from safevideo_common.jobs.bounds import EngineBounds
 from safevideo_common.jobs.handler import JobRun, PermanentJobError, TemporaryJobError
 from safevideo_common.jobs.housekeeping import JOB_HOUSEKEEPING, JobHousekeeping
 from safevideo_common.resilience.backoff import Backoff

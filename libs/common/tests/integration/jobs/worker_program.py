@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.database.engine import Database
-from safevideo_common.jobs.engine import EngineBounds, JobEngine
+from safevideo_common.jobs.bounds import EngineBounds
+from safevideo_common.jobs.engine import JobEngine
 from safevideo_common.jobs.handler import JobHandler, JobRun
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.observability.log_sink import LogSink
