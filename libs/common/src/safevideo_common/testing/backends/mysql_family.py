@@ -73,7 +73,7 @@ class MySQLFamilyServer(ABC):
         return (
             f"CREATE DATABASE IF NOT EXISTS safevideo;\n"
             f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{self._secret.read_text()}';\n"
-            f"GRANT ALL ON *.* TO {account};\n"
+            f"GRANT ALL ON *.* TO {account} WITH GRANT OPTION;\n"
         )
 
     def _install(self) -> None:
