@@ -30,7 +30,8 @@ _MYSQL_REFUSALS: Final = frozenset({
     1265, 1292, 1366, 1411,  # not of the column's type, or not UTF-8
     1406,  # too long
     1451, 1452,  # foreign key
-    3140, 3819, 4025,  # not JSON; a CHECK constraint of MySQL; one of MariaDB
+    3140, 3150, 3151, 3157,  # not JSON, or too large, with too long a name, too deep for MySQL's
+    3819, 4025,  # a CHECK constraint of MySQL; one of MariaDB: its JSON has one
 })  # fmt: skip
 _SQLITE_CONFLICTS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
 _SQLITE_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

@@ -5,19 +5,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from time import monotonic
 
+import orjson
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import performers
+from safevideo_common.database.dialect import Bulk
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
+from safevideo_common.database.tables import kyc_requests
 from safevideo_common.domain.performers import DEFAULTS, Performer
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, DataRefused, ServiceUnavailable
 from safevideo_common.testing.backends.faults import RunningServer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DEADLINE = 30.0
+INSERT_REQUEST = Bulk(insert(kyc_requests), ("performer_id", "status", "result", "created_at", "updated_at"))
 
 
 @pytest.fixture
@@ -89,6 +93,14 @@ async def test_batches_that_name_the_same_performers_in_other_orders_do_not_dead
 
     for _ in range(5):
         await asyncio.gather(write(names), write(names[::-1]), write(names[150:] + names[:150]))
+
+
+async def test_a_document_that_is_too_deep_is_refused_for_good(database: Database) -> None:
+    """MySQL takes 100 levels, MariaDB 32."""
+    document = orjson.loads("[" * 200 + "]" * 200)
+    with pytest.raises(DataRefused, match=r"3157|4025"):
+        async with database.transaction() as tx:
+            await INSERT_REQUEST.execute(tx, [("sg_1", "pending", document, NOW, NOW)])
 
 
 async def test_a_row_that_changed_after_the_snapshot_is_a_conflict(database_url: str, database: Database) -> None:

@@ -44,7 +44,7 @@ def test_where_another_was_quicker_the_same_work_is_run_again(code: int) -> None
     assert isinstance(error, ServiceUnavailable)
 
 
-@pytest.mark.parametrize("code", [1048, 1153, 1264, 1292, 1366, 1406, 1452, 3819, 4025])
+@pytest.mark.parametrize("code", [1048, 1153, 1264, 1292, 1366, 1406, 1452, 3140, 3151, 3157, 3819, 4025])
 def test_what_will_never_be_taken_is_refused(code: int) -> None:
     error = named(of_mysql(code))
     assert isinstance(error, DataRefused)
