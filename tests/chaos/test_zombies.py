@@ -67,7 +67,7 @@ async def _freeze_amid(publishing: Coroutine[object, object, None], fleet: Fleet
     """The sync worker has asked for rows that are locked here; it gets them when it is frozen, and keeps them."""
     done = await events_in_inbox(database)
     async with database.transaction() as tx:
-        await tx.execute(text("SET idle_transaction_timeout = 0"))  # what is waited for may take longer
+        await tx.execute(text("SET wait_timeout = 600"))  # what is waited for may take longer
         await tx.execute(select(performers.c.id).with_for_update())
         await publishing
         await until(lambda: _waits_for_performers(database))

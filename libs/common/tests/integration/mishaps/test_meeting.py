@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import performers
 from safevideo_common.database.dialect.connections import (
-    IDLE_IN_TRANSACTION_SECONDS,
     IDLE_SECONDS,
     LOCK_WAIT_SECONDS,
     SCHEMA_LOCK_SECONDS,
@@ -132,14 +131,11 @@ async def test_two_workers_at_one_performer_end_as_if_in_turn(
 
 
 async def test_the_locks_of_a_process_that_is_gone_or_frozen_have_a_bound(database: Database) -> None:
+    locks = "@@innodb_lock_wait_timeout, @@lock_wait_timeout"
+    idle = "@@wait_timeout, @@net_read_timeout, @@net_write_timeout"
     async with database.reading() as reading:
-        lock, schema_lock, idle = (
-            await reading.execute(text("SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@wait_timeout"))
-        ).one()
-        assert (lock, schema_lock, idle) == (LOCK_WAIT_SECONDS, SCHEMA_LOCK_SECONDS, IDLE_SECONDS)
-        if await is_mariadb(reading):
-            idle_in_transaction = await reading.scalar(text("SELECT @@idle_transaction_timeout"))
-            assert idle_in_transaction == IDLE_IN_TRANSACTION_SECONDS
+        found = (await reading.execute(text(f"SELECT {locks}, {idle}"))).one()
+    assert found == (LOCK_WAIT_SECONDS, SCHEMA_LOCK_SECONDS, IDLE_SECONDS, IDLE_SECONDS, IDLE_SECONDS)
 
 
 async def test_a_worker_frozen_in_a_transaction_holds_the_others_up_for_a_while_and_changes_nothing_later(
@@ -149,7 +145,7 @@ async def test_a_worker_frozen_in_a_transaction_holds_the_others_up_for_a_while_
 
     async def freeze(tx: AsyncConnection) -> None:
         if handler.loads == 1:
-            await shorten_idle_time(tx)
+            await setting(tx, "wait_timeout = 1")
             has_locked.set()
             await thawed.wait()
 
@@ -163,10 +159,6 @@ async def test_a_worker_frozen_in_a_transaction_holds_the_others_up_for_a_while_
     with pytest.raises(DatabaseUnavailable):
         await frozen
     await ends_with(seen, {"sg_1": "a b c"})
-
-
-async def shorten_idle_time(tx: AsyncConnection) -> None:
-    await setting(tx, "idle_transaction_timeout = 1" if await is_mariadb(tx) else "wait_timeout = 1")
 
 
 async def is_mariadb(connection: AsyncConnection) -> bool:

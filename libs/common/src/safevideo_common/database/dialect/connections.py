@@ -22,21 +22,18 @@ LOCK_WAIT_SECONDS: Final = 5
 SCHEMA_LOCK_SECONDS: Final = 20
 """For a table that is being altered; by default a day, in which each statement that we gave up goes on waiting."""
 
-IDLE_IN_TRANSACTION_SECONDS: Final = 10
-"""A process that is frozen, or whose machine is gone, holds its rows' locks for so long: MariaDB then ends its session.
-No process that runs takes as long between two statements."""
+IDLE_SECONDS: Final = 15
+"""A process that is frozen, or whose machine is gone, holds its rows' locks for so long: the server then ends its
+session. No process that runs takes as long between two statements, or within one that it sends or reads."""
 
-RECYCLE_SECONDS: Final = 60
-"""Age at which a pooled connection is replaced: younger than what proxies and firewalls cut off in silence."""
-
-IDLE_SECONDS: Final = RECYCLE_SECONDS + 15
-"""The same bound where the server is MySQL, which tells no idle transaction from an idle connection. One of the pool is
-never idle for as long."""
+RECYCLE_SECONDS: Final = IDLE_SECONDS - 5
+"""Age at which a pooled connection is replaced. MySQL tells no idle transaction from an idle connection, so none of the
+pool may be idle for as long; it is also younger than what proxies and firewalls cut off in silence."""
 
 _SESSION: Final = (
     f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, lock_wait_timeout = {SCHEMA_LOCK_SECONDS}, "
-    f"wait_timeout = {IDLE_SECONDS}, time_zone = '+00:00'"
-    f" /*M! , idle_transaction_timeout = {IDLE_IN_TRANSACTION_SECONDS} */"  # a comment to MySQL, which does not know it
+    f"wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS}, net_write_timeout = {IDLE_SECONDS}, "
+    "time_zone = '+00:00'"
 )
 
 
