@@ -24,7 +24,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.jobs import Job, JobTry, NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import FINISHED, JobStatus
+from safevideo_common.domain.jobs import FINISHED, JobStatus, TryOutcome
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.testing.backends import RunningServer
 from safevideo_common.testing.waiting import beside, until
@@ -116,7 +116,11 @@ async def judged(database: Database, job_ids: Iterable[int], resets: Mapping[int
             done[job_id].append((run, place))
         for job_id in job_ids:
             job, tries = await jobs.get(reading, job_id), await jobs.tries_of(reading, job_id)
-            faults = [*faults_of_job(job, tries), *faults_of_steps(job, done[job_id], resets.get(job_id, 0))]
+            faults = [
+                *faults_of_job(job, tries),
+                *faults_of_steps(job, done[job_id], resets.get(job_id, 0)),
+                *faults_of_history(tries, done[job_id], resets.get(job_id, 0)),
+            ]
             wrong += [f"job {job_id} ({job.job_type}): {fault}" for fault in faults]
     return wrong
 
@@ -135,6 +139,13 @@ def faults_of_job(job: Job, tries: list[JobTry]) -> list[str]:
     if not tries or tries[-1].outcome.value != job.status.value or tries[-1].number != job.tries:
         faults.append(f"{job.tries} tries, the last of which is told as {tries[-1] if tries else None}")
     return faults
+
+
+def faults_of_history(tries: list[JobTry], done: list[Step], resets: int) -> list[str]:
+    """No run is missing in it, and no more tries are said to be lost by a reset than there were resets."""
+    runs, lost = len({run for run, _ in done}), sum(each.outcome is TryOutcome.RESET for each in tries)
+    faults = [f"its history has {len(tries)} tries of {runs} runs"] if runs > len(tries) else []
+    return [*faults, f"{lost} tries were lost by {resets} resets"] if lost > resets else faults
 
 
 def faults_of_steps(job: Job, done: list[Step], resets: int) -> list[str]:
