@@ -1,4 +1,4 @@
-"""The worker itself, killed in a replay while live events flow; and its group's offsets, which a replay never moves."""
+"""The worker itself: killed in a replay while live events flow, asked for many replays; and its group's offsets."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -8,10 +8,11 @@ import pytest
 from aiokafka.structs import TopicPartition as KafkaPartition
 from replay_steps import PERFORMERS, ReplayBench, Sent, folded, history, result_of
 
-from safevideo_common.domain.jobs import FINISHED
+from safevideo_common.domain.jobs import FINISHED, JobStatus
 from safevideo_common.events.topics import CONSUMED, SYNC_WORKER
 from safevideo_common.messaging.kafka.admin import administering
 from safevideo_common.messaging.port import EventLog
+from safevideo_common.messaging.replay.replaying import AT_ONCE
 from safevideo_common.testing.consumer_groups import pass_over_all
 from safevideo_common.testing.service_process import ServiceProcess
 from safevideo_common.testing.stacks import REAL, StackUnderTest
@@ -108,4 +109,25 @@ async def test_the_offsets_of_the_live_group_stay_where_they_are(
     job_id = await bench.jobs.enqueue(bench.asked(force=True))
     await bench.ended(job_id)
     assert await offsets_of_group(stack.kafka_bootstrap_servers) == before
+    assert worker.ended is None
+
+
+@only_real
+async def test_one_replay_too_many_waits_in_the_queue_until_another_has_ended(
+    bench: ReplayBench, worker: ServiceProcess
+) -> None:
+    events = history(bench, 100)
+    await bench.publish(*events)
+    first, *others, last = [
+        await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=1)) for _ in range(AT_ONCE + 1)
+    ]
+    for job_id in (first, *others):
+        await bench.jobs.becomes(job_id, JobStatus.PROCESSING)
+    waiting = await bench.jobs.job(last)
+    assert (waiting.status, waiting.lease_until) == (JobStatus.QUEUED, None)
+    await bench.cancel(first)
+    await bench.jobs.becomes(last, JobStatus.PROCESSING)
+    for job_id in (*others, last):
+        await bench.cancel(job_id)
+        await bench.jobs.becomes(job_id, JobStatus.CANCELLED)
     assert worker.ended is None
