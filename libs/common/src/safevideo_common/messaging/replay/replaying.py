@@ -38,7 +38,7 @@ OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
 LANES: Final = 2
 """Partitions that a run is at, at once."""
 AT_ONCE: Final = 3
-"""Replays that a process runs at once: those behind them wait in the queue."""
+"""Replays that a process runs at once: those behind them wait in the queue. The alert `JobsWait` knows the number."""
 
 
 @dataclass(frozen=True, slots=True)
