@@ -1,6 +1,6 @@
 """Jobs: how many a second one process completes, how soon one starts, and what a claim costs in a long table.
 
-`python tests/load/jobs_bench.py` measures all but the latency by itself, on the MariaDB of `DATABASE_URL`.
+`python tests/load/jobs_bench.py` measures all but the latency by itself, on the MySQL or MariaDB of `DATABASE_URL`.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import ClientSession
 from measured import free_port, program, wait_until_listening
+from million import MILLION
 from rich.console import Console, Group
 from rich.table import Table
 from sqlalchemy import delete, text
@@ -48,7 +49,7 @@ FEW_STARTS: Final = 20
 PROGRAM_SECONDS: Final = 60.0
 STARTED_WITHIN_SECONDS: Final = 30.0
 
-_NUMBERS: Final = "seq_1_to_1000000 WHERE seq <= :rows"
+_NUMBERS: Final = f"{MILLION} WHERE seq <= :rows"
 # Every other one is finished, as far as the first half goes: those that wait are the later ones.
 _FILL: Final = text(
     "INSERT INTO batch_jobs (job_type, parameters, priority, status, created_at, queued_at, next_try_at, max_tries)"

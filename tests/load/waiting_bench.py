@@ -1,6 +1,6 @@
 """What looking for due events costs with 100,000 waiting, among so many rows that do not wait.
 
-By itself, on the MariaDB of `DATABASE_URL`: `python tests/load/waiting_bench.py --rows 1000000`. It makes a database of
+By itself, on the server of `DATABASE_URL`: `python tests/load/waiting_bench.py --rows 1000000`. It makes a database of
 its own and drops it.
 """
 
@@ -13,6 +13,7 @@ from statistics import median
 from time import perf_counter
 from typing import Final, NamedTuple
 
+from million import MILLION
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -36,7 +37,7 @@ FILL: Final = text(
     " last_offset, occurred_at, received_at, decided_at, status, next_try_at, payload)"
     " SELECT :group, CONCAT(:prefix, seq), 'kyc.verification.completed', CONCAT('sg_', seq % :performers), 't', 0, seq,"
     " seq, :at, :at, :at, :status, :next_try_at, IF(:status = 'waiting', REPEAT('x', 300), NULL)"
-    " FROM seq_1_to_1000000 WHERE seq <= :rows"
+    f" FROM {MILLION} WHERE seq <= :rows"
 )
 
 
