@@ -11,7 +11,7 @@ TETHER := libs/common/src/safevideo_common/testing/backends/tether.py
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: STACK=embedded|local  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test, bench, chaos and fuzz)"
+	@echo "Variables: STACK=embedded|local  LOCAL_DATABASE=mariadb|mysql  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test, bench, chaos and fuzz)"
 
 run: venv ## start everything here and show the first webhooks; STACK=local takes real Kafka, MariaDB and Redis
 	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_local
