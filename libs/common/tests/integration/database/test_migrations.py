@@ -1,12 +1,13 @@
 """Migrations, on both engines."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -149,6 +150,16 @@ async def test_a_migrator_waits_for_the_one_at_work(database_url: str) -> None:
         assert (await schema_state(database_url)).current is None
     assert (await asyncio.wait_for(second, SECONDS)).current is None
     assert not (await schema_state(database_url)).is_behind
+
+
+async def test_migrators_of_earlier_releases_meet_the_same_lock(fresh_mysql_database: str) -> None:
+    """They had the server make the digest, with MD5()."""
+    digest = hashlib.md5((make_url(fresh_mysql_database).database or "").encode(), usedforsecurity=False).hexdigest()
+    is_free = text(f"SELECT IS_FREE_LOCK('safevideo.migrate.{digest}')")
+    async with opened_engine(fresh_mysql_database, pool_size=2) as engine, engine.connect() as other:
+        assert await other.scalar(is_free) == 1
+        async with engine.connect() as connection, sole_migrator(connection):
+            assert await other.scalar(is_free) == 0
 
 
 async def test_an_empty_database_is_refused_with_the_command_that_mends_it(database_url: str) -> None:

@@ -36,6 +36,12 @@ def test_an_unknown_stack_is_refused_with_the_known_ones() -> None:
         named("dockr")
 
 
+def test_an_unknown_database_of_the_local_stack_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_DATABASE", "oracle")
+    with pytest.raises(BackendUnavailable, match=r"oracle.*mariadb, mysql"):
+        Options()
+
+
 @pytest.mark.usefixtures("bare")
 def test_a_stack_that_cannot_be_had_is_passed_over_with_its_reason(tmp_path: Path) -> None:
     try:
