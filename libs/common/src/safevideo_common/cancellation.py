@@ -8,6 +8,10 @@ takes its place. Such a task would go on for good, or wait for the database, and
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+AGAIN_SECONDS: Final = 5.0
+"""More than any task of ours takes to end in order once it is cancelled."""
 
 
 @contextmanager
@@ -23,3 +27,12 @@ def heeding_cancellation() -> Iterator[None]:
         raise
     if task and task.cancelling() > before:
         raise asyncio.CancelledError
+
+
+async def ended(task: "asyncio.Task[object]", *, again_seconds: float = AGAIN_SECONDS) -> None:
+    """Cancel a task and return once it has ended, in whichever way. Where it forgets that, it is cancelled again."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=again_seconds)
+    if not task.cancelled():
+        task.exception()  # heard of: who ends a task does not care what it failed with

@@ -14,6 +14,7 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
+from safevideo_common.cancellation import ended
 from safevideo_common.errors import ServiceUnavailable, StartupError
 from safevideo_common.messaging.factory import open_log
 from safevideo_common.messaging.port import EventLog
@@ -103,9 +104,7 @@ async def _watching(watch: MemoryWatch) -> AsyncIterator["asyncio.Task[None]"]:
     try:
         yield task
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
+        await ended(task)
 
 
 async def _leave_rotation(app: web.Application, failed: "asyncio.Future[None]", seconds: float) -> None:
@@ -136,8 +135,7 @@ async def background(app: web.Application, name: str, work: Coroutine[object, ob
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await ended(task)
 
 
 class BackgroundTaskDied(Exception):

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from safevideo_common.cancellation import heeding_cancellation
+from safevideo_common.cancellation import ended, heeding_cancellation
 
 
 async def forget(error: Exception | None = None) -> None:
@@ -51,3 +51,23 @@ async def test_a_deadline_around_it_stays_a_deadline() -> None:
 
     with pytest.raises(TimeoutError):
         await work()
+
+
+async def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
+    async def work() -> None:
+        await forget()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await ended(task, again_seconds=0.01)
+    assert task.cancelled()
+
+
+async def test_a_task_that_has_failed_or_ended_is_left_alone() -> None:
+    failed, done = asyncio.create_task(forget(OSError())), asyncio.create_task(asyncio.sleep(0))
+    await asyncio.sleep(0)
+    await ended(failed)
+    await ended(done)
+    await ended(done)
+    assert isinstance(failed.exception(), OSError)

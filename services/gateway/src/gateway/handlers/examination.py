@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Final, Self
 
 from gateway.handlers.health import Examined, Overall, Part, examine, overall
+from safevideo_common.cancellation import ended
 from safevideo_common.clock import Clock
 
 FRESH_SECONDS: Final = 1.0
@@ -41,8 +42,7 @@ class SharedExamination:
 
     async def __aexit__(self, *_failure: object) -> None:
         if self._latest is not None:
-            self._latest.cancel()
-            await asyncio.wait([self._latest])
+            await ended(self._latest)
 
     async def latest(self) -> Examination:
         """The running examination's result, or the last one's while it is fresh. Takes as long as the slowest part."""

@@ -21,7 +21,9 @@ EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
 """By hand 50,000: `REPLAY_EVENTS=50000 pytest -k cut_off`."""
 CUTS = 5
 SECONDS = max(3.0, EVENTS / 4000)
-"""That a replay takes at least, so that there is time to cut it off."""
+"""A run is cut off within a seventh of it."""
+SLOWLY = int(EVENTS / SECONDS / 4)
+"""Events a second: so slow that none of the runs that are cut off comes to the end."""
 
 
 class CountingReader:
@@ -87,7 +89,7 @@ async def cut_off_while_live_events_flow(bench: ReplayBench, new: Sequence[Sent]
     counting: Any = CountingLog(bench.event_log)
     handler = CutOff(replace(bench.replays, event_log=counting), Random(5))
     async with bench.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
-        job_id = await bench.jobs.enqueue(bench.asked(**asked, eventsPerSecond=int(EVENTS / SECONDS)))
+        job_id = await bench.jobs.enqueue(bench.asked(**asked, eventsPerSecond=SLOWLY))
         round_ = max(1, len(new) // 20)
         for start in range(0, len(new), round_):
             await bench.publish(*new[start : start + round_])
@@ -138,10 +140,10 @@ async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(
 
 
 async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(bench: ReplayBench) -> None:
-    old = history(bench, EVENTS)
-    await bench.publish(*old[: EVENTS // 2])
+    old = history(bench, EVENTS // 2)
+    await bench.publish(*old[: EVENTS // 4])
     await bench.live(500)
-    await bench.publish(*old[EVENTS // 2 :])
+    await bench.publish(*old[EVENTS // 4 :])
     await bench.skip()
     before = await bench.stamped(), await bench.inbox(), await bench.told()
     job, _ = await cut_off_while_live_events_flow(bench, (), dryRun=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, TypeVar
 
+from safevideo_common.cancellation import ended
 from safevideo_common.errors import LogUnavailable, ServiceUnavailable
 from safevideo_common.messaging.consuming.batch import Applier
 from safevideo_common.messaging.consuming.delivery import delivery_of, next_offsets
@@ -119,5 +120,4 @@ class ConsumeLoop(Generic[Event, States]):
     async def _end_committing(self) -> None:
         if self._committing is not None:
             await asyncio.wait([self._committing], timeout=LAST_COMMIT_SECONDS)
-            self._committing.cancel()
-            await asyncio.wait([self._committing])
+            await ended(self._committing)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+from safevideo_common.cancellation import ended
 from safevideo_common.messaging.deadlines import Deadlines
 from safevideo_common.messaging.embedded import reading, writing
 from safevideo_common.messaging.embedded.catalogue import Catalogue
@@ -76,5 +77,4 @@ async def embedded_log(folder: Path) -> AsyncIterator[EmbeddedLog]:
         try:
             yield EmbeddedLog(catalogue, file)
         finally:
-            retention.cancel()
-            await asyncio.wait([retention])
+            await ended(retention)

@@ -9,6 +9,7 @@ from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaError
 
+from safevideo_common.cancellation import ended
 from safevideo_common.errors import LogUnavailable
 from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS
 
@@ -98,8 +99,7 @@ async def connected(name: str, connect: Callable[[], AbstractAsyncContextManager
             _log.warning("Kafka is away; %s starts without it", name)
         yield connection
     finally:
-        keeper.cancel()
-        await asyncio.wait([keeper])
+        await ended(keeper)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from safevideo_common.cancellation import ended
 from safevideo_common.errors import LogUnavailable, PayloadTooLarge, SafeVideoError
 from safevideo_common.messaging.backlog import RETRY_AFTER_SECONDS, Backlog, size_of
 from safevideo_common.messaging.port import Message, TopicPartition
@@ -53,8 +54,7 @@ class Lane:
         if self._task is not None:
             await asyncio.wait([self._task], timeout=seconds)
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended(self._task)
 
     async def _run(self) -> None:
         # Everything that was published in this turn of the event loop travels together.

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 from typing import Final
 
+from safevideo_common.cancellation import ended
 from safevideo_common.messaging.port import PartitionsLost
 
 BEAT_SECONDS: Final = 1.0
@@ -84,8 +85,7 @@ async def owning(client_id: str) -> AsyncIterator[Ownership]:
     try:
         yield ownership
     finally:
-        beats.cancel()
-        await asyncio.wait([beats])
+        await ended(beats)
 
 
 async def _keep_beating(ownership: Ownership) -> None:

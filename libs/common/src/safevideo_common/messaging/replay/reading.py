@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from safevideo_common.cancellation import ended
 from safevideo_common.messaging.port import Reader, Record, TopicPartition
 
 CHUNK_RECORDS: Final = 500
@@ -42,8 +43,7 @@ class Chunks:
     async def close(self) -> None:
         """Stop reading ahead."""
         if self._ahead is not None:
-            self._ahead.cancel()
-            await asyncio.gather(self._ahead, return_exceptions=True)
+            await ended(self._ahead)
 
     async def _read(self, offset: int) -> Chunk | None:
         if offset >= self._end:
