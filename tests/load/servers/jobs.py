@@ -21,7 +21,7 @@ from sqlalchemy import func, select, update
 from safevideo_common.database import job_endings, job_tries
 from safevideo_common.database.engine import Database
 from safevideo_common.database.job_claims import _TAKE_FRESH
-from safevideo_common.database.job_tries import EndedTry
+from safevideo_common.database.job_tries import JobTry
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome
 from safevideo_common.jobs.bounds import POOL_SIZE
@@ -100,8 +100,8 @@ def _completed(job_id: int) -> tuple[object, ...]:
     return (job_id, "", {}, "", "completed", None, NOW, None, NOW, NOW, 1, 0, None, None, 100, None, NOW)
 
 
-def _tried(job_id: int) -> EndedTry:
-    return EndedTry(job_id, 1, "bench-00000000", NOW, NOW, TryOutcome.COMPLETED, None)
+def _tried(job_id: int) -> JobTry:
+    return JobTry(job_id, 1, "bench-00000000", NOW, NOW, TryOutcome.COMPLETED, None)
 
 
 WAYS: Final[Mapping[str, Callable[[Database, JobSettings, int], Awaitable[None]]]] = {

@@ -10,14 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import for_update
 from safevideo_common.database.job_words import is_unknown
-from safevideo_common.database.tables import batch_job_tries, batch_jobs
-from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome, priority_of, status_of
+from safevideo_common.database.tables import batch_jobs
+from safevideo_common.domain.jobs import JobStatus, Priority, priority_of, status_of
 from safevideo_common.errors import JobNotFound
 
 Order = Literal["asc", "desc"]
 
 _c: Final = batch_jobs.c
-_t: Final = batch_job_tries.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +53,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class JobTry:
-    """How one try ended. `number` counts within a run: a fresh one begins at 1 again."""
-
-    number: int
-    worker: str | None
-    started_at: datetime | None
-    ended_at: datetime
-    outcome: TryOutcome
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class JobFilter:
     """What to look for; all conditions hold at once. The range is of `created_at`, its end excluded."""
 
@@ -78,7 +65,6 @@ class JobFilter:
 
 
 _COLUMNS: Final = [_c[each.name] for each in fields(Job)]
-_TRY_COLUMNS: Final = [_t[each.name] for each in fields(JobTry)]
 
 
 async def get(reading: AsyncConnection, job_id: int, *, locked: bool = False) -> Job:
@@ -101,14 +87,6 @@ async def find(
         select(*_COLUMNS).where(*conditions).order_by(by).limit(limit).offset((page - 1) * limit)
     )
     return [_job(row) for row in rows], total or 0
-
-
-async def tries_of(reading: AsyncConnection, job_id: int) -> list[JobTry]:
-    """How its tries ended, the oldest first. The one under way is not among them."""
-    rows = await reading.execute(select(*_TRY_COLUMNS).where(_t.job_id == job_id).order_by(_t.id))
-    return [
-        JobTry(row.number, row.worker, row.started_at, row.ended_at, TryOutcome(row.outcome), row.error) for row in rows
-    ]
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database import job_tries
 from safevideo_common.database.dialect import for_update_of_free, from_now
 from safevideo_common.database.job_leases import Lease
-from safevideo_common.database.job_tries import EndedTry
+from safevideo_common.database.job_tries import JobTry
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, TryOutcome, error_text, is_fresh
 
@@ -112,6 +112,6 @@ def _claimed(row: Row[*tuple[object, ...]], token: str) -> ClaimedJob:
     return ClaimedJob(row.id, row.job_type, row.parameters, cursor, tries, row.max_tries, row.request_id, lease)
 
 
-def _reset_try(row: Row[*tuple[object, ...]]) -> EndedTry:
+def _reset_try(row: Row[*tuple[object, ...]]) -> JobTry:
     """Whatever ends a try takes its token out of the row: this one was never ended."""
-    return EndedTry(row.id, row.tries, row.worker, row.started_at, row.now, TryOutcome.RESET, _RESET_BY_HAND)
+    return JobTry(row.id, row.tries, row.worker, row.started_at, row.now, TryOutcome.RESET, _RESET_BY_HAND)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database import job_tries
 from safevideo_common.database.dialect import Bulk, by_index, for_update_of_free, from_now, upsert
 from safevideo_common.database.job_leases import Lease
-from safevideo_common.database.job_tries import EndedTry
+from safevideo_common.database.job_tries import JobTry
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import JobStatus, TryOutcome, error_text, is_spent
 
@@ -144,5 +144,5 @@ def _changed(row: Row[*tuple[object, ...]], ending: Ending) -> tuple[object, ...
     )  # fmt: skip
 
 
-def _tried(row: Row[*tuple[object, ...]], ending: Ending) -> EndedTry:
-    return EndedTry(row.id, row.tries, row.worker, row.started_at, row.now, ending.outcome, ending.error)
+def _tried(row: Row[*tuple[object, ...]], ending: Ending) -> JobTry:
+    return JobTry(row.id, row.tries, row.worker, row.started_at, row.now, ending.outcome, ending.error)

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import outbox
 from safevideo_common.database.dialect import for_update, from_now
-from safevideo_common.database.job_browser import Job, JobFilter, JobTry, Order, find, get, tries_of
+from safevideo_common.database.job_browser import Job, JobFilter, Order, find, get
+from safevideo_common.database.job_tries import JobTry, tries_of
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.domain.jobs import (
     DEFAULT_TRIES,

@@ -9,7 +9,8 @@ from safevideo_common.database import audit_log, job_browser, jobs
 from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.conflicts import despite_conflicts
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_browser import Job, JobFilter, JobTry, Order
+from safevideo_common.database.job_browser import Job, JobFilter, Order
+from safevideo_common.database.job_tries import JobTry, tries_of
 from safevideo_common.database.jobs import NewJob
 
 RETRIED: Final = "jobs.retried"
@@ -40,7 +41,7 @@ class JobAdministration:
     async def one(self, job_id: int) -> JobDetails:
         """Raises `JobNotFound`."""
         async with self._database.reading() as reading:
-            return JobDetails(await job_browser.get(reading, job_id), await job_browser.tries_of(reading, job_id))
+            return JobDetails(await job_browser.get(reading, job_id), await tries_of(reading, job_id))
 
     async def ask(self, job: NewJob, action: str, caller: Caller) -> Job:
         """Queue a job in the caller's name. `action` is what the audit log calls it."""

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from safevideo_common.clock import rfc3339
-from safevideo_common.database.job_browser import Job, JobTry
+from safevideo_common.database.job_browser import Job
+from safevideo_common.database.job_tries import JobTry
 from safevideo_common.domain.jobs import JobStatus, TryOutcome
 from safevideo_common.jobs.administration import JobDetails
 
