@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 from sqlalchemy import make_url
 
+from safevideo_common.cancellation import ended
+
 COMMIT: Final = b"\x07\x00\x00\x00\x03COMMIT"
 """As a packet: its length, its number, "query", and the text."""
 
@@ -49,14 +51,14 @@ class CommitCutter:
                     continue
                 self.cuts_made += 1
                 if cut == "after":
-                    await _cancelled(answers)
+                    await ended(answers)
                     server_writer.write(data)
                     await server_reader.read(1 << 16)  # OK: it is committed, and nobody else learns of it
                 return
         except OSError:
             return
         finally:
-            await _cancelled(answers)
+            await ended(answers)
             await asyncio.gather(_aborted(server_writer), _aborted(writer))
 
 
@@ -88,8 +90,3 @@ async def _aborted(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
     with suppress(OSError):
         await writer.wait_closed()
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait([task])

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from safevideo_common.cancellation import ended
+
 PATIENCE_SECONDS: Final = 30.0
 
 
@@ -33,8 +35,7 @@ async def beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await ended(task)
         if not task.cancelled():
             task.result()
 

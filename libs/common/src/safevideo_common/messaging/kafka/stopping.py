@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
+from safevideo_common.cancellation import ended
 from safevideo_common.messaging.kafka.connection import GRACE_SECONDS
 
 
@@ -60,9 +61,8 @@ async def _stopped(client: AIOKafkaProducer | AIOKafkaConsumer) -> bool:
 
 async def _end(task: "asyncio.Task[object] | None") -> None:
     # The first cancellation asks some of them to finish what they have begun; the second ends that too.
-    while task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.05)
+    if task is not None:
+        await ended(task, again_seconds=0.05)
 
 
 async def _close(client: AIOKafkaClient) -> None:
