@@ -60,7 +60,8 @@ async def _mysql_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
     }
     # Under REPEATABLE READ gaps are locked too, and workers on different performers would deadlock.
-    async with _disposed(_engine(url, pool_size, session, isolation_level="READ COMMITTED")) as engine:
+    settings = {"isolation_level": "READ COMMITTED", "pool_recycle": RECYCLE_SECONDS}
+    async with _disposed(_engine(url, pool_size, session, **settings)) as engine:
         yield engine
 
 
@@ -82,7 +83,7 @@ async def _disposed(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
-def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **settings: str) -> AsyncEngine:
+def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **settings: object) -> AsyncEngine:
     return create_async_engine(
         url,
         connect_args=connect_args,
@@ -90,7 +91,6 @@ def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **setting
         json_serializer=lambda document: orjson.dumps(document).decode(),
         json_deserializer=orjson.loads,
         max_overflow=0,
-        pool_recycle=RECYCLE_SECONDS,
         pool_size=pool_size,
         pool_timeout=CONNECT_SECONDS,
         **settings,

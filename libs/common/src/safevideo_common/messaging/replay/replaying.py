@@ -143,4 +143,6 @@ async def _patiently(run: Run[Event, States], work: PartitionWork, partition: To
 
 async def _skip_deleted(run: Run[Event, States], partition: TopicPartition, reader: Reader) -> None:
     """Retention may have overtaken the cursor: where it took all there is, there is nothing to wait for."""
-    run.cursor.missed(partition.partition, (await reader.start_offsets(run.asked.topic))[partition])
+    starts = await reader.start_offsets(run.asked.topic)
+    if partition in starts:  # or the topic was made anew, and reading says what is wrong
+        run.cursor.missed(partition.partition, starts[partition])
