@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-DEADLINE_SECONDS: Final = 20
+DEADLINE_SECONDS: Final = 20.0
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -19,11 +19,11 @@ class RawAnswer(NamedTuple):
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Peer]:
+async def connected(port: int, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Peer]:
     """A connection to this machine that is torn down in the end; all that is done with it has one deadline."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(seconds):
             yield reader, writer
     finally:
         writer.transport.abort()

@@ -49,6 +49,14 @@ async def row(database: Database, event_id: str = "evt_1") -> InboxRecord:
         return found
 
 
+async def last_record(database: Database) -> tuple[object, ...]:
+    """The place in the log up to which records of the event are counted."""
+    c = event_inbox.c
+    query = select(c.log_topic, c.log_partition, c.last_offset).where(c.event_id == "evt_1")
+    async with database.reading() as reading:
+        return tuple((await reading.execute(query)).one())
+
+
 @asynccontextmanager
 async def known(database: Database, *event_ids: str, group: str = GROUP) -> AsyncIterator[set[str]]:
     async with database.transaction() as tx:
@@ -96,6 +104,7 @@ async def test_known_events_are_those_of_the_group_byte_for_byte(database: Datab
     await record(database, ONE, ONE._replace(event_id="evt_2", status=Status.STALE))
     async with known(database, "evt_1", "EVT_1", "evt_1 ", "evt_2", "evt_3") as found:
         assert found == {"evt_1", "evt_2"}
+    assert [(await row(database, each)).status for each in ("evt_1", "evt_2")] == [Status.APPLIED, Status.STALE]
     async with known(database, "evt_1", group="kyc-worker") as found:
         assert not found
     async with known(database) as found:
@@ -148,12 +157,14 @@ async def test_several_duplicates_of_one_batch_count_each(database: Database) ->
         ONE._replace(event_id="evt_2", log_offset=45),
     )
     assert [(await row(database, each)).duplicates for each in ("evt_1", "evt_2")] == [3, 1]
+    assert await last_record(database) == (ONE.log_topic, ONE.log_partition, 44)
 
 
 async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: Database) -> None:
     await record(database, ONE)
     await count(database, ONE._replace(log_partition=4, log_offset=1), ONE._replace(log_topic="other", log_offset=1))
     assert (await row(database)).duplicates == 2
+    assert await last_record(database) == (ONE.log_topic, ONE.log_partition, 41)
 
 
 async def test_counting_a_duplicate_does_not_insert_twice_what_another_member_settles(database: Database) -> None:

@@ -13,6 +13,7 @@ from safevideo_common.database.dialect.connections import (
     LOCK_WAIT_SECONDS,
     SCHEMA_LOCK_SECONDS,
 )
+from safevideo_common.database.dialect.servers import is_mariadb
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import performers as performer_rows
 from safevideo_common.domain.performers import Performer
@@ -70,7 +71,7 @@ async def test_who_waits_too_long_for_a_row_tries_again_until_it_is_free(
     database: Database, seen: MarkBench, handler: WatchedMarks, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     async def impatient(tx: AsyncConnection) -> None:
-        await setting(tx, f"innodb_lock_wait_timeout = {0 if await is_mariadb(tx) else 1}")  # the shortest there is
+        await setting(tx, f"innodb_lock_wait_timeout = {0 if is_mariadb(tx.dialect) else 1}")  # the shortest there is
 
     async def has_lost_often() -> bool:
         return handler.loads > 7  # so often that it counts as an outage, not as a conflict
@@ -159,7 +160,3 @@ async def test_a_worker_frozen_in_a_transaction_holds_the_others_up_for_a_while_
     with pytest.raises(DatabaseUnavailable):
         await frozen
     await ends_with(seen, {"sg_1": "a b c"})
-
-
-async def is_mariadb(connection: AsyncConnection) -> bool:
-    return bool(await connection.scalar(text("SELECT VERSION() LIKE '%MariaDB%'")))

@@ -66,7 +66,8 @@ def served(closed: list[str], door: asyncio.Event, inside: asyncio.Event) -> Ser
 async def hello(connection: Peer) -> None:
     reader, writer = connection
     writer.write(GET)
-    assert (await answer(reader)).body == b"hello"
+    status, _, body = await answer(reader)
+    assert (status, body) == (200, b"hello")
 
 
 async def ended(reader: asyncio.StreamReader) -> None:
