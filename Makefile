@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN_DIR ?= .run
 BIN := .venv/bin
 # A make that is killed cannot end what it runs, so the kernel does.
-TETHER := libs/common/src/safevideo_common/testing/backends/tether.py
+TETHER := tools/devstack/src/safevideo_devstack/backends/tether.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock clean venv
@@ -14,7 +14,7 @@ help: ## show this list
 	@echo "Variables: STACK=embedded|local  LOCAL_DATABASE=mariadb|mysql  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test, bench, chaos and fuzz)"
 
 run: venv ## start everything here and show the first webhooks; STACK=local takes real Kafka, MariaDB and Redis
-	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_local
+	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_devstack.run
 
 test: venv ## run all tests on the best backends that can be had; ARGS="-k performer" runs some of them
 	@$(BIN)/python -m pytest $(ARGS)
@@ -32,30 +32,30 @@ chaos: venv ## kill, freeze and restart workers, database and broker under a str
 	@STACK=local $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
 
 fuzz: venv ## send the door odd and forged requests; ARGS="--seconds 60" is how long
-	@$(BIN)/python services/webhook-ingest/tests/fuzz/fuzz.py $(ARGS)
+	@$(BIN)/python -m safevideo_testkit.fuzz $(ARGS)
 
 migrate: venv ## bring the schema of DATABASE_URL up to this checkout (`make run` does so by itself)
 	@$(BIN)/safevideo migrate
 
 env-example: venv ## write .env.example from the settings classes
-	@$(BIN)/python deploy/env_example.py > .env.example.new && mv .env.example.new .env.example
+	@$(BIN)/python tools/docs/env_example.py > .env.example.new && mv .env.example.new .env.example
 
 asyncapi: venv ## write docs/asyncapi.yaml from the shapes of the events
-	@$(BIN)/python deploy/asyncapi.py > docs/asyncapi.yaml.new && mv docs/asyncapi.yaml.new docs/asyncapi.yaml
+	@$(BIN)/python tools/docs/asyncapi.py > docs/asyncapi.yaml.new && mv docs/asyncapi.yaml.new docs/asyncapi.yaml
 
 metrics-list: venv ## write docs/metrics.md from the list of metrics
-	@$(BIN)/python deploy/metrics_list.py > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+	@$(BIN)/python tools/docs/metrics_page.py > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
 
 lock: venv ## pin anew what the pyproject.toml files ask for, with hashes; ARGS=--upgrade takes newer versions
-	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --extra local --extra dev \
-		--output-file constraints.txt $(ARGS) libs/common/pyproject.toml
+	@$(BIN)/python tools/requirements.py | $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+		--no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file constraints.txt $(ARGS) -
 
 clean: ## forget all state of `make run`: data, secrets, logs
-	@$(PYTHON) deploy/local/clean.py $(RUN_DIR)
+	@$(PYTHON) tools/devstack/clean.py $(RUN_DIR)
 
 venv:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python 3.11 or newer is needed and $(PYTHON) is not there."; \
 		echo "On Debian 12 or newer: apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON) deploy/local/bootstrap.py
+	@$(PYTHON) tools/devstack/bootstrap.py

@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["safevideo_common.testing.plugin", "safevideo_common.testing.stacks"]
+pytest_plugins = ["safevideo_testkit.plugin", "safevideo_testkit.stacks"]
 
 # How fast examples are made says how busy the machine is, not whether the code is right.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,20 +14,21 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from chaos_faults import JOBS_ROUND, Chaos, plan
-from chaos_fleet import running_fleet
-from chaos_job_worker import LEASE_SECONDS, steps
 from sqlalchemy import func, select, text
 
-from safevideo_common.database import jobs
 from safevideo_common.database.engine import Database
-from safevideo_common.database.jobs import Job, JobTry, NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import FINISHED, JobStatus, TryOutcome
 from safevideo_common.errors import ServiceUnavailable
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.waiting import beside, until
+from safevideo_common.jobs.model import FINISHED, AttemptOutcome, JobStatus
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store.admin import Job, NewJob
+from safevideo_common.jobs.store.attempts import JobAttempt
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.chaos.job_worker import LEASE_SECONDS, steps
+from safevideo_testkit.chaos.workers import running_fleet
+from safevideo_testkit.eventually import eventually, running_task
+from safevideo_testkit.faults.process_faults import JOBS_ROUND, Chaos, plan
 
 JOBS = int(os.environ.get("CHAOS_JOBS", "100"))
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "25"))
@@ -74,11 +75,11 @@ async def test_whatever_befalls_it_each_step_is_done_once_and_each_job_ends(
         job_ids = await queued(database)
         chaos = Chaos(fleet, None, mysql_server, fresh_mysql_database, SEED)
         operator = Operator(database, job_ids, random.Random(SEED))
-        async with beside(operator.run()):
+        async with running_task(operator.run()):
             faults = plan(SECONDS, SEED, services=[WORKER], kinds=JOBS_ROUND, long_seconds=LEASE_SECONDS)
             await chaos.wreak(faults)
         print("\n".join([f"CHAOS_SEED={SEED} CHAOS_JOBS={JOBS} CHAOS_SECONDS={SECONDS}", *chaos.told]))
-        await until(lambda: all_ended(database), SETTLES_SECONDS)
+        await eventually(lambda: all_ended(database), SETTLES_SECONDS)
         wrong = [*await judged(database, job_ids, operator.resets), *fleet.fallen]
     print(", ".join(f"{kind}: {times}" for kind, times in sorted(chaos.counts.items())))
     print(f"{sum(operator.resets.values())} times run again by hand")
@@ -90,7 +91,7 @@ async def queued(database: Database) -> list[int]:
     async with database.transaction() as tx:
         await tx.run_sync(steps.metadata.create_all)
         wanted = ("senseless", "never_well", *("steady",) * 8)
-        return [(await jobs.enqueue(tx, new(wanted[number % len(wanted)]))).job_id for number in range(JOBS)]
+        return [(await job_admin.enqueue(tx, new(wanted[number % len(wanted)]))).job_id for number in range(JOBS)]
 
 
 def new(job_type: str) -> NewJob:
@@ -115,7 +116,7 @@ async def judged(database: Database, job_ids: Iterable[int], resets: Mapping[int
         ):
             done[job_id].append((run, place))
         for job_id in job_ids:
-            job, tries = await jobs.get(reading, job_id), await jobs.tries_of(reading, job_id)
+            job, tries = await job_admin.get(reading, job_id), await job_admin.attempts_of(reading, job_id)
             faults = [
                 *faults_of_job(job, tries),
                 *faults_of_steps(job, done[job_id], resets.get(job_id, 0)),
@@ -125,7 +126,7 @@ async def judged(database: Database, job_ids: Iterable[int], resets: Mapping[int
     return wrong
 
 
-def faults_of_job(job: Job, tries: list[JobTry]) -> list[str]:
+def faults_of_job(job: Job, tries: list[JobAttempt]) -> list[str]:
     """It has ended as its kind does, and its last try says so."""
     status, error = {
         "steady": (JobStatus.COMPLETED, None),
@@ -141,9 +142,9 @@ def faults_of_job(job: Job, tries: list[JobTry]) -> list[str]:
     return faults
 
 
-def faults_of_history(tries: list[JobTry], done: list[Step], resets: int) -> list[str]:
+def faults_of_history(tries: list[JobAttempt], done: list[Step], resets: int) -> list[str]:
     """No run is missing in it, and no more tries are said to be lost by a reset than there were resets."""
-    runs, lost = len({run for run, _ in done}), sum(each.outcome is TryOutcome.RESET for each in tries)
+    runs, lost = len({run for run, _ in done}), sum(each.outcome is AttemptOutcome.RESET for each in tries)
     faults = [f"its history has {len(tries)} tries of {runs} runs"] if runs > len(tries) else []
     return [*faults, f"{lost} tries were lost by {resets} resets"] if lost > resets else faults
 

@@ -14,21 +14,25 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from chaos_faults import Chaos, plan
-from chaos_fleet import running_fleet
-from chaos_groups import Tide
-from chaos_house import GROUPS, House, Verdict, open_house, patiently
-from chaos_publishing import publish_all
-from chaos_stream import Stream, write_stream
-from chaos_told import repeats_told
-from chaos_verdict import events_in_inbox, insert_late_requests, insert_requests
-from whole_house import environment
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.stacks import REAL, StackUnderTest
-from safevideo_common.testing.waiting import beside, until
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.all_services import environment
+from safevideo_testkit.chaos.event_stream import Stream, write_stream
+from safevideo_testkit.chaos.lag_probe import Tide
+from safevideo_testkit.chaos.publishing import publish_all
+from safevideo_testkit.chaos.system import GROUPS, House, Verdict, open_house, patiently
+from safevideo_testkit.chaos.workers import running_fleet
+from safevideo_testkit.eventually import eventually, running_task
+from safevideo_testkit.faults.process_faults import Chaos, plan
+from safevideo_testkit.oracle.published import repeats_told
+from safevideo_testkit.oracle.state_checks import (
+    events_in_inbox,
+    insert_late_requests,
+    insert_requests,
+)
+from safevideo_testkit.stacks import REAL, StackUnderTest
 
 EVENTS = int(os.environ.get("CHAOS_EVENTS", "10000"))
 PERFORMERS = int(os.environ.get("CHAOS_PERFORMERS", str(max(100, EVENTS // 50))))
@@ -41,19 +45,19 @@ STARTS_SECONDS = 60.0
 @pytest.mark.usefixtures("quiet_kafka_client")
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
-    stack: StackUnderTest, event_log: EventLog, kafka_server: RunningServer, mysql_server: RunningServer, tmp_path: Path
+    stack: StackUnderTest, event_log: Broker, kafka_server: RunningServer, mysql_server: RunningServer, tmp_path: Path
 ) -> None:
     stream = write_stream(performers=PERFORMERS, events=EVENTS, seed=SEED, prefix=f"sg_{token_hex(4)}")
     tide = Tide(stack.kafka_bootstrap_servers, *GROUPS)
     async with (
         open_house(stack, event_log) as house,
-        beside(tide.watch()),
+        running_task(tide.watch()),
         running_fleet(environment(stack), tmp_path, each=2) as fleet,
     ):
         chaos = Chaos(fleet, kafka_server, mysql_server, stack.database_url, SEED)
         with _telling(chaos):
             await insert_requests(house.database, stream.requested)
-            async with beside(insert_late_requests(house.database, stream)):
+            async with running_task(insert_late_requests(house.database, stream)):
                 await _publish_amid(chaos, house, stream)
                 done, calm = await patiently(lambda: events_in_inbox(house.database)), time.monotonic()
                 unsettled = await _unsettled(house)
@@ -67,7 +71,7 @@ async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
 async def _publish_amid(chaos: Chaos, house: House, stream: Stream) -> None:
     async with house.log.publisher("chaos") as publisher, asyncio.TaskGroup() as under_way:
         under_way.create_task(publish_all(publisher, stream.messages, SECONDS))
-        await until(lambda: _has_begun(house.database), STARTS_SECONDS)
+        await eventually(lambda: _has_begun(house.database), STARTS_SECONDS)
         await chaos.wreak(plan(SECONDS, SEED))
 
 

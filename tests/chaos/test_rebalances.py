@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 
 import pytest
-from chaos_groups import Tide
-from chaos_house import open_house
-from chaos_publishing import publish_all
-from chaos_stream import write_stream
-from chaos_verdict import events_in_inbox, insert_requests
-from whole_house import served, settings_of
 
 import sync_worker.app
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
 from safevideo_common.events.topics import KYC
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.stacks import REAL, StackUnderTest
-from safevideo_common.testing.waiting import beside
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.all_services import served, settings_of
+from safevideo_testkit.chaos.event_stream import write_stream
+from safevideo_testkit.chaos.lag_probe import Tide
+from safevideo_testkit.chaos.publishing import publish_all
+from safevideo_testkit.chaos.system import open_house
+from safevideo_testkit.eventually import running_task
+from safevideo_testkit.oracle.state_checks import events_in_inbox, insert_requests
+from safevideo_testkit.stacks import REAL, StackUnderTest
 from sync_worker.settings import SyncWorkerSettings
 
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
@@ -44,7 +44,7 @@ SETTLES_SECONDS = 30.0
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_after_instances_have_come_and_gone_work_goes_on_within_five_seconds_and_nothing_is_lost(
     stack: StackUnderTest,
-    event_log: EventLog,
+    event_log: Broker,
     log: FilteringBoundLogger,
     kafka_server: RunningServer,  # a stack of ours alone: elsewhere the group may have other members
 ) -> None:
@@ -55,7 +55,7 @@ async def test_after_instances_have_come_and_gone_work_goes_on_within_five_secon
     async with (
         open_house(stack, event_log) as house,
         event_log.publisher("rebalances") as publisher,
-        beside(tide.watch()),
+        running_task(tide.watch()),
         _instances(stack, event_log, log) as instances,
     ):
         await insert_requests(house.database, stream.requested)
@@ -76,7 +76,7 @@ class Instances:
     """Of `sync-worker`, in this process: another takes seconds to start. `told` is who came and went."""
 
     stack: StackUnderTest
-    event_log: EventLog
+    event_log: Broker
     log: FilteringBoundLogger
     tasks: asyncio.TaskGroup
     running: dict[int, asyncio.Event] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Instances:
 
 
 @asynccontextmanager
-async def _instances(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[Instances]:
+async def _instances(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[Instances]:
     async with asyncio.TaskGroup() as tasks:
         instances = Instances(stack, event_log, log, tasks)
         try:

@@ -7,21 +7,21 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from chaos_fleet import SERVICES, Fleet, running_fleet
-from chaos_groups import Groups, Offsets, asking_groups
-from chaos_house import GROUPS, House, open_house
-from chaos_publishing import publish_all
-from chaos_stream import ORPHAN_EVERY, write_stream
-from chaos_verdict import events_in_inbox, insert_requests
 from sqlalchemy import select, text
-from whole_house import environment
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, performers
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.stacks import REAL, StackUnderTest
-from safevideo_common.testing.waiting import until
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.all_services import environment
+from safevideo_testkit.chaos.event_stream import ORPHAN_EVERY, write_stream
+from safevideo_testkit.chaos.lag_probe import Groups, Offsets, asking_groups
+from safevideo_testkit.chaos.publishing import publish_all
+from safevideo_testkit.chaos.system import GROUPS, House, open_house
+from safevideo_testkit.chaos.workers import SERVICES, Fleet, running_fleet
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.oracle.state_checks import events_in_inbox, insert_requests
+from safevideo_testkit.stacks import REAL, StackUnderTest
 
 TAKEOVER_SECONDS = 60.0
 PERFORMERS = ORPHAN_EVERY // 2
@@ -35,7 +35,7 @@ Rows = Sequence[Sequence[object]]
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_workers_frozen_past_their_session_change_and_commit_nothing_when_they_go_on(
     stack: StackUnderTest,
-    event_log: EventLog,
+    event_log: Broker,
     mysql_server: RunningServer,  # a stack of ours alone: elsewhere the groups may have other members
     tmp_path: Path,
 ) -> None:
@@ -70,8 +70,8 @@ async def _freeze_amid(publishing: Coroutine[object, object, None], fleet: Fleet
         await tx.execute(text("SET wait_timeout = 600"))  # what is waited for may take longer
         await tx.execute(select(performers.c.id).with_for_update())
         await publishing
-        await until(lambda: _waits_for_performers(database))
-        await until(lambda: _has_more_events(database, done))  # by the KYC worker
+        await eventually(lambda: _waits_for_performers(database))
+        await eventually(lambda: _has_more_events(database, done))  # by the KYC worker
         for workers in fleet.members.values():
             await workers[0].freeze()
 
@@ -88,7 +88,7 @@ async def _thaw(fleet: Fleet, groups: Groups) -> None:
     """Return when the zombies have found out, and joined their groups again."""
     fleet.thaw()
     for group in GROUPS:
-        await until(partial(_has_members, groups, group, 2), TAKEOVER_SECONDS)
+        await eventually(partial(_has_members, groups, group, 2), TAKEOVER_SECONDS)
 
 
 async def _has_members(groups: Groups, group: str, members: int) -> bool:

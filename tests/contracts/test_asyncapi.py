@@ -14,8 +14,8 @@ from safevideo_common.domain.outcomes import dead
 from safevideo_common.events import kyc, performer
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.topics import DEAD_LETTERS, RETENTION_DAYS, topic_of
-from safevideo_common.messaging.consuming.dead_letters import dead_copy
-from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.inbox.dead_letters import to_dead_letter
+from safevideo_common.inbox.handler import Delivery
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -23,7 +23,7 @@ Document = dict[str, Any]
 
 
 def made(*arguments: str) -> str:
-    command = [sys.executable, str(ROOT / "deploy" / "asyncapi.py"), *arguments]
+    command = [sys.executable, str(ROOT / "tools" / "docs" / "asyncapi.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -99,7 +99,7 @@ def test_the_headers_of_an_event_are_the_described_ones(document: Document) -> N
 
 def test_the_headers_of_a_dead_copy_are_the_described_ones(document: Document) -> None:
     envelope = Envelope("evt", "a.type", AT)
-    copy = dead_copy("kyc-worker", Delivery(envelope, b"", "topic", 0, 0, AT), dead("CODE", "a sentence"), tries=1)
+    copy = to_dead_letter("kyc-worker", Delivery(envelope, b"", "topic", 0, 0, AT), dead("CODE", "a sentence"), tries=1)
     added = set(dict(copy.headers)) - set(dict(envelope.headers()))
     assert added == set(document["components"]["schemas"]["DeadLetterHeaders"]["properties"])
     assert copy.topic in DEAD_LETTERS

@@ -15,15 +15,15 @@ import sync_worker.app
 import webhook_ingest.app
 from gateway.settings import GatewaySettings
 from kyc_worker.settings import KycWorkerSettings
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.migrate import migrate
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.messaging.topics import all_topics
+from safevideo_common.events.topics import all_topics
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import CounterMetric, HistogramMetric, Metric
-from safevideo_common.observability.metric_list import METRICS
+from safevideo_common.observability.metric_catalog import METRICS
 from safevideo_common.settings import CommonSettings
-from safevideo_common.testing.http import running
+from safevideo_testkit.http import running
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.settings import IngestSettings
 from webhook_ingest.workers.worker import Worker
@@ -54,7 +54,7 @@ def settings_in(folder: Path) -> dict[str, object]:
 
 
 def app_of(
-    service: str, given: dict[str, object], folder: Path, event_log: EventLog, log: FilteringBoundLogger
+    service: str, given: dict[str, object], folder: Path, event_log: Broker, log: FilteringBoundLogger
 ) -> tuple[web.Application, CommonSettings]:
     settings: CommonSettings
     match service:
@@ -78,7 +78,7 @@ async def test_a_running_service_exports_what_is_on_the_list_for_it_and_nothing_
 ) -> None:
     given = settings_in(tmp_path)
     await migrate(str(given["database_url"]))
-    async with open_log("", tmp_path / "log") as event_log:
+    async with open_broker("", tmp_path / "log") as event_log:
         await event_log.create_topics(all_topics())
         app, settings = app_of(service, given, tmp_path, event_log, log)
         async with running(app, settings) as api:
@@ -100,7 +100,7 @@ def test_every_name_is_of_the_form_that_prometheus_asks_for() -> None:
 def test_no_process_makes_a_metric_past_the_list() -> None:
     sources = [*ROOT.glob("libs/*/src/**/*.py"), *ROOT.glob("services/*/src/**/*.py")]
     quoting = {path.name for path in sources if re.search(r"[\"']safevideo_[a-z]+_[a-z_]+[\"']", path.read_text())}
-    assert quoting - {"metric_list.py"} == set()
+    assert quoting - {"metric_catalog.py"} == set()
 
 
 def test_every_metric_that_an_alert_asks_for_is_on_the_list() -> None:
@@ -125,6 +125,6 @@ def series() -> set[str]:
 
 def test_the_page_of_the_metrics_is_what_the_list_says() -> None:
     made = subprocess.run(
-        [sys.executable, ROOT / "deploy" / "metrics_list.py"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "tools" / "docs" / "metrics_page.py"], capture_output=True, text=True, check=True
     ).stdout
     assert (ROOT / "docs" / "metrics.md").read_text() == made, "run: make metrics-list"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from safevideo_common.errors import WebhookSignatureInvalid
-from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
+from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
 from sharegram_simulator.signing import SCHEMES as SIGNING
 from sharegram_simulator.signing import SchemeName
 

@@ -8,20 +8,20 @@ from secrets import token_hex
 
 import aiohttp
 import pytest
-from stream_changes import check_changes
-from stream_ledger import BEGINNING, write_ledger
-from stream_sender import send_all
-from stream_verdict import check, insert_requests, outcomes, wait_until_settled
-from whole_house import SECRET, whole_house
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.stacks import REAL, StackUnderTest
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.all_services import SECRET, whole_house
+from safevideo_testkit.oracle.changes import check_changes
+from safevideo_testkit.oracle.checks import check, insert_requests, outcomes, wait_until_settled
+from safevideo_testkit.oracle.expected import BEGINNING, write_ledger
+from safevideo_testkit.stacks import REAL, StackUnderTest
+from safevideo_testkit.webhook_sender import send_all
 from sharegram_simulator.signing import sign_sharegram
 from sharegram_simulator.webhooks import Event, performer_updated
 
@@ -31,7 +31,7 @@ on_real_backends = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 @on_real_backends
 async def test_while_kafka_hangs_webhooks_are_taken_and_applied_when_it_is_back(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
     name = f"sg_{token_hex(4)}"
     async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:
@@ -44,7 +44,7 @@ async def test_while_kafka_hangs_webhooks_are_taken_and_applied_when_it_is_back(
 
 @on_real_backends
 async def test_a_kafka_that_hangs_in_mid_stream_delays_and_loses_nothing(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
     async with _streaming(stack, event_log, log):
         with kafka_server.paused():
@@ -53,7 +53,7 @@ async def test_a_kafka_that_hangs_in_mid_stream_delays_and_loses_nothing(
 
 @on_real_backends
 async def test_a_kafka_that_is_killed_in_mid_stream_delays_and_loses_nothing(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, kafka_server: RunningServer
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
     async with _streaming(stack, event_log, log):
         kafka_server.kill()
@@ -62,7 +62,7 @@ async def test_a_kafka_that_is_killed_in_mid_stream_delays_and_loses_nothing(
 
 @on_real_backends
 async def test_a_database_that_is_killed_in_mid_stream_delays_and_loses_nothing(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, mysql_server: RunningServer
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, mysql_server: RunningServer
 ) -> None:
     async with _streaming(stack, event_log, log):
         mysql_server.kill()
@@ -71,7 +71,7 @@ async def test_a_database_that_is_killed_in_mid_stream_delays_and_loses_nothing(
 
 @on_real_backends
 async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_dropped_later(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, redis_server: RunningServer
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, redis_server: RunningServer
 ) -> None:
     name = f"sg_{token_hex(4)}"
     async with (
@@ -91,9 +91,7 @@ async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_drop
 
 
 @asynccontextmanager
-async def _streaming(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
-) -> AsyncIterator[None]:
+async def _streaming(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[None]:
     """A stream that is in its middle in the block, and as the ledger says after it."""
     ledger = write_ledger(performers=20, events=600, seed=7, prefix=f"sg_{token_hex(4)}")
     async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:

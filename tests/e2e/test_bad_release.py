@@ -6,44 +6,45 @@ from datetime import UTC, datetime
 from secrets import token_hex
 
 from sqlalchemy import func, select
-from whole_house import begin_here, environment
 
 import kyc_worker.app
 from kyc_worker.settings import KycWorkerSettings
+from safevideo_common.broker.port import Broker
+from safevideo_common.broker.types import Message
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.events import kyc, topics
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.messaging.port import EventLog, Message
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.http import Api, running
-from safevideo_common.testing.stacks import StackUnderTest
-from safevideo_common.testing.waiting import until
+from safevideo_testkit.all_services import begin_here, environment
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.http import Api, running
+from safevideo_testkit.stacks import StackUnderTest
 
 UNREADABLE = 150
 """More than the 100 that may die before a worker halts."""
 
 
 async def test_it_halts_says_so_and_leaves_the_events_to_the_next_release(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
 ) -> None:
     prefix = f"sg_{token_hex(4)}"
     await begin_here(stack, event_log)
     await _publish_unreadable(event_log, prefix)
     async with Database.open(stack.database_url) as database:
         async with _worker(stack, event_log, log, {}) as api:
-            await until(lambda: _is_halted(api))
+            await eventually(lambda: _is_halted(api))
             assert (await api.get("/healthz")).status == 200  # a restart would only bury more
             assert b"safevideo_consumer_halted 1.0" in (await api.get("/metrics")).body
             assert await _dead(database, prefix) < 100
         async with _worker(stack, event_log, log, {"dead_share_limit": 1}) as api:
-            await until(lambda: _has_dead(database, prefix, UNREADABLE))
+            await eventually(lambda: _has_dead(database, prefix, UNREADABLE))
             assert (await api.get("/readyz")).status == 200
 
 
 @asynccontextmanager
 async def _worker(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, changes: dict[str, object]
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, changes: dict[str, object]
 ) -> AsyncIterator[Api]:
     given = {name.lower(): value for name, value in environment(stack).items()}
     settings = KycWorkerSettings.model_validate(given | changes)
@@ -51,7 +52,7 @@ async def _worker(
         yield api
 
 
-async def _publish_unreadable(event_log: EventLog, prefix: str) -> None:
+async def _publish_unreadable(event_log: Broker, prefix: str) -> None:
     async with event_log.publisher("test") as publisher:
         for number in range(UNREADABLE):
             subject = f"{prefix}_{number}"

@@ -11,26 +11,25 @@ from sqlalchemy import Table, select
 
 import kyc_worker.app
 import sync_worker.app
-from kyc_worker.handlers.verifications import HandleVerifications
+from kyc_worker.verifications.handler import VerificationHandler
+from safevideo_common.broker.port import NullClaim
+from safevideo_common.broker.types import Record
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests as requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, outbox, performers
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
-from safevideo_common.messaging.consuming.batch import Applier
-from safevideo_common.messaging.consuming.consumer import Consumer
-from safevideo_common.messaging.consuming.dead_share import DeadShare
-from safevideo_common.messaging.consuming.delivery import Delivery, delivery_of
-from safevideo_common.messaging.consuming.handler import Handler
-from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.port import Record, Unshared
+from safevideo_common.inbox.dead_letters import DlqLimit
+from safevideo_common.inbox.handler import Delivery, EventHandler, delivery_of
+from safevideo_common.inbox.metrics import ConsumerMetrics
+from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.sharegram.webhook_parsing import message_of, parse_webhook
-from safevideo_common.testing.waiting import MovableClock
 from safevideo_common.web.correlation import Correlation
-from sync_worker.handlers.performers import HandlePerformers
+from safevideo_common.webhooks.parsing import message_of, parse_webhook
+from safevideo_testkit.eventually import FakeClock
+from sync_worker.performers.handler import PerformerHandler
 
 UNKNOWN = "performer.never.heard.of"
 PERFORMER, VERIFICATION = "sg_1", "ver_1"
@@ -41,9 +40,9 @@ EXAMPLES: Mapping[str, Mapping[str, object]] = {
     "kyc.verification.failed": {"verificationId": VERIFICATION, "result": {"status": "failed"}},
     UNKNOWN: {},
 }
-WORKERS: Mapping[str, tuple[Sequence[str], Callable[[Clock], Handler[Any, Any]]]] = {
-    sync_worker.app.SERVICE: (sync_worker.app.TOPICS, lambda clock: HandlePerformers(clock, NoCache())),
-    kyc_worker.app.SERVICE: (kyc_worker.app.TOPICS, lambda clock: HandleVerifications(clock, 80)),
+WORKERS: Mapping[str, tuple[Sequence[str], Callable[[Clock], EventHandler[Any, Any]]]] = {
+    sync_worker.app.SERVICE: (sync_worker.app.TOPICS, lambda clock: PerformerHandler(clock, NoCache())),
+    kyc_worker.app.SERVICE: (kyc_worker.app.TOPICS, lambda clock: VerificationHandler(clock, 80)),
 }
 
 Rows = Sequence[Mapping[str, object]]
@@ -59,10 +58,10 @@ class Worker:
 
     def __init__(self, service: str, database: Database, log: FilteringBoundLogger) -> None:
         self.topics, handler = WORKERS[service]
-        self._clock = MovableClock()
+        self._clock = FakeClock()
         self._database = database
-        self._applier = Applier(
-            Consumer(
+        self._applier = BatchProcessor(
+            ConsumerContext(
                 service,
                 handler(self._clock),
                 database,
@@ -70,12 +69,12 @@ class Worker:
                 clock=self._clock,
                 log=log,
                 metrics=ConsumerMetrics(CollectorRegistry()),
-                dead_share=DeadShare(limit=0.5, window=1000, least=100),
+                dead_share=DlqLimit(limit=0.5, window=1000, least=100),
             )
         )
 
     async def take(self, *deliveries: Delivery) -> None:
-        await self._applier.apply(deliveries, Unshared())
+        await self._applier.apply(deliveries, NullClaim())
         self._clock.advance(timedelta(minutes=1))
 
     async def effects(self) -> Rows:

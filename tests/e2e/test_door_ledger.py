@@ -15,17 +15,23 @@ from secrets import token_hex
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from cryptography.fernet import Fernet
-from door_faults import DISK_KINDS, Door, Kind, befall, plan
-from door_ledger import Stories, Verdict, ends_of, judge, records_since, write_stories
-from door_provider import REFUSED, Provider
 
+from safevideo_common.broker.open import open_broker
 from safevideo_common.database.migrate import migrate
-from safevideo_common.events.topics import PERFORMER
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.topics import all_topics
-from safevideo_common.testing.backends import Options, RunningBackends, RunningServer, allot, running
-from safevideo_common.testing.service_process import ServiceProcess
-from safevideo_common.testing.small_disk import CannotMount, SmallDisk, small_disk
+from safevideo_common.events.topics import PERFORMER, all_topics
+from safevideo_devstack.backends import Options, RunningBackends, RunningServer, allot, running
+from safevideo_testkit.faults.ingest_faults import DISK_KINDS, Door, Kind, befall, plan
+from safevideo_testkit.faults.small_disk import CannotMount, SmallDisk, small_disk
+from safevideo_testkit.oracle.ingest_oracle import (
+    Stories,
+    Verdict,
+    ends_of,
+    judge,
+    records_since,
+    write_stories,
+)
+from safevideo_testkit.service_process import ServiceProcess
+from safevideo_testkit.simulator_control import REFUSED, Provider
 
 SECRET = "c2hhcmVkLXdpdGgtc2hhcmVncmFt"
 PERFORMERS = 200
@@ -86,7 +92,7 @@ async def streaming(
     """In the middle of the stream in the block. After it the stream goes on to its end, and the log is judged."""
     stories = write_stories(performers=PERFORMERS, webhooks=webhooks, seed=SEED, prefix=f"sg_{token_hex(4)}")
     await migrate(database_url)
-    async with open_log(kafka_servers, None) as log:
+    async with open_broker(kafka_servers, None) as log:
         await log.create_topics(all_topics())
         begins, began = await ends_of(log), time.monotonic()
         async with open_door(kafka_servers, database_url, folder, disk) as door:

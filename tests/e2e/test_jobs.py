@@ -4,45 +4,45 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from whole_house import environment
 
 from kyc_worker.app import build_app
 from kyc_worker.settings import KycWorkerSettings
-from safevideo_common.database import jobs
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
-from safevideo_common.database.jobs import NewJob
-from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.jobs.housekeeping import JOB_HOUSEKEEPING
-from safevideo_common.lifecycle import serving_until_failure
-from safevideo_common.messaging.port import EventLog
+from safevideo_common.jobs.maintenance import JOB_HOUSEKEEPING
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store.admin import NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.service_process import ServiceProcess
-from safevideo_common.testing.stacks import REAL, StackUnderTest
-from safevideo_common.testing.waiting import until
+from safevideo_common.service import run_until_failure
+from safevideo_testkit.all_services import environment
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.service_process import ServiceProcess
+from safevideo_testkit.stacks import REAL, StackUnderTest
 
 NO_POLL = {"job_poll_seconds": 60}
 
 
 async def enqueue(database: Database, job: NewJob) -> int:
     async with database.transaction() as tx:
-        return (await jobs.enqueue(tx, job)).job_id
+        return (await job_admin.enqueue(tx, job)).job_id
 
 
 async def completes(database: Database, job_id: int) -> None:
     async def is_so() -> bool:
         async with database.reading() as reading:
-            return (await jobs.get(reading, job_id)).status is JobStatus.COMPLETED
+            return (await job_admin.get(reading, job_id)).status is JobStatus.COMPLETED
 
-    await until(is_so)
+    await eventually(is_so)
 
 
 async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
 ) -> None:
     variables = {name.lower(): value for name, value in environment(stack).items()}
     settings = KycWorkerSettings.model_validate(variables | NO_POLL | {"host": "127.0.0.1", "port": 0})
     app = build_app(settings, event_log, log)
-    async with Database.open(stack.database_url) as database, serving_until_failure(app, settings) as (port, failed):
+    async with Database.open(stack.database_url) as database, run_until_failure(app, settings) as (port, failed):
         for _ in range(3):
             await completes(database, await enqueue(database, NewJob(JOB_HOUSEKEEPING, runner="kyc-worker")))
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
@@ -54,7 +54,7 @@ async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_a_worker_that_is_told_to_stop_ends_in_order(
-    stack: StackUnderTest, event_log: EventLog, tmp_path: Path
+    stack: StackUnderTest, event_log: Broker, tmp_path: Path
 ) -> None:
     await event_log.probe()
     worker = ServiceProcess("kyc_worker", environment(stack) | {"JOB_POLL_SECONDS": "60"}, tmp_path / "out")

@@ -7,17 +7,17 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from stream_changes import check_changes
-from stream_ledger import Ledger, write_ledger
-from stream_sender import send_all
-from stream_verdict import check, insert_requests, outcomes, wait_until_settled
-from whole_house import SECRET, begin_here, environment, ingest_only
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.service_process import ServiceProcess
-from safevideo_common.testing.stacks import REAL, StackUnderTest
+from safevideo_testkit.all_services import SECRET, begin_here, environment, ingest_only
+from safevideo_testkit.oracle.changes import check_changes
+from safevideo_testkit.oracle.checks import check, insert_requests, outcomes, wait_until_settled
+from safevideo_testkit.oracle.expected import Ledger, write_ledger
+from safevideo_testkit.service_process import ServiceProcess
+from safevideo_testkit.stacks import REAL, StackUnderTest
+from safevideo_testkit.webhook_sender import send_all
 
 KILLS = 5
 WORKERS = ("sync_worker", "kyc_worker")
@@ -25,7 +25,7 @@ WORKERS = ("sync_worker", "kyc_worker")
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_workers_that_are_killed_in_mid_stream_apply_each_event_once(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger, tmp_path: Path
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     ledger = write_ledger(performers=50, events=1500, seed=5, prefix=f"sg_{token_hex(4)}")
     await begin_here(stack, event_log)

@@ -6,13 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
-from stream_ledger import Ledger, write_ledger
-from stream_sender import send_all
-from stream_verdict import check, insert_requests, outcomes, wait_until_settled
-
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable
-from safevideo_local.testing import free_offset, serving_run
+from safevideo_devstack.run.testing import free_offset, serving_run
+from safevideo_testkit.oracle.checks import check, insert_requests, outcomes, wait_until_settled
+from safevideo_testkit.oracle.expected import Ledger, write_ledger
+from safevideo_testkit.webhook_sender import send_all
 
 KILLS = 5
 

@@ -14,21 +14,22 @@ from prometheus_client import CollectorRegistry
 
 import gateway.app
 from gateway.settings import GatewaySettings
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.broker.port import Broker
+from safevideo_common.broker.types import Record
 from safevideo_common.clock import utc_now
-from safevideo_common.database import api_keys
-from safevideo_common.database.api_keys import Role
 from safevideo_common.database.engine import Database
-from safevideo_common.database.rejected_bounds import Bounds
 from safevideo_common.encryption import Cipher
 from safevideo_common.errors import WebhookSignatureInvalid
-from safevideo_common.messaging.port import EventLog, Record
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
-from safevideo_common.testing.http import Api, running
-from safevideo_common.testing.stacks import StackUnderTest
+from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.web.correlation import Correlation
-from webhook_ingest.adapters.quarantine import DatabaseQuarantine, Intake, QuarantineMetrics
-from webhook_ingest.handlers.quarantine import offer_refused
+from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_testkit.http import Api, running
+from safevideo_testkit.stacks import StackUnderTest
+from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
+from webhook_ingest.quarantine.capture import offer_rejected
 
 SECRET = "what-sharegram-signs-with"
 WRONG = [WebhookSecret("wrong", b"what-the-door-was-given")]
@@ -43,7 +44,7 @@ async def database(stack: StackUnderTest) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def api(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[Api]:
+async def api(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[Api]:
     settings = GatewaySettings.model_validate({
         "host": "127.0.0.1", "port": 0, "database_url": stack.database_url, "redis_url": stack.redis_url,
         "kafka_bootstrap_servers": stack.kafka_bootstrap_servers, "shutdown_seconds": 1,
@@ -54,7 +55,7 @@ async def api(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLog
 
 
 async def test_what_was_refused_under_a_wrong_secret_is_released_under_the_right_one(
-    database: Database, api: Api, event_log: EventLog, log: FilteringBoundLogger
+    database: Database, api: Api, event_log: Broker, log: FilteringBoundLogger
 ) -> None:
     performer = f"sg_{Fernet.generate_key().decode()[:16]}"
     async with database.transaction() as tx:
@@ -80,7 +81,13 @@ async def refuse_all(database: Database, log: FilteringBoundLogger, performer: s
     registry = CollectorRegistry()
     metrics = QuarantineMetrics(registry)
     quarantine = DatabaseQuarantine(
-        Intake(1000, metrics), database, Cipher.of(KEY), Bounds(), clock=utc_now, log=log, metrics=metrics
+        QuarantineQueue(1000, metrics),
+        database,
+        Cipher.of(KEY),
+        RetentionLimits(),
+        clock=utc_now,
+        log=log,
+        metrics=metrics,
     )
     for number in range(NUMBER):
         refuse(quarantine, body(performer, number), number)
@@ -96,17 +103,19 @@ def refuse(quarantine: DatabaseQuarantine, sent: bytes, number: int) -> None:
     now = datetime.now(UTC)
     signature = "sha256=" + hmac.digest(SECRET.encode(), sent, "sha256").hex()
     headers = CIMultiDictProxy(
-        CIMultiDict({
-            "x-sharegram-signature": signature,
-            "x-sharegram-timestamp": str(int(now.timestamp())),
-            "x-sharegram-event-id": f"evt-{number}",
-        })
+        CIMultiDict(
+            {
+                "x-sharegram-signature": signature,
+                "x-sharegram-timestamp": str(int(now.timestamp())),
+                "x-sharegram-event-id": f"evt-{number}",
+            }
+        )
     )
     correlation = Correlation(f"request-{number}", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
     try:
         SCHEMES["any"].verify(headers, sent, WRONG, now)
     except WebhookSignatureInvalid as error:
-        offer_refused(quarantine, headers, sent, error, received_at=now, remote="192.0.2.1", correlation=correlation)
+        offer_rejected(quarantine, headers, sent, error, received_at=now, remote="192.0.2.1", correlation=correlation)
 
 
 async def reverified(api: Api, admin: dict[str, str], *, dry_run: bool) -> dict[str, Any]:
@@ -118,7 +127,7 @@ async def reverified(api: Api, admin: dict[str, str], *, dry_run: bool) -> dict[
     return data
 
 
-async def recent(event_log: EventLog) -> list[Record]:
+async def recent(event_log: Broker) -> list[Record]:
     async with event_log.reader("test") as reader:
         ends = await reader.end_offsets("sharegram.performer.v1")
         return [record for place, end in ends.items() for record in await reader.read(place, max(0, end - 200), 200)]

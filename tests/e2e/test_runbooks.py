@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from runbook_pages import Command, commands
-from runbook_troubles import troubled
+
+from safevideo_testkit.incidents import troubled
+from safevideo_testkit.runbook_pages import Command, commands
 
 REPLAY = "replay.md: safevideo replay --topic sharegram.performer.v1 --target sync-worker"
 ELSEWHERE = {

@@ -2,20 +2,19 @@
 
 from secrets import token_hex
 
-from stream_changes import check_changes
-from stream_ledger import write_ledger
-from stream_sender import send_all
-from stream_verdict import check, duplicates, insert_requests, wait_until_settled
-from whole_house import SECRET, whole_house
-
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.stacks import StackUnderTest
+from safevideo_testkit.all_services import SECRET, whole_house
+from safevideo_testkit.oracle.changes import check_changes
+from safevideo_testkit.oracle.checks import check, duplicates, insert_requests, wait_until_settled
+from safevideo_testkit.oracle.expected import write_ledger
+from safevideo_testkit.stacks import StackUnderTest
+from safevideo_testkit.webhook_sender import send_all
 
 
 async def test_a_shuffled_stream_with_repeats_ends_as_the_provider_made_it(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
 ) -> None:
     ledger = write_ledger(performers=100, events=2000, seed=3, prefix=f"sg_{token_hex(4)}")
     async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:

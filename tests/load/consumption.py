@@ -12,10 +12,11 @@ from measured import program
 from payloads import Keys, messages
 from sqlalchemy import func, select
 
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Producer
+from safevideo_common.broker.types import Message
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import Message, Publisher
 
 HERE = Path(__file__).parent
 PUBLISHED_AT_ONCE = 500
@@ -40,7 +41,7 @@ class Figures:
 
 async def publish_events(bootstrap_servers: str, numbers: range, keys: Keys) -> None:
     """Publish these events, as the door would."""
-    async with open_log(bootstrap_servers, None) as log, log.publisher("bench") as publisher:
+    async with open_broker(bootstrap_servers, None) as log, log.publisher("bench") as publisher:
         all_ = list(messages(numbers, keys))
         for start in range(0, len(all_), PUBLISHED_AT_ONCE):
             await _publish(publisher, all_[start : start + PUBLISHED_AT_ONCE])
@@ -86,5 +87,5 @@ async def _check(database: Database, before: int, rows: int) -> None:
         raise RuntimeError(f"{rows} ids were given out and {found} events are applied")
 
 
-async def _publish(publisher: Publisher, some: Sequence[Message]) -> None:
+async def _publish(publisher: Producer, some: Sequence[Message]) -> None:
     await asyncio.gather(*(publisher.publish(message) for message in some))

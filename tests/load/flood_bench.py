@@ -23,7 +23,7 @@ from rich.table import Table
 from wrk import CONNECTIONS, REQUESTS_IN_TURN, command, load
 
 from safevideo_common.database.migrate import migrate
-from safevideo_common.testing.databases import created, dropped
+from safevideo_testkit.databases import created, dropped
 
 FORGER: Final = str(Path(__file__).parent / "forger.py")
 BESIDE_SECONDS: Final = 1

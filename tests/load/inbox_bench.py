@@ -12,9 +12,9 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.engine import opened_engine
+from safevideo_common.database.engine import open_database
 from safevideo_common.database.migrate import migrate
-from safevideo_common.testing.databases import created, dropped
+from safevideo_testkit.databases import created, dropped
 
 ROWS: Final = (10_000, 1_000_000)
 FIRST_NUMBER: Final = 100_000_000
@@ -66,7 +66,7 @@ async def _filled(server: str, rows: int, stack: AsyncExitStack) -> str:
     url = created(server)
     stack.callback(dropped, url)
     await migrate(url)
-    async with opened_engine(url, 1) as engine, engine.connect() as connection:
+    async with open_database(url, 1) as engine, engine.connect() as connection:
         await _fill(connection, rows)
     return url
 

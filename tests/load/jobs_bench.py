@@ -26,18 +26,18 @@ from rich.console import Console, Group
 from rich.table import Table
 from sqlalchemy import delete, text
 
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.clock import utc_now
-from safevideo_common.database import api_keys, jobs
-from safevideo_common.database.api_keys import Role
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import Claimer
-from safevideo_common.database.job_due import DueJobs
-from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import outbox
-from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.jobs.housekeeping import JOB_HOUSEKEEPING
-from safevideo_common.testing.databases import created, dropped
+from safevideo_common.jobs.maintenance import JOB_HOUSEKEEPING
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store.admin import NewJob
+from safevideo_common.jobs.store.queue import Claimer, DueJobs
+from safevideo_testkit.databases import created, dropped
 
 PROGRAM: Final = Path(__file__).parent / "servers" / "jobs.py"
 JOBS: Final = {"engine": 10_000, "limit": 10_000, "plain": 500}
@@ -162,7 +162,7 @@ async def _starts(environment: Mapping[str, str], folder: Path) -> Starts:
     """A finished job is run again: through the API, by the outbox alone, and with its message lost."""
     async with _fresh(environment["DATABASE_URL"]) as url, Database.open(url) as database:
         async with database.transaction() as tx:
-            job_id, _ = await jobs.enqueue(tx, NewJob(JOB_HOUSEKEEPING))
+            job_id, _ = await job_admin.enqueue(tx, NewJob(JOB_HOUSEKEEPING))
             key = await api_keys.create(tx, "bench", Role.ADMIN, utc_now(), utc_now() + timedelta(hours=1))
         again = _Again(database, job_id)
         worker, gateway = free_port(), free_port()
@@ -203,11 +203,11 @@ class _Again:
 
     async def relayed(self) -> None:
         async with self.database.transaction() as tx:
-            await jobs.retry(tx, self.job_id)
+            await job_admin.retry(tx, self.job_id)
 
     async def unheard(self) -> None:
         async with self.database.transaction() as tx:
-            await jobs.retry(tx, self.job_id)
+            await job_admin.retry(tx, self.job_id)
             await tx.execute(delete(outbox))
 
     async def has_ended(self) -> float:
@@ -215,7 +215,7 @@ class _Again:
         async with asyncio.timeout(STARTED_WITHIN_SECONDS):
             while True:
                 async with self.database.reading() as reading:
-                    job = await jobs.get(reading, self.job_id)
+                    job = await job_admin.get(reading, self.job_id)
                 if job.status is JobStatus.COMPLETED and job.started_at is not None:
                     return (job.started_at - job.queued_at).total_seconds() * 1000
                 await asyncio.sleep(0.02)

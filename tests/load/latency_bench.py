@@ -17,10 +17,10 @@ from rich.table import Table
 from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.engine import opened_engine
+from safevideo_common.database.engine import open_database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.testing.databases import created, dropped
+from safevideo_testkit.databases import created, dropped
 
 PER_SECOND: Final = 200
 WARM_UP_SECONDS: Final = 3
@@ -119,7 +119,7 @@ async def _watched(door: str, database_url: str, seconds: int) -> Latencies:
     watch = _Watch()
     async with (
         aiohttp.ClientSession() as session,
-        opened_engine(database_url, 1) as engine,
+        open_database(database_url, 1) as engine,
         engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
         asyncio.TaskGroup() as tasks,
     ):

@@ -19,8 +19,9 @@ import uvloop
 from open_loop_connections import Connections
 from payloads import Keys, messages
 
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import Message, Publisher
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Producer
+from safevideo_common.broker.types import Message
 
 TICK_SECONDS: Final = 0.001
 WARM_UP_SECONDS: Final = 2.0
@@ -111,7 +112,7 @@ def _every_tick(call: Callable[[], None]) -> Iterator[None]:
 class Broker:
     """The log itself, through the publisher that the door has: what a webhook's way cannot be shorter than."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Producer) -> None:
         self._publisher = publisher
         self._messages = list(messages(range(IN_TURN), Keys()))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +137,7 @@ async def main(kind: str, address: str, rate: float, seconds: float) -> dict[str
     if kind == "door":
         async with Connections.opened(int(address), IN_TURN) as connections:
             return await _loaded(connections, rate, seconds)
-    async with open_log(address, None) as log, log.publisher("open-loop") as publisher:
+    async with open_broker(address, None) as log, log.publisher("open-loop") as publisher:
         for message in messages(range(1), Keys()):
             await publisher.publish(message)
         return await _loaded(Broker(publisher), rate, seconds)

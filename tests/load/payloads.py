@@ -8,10 +8,10 @@ from pathlib import Path
 
 import orjson
 
+from safevideo_common.broker.types import Message
 from safevideo_common.clock import utc_now
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.topics import PERFORMER
-from safevideo_common.messaging.port import Message
 
 PERFORMERS = 500
 BODY_BYTES = 1024

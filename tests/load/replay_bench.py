@@ -15,15 +15,14 @@ from payloads import Keys
 from rich.table import Table
 
 from safevideo_common.clock import rfc3339, utc_now
-from safevideo_common.database import job_browser, jobs
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_browser import Job
-from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
-from safevideo_common.domain.jobs import FINISHED, JobStatus
 from safevideo_common.events.topics import PERFORMER, SYNC_WORKER
-from safevideo_common.messaging.replay.parameters import JOB_TYPE, MOST_PER_SECOND
-from safevideo_common.testing.databases import created, dropped
+from safevideo_common.jobs.model import FINISHED, JobStatus
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store.admin import Job, NewJob
+from safevideo_common.replay.request import JOB_TYPE, MAX_EVENTS_PER_SECOND
+from safevideo_testkit.databases import created, dropped
 
 ASK_SECONDS: Final = 0.2
 GIVE_UP_SECONDS: Final = 120.0
@@ -83,13 +82,13 @@ async def _replayed(environment: Mapping[str, str], folder: Path, name: str, beg
         "topic": PERFORMER,
         "target": SYNC_WORKER,
         "from": rfc3339(began),
-        "eventsPerSecond": MOST_PER_SECOND,
+        "eventsPerSecond": MAX_EVENTS_PER_SECOND,
         **KINDS[name].parameters,
     }
     variables = {**environment, "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": str(HERE)}
     async with Database.open(environment["DATABASE_URL"]) as database:
         async with database.transaction() as tx:
-            job_id = (await jobs.enqueue(tx, NewJob(JOB_TYPE, asked, runner=SYNC_WORKER))).job_id
+            job_id = (await job_admin.enqueue(tx, NewJob(JOB_TYPE, asked, runner=SYNC_WORKER))).job_id
         with program((sys.executable, "-m", "sync_worker"), variables, folder / "replay.out"):
             job = await _ended(database, job_id)
     if job.status is not JobStatus.COMPLETED or (job.result or {}).get("events") != events:
@@ -103,7 +102,7 @@ async def _ended(database: Database, job_id: int) -> Job:
     async with asyncio.timeout(GIVE_UP_SECONDS):
         while True:
             async with database.reading() as reading:
-                job = await job_browser.get(reading, job_id)
+                job = await job_admin.get(reading, job_id)
             if job.status in FINISHED:
                 return job
             await asyncio.sleep(ASK_SECONDS)

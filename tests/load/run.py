@@ -23,9 +23,9 @@ from rich.console import Console, RenderableType
 from stages_bench import stages_table
 from worker_bench import worker_table
 
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.topics import all_topics
-from safevideo_common.testing.backends import Options, running
+from safevideo_common.broker.open import open_broker
+from safevideo_common.events.topics import all_topics
+from safevideo_devstack.backends import Options, running
 
 Environment = Mapping[str, str]
 Bench = Callable[[Environment, Path, argparse.Namespace], RenderableType]
@@ -81,7 +81,7 @@ def _print(tables: RenderableType) -> None:
 
 
 async def _create_topics(bootstrap_servers: str) -> None:
-    async with open_log(bootstrap_servers, None) as log:
+    async with open_broker(bootstrap_servers, None) as log:
         await log.create_topics(all_topics())
 
 

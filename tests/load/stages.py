@@ -21,12 +21,12 @@ CODE: Final[Mapping[str, tuple[str, ...]]] = {
     CONNECTION: (":connection_made", ":connection_lost", "aiohttp/web_server.py:__call__", "web/server.py:__call__"),
     LOG_LINE: ("observability/log", ":_log_accepted", ":_refuse"),
     METRICS: ("observability/", "webhook_ingest/metrics.py", "prometheus_client/"),
-    LIMITS: ("webhook_ingest/handlers/", "web/limits.py", "web/client_address.py", "adapters/quarantine/"),
-    SIGNATURE: ("webhook_signatures/", ":_verified", "adapters/webhook_secrets/", "safevideo_common/clock.py"),
-    EVENT: ("sharegram/webhook_parsing.py", "safevideo_common/events/"),
-    PUBLISH: ("safevideo_common/messaging/", "aiokafka/", "webhook_ingest/adapters/"),
+    LIMITS: ("webhook_ingest/protection/", "webhook_ingest/quarantine/"),
+    SIGNATURE: ("webhooks/signatures/", ":_verified", "webhook_ingest/secrets/", "safevideo_common/clock.py"),
+    EVENT: ("webhooks/parsing.py", "safevideo_common/events/"),
+    PUBLISH: ("safevideo_common/broker/", "aiokafka/", "webhook_ingest/publishing/", "webhook_ingest/spool/"),
     IDS: ("web/correlation.py",),
-    HANDLER: ("web/webhooks.py",),
+    HANDLER: ("webhook_ingest/api.py",),
     HTTP: ("aiohttp/", "safevideo_common/web/", "yarl/", "multidict/"),
 }
 """What the path and the function of a frame may hold; the first stage that fits has it."""

@@ -23,14 +23,15 @@ from payloads import SECRET, Keys, bodies, messages, signature
 from prometheus_client import CollectorRegistry
 from stages import EVENT, IDS, LOG_LINE, METRICS, PUBLISH, SIGNATURE
 
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Producer
+from safevideo_common.broker.types import Message
 from safevideo_common.clock import utc_now
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import Message, Publisher
 from safevideo_common.observability.http_metrics import HttpMetrics
 from safevideo_common.observability.logs import LogSink, build_logger
-from safevideo_common.sharegram.webhook_parsing import message_of, parse_webhook
-from safevideo_common.sharegram.webhook_signatures import SCHEMES, environment_secrets
 from safevideo_common.web.correlation import correlate
+from safevideo_common.webhooks.parsing import message_of, parse_webhook
+from safevideo_common.webhooks.signatures import SCHEMES, environment_secrets
 from webhook_ingest.metrics import IngestMetrics
 
 TIMES: Final = 5000
@@ -185,14 +186,14 @@ def _count() -> None:
 async def _published(bootstrap_servers: str) -> float:
     """By the door's own publisher, as many at once as there are connections, each acknowledged before its next."""
     all_ = list(messages(range(AT_ONCE), Keys()))
-    async with open_log(bootstrap_servers, None) as log, log.publisher("stages") as publisher:
+    async with open_broker(bootstrap_servers, None) as log, log.publisher("stages") as publisher:
         await publisher.publish(all_[0])
         async with asyncio.timeout(PUBLISH_SECONDS):
             times = [await _publish_all(publisher, all_) for _ in range(REPEATS)]
     return min(times)
 
 
-async def _publish_all(publisher: Publisher, all_: list[Message]) -> float:
+async def _publish_all(publisher: Producer, all_: list[Message]) -> float:
     async def publish(message: Message) -> None:
         for _ in range(EACH):
             await publisher.publish(message)

@@ -19,12 +19,12 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database import inbox_waiting
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox_waiting import Head
 from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.testing.databases import created, dropped
+from safevideo_common.inbox.store import retries as inbox_retries
+from safevideo_common.inbox.store.retries import QueueHead
+from safevideo_testkit.databases import created, dropped
 
 GROUP: Final = "kyc-worker"
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -83,7 +83,7 @@ async def fill(
         await tx.execute(text("ANALYZE TABLE event_inbox"))
 
 
-async def look(database: Database, find: Callable[[AsyncConnection], Awaitable[list[Head]]]) -> float:
+async def look(database: Database, find: Callable[[AsyncConnection], Awaitable[list[QueueHead]]]) -> float:
     """The median of a few looks, in ms."""
     times = []
     async with database.reading() as reading:
@@ -94,14 +94,14 @@ async def look(database: Database, find: Callable[[AsyncConnection], Awaitable[l
     return median(times) * 1000
 
 
-async def due(reading: AsyncConnection) -> list[Head]:
+async def due(reading: AsyncConnection) -> list[QueueHead]:
     """What each scan asks."""
-    return await inbox_waiting.due(reading, GROUP, NOW, HEADS)
+    return await inbox_retries.due_heads(reading, GROUP, NOW, HEADS)
 
 
-async def untimed(reading: AsyncConnection) -> list[Head]:
+async def untimed(reading: AsyncConnection) -> list[QueueHead]:
     """What a scan asks for a share of its time at most."""
-    return await inbox_waiting.untimed(reading, GROUP, HEADS)
+    return await inbox_retries.unscheduled_heads(reading, GROUP, HEADS)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from payloads import Keys
 from rich.table import Table
 
 from safevideo_common.database.migrate import migrate
-from safevideo_common.testing.databases import created, dropped
+from safevideo_testkit.databases import created, dropped
 
 
 @dataclass(frozen=True)

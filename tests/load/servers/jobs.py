@@ -18,18 +18,17 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select, update
 
-from safevideo_common.database import job_endings, job_tries
 from safevideo_common.database.engine import Database
-from safevideo_common.database.job_claims import _TAKE_FRESH
-from safevideo_common.database.job_tries import JobTry
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import JobStatus, Priority, TryOutcome
-from safevideo_common.jobs.bounds import POOL_SIZE
-from safevideo_common.jobs.engine import JobEngine
-from safevideo_common.jobs.handler import JobRun
+from safevideo_common.jobs.handler import JobContext
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.jobs.running import bounds_of
+from safevideo_common.jobs.model import AttemptOutcome, JobStatus, Priority
+from safevideo_common.jobs.runtime import limits_of
 from safevideo_common.jobs.settings import JobSettings
+from safevideo_common.jobs.store import attempts as job_attempts
+from safevideo_common.jobs.store.attempts import JobAttempt
+from safevideo_common.jobs.store.queue import _TAKE_FRESH
+from safevideo_common.jobs.worker import POOL_SIZE, JobWorker
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 
@@ -45,7 +44,7 @@ class NoOp:
     def __init__(self) -> None:
         self.done = 0
 
-    async def run(self, job: JobRun) -> None:
+    async def run(self, job: JobContext) -> None:
         """Nothing."""
         self.done += 1
 
@@ -53,7 +52,7 @@ class NoOp:
 async def engine(database: Database, settings: JobSettings, jobs: int) -> None:
     handler, log = NoOp(), build_logger("bench", LogSink(None, stdout=False))
     metrics = JobMetrics(CollectorRegistry(), [JOB_TYPE])
-    running = JobEngine("bench", {JOB_TYPE: handler}, database, bounds_of(settings), metrics, log)
+    running = JobWorker("bench", {JOB_TYPE: handler}, database, limits_of(settings), metrics, log)
     works = (running.endings, running.heartbeat, running.rescue, running)
     tasks = [asyncio.create_task(work.run()) for work in works]
     while handler.done < jobs or running.in_hand.runs:
@@ -78,13 +77,13 @@ async def plain(database: Database, _settings: JobSettings, jobs: int) -> None:
 
 
 async def limit(database: Database, settings: JobSettings, jobs: int) -> None:
-    for batch in _batches(await _ids(database), bounds_of(settings).claim):
+    for batch in _batches(await _ids(database), limits_of(settings).claim):
         async with database.transaction() as tx:
             taking = {"ids": batch, "token": "t" * 32, "by": "bench-00000000", "lease_seconds": 30.0}
             await tx.execute(_TAKE_FRESH, taking)
         async with database.transaction() as tx:
-            await job_endings._WRITE.execute(tx, [_completed(job_id) for job_id in batch])
-            await job_tries.record(tx, [_tried(job_id) for job_id in batch])
+            await job_attempts._WRITE.execute(tx, [_completed(job_id) for job_id in batch])
+            await job_attempts.record_attempts(tx, [_tried(job_id) for job_id in batch])
 
 
 async def _ids(database: Database) -> list[int]:
@@ -100,8 +99,8 @@ def _completed(job_id: int) -> tuple[object, ...]:
     return (job_id, "", {}, "", "completed", None, NOW, None, NOW, NOW, 1, 0, None, None, 100, None, NOW)
 
 
-def _tried(job_id: int) -> JobTry:
-    return JobTry(job_id, 1, "bench-00000000", NOW, NOW, TryOutcome.COMPLETED, None)
+def _tried(job_id: int) -> JobAttempt:
+    return JobAttempt(job_id, 1, "bench-00000000", NOW, NOW, AttemptOutcome.COMPLETED, None)
 
 
 WAYS: Final[Mapping[str, Callable[[Database, JobSettings, int], Awaitable[None]]]] = {

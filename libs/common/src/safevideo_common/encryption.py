@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from safevideo_common.errors import SafeVideoError, StartupError
 
 
-class Undecipherable(SafeVideoError):
+class DecryptionFailed(SafeVideoError):
     """No key at hand opens this: it was written under another one, or is damaged."""
 
 
@@ -38,8 +38,8 @@ class Cipher:
         return self._keys.encrypt(plain)
 
     def decrypt(self, encrypted: bytes) -> bytes:
-        """Inverse of `encrypt`, under any of the keys. Raises `Undecipherable`."""
+        """Inverse of `encrypt`, under any of the keys. Raises `DecryptionFailed`."""
         try:
             return self._keys.decrypt(encrypted)
         except InvalidToken:
-            raise Undecipherable("No key of ENCRYPTION_KEY opens this.") from None
+            raise DecryptionFailed("No key of ENCRYPTION_KEY opens this.") from None

@@ -129,7 +129,7 @@ class Overloaded(ServiceUnavailable):
     """This process has as much in hand as it takes: refused at once, before anything was read."""
 
 
-class LogUnavailable(ServiceUnavailable):
+class BrokerUnavailable(ServiceUnavailable):
     """The event log gave no acknowledgement in time. The message may still arrive: publish it under the same id."""
 
 
@@ -141,7 +141,7 @@ class DatabaseConflict(ServiceUnavailable):
     """Another transaction was quicker, and nothing of this one was written: run it again at once, from its reads on."""
 
 
-class DataRefused(SafeVideoError):
+class DataRejected(SafeVideoError):
     """The database will never take these values: they are too long, out of range or break a constraint."""
 
 

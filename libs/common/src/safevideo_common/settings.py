@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from safevideo_common.errors import StartupError
 
-LEAST_SECRET_LENGTH: Final = 16
+MIN_SECRET_LENGTH: Final = 16
 _DEFAULT_LOOKING: Final = ("changeme", "change-me", "change_me", "default", "example", "placeholder", "your-", "xxxx")
 
 
@@ -77,22 +77,22 @@ def load_settings(kind: type[AnySettings]) -> AnySettings:
         lines = [f"  {str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)]
         raise StartupError("\n".join(["These settings are missing or wrong:", *lines])) from None
     if settings.safevideo_env == "production":
-        _refuse_weak_secrets(settings)
+        _reject_weak_secrets(settings)
     return settings
 
 
-def _refuse_weak_secrets(settings: ProcessSettings) -> None:
+def _reject_weak_secrets(settings: ProcessSettings) -> None:
     for name, value in settings:
         if isinstance(value, SecretStr) and not name.endswith("_url"):
             for secret in value.get_secret_value().split(","):
-                if reason := weakness(secret.strip()):
+                if reason := explain_weak_secret(secret.strip()):
                     raise StartupError(f"{name.upper()} {reason}. Set a real one, or SAFEVIDEO_ENV=development.")
 
 
-def weakness(secret: str) -> str | None:
+def explain_weak_secret(secret: str) -> str | None:
     """Why `secret` must not guard anything, or None."""
-    if len(secret) < LEAST_SECRET_LENGTH:
-        return f"is shorter than {LEAST_SECRET_LENGTH} characters"
+    if len(secret) < MIN_SECRET_LENGTH:
+        return f"is shorter than {MIN_SECRET_LENGTH} characters"
     if any(part in secret.lower() for part in _DEFAULT_LOOKING) or len(set(secret)) < 4:
         return "looks like a default"
     return None

@@ -5,7 +5,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safevideo_common.encryption import Cipher, Undecipherable
+from safevideo_common.encryption import Cipher, DecryptionFailed
 from safevideo_common.errors import StartupError
 
 NEW, OLD = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -25,7 +25,7 @@ def test_the_same_value_looks_different_each_time() -> None:
 def test_after_a_rotation_the_old_key_still_opens_and_the_new_one_closes() -> None:
     rotated = Cipher.of(f"{NEW}, {OLD}")
     assert rotated.decrypt(Cipher.of(OLD).encrypt(b"x")) == b"x"
-    with pytest.raises(Undecipherable):
+    with pytest.raises(DecryptionFailed):
         Cipher.of(OLD).decrypt(rotated.encrypt(b"x"))
 
 

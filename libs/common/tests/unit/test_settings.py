@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field, SecretStr
 
 from safevideo_common.errors import StartupError
-from safevideo_common.settings import CommonSettings, load_settings, weakness
+from safevideo_common.settings import CommonSettings, explain_weak_secret, load_settings
 
 
 class ServiceSettings(CommonSettings):
@@ -56,4 +56,4 @@ def test_in_development_a_weak_secret_is_taken(environment: pytest.MonkeyPatch) 
 
 
 def test_a_random_secret_is_not_weak() -> None:
-    assert weakness("f3c1b2a49d8e7f60") is None
+    assert explain_weak_secret("f3c1b2a49d8e7f60") is None

@@ -2,7 +2,7 @@
 
 from gateway.app import SERVICE, build_app
 from gateway.settings import GatewaySettings
-from safevideo_common.lifecycle import run_service
+from safevideo_common.service import run_service
 
 
 def main() -> None:

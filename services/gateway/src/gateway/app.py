@@ -8,42 +8,36 @@ from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from gateway.adapters.optional_cache import OptionalCache
-from gateway.adapters.parts import parts_of
-from gateway.handlers.audit import BrowseAudit
-from gateway.handlers.events import BrowseEvents
-from gateway.handlers.examination import SharedExamination
-from gateway.handlers.performers import ReadPerformer
-from gateway.handlers.quarantine import BrowseRejected
-from gateway.handlers.releasing import ReleaseWebhooks
-from gateway.handlers.reverify import ReverifyRejected
+from gateway.audit.api import AuditApi, BrowseAudit
+from gateway.events.api import EventBrowser, EventsApi, RedriveApi
+from gateway.health.api import HealthApi
+from gateway.health.checks import CachedHealthCheck, build_checks
+from gateway.jobs.api import JobsApi
 from gateway.metrics import GatewayMetrics
+from gateway.performers.api import PerformersApi
+from gateway.performers.cache import BestEffortCache
+from gateway.performers.service import PerformerService
+from gateway.quarantine.api import BrowseRejected, QuarantineApi
+from gateway.quarantine.reverify import ReleaseWebhooks, ReverifyRejected
+from gateway.replays.api import ReplaysApi
+from gateway.routes import Apis, routes
 from gateway.settings import GatewaySettings
-from gateway.web.audit import AuditPages
-from gateway.web.events import EventPages
-from gateway.web.health import HealthPage
-from gateway.web.jobs import JobPages
-from gateway.web.performers import PerformerPages
-from gateway.web.quarantine import QuarantinePages
-from gateway.web.redriving import RedrivePages
-from gateway.web.replays import ReplayPages
-from gateway.web.routes import Pages, routes
+from safevideo_common.auth.authenticator import ApiKeyAuthenticator
+from safevideo_common.auth.guard import guard
+from safevideo_common.broker.port import Broker, Producer
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
-from safevideo_common.jobs.administration import JobAdministration
-from safevideo_common.jobs.announcing import Announcer
-from safevideo_common.lifecycle import background
-from safevideo_common.messaging.consuming.redriving import Redriving
-from safevideo_common.messaging.port import EventLog, Publisher
+from safevideo_common.inbox.redrive import RedriveService
+from safevideo_common.jobs.admin import JobService
+from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
-from safevideo_common.web.api_keys import ApiKeyAuthenticator
+from safevideo_common.service import background_task
 from safevideo_common.web.app import base_app
-from safevideo_common.web.auth import guard
-from safevideo_common.web.health import Check
+from safevideo_common.web.health import HealthCheck
+from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
 
 SERVICE: Final = "gateway"
 
@@ -56,7 +50,7 @@ nothing old is filled."""
 DATABASE: Final = web.AppKey("database", Database)
 
 
-def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
+def build_app(settings: GatewaySettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application.
 
     Its start raises `SchemaBehind`, `StartupError` for an `ENCRYPTION_KEY` that can be none, or `DatabaseUnavailable`
@@ -64,7 +58,7 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
     """
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
-    app = base_app(log, registry, ready=[Check("database", lambda: check_schema(app[DATABASE]))])
+    app = base_app(log, registry, ready=[HealthCheck("database", lambda: check_schema(app[DATABASE]))])
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
         async with _connections(settings) as (database, redis, http):
@@ -72,36 +66,36 @@ def build_app(settings: GatewaySettings, event_log: EventLog, log: FilteringBoun
             app[DATABASE] = database
             keys = ApiKeyAuthenticator(database, utc_now, log)
             limit = settings.memory_limit_mb << 20
-            parts = parts_of(database, redis, event_log, keys, http, settings.sharegram_api_url, limit)
-            cache = OptionalCache(PerformerCache(redis, seconds=settings.redis_seconds), log)
-            performers = ReadPerformer(database, cache, metrics)
+            parts = build_checks(database, redis, event_log, keys, http, settings.sharegram_api_url, limit)
+            cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_seconds), log)
+            performers = PerformerService(database, cache, metrics)
             async with (
-                background(app, "api-key-uses", keys.write_uses()),
-                SharedExamination(parts, utc_now) as examination,
+                background_task(app, "api-key-uses", keys.write_uses()),
+                CachedHealthCheck(parts, utc_now) as examination,
                 event_log.publisher(SERVICE) as publisher,
             ):
                 reverify = _reverify(settings, database, publisher)
-                announcer = Announcer(publisher, utc_now)
-                administration = JobAdministration(database, utc_now, announcer.tell)
-                pages = Pages(
-                    HealthPage(examination),
-                    PerformerPages(performers),
-                    EventPages(BrowseEvents(database)),
-                    RedrivePages(Redriving(database, utc_now), log),
-                    JobPages(administration, utc_now, log),
-                    ReplayPages(administration, log),
-                    QuarantinePages(BrowseRejected(database), reverify, log),
-                    AuditPages(BrowseAudit(database)),
+                announcer = JobNotifier(publisher, utc_now)
+                administration = JobService(database, utc_now, announcer.tell)
+                pages = Apis(
+                    HealthApi(examination),
+                    PerformersApi(performers),
+                    EventsApi(EventBrowser(database)),
+                    RedriveApi(RedriveService(database, utc_now), log),
+                    JobsApi(administration, utc_now, log),
+                    ReplaysApi(administration, log),
+                    QuarantineApi(BrowseRejected(database), reverify, log),
+                    AuditApi(BrowseAudit(database)),
                 )
                 app.add_routes(routes(pages, guard(keys)))
-                async with background(app, "job-announcer", announcer.run()):
+                async with background_task(app, "job-announcer", announcer.run()):
                     yield
 
     app.cleanup_ctx.append(serve)
     return app
 
 
-def _reverify(settings: GatewaySettings, database: Database, publisher: Publisher) -> ReverifyRejected:
+def _reverify(settings: GatewaySettings, database: Database, publisher: Producer) -> ReverifyRejected:
     async def present() -> Sequence[WebhookSecret]:
         return settings.webhook_secrets()
 

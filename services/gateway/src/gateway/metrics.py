@@ -4,7 +4,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.observability import metric_list
+from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.metric import counter
 
 Source = Literal["cache", "database"]
@@ -14,7 +14,7 @@ class GatewayMetrics:
     """Where performers were read from."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._performer_reads = counter(metric_list.PERFORMER_READS, registry)
+        self._performer_reads = counter(metric_catalog.PERFORMER_READS, registry)
 
     def performer_read(self, source: Source) -> None:
         """One performer that was found."""

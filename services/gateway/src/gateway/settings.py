@@ -5,7 +5,7 @@ from pydantic import Field, SecretStr, field_validator
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.encryption import Cipher
 from safevideo_common.settings import CommonSettings
-from safevideo_common.sharegram.webhook_signatures import WebhookSecret, environment_secrets
+from safevideo_common.webhooks.signatures import WebhookSecret, environment_secrets
 
 
 class GatewaySettings(CommonSettings):

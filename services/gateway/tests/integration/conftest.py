@@ -12,19 +12,21 @@ from redis.asyncio import Redis
 
 from gateway.app import CACHE_DB, build_app
 from gateway.settings import GatewaySettings
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Broker
 from safevideo_common.cache.redis import ANSWER_SECONDS, open_redis
-from safevideo_common.database import api_keys, inbox, performers
-from safevideo_common.database.api_keys import Role
+from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox import InboxEntry
 from safevideo_common.database.migrate import migrate
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.domain.performers import DEFAULTS, Performer
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import EventLog
+from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.rows import InboxEntry
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.http import Api, running
+from safevideo_testkit.http import Api, running
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EMAIL = "jane@example.com"
@@ -54,8 +56,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def embedded_log(tmp_path: Path) -> AsyncIterator[EventLog]:
-    async with open_log("", tmp_path / "log") as embedded_log:
+async def embedded_log(tmp_path: Path) -> AsyncIterator[Broker]:
+    async with open_broker("", tmp_path / "log") as embedded_log:
         yield embedded_log
 
 
@@ -85,7 +87,7 @@ def settings(database_url: str, redis_url: str) -> GatewaySettings:
 
 @pytest.fixture
 def start(
-    embedded_log: EventLog, log: FilteringBoundLogger
+    embedded_log: Broker, log: FilteringBoundLogger
 ) -> Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]:
     """Runs a gateway with the settings given."""
     return lambda settings: running(build_app(settings, embedded_log, log), settings)
@@ -136,7 +138,7 @@ def store(database: Database) -> Callable[..., Awaitable[int]]:
     """Stores a performer and gives our id."""
 
     async def store(sharegram_id: str = "sg_1", version: int | None = 3, **fields: object) -> int:
-        stamp = Stamp(version, 1_700_000_000_000_000)
+        stamp = WriteVersion(version, 1_700_000_000_000_000)
         whole = {**DEFAULTS, "username": "jane", "display_name": "Jane", "email": EMAIL, **fields}
         async with database.transaction() as tx:
             await performers.insert_new(tx, [Performer(sharegram_id, whole, dict.fromkeys(fields, stamp))], NOW)
@@ -184,6 +186,6 @@ def record(database: Database) -> Callable[..., Awaitable[None]]:
         }
         entry = InboxEntry(event_id=event_id, **(known | fields))  # type: ignore[arg-type]  # a test names what it wants
         async with database.transaction() as tx:
-            await inbox.record(tx, [entry])
+            await inbox_rows.insert_rows(tx, [entry])
 
     return record

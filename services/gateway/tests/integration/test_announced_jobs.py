@@ -7,17 +7,16 @@ import orjson
 import pytest
 from sqlalchemy import update
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import batch_jobs
-from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.events.commands import JobQueued
-from safevideo_common.events.topics import COMMANDS
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.messaging.replay.parameters import JOB_TYPE
-from safevideo_common.messaging.topics import all_topics
-from safevideo_common.testing.http import Api
-from safevideo_common.testing.log_steps import read_by_key
-from safevideo_common.testing.waiting import until
+from safevideo_common.events.topics import COMMANDS, all_topics
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.replay.request import JOB_TYPE
+from safevideo_testkit.broker_helpers import read_by_key
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.http import Api
 
 _command = msgspec.json.Decoder(JobQueued)
 REPLAY = {"topic": "sharegram.performer.v1", "target": "sync-worker"}
@@ -38,7 +37,7 @@ def post(gateway: Api, admin: dict[str, str]) -> Callable[..., Awaitable[int]]:
 
 
 async def test_a_replay_and_a_retry_are_told_to_their_worker(
-    post: Callable[..., Awaitable[int]], embedded_log: EventLog, database: Database
+    post: Callable[..., Awaitable[int]], embedded_log: Broker, database: Database
 ) -> None:
     async def heard() -> int:
         told = await read_by_key(embedded_log, COMMANDS)
@@ -47,11 +46,11 @@ async def test_a_replay_and_a_retry_are_told_to_their_worker(
     await embedded_log.create_topics(all_topics(1))
     job_id = await post("replays", REPLAY)
     wanted = JobQueued(job_id, JOB_TYPE, "sync-worker")
-    await until(lambda: equals(heard(), 1))
+    await eventually(lambda: equals(heard(), 1))
     async with database.transaction() as tx:
         await tx.execute(update(batch_jobs).values(status=JobStatus.FAILED))
     assert await post(f"jobs/{job_id}/retry") == job_id
-    await until(lambda: equals(heard(), 2))
+    await eventually(lambda: equals(heard(), 2))
 
 
 async def equals(found: Awaitable[int], wanted: int) -> bool:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from safevideo_common.database import api_keys
-from safevideo_common.database.api_keys import ApiKey, Role
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import ApiKey, Role
 from safevideo_common.database.engine import Database
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 PERFORMER = "/api/v1/performers/1"
 EVENTS = "/api/v1/admin/events"

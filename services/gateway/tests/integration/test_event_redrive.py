@@ -8,13 +8,14 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from safevideo_common.database import audit_log, inbox
-from safevideo_common.database.audit_log import AuditEntry, AuditFilter
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox import InboxEntry
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.testing.http import Answer, Api
+from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.rows import InboxEntry
+from safevideo_testkit.http import Answer, Api
 
 ON_BOTH = pytest.mark.parametrize(
     "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
@@ -68,7 +69,7 @@ def record_many(database: Database) -> Callable[[int], Awaitable[None]]:
             for each in range(number)
         ]  # fmt: skip
         async with database.transaction() as tx:
-            await inbox.record(tx, entries)
+            await inbox_rows.insert_rows(tx, entries)
 
     return record
 
@@ -80,7 +81,7 @@ async def statuses(database: Database) -> list[str]:
 
 async def audited(database: Database) -> list[AuditEntry]:
     async with database.reading() as reading:
-        records, _ = await audit_log.find(reading, AuditFilter(), page=1, limit=100, order="asc")
+        records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=100, order="asc")
         return [record.entry for record in records]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 EVENTS = "/api/v1/admin/events"
 

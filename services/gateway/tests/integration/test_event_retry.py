@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from safevideo_common.database import audit_log
-from safevideo_common.database.audit_log import AuditEntry, AuditFilter
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.testing.http import Answer, Api
+from safevideo_testkit.http import Answer, Api
 
 pytestmark = pytest.mark.parametrize(
     "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
@@ -29,7 +29,7 @@ async def retry(api: Api, event: str, headers: dict[str, str]) -> Answer:
 
 async def audited(database: Database) -> list[AuditEntry]:
     async with database.reading() as reading:
-        records, _ = await audit_log.find(reading, AuditFilter(), page=1, limit=100, order="asc")
+        records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=100, order="asc")
         return [record.entry for record in records]
 
 

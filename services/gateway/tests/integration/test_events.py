@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 ON_BOTH = pytest.mark.parametrize(
     "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True

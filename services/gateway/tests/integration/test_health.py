@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from gateway.settings import GatewaySettings
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 HEALTH = "/api/integration/health"
 PARTS = ["database", "redis", "kafka", "sharegramApi", "authSystem", "memory", "circuitBreaker", "fallback"]

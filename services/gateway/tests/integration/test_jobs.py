@@ -8,14 +8,15 @@ import orjson
 import pytest
 from sqlalchemy import insert, select, update
 
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.clock import utc_now
-from safevideo_common.database import audit_log, jobs
-from safevideo_common.database.audit_log import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
-from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.tables import batch_job_tries, batch_jobs, outbox
-from safevideo_common.domain.jobs import Priority
-from safevideo_common.testing.http import Answer, Api
+from safevideo_common.jobs.model import Priority
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store.admin import NewJob
+from safevideo_testkit.http import Answer, Api
 
 ON_BOTH = pytest.mark.parametrize(
     "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
@@ -50,7 +51,7 @@ async def some(database: Database) -> None:
             NewJob("performer_sync", priority=Priority.HIGH),
             NewJob("event_replay", runner="kyc-worker", priority=Priority.LOW),
         ):
-            await jobs.enqueue(tx, job)
+            await job_admin.enqueue(tx, job)
     await changed(database, 2, status="processing", started_at=utc_now(), total_items=10, processed_items=5, tries=2)
     await changed(database, 3, status="failed", error="X: because", finished_at=utc_now(), result={"secret": 1})
 
@@ -62,7 +63,7 @@ async def changed(database: Database, job_id: int, **values: object) -> None:
 
 async def audited(database: Database) -> list[AuditEntry]:
     async with database.reading() as reading:
-        records, _ = await audit_log.find(reading, AuditFilter(), page=1, limit=100, order="asc")
+        records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=100, order="asc")
         return [record.entry for record in records]
 
 

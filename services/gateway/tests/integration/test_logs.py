@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 Store = Callable[..., Awaitable[int]]
 Logged = Callable[[], list[str]]

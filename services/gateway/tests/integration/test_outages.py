@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from gateway.app import DATABASE_SECONDS, build_app
 from gateway.settings import GatewaySettings
-from safevideo_common.messaging.factory import open_log
+from safevideo_common.broker.open import open_broker
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.http import Api, Json, running
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.http import Api, Json, running
 
 HEALTH = "/api/integration/health"
 EVENTS = "/api/v1/admin/events"
@@ -61,7 +61,7 @@ async def test_it_starts_without_redis(
 
 async def test_without_kafka_it_starts_and_is_degraded(settings: GatewaySettings, log: FilteringBoundLogger) -> None:
     async with (
-        open_log(f"127.0.0.1:{unused_port()}", None) as gone,
+        open_broker(f"127.0.0.1:{unused_port()}", None) as gone,
         running(build_app(settings, gone, log), settings) as api,
     ):
         answer = await api.get(HEALTH)

@@ -7,11 +7,11 @@ from time import perf_counter
 import pytest
 from redis.asyncio import Redis
 
-from gateway.adapters.optional_cache import PAUSE_SECONDS
+from gateway.performers.cache import PAUSE_SECONDS
 from safevideo_common.cache.performers import KEEP_SECONDS, PerformerCache
 from safevideo_common.cache.redis import ANSWER_SECONDS
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.http import Api
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.http import Api
 
 Store = Callable[..., Awaitable[int]]
 Rename = Callable[[str, str], Awaitable[None]]

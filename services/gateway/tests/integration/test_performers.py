@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from safevideo_common.database.api_keys import Role
-from safevideo_common.testing.http import Api
+from safevideo_common.auth.api_keys import Role
+from safevideo_testkit.http import Api
 
 ON_BOTH = pytest.mark.parametrize(
     "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from gateway.settings import GatewaySettings
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable, SchemaBehind, StartupError
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.handlers.examination import FRESH_SECONDS, SharedExamination
-from gateway.handlers.health import Finding, Overall, Part, PartState
+from gateway.health.checks import FRESH_SECONDS, CachedHealthCheck, CheckResult, CheckStatus, HealthCheck, Overall
 from safevideo_common.clock import utc_now
 
 
@@ -20,7 +19,7 @@ class Questioned:
         self.may_answer.set()
         self.was_cancelled = False
 
-    async def ask(self) -> Finding:
+    async def ask(self) -> CheckResult:
         self.asked += 1
         self.is_asked.set()
         try:
@@ -28,7 +27,7 @@ class Questioned:
         except asyncio.CancelledError:
             self.was_cancelled = True
             raise
-        return Finding(PartState.HEALTHY, "answers")
+        return CheckResult(CheckStatus.HEALTHY, "answers")
 
 
 class Seconds:
@@ -50,12 +49,12 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-async def examination(part: Questioned, seconds: Seconds) -> AsyncIterator[SharedExamination]:
-    async with SharedExamination([Part("database", 60, part.ask)], utc_now, seconds=seconds) as examination:
+async def examination(part: Questioned, seconds: Seconds) -> AsyncIterator[CachedHealthCheck]:
+    async with CachedHealthCheck([HealthCheck("database", 60, part.ask)], utc_now, seconds=seconds) as examination:
         yield examination
 
 
-async def test_callers_at_one_time_share_one_question(examination: SharedExamination, part: Questioned) -> None:
+async def test_callers_at_one_time_share_one_question(examination: CachedHealthCheck, part: Questioned) -> None:
     first, second = await asyncio.gather(examination.latest(), examination.latest())
     assert first is second
     assert first.state is Overall.HEALTHY
@@ -63,7 +62,7 @@ async def test_callers_at_one_time_share_one_question(examination: SharedExamina
 
 
 async def test_a_result_is_given_out_until_it_is_stale(
-    examination: SharedExamination, part: Questioned, seconds: Seconds
+    examination: CachedHealthCheck, part: Questioned, seconds: Seconds
 ) -> None:
     first = await examination.latest()
     seconds.now = FRESH_SECONDS - 0.01
@@ -74,7 +73,7 @@ async def test_a_result_is_given_out_until_it_is_stale(
 
 
 async def test_a_slow_question_is_not_asked_again_beside_itself(
-    examination: SharedExamination, part: Questioned, seconds: Seconds
+    examination: CachedHealthCheck, part: Questioned, seconds: Seconds
 ) -> None:
     part.may_answer.clear()
     first = asyncio.create_task(examination.latest())
@@ -87,7 +86,7 @@ async def test_a_slow_question_is_not_asked_again_beside_itself(
 
 
 async def test_a_caller_who_gives_up_leaves_the_question_to_the_others(
-    examination: SharedExamination, part: Questioned
+    examination: CachedHealthCheck, part: Questioned
 ) -> None:
     part.may_answer.clear()
     leaving = asyncio.create_task(examination.latest())
@@ -100,7 +99,7 @@ async def test_a_caller_who_gives_up_leaves_the_question_to_the_others(
 
 async def test_leaving_ends_a_question_that_hangs(part: Questioned) -> None:
     part.may_answer.clear()
-    async with SharedExamination([Part("database", 60, part.ask)], utc_now) as examination:
+    async with CachedHealthCheck([HealthCheck("database", 60, part.ask)], utc_now) as examination:
         waiting = asyncio.create_task(examination.latest())
         await part.is_asked.wait()
     assert part.was_cancelled

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.web.query import pagination
+from gateway.http.query import pagination
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,7 @@ from gateway.web.query import pagination
         (9, 20, 21, 2, False, True),
     ],
 )
-def test_pages_are_counted_from_one(
-    page: int, limit: int, total: int, pages: int, next_: bool, previous: bool
-) -> None:
+def test_pages_are_counted_from_one(page: int, limit: int, total: int, pages: int, next_: bool, previous: bool) -> None:
     assert pagination(page, limit, total) == {
         "currentPage": page,
         "itemsPerPage": limit,

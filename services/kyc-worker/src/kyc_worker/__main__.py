@@ -2,7 +2,7 @@
 
 from kyc_worker.app import SERVICE, build_app
 from kyc_worker.settings import KycWorkerSettings
-from safevideo_common.lifecycle import run_service
+from safevideo_common.service import run_service
 
 
 def main() -> None:

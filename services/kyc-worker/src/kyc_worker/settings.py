@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from safevideo_common.domain.kyc import AUTO_APPROVE_SCORE
+from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
-from safevideo_common.messaging.consuming.settings import ConsumerSettings
 
 
 class KycWorkerSettings(ConsumerSettings, JobSettings):

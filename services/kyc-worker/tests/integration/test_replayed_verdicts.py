@@ -9,28 +9,30 @@ import orjson
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 
-from kyc_worker.handlers.parsing import VerificationEvent
-from kyc_worker.handlers.verifications import HandleVerifications, Requests
+from kyc_worker.verifications.handler import KycRequestStates, VerificationHandler
+from kyc_worker.verifications.parsing import VerificationEvent
+from safevideo_common.broker.port import Broker
+from safevideo_common.broker.types import Message
 from safevideo_common.clock import rfc3339, utc_now
-from safevideo_common.database import kyc_requests, outbox
+from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
-from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.tables import kyc_requests as table
-from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.events.topics import KYC, KYC_WORKER
-from safevideo_common.messaging.consuming.consumer import Consumer
-from safevideo_common.messaging.consuming.dead_share import DeadShare
-from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.port import EventLog, Message
-from safevideo_common.messaging.replay.metrics import ReplayMetrics
-from safevideo_common.messaging.replay.parameters import JOB_TYPE
-from safevideo_common.messaging.replay.replaying import ReplayEvents
+from safevideo_common.inbox.dead_letters import DlqLimit
+from safevideo_common.inbox.metrics import ConsumerMetrics
+from safevideo_common.inbox.processor import ConsumerContext
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.store.admin import NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.outbox import store as outbox_store
+from safevideo_common.replay.job import ReplayJob
+from safevideo_common.replay.metrics import ReplayMetrics
+from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.testing.job_bench import JobBench
-from safevideo_common.testing.stacks import StackUnderTest
+from safevideo_testkit.harness.jobs import JobHarness
+from safevideo_testkit.stacks import StackUnderTest
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PERFORMER_ID = f"sg_{secrets.token_hex(6)}"
@@ -47,23 +49,23 @@ def verdict(seconds: int, **result: Any) -> Message:
 
 async def told(database: Database) -> list[Message]:
     async with database.reading() as reading:
-        messages = [each.message for each in await outbox.oldest(reading, 1000, 1 << 30)]
+        messages = [each.message for each in await outbox_store.fetch_pending(reading, 1000, 1 << 30)]
     return [each for each in messages if each.topic == "integration.events.v1"]
 
 
 async def test_a_damaged_request_is_foreseen_and_restored(
-    stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger
+    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
 ) -> None:
     async with Database.open(stack.database_url) as database, event_log.publisher("test") as publisher:
-        handler = HandleVerifications(utc_now, 80)
-        consumer: Consumer[VerificationEvent, Requests] = Consumer(
+        handler = VerificationHandler(utc_now, 80)
+        consumer: ConsumerContext[VerificationEvent, KycRequestStates] = ConsumerContext(
             KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,
-            ConsumerMetrics(CollectorRegistry()), DeadShare(0.5, 1000, 100),
+            ConsumerMetrics(CollectorRegistry()), DlqLimit(0.5, 1000, 100),
         )  # fmt: skip
-        replays = ReplayEvents(
-            event_log, consumer, handler, lambda: DeadShare(0.5, 1000, 100), ReplayMetrics(CollectorRegistry())
+        replays = ReplayJob(
+            event_log, consumer, handler, lambda: DlqLimit(0.5, 1000, 100), ReplayMetrics(CollectorRegistry())
         )
-        jobs = JobBench(database, log)
+        jobs = JobHarness(database, log)
         began = rfc3339(utc_now() - timedelta(seconds=1))
         async with database.transaction() as tx:
             request_id = await kyc_requests.insert_request(tx, PERFORMER_ID, VERIFICATION_ID, KycStatus.IN_PROGRESS, AT)

@@ -6,11 +6,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyc_worker.handlers.parsing import VerificationEvent
-from kyc_worker.handlers.verifications import HandleVerifications, Requests
+from kyc_worker.verifications.handler import KycRequestStates, VerificationHandler
+from kyc_worker.verifications.parsing import VerificationEvent
 from safevideo_common.clock import utc_now
-from safevideo_common.domain.kyc import KycRequest, KycStatus, Verdict
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.events.envelope import Envelope
 
 REQUESTS = {
@@ -25,10 +25,10 @@ CAUSE = Envelope("evt", "kyc.verification.completed", utc_now())
 
 def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str, KycRequest]:
     """The requests after `events`, taken in batches that end at `cuts`; each begins with what the last one left."""
-    handler = HandleVerifications(utc_now, 80)
+    handler = VerificationHandler(utc_now, 80)
     current = dict(REQUESTS)
     for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
-        states = Requests.of(current)
+        states = KycRequestStates.of(current)
         for event in events[start:end]:
             handler.decide(states, event)
         current |= {name: states.current[name] for name in states.changed}
@@ -41,7 +41,9 @@ def test_one_by_one_in_batches_and_in_any_order_the_requests_end_the_same(
 ) -> None:
     events = [
         VerificationEvent(
-            f"ver_{number}", Verdict(f"sg_{number}", status, score, {}, Stamp(None, at), says_failed), CAUSE
+            f"ver_{number}",
+            VerificationResult(f"sg_{number}", status, score, {}, WriteVersion(None, at), says_failed),
+            CAUSE,
         )
         for at, (number, status, score, says_failed) in enumerate(findings)
     ]

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from kyc_worker.handlers.parsing import VerificationEvent, parse_verification
+from kyc_worker.verifications.parsing import VerificationEvent, parse_verification
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.messaging.consuming.delivery import Delivery
+from safevideo_common.inbox.handler import Delivery
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 GOOD = {"verificationId": "ver_1", "performerId": "sg_1", "result": {"status": "passed", "riskScore": 93.5}}

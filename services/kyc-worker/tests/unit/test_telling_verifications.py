@@ -5,19 +5,19 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from kyc_worker.handlers.verifications import HandleVerifications, Requests
+from kyc_worker.verifications.handler import KycRequestStates, VerificationHandler
+from safevideo_common.broker.types import Message
 from safevideo_common.domain.kyc import KycRequest, KycStatus
 from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome, Status
 from safevideo_common.events.envelope import Envelope, parse_headers
-from safevideo_common.messaging.consuming.delivery import Delivery
-from safevideo_common.messaging.port import Message
+from safevideo_common.inbox.handler import Delivery
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TYPE = "kyc.verification.completed"
 
 
-def decided(states: Requests, result: dict[str, object], seconds: int, performer_id: str = "sg_1") -> Outcome:
-    handler = HandleVerifications(lambda: AT, 80)
+def decided(states: KycRequestStates, result: dict[str, object], seconds: int, performer_id: str = "sg_1") -> Outcome:
+    handler = VerificationHandler(lambda: AT, 80)
     envelope = Envelope(f"evt-{seconds}", TYPE, AT + timedelta(seconds=seconds), performer_id)
     data = {"verificationId": "ver-1", "performerId": performer_id, "result": result}
     event = handler.parse(Delivery(envelope, msgspec.json.encode({"data": data}), "sharegram.kyc.v1", 0, 0, AT))
@@ -25,12 +25,12 @@ def decided(states: Requests, result: dict[str, object], seconds: int, performer
     return handler.decide(states, event)
 
 
-def requests() -> Requests:
-    return Requests.of({"ver-1": KycRequest(42, "sg_1", "ver-1", KycStatus.IN_PROGRESS)})
+def requests() -> KycRequestStates:
+    return KycRequestStates.of({"ver-1": KycRequest(42, "sg_1", "ver-1", KycStatus.IN_PROGRESS)})
 
 
-def told(states: Requests) -> Sequence[Message]:
-    return HandleVerifications(lambda: AT, 80).changes(states)
+def told(states: KycRequestStates) -> Sequence[Message]:
+    return VerificationHandler(lambda: AT, 80).changes(states)
 
 
 def test_a_verdict_is_told_with_the_status_before_and_after_it() -> None:

@@ -1,6 +1,6 @@
 """`python -m sync_worker`, and the command `sync-worker`."""
 
-from safevideo_common.lifecycle import run_service
+from safevideo_common.service import run_service
 from sync_worker.app import SERVICE, build_app
 from sync_worker.settings import SyncWorkerSettings
 

@@ -5,41 +5,46 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
-from safevideo_common.jobs.running import running_jobs
-from safevideo_common.lifecycle import background
-from safevideo_common.messaging.consuming.consumer import Consumer
-from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.consuming.running import consuming, dead_share, worker_app, worker_database
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.messaging.replay.parameters import JOB_TYPE
-from safevideo_common.messaging.replay.replaying import AT_ONCE, ReplayEvents
+from safevideo_common.inbox.group_member import (
+    build_worker_app,
+    dlq_limit_of,
+    open_worker_database,
+    run_consumer,
+)
+from safevideo_common.inbox.metrics import ConsumerMetrics
+from safevideo_common.inbox.processor import ConsumerContext
+from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
+from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
-from sync_worker.adapters.cache_drops import CacheDrops
-from sync_worker.handlers.performers import HandlePerformers
+from safevideo_common.service import background_task
+from sync_worker.performers.cache_invalidator import RedisCacheInvalidator
+from sync_worker.performers.handler import PerformerHandler
 from sync_worker.settings import SyncWorkerSettings
 
 SERVICE = topics.SYNC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
 
 
-def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringBoundLogger) -> web.Application:
+def build_app(settings: SyncWorkerSettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application. It refuses to start on a schema that is behind."""
     registry = CollectorRegistry()
-    app = worker_app(event_log, log, registry)
+    app = build_worker_app(event_log, log, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         async with (
-            worker_database(app, settings) as database,
+            open_worker_database(app, settings) as database,
             open_redis(settings.redis_url.get_secret_value(), db=0) as redis,
         ):
-            drops = CacheDrops(PerformerCache(redis), log)
-            handler = HandlePerformers(utc_now, drops)
-            consumer = Consumer(
+            drops = RedisCacheInvalidator(PerformerCache(redis), log)
+            handler = PerformerHandler(utc_now, drops)
+            consumer = ConsumerContext(
                 SERVICE,
                 handler,
                 database,
@@ -47,15 +52,22 @@ def build_app(settings: SyncWorkerSettings, event_log: EventLog, log: FilteringB
                 clock=utc_now,
                 log=log,
                 metrics=ConsumerMetrics(registry),
-                dead_share=dead_share(settings),
+                dead_share=dlq_limit_of(settings),
             )
-            jobs = {JOB_TYPE: ReplayEvents.of(consumer, handler, event_log, settings, registry)}
+            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, event_log, settings, registry)}
             async with (
-                background(app, "cache-drops", drops.run()),
-                consuming(app, event_log, TOPICS, consumer, settings),
-                running_jobs(
-                    app, SERVICE, jobs, event_log, settings, registry, log,
-                    stirred=consumer.outbox_stirred, at_once={JOB_TYPE: AT_ONCE},
+                background_task(app, "cache-drops", drops.run()),
+                run_consumer(app, event_log, TOPICS, consumer, settings),
+                run_job_worker(
+                    app,
+                    SERVICE,
+                    jobs,
+                    event_log,
+                    settings,
+                    registry,
+                    log,
+                    stirred=consumer.outbox_stirred,
+                    at_once={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                 ),
             ):
                 yield

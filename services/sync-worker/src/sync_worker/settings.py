@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
-from safevideo_common.messaging.consuming.settings import ConsumerSettings
 
 
 class SyncWorkerSettings(ConsumerSettings, JobSettings):

@@ -8,25 +8,24 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from safevideo_common.audit.store import Caller
+from safevideo_common.broker.port import NullClaim
 from safevideo_common.database import performers
-from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox_browser import get_by_event_id
-from safevideo_common.database.inbox_redriving import RedriveFilter
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.messaging.consuming.batch import Applier
-from safevideo_common.messaging.consuming.consumer import Consumer
-from safevideo_common.messaging.consuming.dead_share import DeadShare
-from safevideo_common.messaging.consuming.delivery import Delivery
-from safevideo_common.messaging.consuming.metrics import ConsumerMetrics
-from safevideo_common.messaging.consuming.redriving import Redriving
-from safevideo_common.messaging.consuming.retries import RetryScan
-from safevideo_common.messaging.port import Unshared
+from safevideo_common.inbox.dead_letters import DlqLimit
+from safevideo_common.inbox.handler import Delivery
+from safevideo_common.inbox.metrics import ConsumerMetrics
+from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext
+from safevideo_common.inbox.redrive import RedriveService
+from safevideo_common.inbox.retries import RetryScanner
+from safevideo_common.inbox.store.queries import get_by_event_id
+from safevideo_common.inbox.store.redrive import RedriveFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
-from sync_worker.handlers.parsing import PerformerEvent
-from sync_worker.handlers.performers import HandlePerformers, Performers
+from sync_worker.performers.handler import PerformerHandler, PerformerStates
+from sync_worker.performers.parsing import PerformerEvent
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OPERATOR = Caller("operator", "admin", None, "req-1")
@@ -42,7 +41,7 @@ class Dropped:
         self.ids += performer_ids
 
 
-class BadRelease(HandlePerformers):
+class BadRelease(PerformerHandler):
     """Fails on some events until it is mended."""
 
     def __init__(self, drops: Dropped, fails_on: Collection[str]) -> None:
@@ -63,11 +62,11 @@ class Worker:
         self.drops = Dropped()
         self.handler = BadRelease(self.drops, fails_on)
         metrics = ConsumerMetrics(CollectorRegistry())
-        consumer: Consumer[PerformerEvent, Performers] = Consumer(
-            "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics, DeadShare(0.5, 1000, 100)
+        consumer: ConsumerContext[PerformerEvent, PerformerStates] = ConsumerContext(
+            "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics, DlqLimit(0.5, 1000, 100)
         )
-        self.applier = Applier(consumer)
-        self.scan = RetryScan(consumer, scan_seconds=1, tries=3)
+        self.applier = BatchProcessor(consumer)
+        self.scan = RetryScanner(consumer, scan_seconds=1, tries=3)
 
     async def deliver(self, versions: Sequence[tuple[int, dict[str, Any]]]) -> None:
         """Events `evt-<version>` with these changes, in this order."""
@@ -77,11 +76,11 @@ class Worker:
             body = orjson.dumps({"data": {"performerId": "sg_1", "changes": changes, "version": version}})
             envelope = Envelope(f"evt-{version}", "performer.profile.updated", at, "sg_1")
             deliveries.append(Delivery(envelope, body, "sharegram.performer.v1", 0, version, NOW))
-        await self.applier.apply(deliveries, Unshared())
+        await self.applier.apply(deliveries, NullClaim())
 
     async def mend_and_redrive(self) -> None:
         self.handler.fails_on = ()
-        await Redriving(self.database, lambda: NOW).run(RedriveFilter(), OPERATOR)
+        await RedriveService(self.database, lambda: NOW).run(RedriveFilter(), OPERATOR)
         await self.scan.scan()
 
     async def fields(self) -> dict[str, object]:

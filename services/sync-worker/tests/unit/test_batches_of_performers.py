@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safevideo_common.clock import utc_now
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import FIELDS, Performer, PerformerPatch
 from safevideo_common.events.envelope import Envelope
-from sync_worker.handlers.parsing import PerformerEvent
-from sync_worker.handlers.performers import HandlePerformers, Performers
+from sync_worker.performers.handler import PerformerHandler, PerformerStates
+from sync_worker.performers.parsing import PerformerEvent
 
 names = st.sampled_from(("sg_1", "sg_2", "sg_3"))
 patched = st.tuples(names, st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4))
@@ -26,10 +26,10 @@ class NoDrops:
 
 def after(events: Sequence[PerformerEvent], cuts: Sequence[int]) -> dict[str, Performer]:
     """The performers after `events`, taken in batches that end at `cuts`; each begins with what the last one left."""
-    handler = HandlePerformers(utc_now, NoDrops())
+    handler = PerformerHandler(utc_now, NoDrops())
     current: dict[str, Performer] = {}
     for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
-        states = Performers({}, dict(current))
+        states = PerformerStates({}, dict(current))
         for event in events[start:end]:
             handler.decide(states, event)
         current |= {name: states.current[name] for name in states.changed}
@@ -41,7 +41,7 @@ def test_one_by_one_in_batches_and_in_any_order_the_performers_end_the_same(
     writes: Sequence[tuple[str, dict[str, object]]], random: Random
 ) -> None:
     events = [
-        PerformerEvent(name, PerformerPatch(fields, Stamp(version, 0)), CAUSE)
+        PerformerEvent(name, PerformerPatch(fields, WriteVersion(version, 0)), CAUSE)
         for version, (name, fields) in enumerate(writes)
     ]
     arrivals = random.sample([*events, *events], 2 * len(events))

@@ -3,13 +3,13 @@
 import msgspec
 
 from safevideo_common.clock import utc_now
-from safevideo_common.database.performers import HeldPerformer
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.database.performers import LockedPerformer
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import DEFAULTS, Performer, PerformerPatch
 from safevideo_common.events.envelope import Envelope, parse_headers
-from safevideo_common.messaging.replay.forcing import renamed
-from sync_worker.handlers.parsing import PerformerEvent
-from sync_worker.handlers.performers import HandlePerformers, Performers
+from safevideo_common.replay.policies import with_job_id
+from sync_worker.performers.handler import PerformerHandler, PerformerStates
+from sync_worker.performers.parsing import PerformerEvent
 
 
 class NoDrops:
@@ -17,20 +17,22 @@ class NoDrops:
         raise AssertionError("nothing is committed here")
 
 
-HANDLER = HandlePerformers(utc_now, NoDrops())
+HANDLER = PerformerHandler(utc_now, NoDrops())
 STORED = Performer(
-    "sg_1", {**DEFAULTS, "username": "damaged", "bio": "b"}, {"username": Stamp(3, 0, 3), "bio": Stamp(4, 0, 4)}
+    "sg_1",
+    {**DEFAULTS, "username": "damaged", "bio": "b"},
+    {"username": WriteVersion(3, 0, 3), "bio": WriteVersion(4, 0, 4)},
 )
 
 
 def event(version: int, event_id: str = "evt", **fields: object) -> PerformerEvent:
     cause = Envelope(event_id, "performer.profile.updated", utc_now(), "sg_1")
-    return PerformerEvent("sg_1", PerformerPatch(fields, Stamp(version, 0, version)), cause)
+    return PerformerEvent("sg_1", PerformerPatch(fields, WriteVersion(version, 0, version)), cause)
 
 
-def decided(*events: PerformerEvent, stored: Performer | None = STORED) -> Performers:
-    held = {} if stored is None else {"sg_1": HeldPerformer(7, stored)}
-    states = Performers(held, {name: row.performer for name, row in held.items()})
+def decided(*events: PerformerEvent, stored: Performer | None = STORED) -> PerformerStates:
+    held = {} if stored is None else {"sg_1": LockedPerformer(7, stored)}
+    states = PerformerStates(held, {name: row.performer for name, row in held.items()})
     for each in events:
         HANDLER.decide(states, each)
     return states
@@ -63,7 +65,7 @@ def test_a_correction_has_an_id_of_its_own_for_each_job_however_long_that_of_its
         parse_headers(message.headers).id
         for event_id in ("evt", "x" * 128, "x" * 127 + "y")
         for job_id in (7, 8)
-        for message in renamed(HANDLER.corrections(decided(event(3, event_id, username="good"))), job_id)
+        for message in with_job_id(HANDLER.corrections(decided(event(3, event_id, username="good"))), job_id)
     }
     assert len(ids) == 6
     assert "evt#replay-7" in ids

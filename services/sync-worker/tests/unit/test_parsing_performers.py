@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.messaging.consuming.delivery import Delivery
-from sync_worker.handlers.parsing import PerformerEvent, parse_performer
+from safevideo_common.inbox.handler import Delivery
+from sync_worker.performers.parsing import PerformerEvent, parse_performer
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -42,7 +42,7 @@ def test_a_status_is_a_field_like_the_others() -> None:
 
 def test_the_stamp_is_the_version_and_the_time() -> None:
     event = parsed({"performerId": "sg_1", "version": 7, "changes": {"username": "a"}})
-    assert event.patch.stamp == Stamp(7, int(AT.timestamp()) * 1_000_000)
+    assert event.patch.stamp == WriteVersion(7, int(AT.timestamp()) * 1_000_000)
 
 
 def test_fields_that_are_not_known_are_left_alone() -> None:

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from safevideo_common.broker.types import Message
 from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome
 from safevideo_common.events.envelope import Envelope, parse_headers
-from safevideo_common.messaging.consuming.delivery import Delivery
-from safevideo_common.messaging.port import Message
-from sync_worker.handlers.performers import HandlePerformers, Performers
+from safevideo_common.inbox.handler import Delivery
+from sync_worker.performers.handler import PerformerHandler, PerformerStates
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TYPE = "performer.profile.updated"
@@ -24,8 +24,8 @@ class Told:
     """A batch of performer events, decided in memory."""
 
     def __init__(self) -> None:
-        self.handler = HandlePerformers(lambda: AT, NoDrops())
-        self.states = Performers({}, {})
+        self.handler = PerformerHandler(lambda: AT, NoDrops())
+        self.states = PerformerStates({}, {})
 
     def decide(self, changes: dict[str, object], seconds: int, **data: object) -> Outcome:
         """An event of the performer `sg_1` that happened so many seconds after `AT`."""

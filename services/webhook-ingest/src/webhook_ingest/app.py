@@ -7,36 +7,40 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
-from safevideo_common.lifecycle import background
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.webhook_signatures import SCHEMES
+from safevideo_common.service import background_task
 from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
-from safevideo_common.web.health import Check, exposition_of
-from webhook_ingest.adapters.quarantine import DatabaseQuarantine, Intake, QuarantineMetrics
-from webhook_ingest.adapters.safekeeping import Safekeeping, SpoolOptions, safekeeping
+from safevideo_common.web.health import HealthCheck, exposition_of
+from safevideo_common.webhooks.signatures import SCHEMES
 from webhook_ingest.adapters.sibling_metrics import SiblingMetrics
-from webhook_ingest.adapters.webhook_secrets import SecretRefresh, SecretRing, SecretUses
-from webhook_ingest.handlers.quarantine import NoQuarantine, Quarantine
+from webhook_ingest.api import PATH, ReceiveWebhook
 from webhook_ingest.metrics import IngestMetrics
+from webhook_ingest.protection.limits import limits_of
+from webhook_ingest.publishing.spooling_publisher import (
+    SpoolingPublisher,
+    SpoolOptions,
+    open_publisher,
+)
+from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
+from webhook_ingest.quarantine.capture import NoQuarantine, Quarantine
+from webhook_ingest.secrets import KeyRing, SecretRefresher, SecretUsageRecorder
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.web.limits import limits_of
-from webhook_ingest.web.webhooks import PATH, ReceiveWebhook
 from webhook_ingest.workers.worker import Worker
 
 SERVICE = "webhook-ingest"
 
-SAFE = web.AppKey("safe", Safekeeping)
+SAFE = web.AppKey("safe", SpoolingPublisher)
 
 DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
 
 
 def build_app(
-    settings: IngestSettings, event_log: EventLog, log: FilteringBoundLogger, worker: Worker | None = None
+    settings: IngestSettings, event_log: Broker, log: FilteringBoundLogger, worker: Worker | None = None
 ) -> web.Application:
     """The service as an aiohttp application. It starts and serves without the log: events go to the spool then."""
     registry, within = CollectorRegistry(), settings.produce_seconds
@@ -53,7 +57,7 @@ def build_app(
     app = base_app(
         log,
         registry,
-        ready=[Check("log or spool", can_keep_safe)],
+        ready=[HealthCheck("log or spool", can_keep_safe)],
         max_body_bytes=settings.max_webhook_bytes,
         exposition=siblings.exposition if siblings else None,
     )
@@ -72,7 +76,7 @@ def build_app(
         async with (
             kept as (secrets, quarantine),
             event_log.publisher(SERVICE, acknowledged_within=within) as publisher,
-            safekeeping(app, publisher, event_log.probe, spool, log, registry) as safe,
+            open_publisher(app, publisher, event_log.probe, spool, log, registry) as safe,
         ):
             app[SAFE] = safe
             receive = ReceiveWebhook(
@@ -96,26 +100,26 @@ def build_app(
 @asynccontextmanager
 async def _kept(
     app: web.Application, settings: IngestSettings, registry: CollectorRegistry, log: FilteringBoundLogger
-) -> AsyncIterator[tuple[SecretRing, Quarantine]]:
+) -> AsyncIterator[tuple[KeyRing, Quarantine]]:
     """What the database has a part in, off the requests' way. It may be away: the door opens without it."""
     url = settings.database_url.get_secret_value()
-    ring, cipher = SecretRing(settings.webhook_secrets()), settings.cipher()
+    ring, cipher = KeyRing(settings.webhook_secrets()), settings.cipher()
     async with AsyncExitStack() as parts:
         opening = Database.open(url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS)
         database = await parts.enter_async_context(opening)
-        uses = SecretUses(ring, database, log=log)
-        await parts.enter_async_context(background(app, "webhook-secret-uses", uses.run()))
+        uses = SecretUsageRecorder(ring, database, log=log)
+        await parts.enter_async_context(background_task(app, "webhook-secret-uses", uses.run()))
         if cipher is None:
             log.warning("Without ENCRYPTION_KEY: secrets of the database are not read, refused webhooks not kept")
             yield ring, NoQuarantine()
             return
         seconds = settings.secrets_refresh_seconds
-        refresh = SecretRefresh(ring, database, cipher, clock=utc_now, log=log, seconds=seconds)
-        await parts.enter_async_context(background(app, "webhook-secrets", refresh.run()))
+        refresh = SecretRefresher(ring, database, cipher, clock=utc_now, log=log, seconds=seconds)
+        await parts.enter_async_context(background_task(app, "webhook-secrets", refresh.run()))
         metrics = QuarantineMetrics(registry)
-        intake = Intake(settings.quarantine_per_minute, metrics)
+        intake = QuarantineQueue(settings.quarantine_per_minute, metrics)
         quarantine = DatabaseQuarantine(
             intake, database, cipher, settings.quarantine_bounds(), clock=utc_now, log=log, metrics=metrics
         )
-        await parts.enter_async_context(background(app, "quarantine", quarantine.keep()))
+        await parts.enter_async_context(background_task(app, "quarantine", quarantine.keep()))
         yield ring, quarantine

@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 
-from safevideo_common.observability import metric_list
+from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.histogram import Series
 from safevideo_common.observability.metric import counter, gauge, loop_histogram
 
@@ -19,15 +19,15 @@ class IngestMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._webhooks = counter(metric_list.WEBHOOKS, registry)
-        stages = loop_histogram(metric_list.WEBHOOK_STAGE_SECONDS, registry)
+        self._webhooks = counter(metric_catalog.WEBHOOKS, registry)
+        stages = loop_histogram(metric_catalog.WEBHOOK_STAGE_SECONDS, registry)
         self.read: Final[Series] = stages.labels("read")
         self.verify: Final[Series] = stages.labels("verify")
         self.publish: Final[Series] = stages.labels("publish")
-        self._by_secret = counter(metric_list.WEBHOOK_SECRET_USED, registry)
-        self._last = gauge(metric_list.WEBHOOK_LAST_ACCEPTED, registry)
-        self._connections = counter(metric_list.CONNECTIONS_ENDED, registry)
-        self._in_flight = gauge(metric_list.WEBHOOKS_IN_FLIGHT, registry)
+        self._by_secret = counter(metric_catalog.WEBHOOK_SECRET_USED, registry)
+        self._last = gauge(metric_catalog.WEBHOOK_LAST_ACCEPTED, registry)
+        self._connections = counter(metric_catalog.CONNECTIONS_ENDED, registry)
+        self._in_flight = gauge(metric_catalog.WEBHOOKS_IN_FLIGHT, registry)
         self._accepted = self._webhooks.labels("accepted")
         self._lasts: dict[str, list[float]] = {}
         self._secrets: dict[str, Counter] = {}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from safevideo_common.database.rejected_bounds import Bounds
+from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.encryption import Cipher
-from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS
+from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.settings import CommonSettings
-from safevideo_common.sharegram.webhook_signatures import SchemeName, WebhookSecret, environment_secrets
+from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, environment_secrets
 
 
 class IngestSettings(CommonSettings):
@@ -104,9 +104,11 @@ class IngestSettings(CommonSettings):
         """The secrets of the environment, in the order given: the newest usually stands first."""
         return environment_secrets(self.sharegram_webhook_secret.get_secret_value())
 
-    def quarantine_bounds(self) -> Bounds:
+    def quarantine_bounds(self) -> RetentionLimits:
         """What the table of refused webhooks is kept within."""
-        return Bounds(self.quarantine_rows, self.quarantine_mebibytes << 20, timedelta(days=self.quarantine_days))
+        return RetentionLimits(
+            self.quarantine_rows, self.quarantine_mebibytes << 20, timedelta(days=self.quarantine_days)
+        )
 
     def cipher(self) -> Cipher | None:
         """What opens the secrets that the database keeps. Raises `StartupError` for a key that is none."""

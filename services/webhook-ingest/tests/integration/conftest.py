@@ -4,11 +4,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from safevideo_common.lifecycle import serving_until_failure
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.messaging.topics import all_topics
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Broker
+from safevideo_common.events.topics import all_topics
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.service import run_until_failure
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
 
@@ -32,15 +32,15 @@ def settings(tmp_path: Path) -> IngestSettings:
 
 
 @pytest.fixture
-async def door_log(tmp_path: Path) -> AsyncIterator[EventLog]:
-    async with open_log("", tmp_path / "log") as log:
+async def door_log(tmp_path: Path) -> AsyncIterator[Broker]:
+    async with open_broker("", tmp_path / "log") as log:
         await log.create_topics(all_topics())
         yield log
 
 
 @pytest.fixture
-async def port(settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[int]:
-    async with serving_until_failure(build_app(settings, door_log, log), settings) as (port, _):
+async def port(settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[int]:
+    async with run_until_failure(build_app(settings, door_log, log), settings) as (port, _):
         yield port
 
 

@@ -9,19 +9,16 @@ import aiohttp
 import orjson
 import pytest
 
-from safevideo_common.lifecycle import serving_until_failure
-from safevideo_common.messaging.port import (
+from safevideo_common.broker.port import (
     ACKNOWLEDGED_WITHIN_SECONDS,
-    EventLog,
-    Message,
+    BatchProducer,
+    Broker,
     Reader,
-    RoundPublisher,
     Subscription,
-    Topic,
-    TopicPartition,
-    TopicState,
 )
+from safevideo_common.broker.types import Message, Topic, TopicPartition, TopicState
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.service import run_until_failure
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
 
@@ -47,7 +44,7 @@ FORGED = signed(GOOD, b"a-secret-of-someone-else")
 class PausedLog:
     """The embedded log, whose acknowledgements wait until they are let go."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: Broker) -> None:
         self._log = log
         self.let_go = asyncio.Event()
         self.waiting = 0
@@ -71,18 +68,18 @@ class PausedLog:
 
     def publisher(
         self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
-    ) -> AbstractAsyncContextManager[RoundPublisher]:
+    ) -> AbstractAsyncContextManager[BatchProducer]:
         self.acknowledged_within = acknowledged_within
         return self._paused(client_id)
 
     @asynccontextmanager
-    async def _paused(self, client_id: str) -> AsyncIterator[RoundPublisher]:
+    async def _paused(self, client_id: str) -> AsyncIterator[BatchProducer]:
         async with self._log.publisher(client_id) as publisher:
             yield _PausedPublisher(self, publisher)
 
 
 class _PausedPublisher:
-    def __init__(self, log: PausedLog, publisher: RoundPublisher) -> None:
+    def __init__(self, log: PausedLog, publisher: BatchProducer) -> None:
         self._log = log
         self._publisher = publisher
 
@@ -97,18 +94,18 @@ class _PausedPublisher:
 
 
 @pytest.fixture
-def paused_log(door_log: EventLog) -> PausedLog:
+def paused_log(door_log: Broker) -> PausedLog:
     return PausedLog(door_log)
 
 
 @asynccontextmanager
 async def opened(
-    settings: IngestSettings, log: EventLog, to: FilteringBoundLogger, **change: object
+    settings: IngestSettings, log: Broker, to: FilteringBoundLogger, **change: object
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """The door with some settings changed, and a client without a bound of its own."""
     known = IngestSettings.model_validate(settings.model_dump() | change)
     async with (
-        serving_until_failure(build_app(known, log, to), known) as (port, _),
+        run_until_failure(build_app(known, log, to), known) as (port, _),
         aiohttp.ClientSession(
             f"http://127.0.0.1:{port}",
             timeout=aiohttp.ClientTimeout(total=SECONDS),
@@ -158,7 +155,7 @@ async def test_a_log_that_gives_no_acknowledgement_is_waited_for_as_long_as_is_s
 
 
 async def test_a_body_that_trickles_has_its_seconds_in_all(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     async def trickle() -> AsyncIterator[bytes]:
         while True:
@@ -172,7 +169,7 @@ async def test_a_body_that_trickles_has_its_seconds_in_all(
 
 
 async def test_slow_bodies_push_out_each_other_and_no_honest_one(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     async def half() -> AsyncIterator[bytes]:
         yield b"{"
@@ -198,7 +195,7 @@ async def said_to_stream(client: aiohttp.ClientSession, stream: AsyncIterator[by
 
 
 async def test_a_forger_is_told_why_a_few_times_and_then_to_slow_down(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {"failed_signatures_burst": 3, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.2}
     async with opened(settings, door_log, log, **change) as client:
@@ -212,7 +209,7 @@ async def test_a_forger_is_told_why_a_few_times_and_then_to_slow_down(
 
 
 async def test_a_good_signature_from_a_suspects_address_passes(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     """Sharegram may share a proxy's address with a forger."""
     change = {"failed_signatures_burst": 1, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.0}
@@ -224,7 +221,7 @@ async def test_a_good_signature_from_a_suspects_address_passes(
 
 
 async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
         "failed_signatures_burst": 1,
@@ -245,7 +242,7 @@ async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
 
 
 async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share_and_open_ones_served(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
         "failed_signatures_burst": 1,
@@ -265,7 +262,7 @@ async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share
 
 
 async def test_a_proxy_that_is_trusted_may_open_what_it_likes(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
         "failed_signatures_burst": 1,
@@ -295,7 +292,7 @@ async def said_to_a_newcomer(port: int) -> bytes:
 
 
 async def test_the_metrics_tell_stages_secrets_and_the_last_good_event(
-    settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     async with opened(settings, door_log, log) as client:
         await said(client, GOOD, signed(GOOD))

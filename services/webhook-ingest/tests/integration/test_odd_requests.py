@@ -5,7 +5,7 @@ import hmac
 import orjson
 import pytest
 
-from safevideo_common.testing.raw_http import answer, connected
+from safevideo_testkit.raw_http import answer, connected
 
 SECONDS = 10.0
 SECRET = b"the-secret-of-these-tests"

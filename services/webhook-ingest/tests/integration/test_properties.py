@@ -6,9 +6,10 @@
 from collections.abc import Iterator
 
 import pytest
-from fuzz_cases import KINDS, Case
-from fuzz_door import FuzzedDoor, fuzzed_door
 from hypothesis import given, settings
+
+from safevideo_testkit.fuzz.cases import KINDS, Case
+from safevideo_testkit.fuzz.ingest import FuzzedDoor, fuzzed_door
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 SOME = settings(FEW, max_examples=120)
@@ -52,7 +53,5 @@ def test_any_body_under_a_right_signature_is_taken_as_it_is_or_refused(door: Fuz
 
 @FEW
 @given(case=KINDS["bent"])
-def test_a_request_that_was_changed_anywhere_brings_nothing_unsigned_into_the_log(
-    door: FuzzedDoor, case: Case
-) -> None:
+def test_a_request_that_was_changed_anywhere_brings_nothing_unsigned_into_the_log(door: FuzzedDoor, case: Case) -> None:
     door.ask(case)

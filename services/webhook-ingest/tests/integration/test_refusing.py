@@ -12,8 +12,8 @@ import aiohttp
 import orjson
 import pytest
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.events.topics import RETENTION_DAYS
-from safevideo_common.messaging.port import EventLog
 
 SECRET = b"the-secret-of-these-tests"
 PATH = "/webhooks/sharegram"
@@ -39,7 +39,7 @@ def shaped(**change: object) -> bytes:
 
 @pytest.fixture(autouse=True)
 async def nothing_was_taken_and_the_door_still_opens(
-    client: aiohttp.ClientSession, door_log: EventLog
+    client: aiohttp.ClientSession, door_log: Broker
 ) -> AsyncIterator[None]:
     yield
     async with door_log.reader("test") as reader:
@@ -136,9 +136,7 @@ async def test_a_timestamp_that_does_not_hold(client: aiohttp.ClientSession, tim
         (shaped(id=""), "id"),
     ],
 )
-async def test_a_body_of_another_shape_names_the_field(
-    client: aiohttp.ClientSession, body: bytes, field: str
-) -> None:
+async def test_a_body_of_another_shape_names_the_field(client: aiohttp.ClientSession, body: bytes, field: str) -> None:
     status, error = await refused(client, body, signed(body))
     assert (status, error["code"]) == (400, "VALIDATION_ERROR")
     assert list(error["details"]) == [field]

@@ -11,15 +11,16 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
-from safevideo_common.database import integrations, webhook_secrets
+from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.database.migrate import migrate
-from safevideo_common.lifecycle import serving_until_failure
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.waiting import until
+from safevideo_common.service import run_until_failure
+from safevideo_common.webhooks import secrets as webhook_secrets
+from safevideo_testkit.eventually import eventually
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
 
@@ -91,14 +92,14 @@ async def test_a_secret_made_while_the_door_is_open_counts_by_the_next_try(
     async def is_taken() -> bool:
         return await posted(client, standard(b"a-secret-that-the-database-keeps")) == (200, "evt-1")
 
-    await until(is_taken)
+    await eventually(is_taken)
     assert (await posted(client, sharegram(KEPT)))[0] == 200
 
     async def is_noted() -> bool:
         async with database.reading() as reading:
             return [secret for secret in await webhook_secrets.listed(reading, SHAREGRAM) if secret.last_used_at] != []
 
-    await until(is_noted)
+    await eventually(is_noted)
 
 
 async def test_without_the_database_the_environment_counts(client: aiohttp.ClientSession) -> None:
@@ -106,12 +107,12 @@ async def test_without_the_database_the_environment_counts(client: aiohttp.Clien
 
 
 async def test_without_an_encryption_key_the_environment_counts_alone(
-    database: Database, settings: IngestSettings, door_log: EventLog, log: FilteringBoundLogger
+    database: Database, settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
 ) -> None:
     await keep(database, settings)
     without = settings.model_copy(update={"encryption_key": None})
     async with (
-        serving_until_failure(build_app(without, door_log, log), without) as (port, _),
+        run_until_failure(build_app(without, door_log, log), without) as (port, _),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
     ):
         assert (await posted(client, sharegram(ENVIRONMENT)))[0] == 200

@@ -10,11 +10,10 @@ from secrets import token_hex
 import aiohttp
 import orjson
 
-from safevideo_common.events.topics import PERFORMER
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import TopicPartition
-from safevideo_common.messaging.topics import all_topics
-from safevideo_common.testing.service_process import ServiceProcess
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.types import TopicPartition
+from safevideo_common.events.topics import PERFORMER, all_topics
+from safevideo_testkit.service_process import ServiceProcess
 
 SECRET = "kR9-something-random-71"
 SECONDS = 60.0
@@ -34,7 +33,7 @@ async def test_what_was_answered_is_in_the_log_though_a_worker_was_killed(
         "LOG_DIR": str(tmp_path),
         "SPOOL_DIR": str(tmp_path / "spool"),
     }
-    async with open_log(kafka_bootstrap_servers, None) as log, asyncio.timeout(SECONDS):
+    async with open_broker(kafka_bootstrap_servers, None) as log, asyncio.timeout(SECONDS):
         await log.create_topics(all_topics())
         door = ServiceProcess("webhook_ingest", variables, tmp_path / "out")
         await door.start()

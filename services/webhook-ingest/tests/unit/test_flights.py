@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from safevideo_common.errors import LogUnavailable, PayloadTooLarge
-from safevideo_common.messaging.port import Message, TopicPartition
-from webhook_ingest.adapters.flights import CalledBack, Flights
+from safevideo_common.broker.types import Message, TopicPartition
+from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
+from webhook_ingest.publishing.in_flight import InFlightPublishes, PublishRecalled
 
 HERE = (TopicPartition("topic", 0), 7)
 
@@ -28,7 +28,7 @@ class Bench:
 
     def __init__(self, seconds: float = 60.0) -> None:
         self.publisher = Pending()
-        self.flights = Flights(self.publisher, self._fail, seconds)
+        self.flights = InFlightPublishes(self.publisher, self._fail, seconds)
         self.called_back: list[bytes] = []
 
     def _fail(self) -> None:
@@ -58,11 +58,11 @@ async def test_an_acknowledgement_is_passed_on() -> None:
 async def test_when_one_fails_all_are_called_back_at_once_and_in_order() -> None:
     bench = Bench()
     tasks = await bench.aloft(b"a", b"b", b"c")
-    bench.publisher.waiting[b"b"].set_exception(LogUnavailable("no"))
+    bench.publisher.waiting[b"b"].set_exception(BrokerUnavailable("no"))
     await asyncio.wait([tasks[1]])
     assert bench.called_back == [b"a", b"b", b"c"]
     assert all(future.done() for future in bench.publisher.waiting.values())  # so none is sent any more
-    assert await outcomes(tasks) == [CalledBack] * 3
+    assert await outcomes(tasks) == [PublishRecalled] * 3
     assert [task.cancelling() for task in tasks] == [0] * 3
     bench.flights.close()
 
@@ -71,15 +71,15 @@ async def test_when_all_fail_at_once_each_is_called_back_once() -> None:
     bench = Bench()
     tasks = await bench.aloft(b"a", b"b", b"c")
     for future in bench.publisher.waiting.values():
-        future.set_exception(LogUnavailable("no"))
-    assert await outcomes(tasks) == [CalledBack] * 3
+        future.set_exception(BrokerUnavailable("no"))
+    assert await outcomes(tasks) == [PublishRecalled] * 3
     assert bench.called_back == [b"a", b"b", b"c"]
     bench.flights.close()
 
 
 async def test_the_deadline_of_the_oldest_is_that_of_all() -> None:
     bench = Bench(seconds=0.05)
-    assert await outcomes(await bench.aloft(b"a", b"b")) == [CalledBack] * 2
+    assert await outcomes(await bench.aloft(b"a", b"b")) == [PublishRecalled] * 2
     assert bench.called_back == [b"a", b"b"]
 
 
@@ -89,7 +89,7 @@ async def test_the_deadline_counts_from_each_ones_own_start() -> None:
     await asyncio.sleep(0.1)  # time is what this is about
     bench.publisher.waiting.pop(b"a").set_result(HERE)
     began = asyncio.get_running_loop().time()
-    assert await outcomes([*first, *await bench.aloft(b"b")]) == [HERE, CalledBack]
+    assert await outcomes([*first, *await bench.aloft(b"b")]) == [HERE, PublishRecalled]
     assert asyncio.get_running_loop().time() - began >= 0.19
 
 
@@ -98,7 +98,7 @@ async def test_a_cancellation_from_elsewhere_stays_one_also_when_it_meets_ours()
     tasks = await bench.aloft(b"a", b"b")
     tasks[0].cancel()
     bench.flights.call_back()
-    assert await outcomes(tasks) == [asyncio.CancelledError, CalledBack]
+    assert await outcomes(tasks) == [asyncio.CancelledError, PublishRecalled]
     bench.flights.close()
 
 

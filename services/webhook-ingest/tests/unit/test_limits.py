@@ -5,10 +5,13 @@ import asyncio
 import pytest
 
 from safevideo_common.errors import Overloaded, RateLimited, RequestTimedOut
-from webhook_ingest.handlers.failed_signatures import CHEAP_BYTES, LARGEST_BYTES, FailedSignatures
-from webhook_ingest.handlers.held_back import HeldBack
-from webhook_ingest.handlers.in_flight import InFlight
-from webhook_ingest.handlers.late_bodies import LateBodies
+from webhook_ingest.protection.concurrency import ConcurrencyLimit, SlowBodyLimiter
+from webhook_ingest.protection.signature_failures import (
+    CHEAP_BYTES,
+    LARGEST_BYTES,
+    SignatureFailureLimiter,
+    Tarpit,
+)
 
 SECONDS = 20.0
 
@@ -28,8 +31,10 @@ def watch() -> Watch:
     return Watch()
 
 
-def failed_signatures(watch: Watch, *, everyone_per_second: int = 1000, addresses: int = 100) -> FailedSignatures:
-    return FailedSignatures(
+def failed_signatures(
+    watch: Watch, *, everyone_per_second: int = 1000, addresses: int = 100
+) -> SignatureFailureLimiter:
+    return SignatureFailureLimiter(
         burst=3,
         per_minute=60,
         everyone_per_second=everyone_per_second,
@@ -41,7 +46,7 @@ def failed_signatures(watch: Watch, *, everyone_per_second: int = 1000, addresse
 
 
 def test_one_too_many_in_flight_is_refused_and_the_next_one_after_an_end_is_not() -> None:
-    in_flight = InFlight(2)
+    in_flight = ConcurrencyLimit(2)
     with in_flight:
         with in_flight, pytest.raises(Overloaded) as refused, in_flight:
             pass
@@ -52,24 +57,24 @@ def test_one_too_many_in_flight_is_refused_and_the_next_one_after_an_end_is_not(
 
 
 def test_a_webhook_that_fails_is_not_in_flight_any_more() -> None:
-    in_flight = InFlight(1)
+    in_flight = ConcurrencyLimit(1)
     with pytest.raises(ZeroDivisionError), in_flight:
         raise ZeroDivisionError
     assert in_flight.now == 0
 
 
 async def test_a_body_has_so_many_seconds_in_all_however_often_a_bit_of_it_comes() -> None:
-    async def trickle(bodies: LateBodies) -> None:
+    async def trickle(bodies: SlowBodyLimiter) -> None:
         async with bodies.waiting(10):
             while True:
                 await asyncio.sleep(0.01)
 
     with pytest.raises(RequestTimedOut):
-        await trickle(LateBodies(bodies=5, total_bytes=100, seconds=0.1))
+        await trickle(SlowBodyLimiter(bodies=5, total_bytes=100, seconds=0.1))
 
 
 async def test_the_longest_waited_for_gives_way_when_there_are_too_many() -> None:
-    bodies = LateBodies(bodies=2, total_bytes=1000, seconds=SECONDS)
+    bodies = SlowBodyLimiter(bodies=2, total_bytes=1000, seconds=SECONDS)
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
         first, second = (group.create_task(_overloaded(bodies, 1)) for _ in range(2))
         await asyncio.sleep(0)
@@ -84,7 +89,7 @@ async def test_the_longest_waited_for_gives_way_when_there_are_too_many() -> Non
 
 
 async def test_as_many_give_way_as_one_large_body_needs() -> None:
-    bodies = LateBodies(bodies=100, total_bytes=10, seconds=SECONDS)
+    bodies = SlowBodyLimiter(bodies=100, total_bytes=10, seconds=SECONDS)
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
         small = [group.create_task(_overloaded(bodies, 3)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -95,11 +100,11 @@ async def test_as_many_give_way_as_one_large_body_needs() -> None:
 
 
 async def test_a_body_larger_than_the_whole_room_is_waited_for_alone() -> None:
-    async with LateBodies(bodies=5, total_bytes=10, seconds=SECONDS).waiting(11):
+    async with SlowBodyLimiter(bodies=5, total_bytes=10, seconds=SECONDS).waiting(11):
         pass
 
 
-async def _overloaded(bodies: LateBodies, size: int) -> bool:
+async def _overloaded(bodies: SlowBodyLimiter, size: int) -> bool:
     try:
         async with bodies.waiting(size):
             await asyncio.Event().wait()
@@ -180,7 +185,7 @@ def test_no_more_addresses_are_remembered_than_it_was_told(watch: Watch) -> None
 
 
 async def test_answers_are_held_back_in_a_bounded_number() -> None:
-    held_back = HeldBack(places=1, seconds=SECONDS)
+    held_back = Tarpit(places=1, seconds=SECONDS)
     held = asyncio.create_task(held_back.hold())
     await asyncio.sleep(0)
     async with asyncio.timeout(SECONDS / 2):
@@ -190,7 +195,7 @@ async def test_answers_are_held_back_in_a_bounded_number() -> None:
 
 
 async def test_whoever_is_held_back_gives_the_place_to_the_next() -> None:
-    held_back = HeldBack(places=1, seconds=0.05)
+    held_back = Tarpit(places=1, seconds=0.05)
     loop = asyncio.get_running_loop()
     for _ in range(2):
         began = loop.time()

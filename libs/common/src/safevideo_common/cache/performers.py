@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from safevideo_common.cache.redis import ANSWER_SECONDS
-from safevideo_common.cancellation import heeding_cancellation
+from safevideo_common.tasks import preserve_cancellation
 
 KEEP_SECONDS: Final = 3600
 MARK_SECONDS: Final = 10
@@ -104,7 +104,7 @@ def _mark(performer_id: int) -> str:
 
 @asynccontextmanager
 async def _translated(seconds: float) -> AsyncIterator[None]:
-    with heeding_cancellation():
+    with preserve_cancellation():
         try:
             async with asyncio.timeout(seconds):
                 yield

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-KEYS_A_STATEMENT: Final = 500
+MAX_KEYS_PER_STATEMENT: Final = 500
 """MariaDB plans `IN` lists of 1,000 and more in another, slower way."""
 
 
 def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
-    """The distinct keys in ascending order, at most `KEYS_A_STATEMENT` at a time.
+    """The distinct keys in ascending order, at most `MAX_KEYS_PER_STATEMENT` at a time.
 
     The order is everybody's order, so that transactions that lock the same rows wait for each other, and no two do so
     in a ring.
     """
     rest = iter(sorted(set(keys)))
-    while chunk := list(islice(rest, KEYS_A_STATEMENT)):
+    while chunk := list(islice(rest, MAX_KEYS_PER_STATEMENT)):
         yield chunk

@@ -9,10 +9,10 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from safevideo_common.cancellation import heeding_cancellation
-from safevideo_common.database.dialect import open_engine, turn_to_write
-from safevideo_common.database.faults import named_faults
+from safevideo_common.database.dialect import open_engine, sqlite_write_lock
+from safevideo_common.database.errors import translate_errors
 from safevideo_common.errors import StartupError
+from safevideo_common.tasks import preserve_cancellation
 
 PROBE_SECONDS: Final = 2.0
 
@@ -33,16 +33,16 @@ class Database:
         `timeout` is in seconds, for one transaction in all: waiting for a connection, its statements, the commit.
         Raises `StartupError` for a URL that cannot be meant.
         """
-        async with opened_engine(url, pool_size) as engine:
+        async with open_database(url, pool_size) as engine:
             yield cls(engine, timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A writing transaction: committed at the end, rolled back when anything is raised inside."""
-        with heeding_cancellation(), named_faults():
+        with preserve_cancellation(), translate_errors():
             async with (
                 asyncio.timeout(self._timeout),
-                turn_to_write(self._engine),
+                sqlite_write_lock(self._engine),
                 self._engine.begin() as connection,
             ):
                 yield connection
@@ -50,19 +50,19 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read with; nothing written through it is kept."""
-        with heeding_cancellation(), named_faults():
+        with preserve_cancellation(), translate_errors():
             async with asyncio.timeout(self._timeout), self._reading.connect() as connection:
                 yield connection
 
     async def probe(self) -> None:
         """Return when the database answers; raise `DatabaseUnavailable` when it does not within `PROBE_SECONDS`."""
-        with heeding_cancellation(), named_faults():
+        with preserve_cancellation(), translate_errors():
             async with asyncio.timeout(PROBE_SECONDS), self._reading.connect() as connection:
                 await connection.execute(text("SELECT 1"))
 
 
 @asynccontextmanager
-async def opened_engine(url: str, pool_size: int) -> AsyncIterator[AsyncEngine]:
+async def open_database(url: str, pool_size: int) -> AsyncIterator[AsyncEngine]:
     """The engine alone, without deadlines: for what may take long, like a migration. Raises `StartupError`."""
     try:
         opening = open_engine(make_url(url), pool_size)

@@ -11,7 +11,7 @@ from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, for_update, upsert
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.domain.kyc import KycRequest, KycStatus
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 
 _c: Final = kyc_requests.c
 _BY_VERIFICATION: Final = (
@@ -78,7 +78,9 @@ def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
         status=KycStatus(row.status),
         risk_score=row.risk_score,
         result=row.result,
-        stamp=None if row.result_at is None else Stamp(row.result_version, _micros(row.result_at), row.result_arrival),
+        stamp=None
+        if row.result_at is None
+        else WriteVersion(row.result_version, _micros(row.result_at), row.result_arrival),
     )
 
 

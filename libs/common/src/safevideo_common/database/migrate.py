@@ -8,9 +8,9 @@ from alembic.config import Config
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safevideo_common.database.dialect import sole_migrator
-from safevideo_common.database.engine import opened_engine
-from safevideo_common.database.faults import named_faults
+from safevideo_common.database.dialect import migration_lock
+from safevideo_common.database.engine import open_database
+from safevideo_common.database.errors import translate_errors
 from safevideo_common.database.schema import MIGRATIONS, head, revision
 
 Told = Callable[[str, str], None]
@@ -37,26 +37,26 @@ class SchemaState:
 
 async def schema_state(url: str) -> SchemaState:
     """How far the database is. Raises the errors of `database/faults.py`."""
-    with named_faults():
-        async with opened_engine(url, pool_size=1) as engine:
+    with translate_errors():
+        async with open_database(url, pool_size=1) as engine:
             return await _state(engine)
 
 
-def in_silence(_number: str, _title: str) -> None:
+def run_quietly(_number: str, _title: str) -> None:
     """Tell nobody."""
 
 
-async def migrate(url: str, told: Told = in_silence) -> SchemaState:
+async def migrate(url: str, told: Told = run_quietly) -> SchemaState:
     """Run what is missing and return where the database stood before. Any number may call this at once.
 
     It has no deadline, since an index on a large table takes as long as it takes. When it is cut off, run it again. A
     schema that a newer build has migrated is left alone.
     """
-    with named_faults():
-        async with opened_engine(url, pool_size=2) as engine:
+    with translate_errors():
+        async with open_database(url, pool_size=2) as engine:
             if not (state := await _state(engine)).is_behind:
                 return state
-            async with engine.connect() as connection, sole_migrator(connection):
+            async with engine.connect() as connection, migration_lock(connection):
                 # By a connection of its own: Alembic commits its steps only where it finds no transaction open.
                 if (state := await _state(engine)).is_behind:
                     await connection.run_sync(_upgrade, told)

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, for_update, upsert
 from safevideo_common.database.tables import performers
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import FIELDS, Performer
 
 
-class HeldPerformer(NamedTuple):
+class LockedPerformer(NamedTuple):
     """A performer whose row is locked, and our id of it."""
 
     id: int
@@ -45,12 +45,12 @@ _INSERT: Final = Bulk(insert(performers), _WRITTEN)
 _UPDATE: Final = Bulk(upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at")), ("id", *_WRITTEN))
 
 
-async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, HeldPerformer]:
+async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
     """Those of them that exist, by Sharegram id, locked until the transaction ends."""
     return await _load(tx, _LOCKED, sharegram_ids)
 
 
-async def load(reading: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, HeldPerformer]:
+async def load(reading: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
     """The same without locks: they may be others by now."""
     return await _load(reading, _BY_SHAREGRAM_ID, sharegram_ids)
 
@@ -63,7 +63,7 @@ async def insert_new(tx: AsyncConnection, new: Iterable[Performer], now: datetim
     await _INSERT.execute(tx, (_row(performer, now) for performer in new))
 
 
-async def update(tx: AsyncConnection, changed: Iterable[HeldPerformer], now: datetime) -> None:
+async def update(tx: AsyncConnection, changed: Iterable[LockedPerformer], now: datetime) -> None:
     """Write performers that `load_for_update` found, in one statement."""
     # The rows exist and are locked, so it never inserts.
     await _UPDATE.execute(tx, ((row_id, *_row(performer, now)) for row_id, performer in changed))
@@ -83,12 +83,12 @@ async def id_of(reading: AsyncConnection, sharegram_id: str) -> int | None:
 
 async def _load(
     connection: AsyncConnection, query: Select[*tuple[Any, ...]], sharegram_ids: Iterable[str]
-) -> Mapping[str, HeldPerformer]:
-    found: dict[str, HeldPerformer] = {}
+) -> Mapping[str, LockedPerformer]:
+    found: dict[str, LockedPerformer] = {}
     for some in chunks(sharegram_ids):
         for row_id, *mirrored in await connection.execute(query, {"sharegram_ids": some}):
             performer = _performer(*mirrored)
-            found[performer.sharegram_id] = HeldPerformer(row_id, performer)
+            found[performer.sharegram_id] = LockedPerformer(row_id, performer)
     return found
 
 
@@ -99,14 +99,14 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredPerformer:
 
 def _performer(sharegram_id: str, *rest: Any) -> Performer:
     *values, stamps = rest
-    written = {name: _stamp(*stamp) for name, stamp in stamps.items()}
+    written = {name: _write_version(*stamp) for name, stamp in stamps.items()}
     return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), written)
 
 
 @lru_cache(maxsize=4096)
-def _stamp(version: int | None, at_micros: int, arrival: int = 0) -> Stamp:
+def _write_version(version: int | None, at_micros: int, arrival: int = 0) -> WriteVersion:
     """Made once where the fields of a performer have the same, as they have after each whole profile."""
-    return Stamp(version, at_micros, arrival)
+    return WriteVersion(version, at_micros, arrival)
 
 
 def _row(performer: Performer, now: datetime) -> tuple[object, ...]:

@@ -20,7 +20,13 @@ from sqlalchemy import (
     text,
 )
 
-from safevideo_common.database.dialect import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.dialect import (
+    BigId,
+    Boolean,
+    ExternalIdText,
+    JsonDocument,
+    UtcDateTime,
+)
 
 metadata: Final = MetaData()
 
@@ -36,13 +42,13 @@ event_inbox: Final = Table(
     Column("log_partition", Integer, nullable=False),
     Column("log_offset", BigId, nullable=False),  # of the first delivery
     Column("last_offset", BigId, nullable=False),  # of the latest one: a record read twice is no duplicate
-    Column("occurred_at", UtcMoment, nullable=False),  # the provider's timestamp
-    Column("received_at", UtcMoment, nullable=False),  # when the door published it
-    Column("decided_at", UtcMoment, nullable=False),
+    Column("occurred_at", UtcDateTime, nullable=False),  # the provider's timestamp
+    Column("received_at", UtcDateTime, nullable=False),  # when the door published it
+    Column("decided_at", UtcDateTime, nullable=False),
     Column("status", String(16), nullable=False),
     Column("reason", String(255)),
     Column("tries", Integer, nullable=False, server_default=text("0")),
-    Column("next_try_at", UtcMoment),
+    Column("next_try_at", UtcDateTime),
     Column("duplicates", Integer, nullable=False, server_default=text("0")),
     Column("request_id", String(128)),
     Column("payload", LargeBinary(1 << 20)),  # only while waiting or dead: the log has it otherwise
@@ -69,8 +75,8 @@ performers: Final = Table(
     Column(
         "field_stamps", JsonDocument, nullable=False
     ),  # field -> [version or null, unix microseconds, offset in the log] of its last writer
-    Column("created_at", UtcMoment, nullable=False),
-    Column("updated_at", UtcMoment, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
     UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
     implicit_returning=False,
 )
@@ -85,9 +91,9 @@ kyc_requests: Final = Table(
     Column("risk_score", Double),
     Column("result", JsonDocument),  # the provider's last verdict: {status, riskScore, checks}
     Column("result_version", BigId),
-    Column("result_at", UtcMoment),
-    Column("created_at", UtcMoment, nullable=False),
-    Column("updated_at", UtcMoment, nullable=False),
+    Column("result_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
     Column("result_arrival", BigId, nullable=False, server_default=text("0")),  # offset in the log: breaks ties
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
@@ -102,10 +108,10 @@ api_keys: Final = Table(
     Column("client", String(64), nullable=False),
     Column("key_hash", String(64), nullable=False),  # SHA-256 of 256 random bits, hex
     Column("role", String(16), nullable=False),
-    Column("created_at", UtcMoment, nullable=False),
-    Column("expires_at", UtcMoment),
-    Column("last_used_at", UtcMoment),
-    Column("revoked_at", UtcMoment),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
     UniqueConstraint("key_hash", name="uq_api_keys_hash"),
     Index("idx_api_keys_client", "client"),
     implicit_returning=False,
@@ -117,8 +123,8 @@ integrations: Final = Table(
     Column("id", BigId, primary_key=True, autoincrement=True),
     Column("provider", String(64), nullable=False),
     Column("is_enabled", Boolean, nullable=False),
-    Column("created_at", UtcMoment, nullable=False),
-    Column("updated_at", UtcMoment, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
     UniqueConstraint("provider", name="uq_integrations_provider"),
     implicit_returning=False,
 )
@@ -130,9 +136,9 @@ webhook_secrets: Final = Table(
     Column("integration_id", BigId, nullable=False),
     Column("name", String(64), nullable=False),
     Column("ciphertext", LargeBinary(2048)),  # NULL: the environment holds the secret, this row its last use
-    Column("created_at", UtcMoment, nullable=False),
-    Column("expires_at", UtcMoment),
-    Column("last_used_at", UtcMoment),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
     UniqueConstraint("integration_id", "name", name="uq_webhook_secrets_name"),
     implicit_returning=False,
 )
@@ -142,8 +148,8 @@ rejected_webhooks: Final = Table(
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
     Column("fingerprint", String(64), nullable=False),  # of all that verifying it again depends on, hex
-    Column("received_at", UtcMoment, nullable=False),  # the first time
-    Column("last_seen_at", UtcMoment, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),  # the first time
+    Column("last_seen_at", UtcDateTime, nullable=False),
     Column("times_seen", Integer, nullable=False),
     Column("reason", String(64), nullable=False),
     Column("code", String(64), nullable=False),
@@ -154,7 +160,7 @@ rejected_webhooks: Final = Table(
     Column("body_bytes", Integer, nullable=False),  # likewise
     Column("remote", String(64), nullable=False),
     Column("request_id", String(128)),
-    Column("released_at", UtcMoment),
+    Column("released_at", UtcDateTime),
     Column("released_event_id", ExternalIdText),
     UniqueConstraint("fingerprint", name="uq_rejected_webhooks_fingerprint"),
     # All that evicting has to read, so that it reads no body.
@@ -167,7 +173,7 @@ audit_log: Final = Table(
     "audit_log",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    Column("at", UtcMoment, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
     Column("actor", String(128), nullable=False),
     Column("role", String(16), nullable=False),
     Column("action", String(64), nullable=False),
@@ -183,7 +189,7 @@ leases: Final = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("holder", String(64), nullable=False),
-    Column("expires_at", UtcMoment, nullable=False),  # by the database's own time
+    Column("expires_at", UtcDateTime, nullable=False),  # by the database's own time
     implicit_returning=False,
 )
 
@@ -195,7 +201,7 @@ outbox: Final = Table(
     Column("message_key", LargeBinary(1 << 15), nullable=False),
     Column("headers", LargeBinary(1 << 20), nullable=False),  # a dead copy's may be another program's, of any size
     Column("payload", LargeBinary(1 << 20), nullable=False),
-    Column("created_at", UtcMoment, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     implicit_returning=False,
 )
 
@@ -208,27 +214,27 @@ batch_jobs: Final = Table(
     Column("priority", String(16), nullable=False),
     Column("status", String(16), nullable=False),
     Column("error", Text),  # NULL in a queued row: it begins anew, at once
-    Column("created_at", UtcMoment, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     Column("runner", String(64)),  # the service that alone may run it
     Column("unique_key", String(191)),
     Column("active_key", String(191)),  # the unique key while the job is queued or processing
-    Column("queued_at", UtcMoment, nullable=False),
-    Column("next_try_at", UtcMoment, nullable=False),
+    Column("queued_at", UtcDateTime, nullable=False),
+    Column("next_try_at", UtcDateTime, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("max_tries", Integer, nullable=False),
     Column("lease_token", String(32)),
-    Column("lease_until", UtcMoment),
-    Column("heartbeat_at", UtcMoment),
+    Column("lease_until", UtcDateTime),
+    Column("heartbeat_at", UtcDateTime),
     Column("worker", String(128)),
     Column("progress", Integer, nullable=False, server_default=text("0")),  # percent
     Column("total_items", BigId),
     Column("processed_items", BigId, nullable=False, server_default=text("0")),
     Column("cursor", JsonDocument),
     Column("result", JsonDocument),
-    Column("cancel_requested_at", UtcMoment),
+    Column("cancel_requested_at", UtcDateTime),
     Column("cancel_reason", String(255)),
-    Column("started_at", UtcMoment),
-    Column("finished_at", UtcMoment),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
     Column("created_by", String(128)),
     Column("request_id", String(128)),
     UniqueConstraint("active_key", name="uq_batch_jobs_active_key"),
@@ -244,8 +250,8 @@ batch_job_tries: Final = Table(
     Column("job_id", BigId, nullable=False),
     Column("number", Integer, nullable=False),  # within the run: a fresh one counts from 1
     Column("worker", String(128)),
-    Column("started_at", UtcMoment),
-    Column("ended_at", UtcMoment, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("error", Text),
     Index("idx_batch_job_tries_job", "job_id"),
@@ -256,6 +262,6 @@ schedule_fires: Final = Table(
     "schedule_fires",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("slot", UtcMoment, nullable=False),  # the last that has fired
+    Column("slot", UtcDateTime, nullable=False),  # the last that has fired
     implicit_returning=False,
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome, dead
 
 AUTO_APPROVE_SCORE: Final = 80
@@ -24,14 +24,14 @@ class KycStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerificationResult:
     """What the provider found. `risk_score` runs from 0 to 100, higher is safer."""
 
     performer_id: str
     status: str
     risk_score: float | None
     checks: Mapping[str, object]
-    stamp: Stamp
+    stamp: WriteVersion
     says_failed: bool
     """Whether the event's type says that the verification failed."""
 
@@ -46,10 +46,10 @@ class KycRequest:
     status: KycStatus
     risk_score: float | None = None
     result: Mapping[str, object] | None = None
-    stamp: Stamp | None = None
+    stamp: WriteVersion | None = None
 
 
-def decide(request: KycRequest, verdict: Verdict, auto_approve_score: float) -> tuple[KycRequest, Outcome]:
+def decide(request: KycRequest, verdict: VerificationResult, auto_approve_score: float) -> tuple[KycRequest, Outcome]:
     """The request after `verdict`, and what became of the event.
 
     A provider may correct itself, so every newer verdict applies, also on a request that was verified or rejected.
@@ -68,7 +68,7 @@ def decide(request: KycRequest, verdict: Verdict, auto_approve_score: float) -> 
     return after, APPLIED
 
 
-def status_after(verdict: Verdict, auto_approve_score: float) -> KycStatus:
+def status_after(verdict: VerificationResult, auto_approve_score: float) -> KycStatus:
     """Contract, §4: a pass at or over the score verifies, a failure rejects, everything between goes to a person."""
     if verdict.status == "failed":
         return KycStatus.REJECTED
@@ -76,7 +76,7 @@ def status_after(verdict: Verdict, auto_approve_score: float) -> KycStatus:
     return KycStatus.VERIFIED if verdict.status == "passed" and safe else KycStatus.IN_REVIEW
 
 
-def _contradiction(request: KycRequest, verdict: Verdict) -> Outcome | None:
+def _contradiction(request: KycRequest, verdict: VerificationResult) -> Outcome | None:
     if verdict.performer_id != request.performer_id:
         return dead("PERFORMER_MISMATCH", "the verification belongs to another performer")
     if verdict.says_failed and verdict.status != "failed":

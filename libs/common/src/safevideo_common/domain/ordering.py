@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Stamp(NamedTuple):
+class WriteVersion(NamedTuple):
     """When, in the provider's order, a value was written."""
 
     version: int | None
@@ -18,7 +18,7 @@ class Stamp(NamedTuple):
     """Place in the performer's partition of the log. So an event that waited, or is applied again, wins no tie against
     one that came after it."""
 
-    def is_newer_than(self, other: "Stamp") -> bool:
+    def is_newer_than(self, other: "WriteVersion") -> bool:
         """Whether this comes after `other`. Versions decide when both have one; otherwise times do; then arrival."""
         if self.version is not None and other.version is not None:
             ours, theirs = self.version, other.version
@@ -27,7 +27,9 @@ class Stamp(NamedTuple):
         return ours > theirs or (ours == theirs and self.arrival > other.arrival)
 
 
-def winning_fields(patch: Mapping[str, object], stamp: Stamp, stamps: Mapping[str, Stamp]) -> dict[str, object]:
+def winning_fields(
+    patch: Mapping[str, object], stamp: WriteVersion, stamps: Mapping[str, WriteVersion]
+) -> dict[str, object]:
     """The part of `patch` that no newer write has overtaken.
 
     A field whose last write has an equal stamp is won by the patch: it is that very write, or came from another log.

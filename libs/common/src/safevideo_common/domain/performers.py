@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from safevideo_common.domain.ordering import Stamp, winning_fields
+from safevideo_common.domain.ordering import WriteVersion, winning_fields
 from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome
 
 FIELDS: Final = ("username", "display_name", "email", "profile_image", "bio", "verified", "status")
@@ -18,14 +18,14 @@ class Performer(NamedTuple):
 
     sharegram_id: str
     fields: Mapping[str, object] = DEFAULTS
-    stamps: Mapping[str, Stamp] = MappingProxyType({})
+    stamps: Mapping[str, WriteVersion] = MappingProxyType({})
 
 
 class PerformerPatch(NamedTuple):
     """One event about a performer: the fields that it names, and its place in Sharegram's order."""
 
     fields: Mapping[str, object]
-    stamp: Stamp
+    stamp: WriteVersion
 
 
 def decide(performer: Performer, patch: PerformerPatch) -> tuple[Performer, Outcome]:

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
+from safevideo_common.broker.types import Message
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.topics import COMMANDS
-from safevideo_common.messaging.port import Message
 
 JOB_QUEUED: Final = "integration.job.queued"
 SOURCE: Final = "/safevideo/jobs"

@@ -1,12 +1,13 @@
 """The envelope: CloudEvents 1.0, Kafka binding, binary mode. Attributes are headers, the value is the original body."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from safevideo_common.clock import utc_text
+from safevideo_common.domain.ordering import WriteVersion
 
 SOURCE: Final = "sharegram"
 """Of what Sharegram sent. Sources of our own begin with `/safevideo/`."""
@@ -16,7 +17,7 @@ ExternalId = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 
 EventType = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,128}\Z")]
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def is_external_id(text: str) -> bool:
@@ -78,7 +79,7 @@ class Attributes(msgspec.Struct, frozen=True):
 
     ce_id: ExternalId
     ce_type: EventType
-    ce_time: Moment
+    ce_time: Timestamp
     ce_subject: ExternalId | None = None
     request_id: str = ""
     traceparent: str = ""
@@ -100,3 +101,15 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
         found.traceparent,
         found.ce_source,
     )
+
+
+# Where an event stands in the provider's order.
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def write_version_of(version: int | None, moment: datetime, arrival: int) -> WriteVersion:
+    """The stamp of an event with this version, where it has one, that happened at `moment`."""
+    return WriteVersion(version, (moment - _EPOCH) // _MICROSECOND, arrival)

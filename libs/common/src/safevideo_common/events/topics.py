@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from safevideo_common.broker.types import Topic
 from safevideo_common.events import kyc, performer
 
 KYC: Final = "sharegram.kyc.v1"
@@ -37,3 +38,15 @@ TOPIC_BY_TYPE: Final = dict.fromkeys(kyc.TYPES, KYC) | dict.fromkeys(performer.T
 def topic_of(event_type: str) -> str:
     """The topic that events of this type are kept in."""
     return TOPIC_BY_TYPE.get(event_type, OTHER)
+
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
+
+
+def all_topics(partitions: int = PARTITIONS) -> tuple[Topic, ...]:
+    """Every topic that the services write to or read from."""
+    return tuple(Topic(name, partitions, days * DAY_MS) for name, days in RETENTION_DAYS.items())
+
+
+TOPIC_RETENTION_DAYS: Final = max(RETENTION_DAYS[topic] for topic in (KYC, PERFORMER, OTHER))
+"""For so long the log keeps what was received, and up to a week longer: Kafka deletes a segment as a whole."""

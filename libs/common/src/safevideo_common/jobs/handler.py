@@ -7,19 +7,19 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-class JobStopped(Exception):
+class JobInterrupted(Exception):
     """Base of what ends a run from outside. A handler lets it pass; the engine knows what to write."""
 
 
-class LeaseLost(JobStopped):
+class LeaseLost(JobInterrupted):
     """Another worker has the job, or an operator has reset it: this run writes nothing any more."""
 
 
-class JobCancelled(JobStopped):
+class JobCancelled(JobInterrupted):
     """Somebody has asked for it."""
 
 
-class JobDrained(JobStopped):
+class JobShutdown(JobInterrupted):
     """The worker stops: the job goes back to the queue with what it has saved."""
 
 
@@ -32,7 +32,7 @@ class PermanentJobError(Exception):
         self.message = message
 
 
-class TemporaryJobError(Exception):
+class RetryableJobError(Exception):
     """It may go better later: the job is put off, at most for as many tries as it has. Likewise without values."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -41,7 +41,7 @@ class TemporaryJobError(Exception):
         self.message = message
 
 
-class JobRun(Protocol):
+class JobContext(Protocol):
     """One try of a job, as its handler sees it."""
 
     @property
@@ -76,7 +76,7 @@ class JobRun(Protocol):
 
     @property
     def is_draining(self) -> bool:
-        """Whether the worker is about to stop: the next checkpoint raises `JobDrained`."""
+        """Whether the worker is about to stop: the next checkpoint raises `JobShutdown`."""
         ...
 
     def step(
@@ -86,7 +86,7 @@ class JobRun(Protocol):
 
         `cursor` is where the next try goes on, `processed` and `total` are items since the beginning; what is None
         stays as it was. It extends the lease, so it must be over within the lease's time. Raises `LeaseLost` or
-        `JobCancelled` before anything is done; `JobDrained` after the commit, when the worker stops; and the errors of
+        `JobCancelled` before anything is done; `JobShutdown` after the commit, when the worker stops; and the errors of
         the database, on which the job is put off and goes on at its last step.
         """
         ...
@@ -107,7 +107,7 @@ class JobRun(Protocol):
         ...
 
     async def check(self) -> None:
-        """A checkpoint between steps: raises `LeaseLost`, `JobCancelled` or `JobDrained`. It costs next to nothing.
+        """A checkpoint between steps: raises `LeaseLost`, `JobCancelled` or `JobShutdown`. It costs next to nothing.
 
         Call it every few seconds of work that has no steps.
         """
@@ -117,7 +117,7 @@ class JobRun(Protocol):
 class JobHandler(Protocol):
     """Does jobs of one type. A job may be run again from its last step, whatever died, so a step must stand that."""
 
-    async def run(self, job: JobRun) -> Mapping[str, object] | None:
+    async def run(self, job: JobContext) -> Mapping[str, object] | None:
         """Do the work and return its result, which everybody sees who sees the table.
 
         Raises `PermanentJobError` to fail at once; whatever else it raises is tried again later. Work that blocks goes

@@ -6,10 +6,10 @@ from math import nan
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.database.job_endings import Ended
-from safevideo_common.database.job_queue import QueueDepth
-from safevideo_common.domain.jobs import TryOutcome
-from safevideo_common.observability import metric_list
+from safevideo_common.jobs.model import AttemptOutcome
+from safevideo_common.jobs.store.attempts import CompletedJob
+from safevideo_common.jobs.store.stats import QueueDepth
+from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.metric import counter, gauge, loop_histogram
 
 
@@ -18,21 +18,21 @@ class JobMetrics:
 
     def __init__(self, registry: CollectorRegistry, job_types: Iterable[str]) -> None:
         """Series of the known types are there from the start."""
-        self._queued = gauge(metric_list.JOBS_QUEUED, registry)
-        self._oldest = gauge(metric_list.JOBS_OLDEST_SECONDS, registry)
-        self._unknown = gauge(metric_list.JOBS_UNKNOWN, registry)
-        self._running = gauge(metric_list.JOBS_RUNNING, registry)
-        self._claimed = counter(metric_list.JOBS_CLAIMED, registry)
-        self._ended = counter(metric_list.JOB_TRIES, registry)
-        self._seconds = loop_histogram(metric_list.JOB_SECONDS, registry)
-        self._leases_lost = counter(metric_list.JOB_LEASES_LOST, registry)
-        self._rescued = counter(metric_list.JOBS_RESCUED, registry)
-        self._late = counter(metric_list.JOB_HEARTBEATS_LATE, registry)
-        self._fired = counter(metric_list.SCHEDULE_FIRES, registry)
+        self._queued = gauge(metric_catalog.JOBS_QUEUED, registry)
+        self._oldest = gauge(metric_catalog.JOBS_OLDEST_SECONDS, registry)
+        self._unknown = gauge(metric_catalog.JOBS_UNKNOWN, registry)
+        self._running = gauge(metric_catalog.JOBS_RUNNING, registry)
+        self._claimed = counter(metric_catalog.JOBS_CLAIMED, registry)
+        self._ended = counter(metric_catalog.JOB_TRIES, registry)
+        self._seconds = loop_histogram(metric_catalog.JOB_SECONDS, registry)
+        self._leases_lost = counter(metric_catalog.JOB_LEASES_LOST, registry)
+        self._rescued = counter(metric_catalog.JOBS_RESCUED, registry)
+        self._late = counter(metric_catalog.JOB_HEARTBEATS_LATE, registry)
+        self._fired = counter(metric_catalog.SCHEDULE_FIRES, registry)
         self._job_types = tuple(job_types)
         for job_type in self._job_types:
             self._claimed.labels(job_type)
-            for outcome in (TryOutcome.COMPLETED, TryOutcome.PUT_OFF, TryOutcome.FAILED):
+            for outcome in (AttemptOutcome.COMPLETED, AttemptOutcome.PUT_OFF, AttemptOutcome.FAILED):
                 self._ended.labels(job_type, outcome.value)
 
     def claimed(self, job_types: Iterable[str]) -> None:
@@ -50,12 +50,12 @@ class JobMetrics:
         """A handler has returned or raised."""
         self._seconds.labels(job_type).observe(seconds)
 
-    def ended(self, endings: Iterable[Ended]) -> None:
+    def ended(self, endings: Iterable[CompletedJob]) -> None:
         """Endings that are committed."""
         for (job_type, outcome), tries in Tally((each.job_type, each.outcome) for each in endings).items():
             self._ended.labels(job_type, outcome.value).inc(tries)
 
-    def rescued(self, endings: Iterable[Ended]) -> None:
+    def rescued(self, endings: Iterable[CompletedJob]) -> None:
         """Jobs taken back from workers that died, by what they are now."""
         for each in endings:
             self._rescued.labels(each.job_type, each.status.value).inc()

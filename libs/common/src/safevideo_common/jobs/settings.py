@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from safevideo_common.messaging.consuming.settings import LOG_DAYS
+from safevideo_common.events.topics import TOPIC_RETENTION_DAYS
 from safevideo_common.settings import CommonSettings
 
 
@@ -18,4 +18,6 @@ class JobSettings(CommonSettings):
     )
     job_retry_initial_seconds: float = Field(5.0, gt=0, description="First delay before a failed job is tried again.")
     job_retry_max_seconds: float = Field(900.0, gt=0, description="Longest delay between two tries of one job.")
-    job_retention_days: int = Field(LOG_DAYS, ge=1, description="Days that a finished job stays in its table.")
+    job_retention_days: int = Field(
+        TOPIC_RETENTION_DAYS, ge=1, description="Days that a finished job stays in its table."
+    )

@@ -3,7 +3,7 @@
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.observability import metric_list
+from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.histogram import Series
 from safevideo_common.observability.metric import loop_histogram
 
@@ -14,7 +14,7 @@ class HttpMetrics:
     """One app's histogram of request times."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = loop_histogram(metric_list.HTTP_REQUEST_SECONDS, registry)
+        self._seconds = loop_histogram(metric_catalog.HTTP_REQUEST_SECONDS, registry)
         self._children: dict[tuple[str, str, int], Series] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:

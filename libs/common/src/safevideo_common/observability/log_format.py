@@ -29,7 +29,7 @@ def text_line(event: Mapping[str, object]) -> bytes:
     )
 
 
-class Stamps:
+class TimestampFormatter:
     """Moments as `2026-11-24T20:58:25.123Z`. Each millisecond is formatted once, and its second once a second."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from safevideo_common.observability.log_format import Stamps, redacted
+from safevideo_common.observability.log_format import TimestampFormatter, redacted
 from safevideo_common.observability.log_sink import LogSink
 
 __all__ = ["DEFAULT_FOLDER", "FilteringBoundLogger", "LogSink", "build_logger", "capture_stdlib", "log_folder"]
@@ -26,9 +26,9 @@ def log_folder(configured: Path | None) -> Path | None:
 
 def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringBoundLogger:
     """The logger of one service. Lines less severe than `level` cost next to nothing."""
-    wrapper = type("Logger", (_Direct, structlog.make_filtering_bound_logger(level)), {})
+    wrapper = type("Logger", (_FastBoundLogger, structlog.make_filtering_bound_logger(level)), {})
     wrapped: FilteringBoundLogger = structlog.wrap_logger(
-        _Lines(service, sink), processors=[], wrapper_class=wrapper, context_class=dict
+        _LineLogger(service, sink), processors=[], wrapper_class=wrapper, context_class=dict
     ).bind()
     return wrapped
 
@@ -36,15 +36,15 @@ def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringB
 def capture_stdlib(logger: FilteringBoundLogger, level: str = "WARNING") -> None:
     """Send what libraries log through `logger`, from `level` on, in place of stdlib's own handlers."""
     root = logging.getLogger()
-    root.handlers = [_Bridge(logger)]
+    root.handlers = [_StdlibHandler(logger)]
     root.setLevel(level)
 
 
-class _Direct:
+class _FastBoundLogger:
     """structlog's last step without its chain of processors: there is only one thing to do, and it is done often."""
 
     _context: dict[str, object]
-    _logger: "_Lines"
+    _logger: "_LineLogger"
 
     def _proxy_to_logger(self, method_name: str, event: object = None, **fields: object) -> None:
         lines = self._logger
@@ -52,12 +52,12 @@ class _Direct:
         lines.write({**placed, **self._context, **fields})
 
 
-class _Lines:
+class _LineLogger:
     """Where the lines of one service go."""
 
     def __init__(self, service: str, sink: LogSink) -> None:
         self.service = service
-        self.stamps = Stamps()
+        self.stamps = TimestampFormatter()
         self._sink = sink
 
     def write(self, line: dict[str, object]) -> None:
@@ -66,7 +66,7 @@ class _Lines:
         self._sink.write(redacted(line), stream)
 
 
-class _Bridge(logging.Handler):
+class _StdlibHandler(logging.Handler):
     """Lines of libraries. Only the exception's type is kept: its text may quote what a user sent."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:

@@ -28,7 +28,7 @@ def resident_bytes() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class MemoryWatch:
+class MemoryMonitor:
     """For one process. `run` must run beside it."""
 
     def __init__(self, service: str, folder: Path, limit_bytes: int, log: FilteringBoundLogger) -> None:

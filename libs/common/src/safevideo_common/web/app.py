@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.observability.http_metrics import HttpMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.web.draining import DRAINING, Draining
+from safevideo_common.web.drain import DRAIN, Drain
 from safevideo_common.web.edge import Edge
-from safevideo_common.web.health import Check, add_health_routes, exposition_of
+from safevideo_common.web.health import HealthCheck, add_health_routes, exposition_of
 from safevideo_common.web.server import HOT_ROUTE, WHOLE_POST, HotRoute
 from safevideo_common.web.whole import WholeHandler, WholePost
 
@@ -23,8 +23,8 @@ def base_app(
     log: FilteringBoundLogger,
     registry: CollectorRegistry,
     *,
-    alive: Sequence[Check] = (),
-    ready: Sequence[Check] = (),
+    alive: Sequence[HealthCheck] = (),
+    ready: Sequence[HealthCheck] = (),
     max_body_bytes: int = 1 << 20,
     exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> web.Application:
@@ -32,12 +32,12 @@ def base_app(
 
     `exposition` gives the text of `/metrics` where `registry` alone does not.
     """
-    draining = Draining()
+    draining = Drain()
     edge = Edge(log, HttpMetrics(registry), draining)
     app = web.Application(middlewares=[edge.middleware], client_max_size=max_body_bytes)
     app[EDGE] = edge
-    app[DRAINING] = draining
-    ready = [Check("process", draining.ask), *ready]
+    app[DRAIN] = draining
+    ready = [HealthCheck("process", draining.ask), *ready]
     add_health_routes(app, alive=alive, ready=ready, exposition=exposition or exposition_of(registry))
     return app
 

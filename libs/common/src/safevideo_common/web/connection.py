@@ -10,7 +10,7 @@ from typing_extensions import override
 from safevideo_common.errors import InternalError, PayloadTooLarge, SafeVideoError, ServiceUnavailable, ValidationFailed
 from safevideo_common.web.bounds import ServerBounds
 from safevideo_common.web.correlation import REQUEST_ID_HEADER, correlate
-from safevideo_common.web.envelope import failure
+from safevideo_common.web.responses import failure
 
 CROWDED_OUT_AT_ONCE: Final = 64
 """A 64th of all connections gives way together: looking through them all for each new one would cost more than it."""

@@ -11,8 +11,8 @@ from safevideo_common import errors
 from safevideo_common.observability.http_metrics import HttpMetrics, route_of
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.correlation import CORRELATION, REQUEST_ID_HEADER, Correlation, correlate
-from safevideo_common.web.draining import Draining
-from safevideo_common.web.envelope import failure
+from safevideo_common.web.drain import Drain
+from safevideo_common.web.responses import failure
 from safevideo_common.web.whole import WholeAnswer, WholeHandler, WholeRequest, accepted, refused
 
 LOGS_ITSELF: Final = web.RequestKey("logs_itself", bool)
@@ -30,7 +30,7 @@ _BY_STATUS: Final[dict[int, type[errors.SafeVideoError]]] = {
 class Edge:
     """What surrounds every handler of one app. Each failure leaves it as the contract's error body."""
 
-    def __init__(self, log: FilteringBoundLogger, metrics: HttpMetrics, draining: Draining) -> None:
+    def __init__(self, log: FilteringBoundLogger, metrics: HttpMetrics, draining: Drain) -> None:
         self._log = log
         self._metrics = metrics
         self._draining = draining

@@ -10,26 +10,26 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from safevideo_common.errors import SafeVideoError
-from safevideo_common.web.envelope import json_response
+from safevideo_common.web.responses import json_response
 
 CHECK_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheck:
     """One question with a name. `ask` returns when all is well and raises otherwise."""
 
     name: str
     ask: Callable[[], Awaitable[None]]
 
 
-async def failed_checks(checks: Sequence[Check]) -> dict[str, str]:
+async def failed_checks(checks: Sequence[HealthCheck]) -> dict[str, str]:
     """Name and reason of each check that raised or took longer than `CHECK_SECONDS`; they run side by side."""
     reasons = await asyncio.gather(*(_reason(check) for check in checks))
     return {check.name: reason for check, reason in zip(checks, reasons, strict=True) if reason}
 
 
-async def _reason(check: Check) -> str:
+async def _reason(check: HealthCheck) -> str:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check.ask()
@@ -54,8 +54,8 @@ def exposition_of(registry: CollectorRegistry) -> Callable[[], Awaitable[bytes]]
 def add_health_routes(
     app: web.Application,
     *,
-    alive: Sequence[Check],
-    ready: Sequence[Check],
+    alive: Sequence[HealthCheck],
+    ready: Sequence[HealthCheck],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> None:
     """Serve the three paths. Each answers 200, or 503 with the names of what failed."""
@@ -68,7 +68,7 @@ def add_health_routes(
     app.router.add_get("/metrics", metrics)
 
 
-def _answering(checks: Sequence[Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _answering(checks: Sequence[HealthCheck]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handler(_request: web.Request) -> web.Response:
         failed = await failed_checks(checks)
         status = "failing" if failed else "ok"

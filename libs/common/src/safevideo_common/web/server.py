@@ -13,7 +13,7 @@ from typing_extensions import override
 from safevideo_common.web.arrival import Arrival
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
 from safevideo_common.web.connection import Connection
-from safevideo_common.web.draining import DRAINING
+from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.whole import WholePost
 from safevideo_common.web.whole_connection import WholeConnection
 
@@ -88,8 +88,8 @@ async def serving(app: web.Application, host: str, port: int, *, shutdown_second
 async def _answer_the_rest(runner: web.AppRunner, seconds: float) -> None:
     """Take no more connections and wait until no request is open, since aiohttp drops what arrives once it closes."""
     app = runner.app
-    if DRAINING in app:
-        app[DRAINING].begin()
+    if DRAIN in app:
+        app[DRAIN].begin()
     for site in list(runner.sites):
         await site.stop()
     loop = asyncio.get_running_loop()

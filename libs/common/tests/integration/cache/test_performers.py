@@ -17,7 +17,7 @@ from safevideo_common.cache.performers import (
     PerformerCache,
 )
 from safevideo_common.cache.redis import open_redis
-from safevideo_common.testing.backends import RunningServer
+from safevideo_devstack.backends import RunningServer
 
 PATIENCE = 20.0
 MARK = "{performer:7}:written"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from safevideo_common.database import api_keys
-from safevideo_common.database.api_keys import ApiKey, Role
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import ApiKey, Role
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import api_keys as table
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from safevideo_common.database import audit_log
-from safevideo_common.database.audit_log import AuditEntry, AuditFilter
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
@@ -18,21 +18,21 @@ def entry(minutes: int = 0, actor: str = "ops", action: str = "webhooks.released
 
 async def found(database: Database, wanted: AuditFilter, page: int = 1, limit: int = 10) -> list[AuditEntry]:
     async with database.reading() as reading:
-        records, total = await audit_log.find(reading, wanted, page=page, limit=limit, order="asc")
+        records, total = await audit_store.find(reading, wanted, page=page, limit=limit, order="asc")
     assert total >= len(records)
     return [record.entry for record in records]
 
 
 async def test_an_entry_is_found_as_it_was_written(database: Database) -> None:
     async with database.transaction() as tx:
-        await audit_log.record(tx, entry())
+        await audit_store.record(tx, entry())
     assert await found(database, AuditFilter()) == [entry()]
 
 
 async def test_an_entry_is_gone_with_the_transaction_that_failed(database: Database) -> None:
     async def act() -> None:
         async with database.transaction() as tx:
-            await audit_log.record(tx, entry())
+            await audit_store.record(tx, entry())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -54,7 +54,7 @@ async def test_an_entry_is_gone_with_the_transaction_that_failed(database: Datab
 async def test_filters_hold_all_at_once(database: Database, wanted: AuditFilter, minutes: list[int]) -> None:
     async with database.transaction() as tx:
         for each in (entry(0), entry(1, actor="somebody"), entry(2, action="users.merged")):
-            await audit_log.record(tx, each)
+            await audit_store.record(tx, each)
     assert [(each.at - NOW) // timedelta(minutes=1) for each in await found(database, wanted)] == minutes
     assert [len(await found(database, wanted, page, 2)) for page in (1, 2)] == [
         min(2, len(minutes)), max(0, len(minutes) - 2),

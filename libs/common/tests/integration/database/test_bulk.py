@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, text
 from safevideo_common.database.dialect import Bulk, upsert
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import kyc_requests
-from safevideo_common.errors import DataRefused
+from safevideo_common.errors import DataRejected
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COLUMNS = ("performer_id", "status", "risk_score", "result", "created_at", "updated_at")
@@ -63,12 +63,12 @@ async def test_no_rows_are_no_statement(database: Database) -> None:
 
 
 async def test_a_value_of_another_type_is_refused_before_anything_is_sent(database: Database) -> None:
-    with pytest.raises(DataRefused):
+    with pytest.raises(DataRejected):
         await write(database, [row("sg_1"), (*row("sg_2")[:-1], NOW.replace(tzinfo=None))])
     assert await found(database) == []
 
 
 async def test_what_the_database_refuses_is_not_repeated_in_the_error(database: Database) -> None:
-    with pytest.raises(DataRefused) as caught:
+    with pytest.raises(DataRejected) as caught:
         await write(database, [row(None, {"secret": "hunter" * 2})])
     assert "hunterhunter" not in "".join(format_exception(caught.value))

@@ -9,12 +9,18 @@ import pytest
 from sqlalchemy import text
 
 from safevideo_common.database import performers
-from safevideo_common.database.engine import Database, opened_engine
+from safevideo_common.database.engine import Database, open_database
 from safevideo_common.domain.performers import DEFAULTS, Performer
-from safevideo_common.errors import DatabaseUnavailable, DataRefused, ServiceUnavailable, StartupError
+from safevideo_common.errors import (
+    DatabaseUnavailable,
+    DataRejected,
+    ServiceUnavailable,
+    StartupError,
+)
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SECRET = "zoe@example.com"
+
 
 @asynccontextmanager
 async def inserted(database: Database, performer: Performer) -> AsyncIterator[None]:
@@ -39,7 +45,7 @@ async def exists(database: Database, sharegram_id: str) -> bool:
 async def test_a_value_that_will_never_be_taken_is_refused_for_good(
     database: Database, fields: dict[str, object]
 ) -> None:
-    with pytest.raises(DataRefused) as raised:
+    with pytest.raises(DataRejected) as raised:
         async with inserted(database, Performer("sg_1", {**DEFAULTS, "email": SECRET, **fields})):
             pass
     assert not isinstance(raised.value, ServiceUnavailable)
@@ -47,13 +53,13 @@ async def test_a_value_that_will_never_be_taken_is_refused_for_good(
 
 
 async def test_a_moment_without_a_timezone_is_refused(database: Database) -> None:
-    with pytest.raises(DataRefused):
+    with pytest.raises(DataRejected):
         async with database.transaction() as tx:
             await performers.insert_new(tx, [Performer("sg_1")], NOW.replace(tzinfo=None))
 
 
 async def test_no_value_of_a_statement_is_in_the_error_or_in_what_caused_it(database: Database) -> None:
-    with pytest.raises(DataRefused) as raised:
+    with pytest.raises(DataRejected) as raised:
         async with inserted(database, Performer("sg_1", {**DEFAULTS, "email": SECRET, "status": None})):
             pass
     chain = [raised.value, raised.value.__cause__]
@@ -99,7 +105,7 @@ async def test_a_cancelled_transaction_leaves_nothing_and_no_lock(database: Data
 
 
 async def test_a_transaction_waits_for_a_connection_no_longer_than_its_deadline(migrated_url: str) -> None:
-    async with opened_engine(migrated_url, pool_size=1) as engine:
+    async with open_database(migrated_url, pool_size=1) as engine:
         patient, impatient = Database(engine, timeout=20), Database(engine, timeout=0.2)
         async with patient.reading():
             with pytest.raises(DatabaseUnavailable, match="in time"):

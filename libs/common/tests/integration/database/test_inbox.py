@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from safevideo_common.database import inbox, inbox_browser
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox import InboxEntry
-from safevideo_common.database.inbox_browser import InboxRecord
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import DatabaseConflict
+from safevideo_common.inbox.store import queries as inbox_queries
+from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.queries import InboxRecord
+from safevideo_common.inbox.store.rows import InboxEntry
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 GROUP = "sync-worker"
@@ -35,17 +36,17 @@ ONE = InboxEntry(
 
 async def record(database: Database, *entries: InboxEntry) -> None:
     async with database.transaction() as tx:
-        await inbox.record(tx, entries)
+        await inbox_rows.insert_rows(tx, entries)
 
 
 async def count(database: Database, *entries: InboxEntry) -> None:
     async with database.transaction() as tx:
-        await inbox.count_duplicates(tx, entries)
+        await inbox_rows.count_duplicates(tx, entries)
 
 
 async def row(database: Database, event_id: str = "evt_1") -> InboxRecord:
     async with database.reading() as reading:
-        (found,) = await inbox_browser.get_by_event_id(reading, event_id)
+        (found,) = await inbox_queries.get_by_event_id(reading, event_id)
         return found
 
 
@@ -60,11 +61,12 @@ async def last_record(database: Database) -> tuple[object, ...]:
 @asynccontextmanager
 async def known(database: Database, *event_ids: str, group: str = GROUP) -> AsyncIterator[set[str]]:
     async with database.transaction() as tx:
-        yield await inbox.known(tx, group, event_ids)
+        yield await inbox_rows.existing_ids(tx, group, event_ids)
 
 
 async def test_all_of_an_entry_is_kept(database: Database) -> None:
-    full = ONE._replace(status=Status.WAITING,
+    full = ONE._replace(
+        status=Status.WAITING,
         reason="CODE: a sentence",
         tries=1,
         next_try_at=NOW,
@@ -87,7 +89,7 @@ async def test_a_body_of_the_largest_size_is_kept(database: Database) -> None:
 async def test_a_long_reason_and_request_id_are_cut_and_none_is_none(database: Database) -> None:
     await record(database, ONE._replace(reason="é" * 300, request_id="r" * 300), ONE._replace(event_id="evt_2"))
     cut, bare = await row(database), await row(database, "evt_2")
-    assert (cut.reason, cut.request_id) == ("é" * inbox.REASON_LENGTH, "r" * inbox.REQUEST_ID_LENGTH)
+    assert (cut.reason, cut.request_id) == ("é" * inbox_rows.REASON_LENGTH, "r" * inbox_rows.REQUEST_ID_LENGTH)
     assert (bare.reason, bare.request_id, bare.payload, bare.next_try_at) == (None, None, None, None)
 
 
@@ -114,7 +116,7 @@ async def test_known_events_are_those_of_the_group_byte_for_byte(database: Datab
 async def test_one_event_has_a_row_in_each_group(database: Database) -> None:
     await record(database, ONE, ONE._replace(consumer_group="kyc-worker"))
     async with database.reading() as reading:
-        rows = await inbox_browser.get_by_event_id(reading, "evt_1")
+        rows = await inbox_queries.get_by_event_id(reading, "evt_1")
     assert [each.consumer_group for each in rows] == [GROUP, "kyc-worker"]
 
 
@@ -184,5 +186,5 @@ async def test_parked_are_the_performers_with_a_waiting_event_of_the_group(datab
         ONE._replace(event_id="evt_5", performer_id="sg_3"),
     )
     async with database.transaction() as tx:
-        assert await inbox.parked(tx, GROUP, ["sg_1", "SG_1", "sg_2", "sg_3", "sg_4"]) == {"sg_1"}
-        assert await inbox.parked(tx, GROUP, []) == set()
+        assert await inbox_rows.blocked_subjects(tx, GROUP, ["sg_1", "SG_1", "sg_2", "sg_3", "sg_4"]) == {"sg_1"}
+        assert await inbox_rows.blocked_subjects(tx, GROUP, []) == set()

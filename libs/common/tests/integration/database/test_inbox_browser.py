@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from safevideo_common.database import inbox, inbox_browser
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox import InboxEntry
-from safevideo_common.database.inbox_browser import InboxFilter, Order, Sort
 from safevideo_common.domain.outcomes import Status
+from safevideo_common.inbox.store import queries as inbox_queries
+from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.queries import InboxFilter, Order, Sort
+from safevideo_common.inbox.store.rows import InboxEntry
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -28,7 +29,8 @@ ONE = InboxEntry(
 )
 ROWS = (
     ONE,
-    ONE._replace(event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, log_offset=2
+    ONE._replace(
+        event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, log_offset=2
     ),
     ONE._replace(event_id="evt_3", received_at=NOW + 2 * MINUTE, performer_id="sg_2", log_offset=3),
     ONE._replace(event_id="evt_4", received_at=NOW + 2 * MINUTE, event_type="other.thing", status=Status.IGNORED),
@@ -39,14 +41,14 @@ ROWS = (
 @pytest.fixture
 async def filled(database: Database) -> Database:
     async with database.transaction() as tx:
-        await inbox.record(tx, ROWS)
-        await inbox.count_duplicates(tx, [ROWS[2]._replace(log_offset=9)])
+        await inbox_rows.insert_rows(tx, ROWS)
+        await inbox_rows.count_duplicates(tx, [ROWS[2]._replace(log_offset=9)])
     return database
 
 
 async def ids(database: Database, wanted: InboxFilter, sort: Sort = "received_at", order: Order = "asc") -> list[str]:
     async with database.reading() as reading:
-        rows, total = await inbox_browser.find(reading, wanted, page=1, limit=100, sort=sort, order=order)
+        rows, total = await inbox_queries.find(reading, wanted, page=1, limit=100, sort=sort, order=order)
     assert total == len(rows)
     return [row.event_id for row in rows]
 
@@ -85,23 +87,23 @@ async def test_pages_hold_each_row_once_and_tell_how_many_there_are(filled: Data
     seen: list[str] = []
     async with filled.reading() as reading:
         for page in (1, 2, 3):
-            rows, total = await inbox_browser.find(reading, InboxFilter(), page=page, limit=2)
+            rows, total = await inbox_queries.find(reading, InboxFilter(), page=page, limit=2)
             assert total == 5
             seen += [row.event_id for row in rows]
-        assert await inbox_browser.find(reading, InboxFilter(), page=4, limit=2) == ([], 5)
+        assert await inbox_queries.find(reading, InboxFilter(), page=4, limit=2) == ([], 5)
     assert seen == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
 
 
 async def test_a_body_is_read_for_a_single_event_only(filled: Database) -> None:
     async with filled.reading() as reading:
-        listed, _ = await inbox_browser.find(reading, InboxFilter(status=Status.DEAD), page=1, limit=1)
-        single = await inbox_browser.get_by_row_id(reading, listed[0].row_id)
-        assert await inbox_browser.get_by_event_id(reading, "evt_5") == [single]
+        listed, _ = await inbox_queries.find(reading, InboxFilter(status=Status.DEAD), page=1, limit=1)
+        single = await inbox_queries.get_by_row_id(reading, listed[0].row_id)
+        assert await inbox_queries.get_by_event_id(reading, "evt_5") == [single]
     assert listed[0].payload is None
     assert single == replace(listed[0], payload=b"{}")
 
 
 async def test_what_is_not_there_is_none(filled: Database) -> None:
     async with filled.reading() as reading:
-        assert await inbox_browser.get_by_row_id(reading, 2**62) is None
-        assert await inbox_browser.get_by_event_id(reading, "evt_9") == []
+        assert await inbox_queries.get_by_row_id(reading, 2**62) is None
+        assert await inbox_queries.get_by_event_id(reading, "evt_9") == []

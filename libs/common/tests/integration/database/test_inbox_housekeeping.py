@@ -6,15 +6,15 @@ from itertools import count
 
 from sqlalchemy import select
 
-from safevideo_common.database import inbox
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox import InboxEntry
-from safevideo_common.database.inbox_housekeeping import Place, Swept, inbox_size, sweep
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
+from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, inbox_size, prune
+from safevideo_common.inbox.store.rows import InboxEntry
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-BEGINNING = Place(datetime(1970, 1, 1, tzinfo=UTC), 0)
+BEGINNING = PagePosition(datetime(1970, 1, 1, tzinfo=UTC), 0)
 _numbers = count()
 
 
@@ -26,13 +26,13 @@ def event(status: Status, days: float, *, group: str = "sync-worker") -> InboxEn
 
 async def fill(database: Database, *entries: InboxEntry) -> None:
     async with database.transaction() as tx:
-        await inbox.record(tx, entries)
+        await inbox_rows.insert_rows(tx, entries)
 
 
-async def swept(database: Database, after: Place = BEGINNING, rows: int = 100) -> Swept:
+async def swept(database: Database, after: PagePosition = BEGINNING, rows: int = 100) -> PrunedRows:
     async with database.transaction() as tx:
         before, dead_before = NOW - timedelta(days=31), NOW - timedelta(days=90)
-        return await sweep(tx, after, before=before, dead_before=dead_before, rows=rows)
+        return await prune(tx, after, before=before, dead_before=dead_before, rows=rows)
 
 
 async def left(database: Database) -> Sequence[str]:
@@ -44,7 +44,7 @@ async def left(database: Database) -> Sequence[str]:
 async def test_old_rows_go_but_for_those_that_wait_and_those_that_died_lately(database: Database) -> None:
     settled, dead, waiting = (Status.APPLIED, Status.STALE, Status.IGNORED), Status.DEAD, Status.WAITING
     await fill(database, *(event(status, days) for status in (*settled, dead, waiting) for days in (30, 32, 91)))
-    assert await swept(database) == Swept(7, None)
+    assert await swept(database) == PrunedRows(7, None)
     assert await left(database) == [
         "applied-30", "stale-30", "ignored-30", "dead-30", "dead-32", "waiting-30", "waiting-32", "waiting-91"
     ]  # fmt: skip
@@ -58,7 +58,7 @@ async def test_a_chunk_goes_on_where_the_last_one_ended_and_passes_by_what_stays
     second = await swept(database, first.place, rows=2)
     assert second.place is not None
     assert (first.deleted, second.deleted) == (1, 1)
-    assert await swept(database, second.place, rows=2) == Swept(1, None)
+    assert await swept(database, second.place, rows=2) == PrunedRows(1, None)
     assert await left(database) == ["waiting-40", "waiting-40"]
 
 

@@ -7,12 +7,20 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database import inbox, inbox_browser, inbox_waiting
 from safevideo_common.database.engine import Database
-from safevideo_common.database.inbox import InboxEntry
-from safevideo_common.database.inbox_browser import InboxRecord
-from safevideo_common.database.inbox_waiting import Head, WaitingEvent
 from safevideo_common.domain.outcomes import APPLIED, STALE, Status, dead
+from safevideo_common.inbox.store import (
+    queries as inbox_queries,
+)
+from safevideo_common.inbox.store import (
+    retries as inbox_retries,
+)
+from safevideo_common.inbox.store import (
+    rows as inbox_rows,
+)
+from safevideo_common.inbox.store.queries import InboxRecord
+from safevideo_common.inbox.store.retries import QueueHead, WaitingEvent
+from safevideo_common.inbox.store.rows import InboxEntry
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -40,27 +48,27 @@ WAITING = InboxEntry(
 
 async def record(database: Database, *entries: InboxEntry) -> None:
     async with database.transaction() as tx:
-        await inbox.record(tx, entries)
+        await inbox_rows.insert_rows(tx, entries)
 
 
-async def due(database: Database, now: datetime = NOW, limit: int = 100) -> list[Head]:
+async def due(database: Database, now: datetime = NOW, limit: int = 100) -> list[QueueHead]:
     async with database.reading() as reading:
-        return await inbox_waiting.due(reading, GROUP, now, limit)
+        return await inbox_retries.due_heads(reading, GROUP, now, limit)
 
 
-async def untimed(database: Database, limit: int = 100) -> list[Head]:
+async def untimed(database: Database, limit: int = 100) -> list[QueueHead]:
     async with database.reading() as reading:
-        return await inbox_waiting.untimed(reading, GROUP, limit)
+        return await inbox_retries.unscheduled_heads(reading, GROUP, limit)
 
 
-async def queue(database: Database, head: Head, now: datetime = NOW, limit: int = 100) -> list[WaitingEvent]:
+async def queue(database: Database, head: QueueHead, now: datetime = NOW, limit: int = 100) -> list[WaitingEvent]:
     async with database.transaction() as tx:
-        return await inbox_waiting.waiting_of(tx, GROUP, head, now, limit)
+        return await inbox_retries.waiting_of(tx, GROUP, head, now, limit)
 
 
 async def row(database: Database, event_id: str) -> InboxRecord:
     async with database.reading() as reading:
-        (found,) = await inbox_browser.get_by_event_id(reading, event_id)
+        (found,) = await inbox_queries.get_by_event_id(reading, event_id)
         return found
 
 
@@ -135,10 +143,10 @@ async def test_a_head_that_another_member_has_dealt_with_has_no_queue(database: 
     await record(database, WAITING)
     (head,) = await due(database)
     async with database.transaction() as tx:
-        await inbox_waiting.postpone(tx, head.row_id, NOW + SECOND, 2, "UNKNOWN_VERIFICATION: still")
+        await inbox_retries.reschedule(tx, head.row_id, NOW + SECOND, 2, "UNKNOWN_VERIFICATION: still")
     assert await queue(database, head) == []
     async with database.transaction() as tx:
-        await inbox_waiting.settle(tx, head.row_id, APPLIED, NOW)
+        await inbox_retries.complete(tx, head.row_id, APPLIED, NOW)
     assert await queue(database, head, NOW + SECOND) == []
 
 
@@ -146,12 +154,12 @@ async def test_what_had_its_effect_loses_its_body_and_what_is_dead_keeps_it(data
     verdicts = {"evt_1": APPLIED, "evt_2": STALE, "evt_3": dead("TOO_MANY", "x" * 300)}
     await record(database, *(WAITING._replace(event_id=each, performer_id=each) for each in verdicts))
     async with database.transaction() as tx:
-        for head in await inbox_waiting.due(tx, GROUP, NOW, 10):
-            await inbox_waiting.settle(tx, head.row_id, verdicts[str(head.performer_id)], NOW + SECOND)
+        for head in await inbox_retries.due_heads(tx, GROUP, NOW, 10):
+            await inbox_retries.complete(tx, head.row_id, verdicts[str(head.performer_id)], NOW + SECOND)
     rows = [await row(database, each) for each in verdicts]
     assert [each.status for each in rows] == [Status.APPLIED, Status.STALE, Status.DEAD]
     assert [each.payload for each in rows] == [None, None, BODY]
-    assert [each.reason for each in rows] == [None, None, ("TOO_MANY: " + "x" * 300)[: inbox.REASON_LENGTH]]
+    assert [each.reason for each in rows] == [None, None, ("TOO_MANY: " + "x" * 300)[: inbox_rows.REASON_LENGTH]]
     assert {(each.decided_at, each.next_try_at) for each in rows} == {(NOW + SECOND, None)}
 
 
@@ -159,7 +167,7 @@ async def test_a_postponed_event_comes_back_with_its_tries(database: Database) -
     await record(database, WAITING)
     (head,) = await due(database)
     async with database.transaction() as tx:
-        await inbox_waiting.postpone(tx, head.row_id, NOW + SECOND, 2, "UNKNOWN_VERIFICATION: still")
+        await inbox_retries.reschedule(tx, head.row_id, NOW + SECOND, 2, "UNKNOWN_VERIFICATION: still")
     assert await due(database) == []
     (event,) = await queue(database, head, NOW + SECOND)
     assert (event.tries, event.next_try_at) == (2, NOW + SECOND)
@@ -172,9 +180,9 @@ async def test_of_two_members_at_one_queue_the_second_finds_it_done(database: Da
 
     async def work_off() -> int:
         async with database.transaction() as tx:
-            events = await inbox_waiting.waiting_of(tx, GROUP, head, NOW, 10)
+            events = await inbox_retries.waiting_of(tx, GROUP, head, NOW, 10)
             for event in events:
-                await inbox_waiting.settle(tx, event.row_id, APPLIED, NOW)
+                await inbox_retries.complete(tx, event.row_id, APPLIED, NOW)
             return len(events)
 
     assert sorted(await asyncio.gather(work_off(), work_off())) == [0, 3]
@@ -194,7 +202,7 @@ async def test_what_is_due_is_found_without_reading_what_waits(database: Databas
     async with database.reading() as reading:
         await reading.execute(text("ANALYZE TABLE event_inbox"))
         before = await _rows_read(reading)
-        found = await inbox_waiting.due(reading, GROUP, when, 50)
+        found = await inbox_retries.due_heads(reading, GROUP, when, 50)
         assert len(found) == (50 if when == NOW else 0)
         assert await _rows_read(reading) - before < 400
 

@@ -10,8 +10,8 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import kyc_requests as table
 from safevideo_common.domain.kyc import KycRequest, KycStatus
-from safevideo_common.domain.ordering import Stamp
-from safevideo_common.errors import DatabaseConflict, DataRefused
+from safevideo_common.domain.ordering import WriteVersion
+from safevideo_common.errors import DatabaseConflict, DataRejected
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -41,9 +41,14 @@ async def test_a_new_request_has_an_id_and_no_verdict(database: Database) -> Non
 
 
 @pytest.mark.parametrize(
-    "stamp", [Stamp(None, 1_764_018_000_123_456), Stamp(0, 0), Stamp(2**63 - 1, 32_503_679_999_999_999, 2**62)]
+    "stamp",
+    [
+        WriteVersion(None, 1_764_018_000_123_456),
+        WriteVersion(0, 0),
+        WriteVersion(2**63 - 1, 32_503_679_999_999_999, 2**62),
+    ],
 )
-async def test_a_verdict_comes_back_exactly(database: Database, stamp: Stamp) -> None:
+async def test_a_verdict_comes_back_exactly(database: Database, stamp: WriteVersion) -> None:
     await submit(database, "ver_1")
     await submit(database, "ver_2")
     (request,) = (await stored(database, "ver_1")).values()
@@ -79,5 +84,5 @@ async def test_nothing_asked_and_nothing_changed_is_nothing(database: Database) 
 async def test_a_number_beyond_the_column_is_refused(database: Database) -> None:
     await submit(database, "ver_1")
     (request,) = (await stored(database, "ver_1")).values()
-    with pytest.raises(DataRefused):
-        await update(database, replace(request, stamp=Stamp(2**63, 0)))
+    with pytest.raises(DataRejected):
+        await update(database, replace(request, stamp=WriteVersion(2**63, 0)))

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from safevideo_common.database import leases
-from safevideo_common.database.dialect import from_now
+from safevideo_common.database.dialect import now_plus
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import leases as table
-from safevideo_common.testing.waiting import until
+from safevideo_testkit.eventually import eventually
 
 LONG = 60.0
 SHORT = 0.05
@@ -17,12 +17,12 @@ SHORT = 0.05
 
 async def hold(database: Database, holder: str, seconds: float = LONG, name: str = "relay") -> bool:
     async with database.transaction() as tx:
-        return await leases.hold(tx, name, holder, seconds)
+        return await leases.acquire(tx, name, holder, seconds)
 
 
 async def extend(database: Database, holder: str) -> bool:
     async with database.transaction() as tx:
-        return await leases.extend(tx, "relay", holder, LONG)
+        return await leases.renew(tx, "relay", holder, LONG)
 
 
 async def release(database: Database, holder: str) -> None:
@@ -49,7 +49,7 @@ async def test_who_comes_first_at_once_has_it(database: Database) -> None:
 
 async def test_a_lease_that_nobody_extends_is_taken_by_another(database: Database) -> None:
     assert await hold(database, "a", SHORT)
-    await until(lambda: hold(database, "b"))
+    await eventually(lambda: hold(database, "b"))
     assert not await hold(database, "a")
 
 
@@ -81,7 +81,7 @@ async def test_it_ends_by_the_time_of_the_database(database: Database) -> None:
     assert await hold(database, "a", 90.5)
     async with database.reading() as reading:
         ends_at = await reading.scalar(select(table.c.expires_at))
-        now = await reading.scalar(select(from_now()))
+        now = await reading.scalar(select(now_plus()))
     assert isinstance(ends_at, datetime)
     assert isinstance(now, datetime)
     assert timedelta(seconds=80) < ends_at - now <= timedelta(seconds=90.5)

@@ -12,10 +12,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database import api_keys
-from safevideo_common.database.api_keys import Role
-from safevideo_common.database.dialect import sole_migrator
-from safevideo_common.database.engine import Database, opened_engine
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.database.dialect import migration_lock
+from safevideo_common.database.engine import Database, open_database
 from safevideo_common.database.migrate import SchemaState, migrate, schema_state
 from safevideo_common.database.schema import MIGRATIONS, check_schema, head
 from safevideo_common.database.tables import metadata
@@ -41,7 +41,7 @@ def cut_off_at(number: str) -> Callable[[str, str], None]:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncConnection]:
-    async with opened_engine(url, pool_size=1) as engine, engine.begin() as connection:
+    async with open_database(url, pool_size=1) as engine, engine.begin() as connection:
         yield connection
 
 
@@ -143,7 +143,7 @@ async def test_migrations_at_once_end_in_one_schema(database_url: str) -> None:
 
 
 async def test_a_migrator_waits_for_the_one_at_work(database_url: str) -> None:
-    async with opened_engine(database_url, pool_size=1) as engine, engine.connect() as first, sole_migrator(first):
+    async with open_database(database_url, pool_size=1) as engine, engine.connect() as first, migration_lock(first):
         second = asyncio.create_task(migrate(database_url))
         done, _ = await asyncio.wait([second], timeout=0.5)
         assert not done
@@ -156,9 +156,9 @@ async def test_migrators_of_earlier_releases_meet_the_same_lock(fresh_mysql_data
     """They had the server make the digest, with MD5()."""
     digest = hashlib.md5((make_url(fresh_mysql_database).database or "").encode(), usedforsecurity=False).hexdigest()
     is_free = text(f"SELECT IS_FREE_LOCK('safevideo.migrate.{digest}')")
-    async with opened_engine(fresh_mysql_database, pool_size=2) as engine, engine.connect() as other:
+    async with open_database(fresh_mysql_database, pool_size=2) as engine, engine.connect() as other:
         assert await other.scalar(is_free) == 1
-        async with engine.connect() as connection, sole_migrator(connection):
+        async with engine.connect() as connection, migration_lock(connection):
             assert await other.scalar(is_free) == 0
 
 

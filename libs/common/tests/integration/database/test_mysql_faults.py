@@ -16,8 +16,13 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.domain.performers import DEFAULTS, Performer
-from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable, DataRefused, ServiceUnavailable
-from safevideo_common.testing.backends.faults import RunningServer
+from safevideo_common.errors import (
+    DatabaseConflict,
+    DatabaseUnavailable,
+    DataRejected,
+    ServiceUnavailable,
+)
+from safevideo_devstack.backends.faults import RunningServer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DEADLINE = 30.0
@@ -98,7 +103,7 @@ async def test_batches_that_name_the_same_performers_in_other_orders_do_not_dead
 async def test_a_document_that_is_too_deep_is_refused_for_good(database: Database) -> None:
     """MySQL takes 100 levels, MariaDB 32."""
     document = orjson.loads("[" * 200 + "]" * 200)
-    with pytest.raises(DataRefused, match=r"3157|4025"):
+    with pytest.raises(DataRejected, match=r"3157|4025"):
         async with database.transaction() as tx:
             await INSERT_REQUEST.execute(tx, [("sg_1", "pending", document, NOW, NOW)])
 
@@ -154,7 +159,7 @@ async def test_a_connection_that_was_cut_while_idle_costs_one_try(database_url: 
     ],
 )
 async def test_what_is_too_long_or_no_text_is_refused_and_never_cut(database: Database, performer: Performer) -> None:
-    with pytest.raises(DataRefused):
+    with pytest.raises(DataRejected):
         async with database.transaction() as tx:
             await performers.insert_new(tx, [performer], NOW)
 

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from safevideo_common.database import outbox, performers
+from safevideo_common.broker.types import Message
+from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.outbox import Depth
 from safevideo_common.domain.performers import Performer
-from safevideo_common.messaging.port import Message
+from safevideo_common.outbox import store as outbox_store
+from safevideo_common.outbox.store import OutboxDepth
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 PLENTY = 1 << 30
@@ -20,19 +21,19 @@ def message(value: str | bytes, key: str = "sg_1") -> Message:
 
 async def record(database: Database, *messages: Message, now: datetime = NOW) -> None:
     async with database.transaction() as tx:
-        await outbox.record(tx, messages, now)
+        await outbox_store.record(tx, messages, now)
 
 
 async def waiting(database: Database, limit: int = 1000, max_bytes: int = PLENTY) -> Sequence[bytes]:
     async with database.reading() as reading:
-        return [each.message.value for each in await outbox.oldest(reading, limit, max_bytes)]
+        return [each.message.value for each in await outbox_store.fetch_pending(reading, limit, max_bytes)]
 
 
 async def test_a_message_comes_out_as_it_was_put_in(database: Database) -> None:
     odd = Message("events", b"\xff\x00key", b"\x00\xff ' \\ % not UTF-8", (("a", b"\x00"), ("a", b""), ("é", b"'")))
     await record(database, odd, Message("other", b"", b""))
     async with database.reading() as reading:
-        found = await outbox.oldest(reading, 10, PLENTY)
+        found = await outbox_store.fetch_pending(reading, 10, PLENTY)
     assert [each.message for each in found] == [odd, Message("other", b"", b"")]
 
 
@@ -56,26 +57,26 @@ async def test_the_largest_message_fits(database: Database) -> None:
 async def test_what_is_removed_is_gone_and_removing_it_again_does_no_harm(database: Database) -> None:
     await record(database, *(message(str(number)) for number in range(1200)))
     async with database.reading() as reading:
-        ids = [each.row_id for each in await outbox.oldest(reading, 1100, PLENTY)]
+        ids = [each.row_id for each in await outbox_store.fetch_pending(reading, 1100, PLENTY)]
     for _ in range(2):
         async with database.transaction() as tx:
-            await outbox.remove(tx, ids)
+            await outbox_store.remove(tx, ids)
     assert await waiting(database) == [str(number).encode() for number in range(1100, 1200)]
 
 
 async def test_depth_is_how_many_wait_and_since_when(database: Database) -> None:
     async with database.reading() as reading:
-        assert await outbox.depth(reading) == Depth(0, None)
+        assert await outbox_store.depth(reading) == OutboxDepth(0, None)
     await record(database, message("a"))
     await record(database, message("b"), now=NOW + timedelta(seconds=5))
     async with database.reading() as reading:
-        assert await outbox.depth(reading) == Depth(2, NOW)
+        assert await outbox_store.depth(reading) == OutboxDepth(2, NOW)
 
 
 async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
     try:
         async with database.transaction() as tx:
-            await outbox.record(tx, [message("a")], NOW)
+            await outbox_store.record(tx, [message("a")], NOW)
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
@@ -90,7 +91,7 @@ async def test_under_the_lock_of_a_row_ids_rise_in_the_order_of_the_commits(data
     async def tell(number: int) -> None:
         async with database.transaction() as tx:
             await performers.load_for_update(tx, ["sg_1"])
-            await outbox.record(tx, [message(str(number))], NOW)
+            await outbox_store.record(tx, [message(str(number))], NOW)
             committed.append(str(number).encode())  # nobody else has the lock before this one has committed
 
     await asyncio.gather(*(tell(number) for number in range(12)))

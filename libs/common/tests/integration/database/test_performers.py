@@ -7,10 +7,10 @@ import pytest
 
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.performers import HeldPerformer, StoredPerformer
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.database.performers import LockedPerformer, StoredPerformer
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer
-from safevideo_common.errors import DatabaseConflict, DataRefused
+from safevideo_common.errors import DatabaseConflict, DataRejected
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -26,9 +26,9 @@ FULL = Performer(
         "status": "active",
     },
     {
-        "username": Stamp(7, 1_764_018_000_000_001, 2**62),
-        "status": Stamp(None, -1),
-        "bio": Stamp(2**63 - 1, 32_503_680_000_000_000),
+        "username": WriteVersion(7, 1_764_018_000_000_001, 2**62),
+        "status": WriteVersion(None, -1),
+        "bio": WriteVersion(2**63 - 1, 32_503_680_000_000_000),
     },
 )
 BARE = Performer("sg_2")
@@ -84,9 +84,9 @@ async def test_more_ids_than_one_statement_takes_are_loaded(database: Database) 
 async def test_an_update_writes_every_field_and_leaves_the_time_of_creation(database: Database) -> None:
     await store(database, FULL, BARE)
     before = await stored(database, "sg_1")
-    changed = Performer("sg_1", {**FULL.fields, "bio": None, "verified": False}, {"bio": Stamp(8, 9)})
+    changed = Performer("sg_1", {**FULL.fields, "bio": None, "verified": False}, {"bio": WriteVersion(8, 9)})
     async with database.transaction() as tx:
-        await performers.update(tx, [HeldPerformer(before.id, changed)], LATER)
+        await performers.update(tx, [LockedPerformer(before.id, changed)], LATER)
     after = await stored(database, "sg_1")
     assert after == StoredPerformer(before.id, changed, NOW, LATER)
     assert (await stored(database, "sg_2")).updated_at == NOW
@@ -150,7 +150,7 @@ async def test_two_writers_of_one_performer_take_turns_and_both_writes_last(data
 
 
 async def test_a_value_that_its_column_does_not_take_is_refused(database: Database) -> None:
-    with pytest.raises(DataRefused):
+    with pytest.raises(DataRejected):
         await store(database, Performer("sg_1", {**DEFAULTS, "status": None}))
-    with pytest.raises(DataRefused):
+    with pytest.raises(DataRejected):
         await store(database, Performer("sg_1", {**DEFAULTS, "bio": "half a pair: \ud83c"}))

@@ -6,12 +6,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from safevideo_common.database import rejected_bounds, rejected_browser, rejected_webhooks
 from safevideo_common.database.engine import Database
-from safevideo_common.database.rejected_bounds import Bounds, Held, Trimmed
-from safevideo_common.database.rejected_browser import RejectedFilter, RejectedRecord
-from safevideo_common.database.rejected_webhooks import Candidate, Rejection, Release, Repeat
 from safevideo_common.database.tables import rejected_webhooks as table
+from safevideo_common.quarantine import (
+    limits as quarantine_limits,
+)
+from safevideo_common.quarantine import (
+    queries as quarantine_queries,
+)
+from safevideo_common.quarantine import (
+    store as quarantine_store,
+)
+from safevideo_common.quarantine.limits import QuarantineUsage, RetentionLimits, TrimResult
+from safevideo_common.quarantine.queries import RejectedFilter, RejectedRecord
+from safevideo_common.quarantine.store import Candidate, Rejection, ReleasedWebhook, RepeatCount
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -29,12 +37,12 @@ def rejection(name: str, seconds: int = 0, *, remote: str = "192.0.2.1", size: i
 
 async def kept(database: Database, *rejections: Rejection) -> None:
     async with database.transaction() as tx:
-        await rejected_webhooks.add(tx, rejections)
+        await quarantine_store.add(tx, rejections)
 
 
-async def trimmed(database: Database, bounds: Bounds, now: datetime = NOW) -> Trimmed:
+async def trimmed(database: Database, bounds: RetentionLimits, now: datetime = NOW) -> TrimResult:
     async with database.transaction() as tx:
-        return await rejected_bounds.keep_within(tx, bounds, now)
+        return await quarantine_limits.trim_to(tx, bounds, now)
 
 
 async def names(database: Database) -> Sequence[str]:
@@ -44,7 +52,7 @@ async def names(database: Database) -> Sequence[str]:
 
 async def shown(database: Database, wanted: RejectedFilter, **page: int) -> list[str]:
     async with database.reading() as reading:
-        found, _ = await rejected_browser.find(reading, wanted, **{"page": 1, "limit": 100, **page}, order="asc")
+        found, _ = await quarantine_queries.find(reading, wanted, **{"page": 1, "limit": 100, **page}, order="asc")
     return [(each.request_id or "").removeprefix("request-") for each in found]
 
 
@@ -57,15 +65,15 @@ async def id_of(database: Database, name: str) -> int:
 async def release(database: Database, name: str, event_id: str, at: datetime = NOW) -> None:
     number = await id_of(database, name)
     async with database.transaction() as tx:
-        await rejected_webhooks.mark_released(tx, [Release(number, event_id)], at)
+        await quarantine_store.mark_released(tx, [ReleasedWebhook(number, event_id)], at)
 
 
 async def test_what_is_kept_is_shown_whole_but_for_its_body(database: Database) -> None:
     await kept(database, rejection("a"))
     number = await id_of(database, "a")
     async with database.reading() as reading:
-        record = await rejected_browser.get(reading, number)
-        assert await rejected_browser.get(reading, number + 1) is None
+        record = await quarantine_queries.get(reading, number)
+        assert await quarantine_queries.get(reading, number + 1) is None
     assert record == RejectedRecord(
         number, NOW, NOW, 1, "signature_mismatch", "WEBHOOK_SIGNATURE_INVALID", "sharegram", HEADERS, "5a" * 32, 10,
         "192.0.2.1", "request-a", None, None,
@@ -76,7 +84,7 @@ async def test_a_body_of_the_largest_webhook_fits(database: Database) -> None:
     body = b"x" * 1_400_000  # a MiB, encrypted
     await kept(database, rejection("a", body=body))
     async with database.reading() as reading:
-        (found,) = await rejected_webhooks.load(reading, [await id_of(database, "a")])
+        (found,) = await quarantine_store.load(reading, [await id_of(database, "a")])
     assert found.body == body
     assert (found.received_at, found.headers, found.request_id) == (NOW, HEADERS, "request-a")
 
@@ -86,14 +94,14 @@ async def test_a_repeat_is_counted_and_its_body_not_stored_again(database: Datab
     again = rejection("a", 5, body=b"something else", times_seen=2)
     await kept(database, again)  # as two processes would that see it at once
     async with database.reading() as reading:
-        assert await rejected_webhooks.known(reading, ["a", "b"]) == {"a"}
+        assert await quarantine_store.known(reading, ["a", "b"]) == {"a"}
     async with database.transaction() as tx:
-        await rejected_webhooks.count_repeats(tx, [Repeat("a", 4, NOW + 9 * SECOND), Repeat("gone", 1, NOW)])
-        await rejected_webhooks.count_repeats(tx, [])
+        await quarantine_store.count_repeats(tx, [RepeatCount("a", 4, NOW + 9 * SECOND), RepeatCount("gone", 1, NOW)])
+        await quarantine_store.count_repeats(tx, [])
     async with database.reading() as reading:
         number = await id_of(database, "a")
-        record = await rejected_browser.get(reading, number)
-        (found,) = await rejected_webhooks.load(reading, [number])
+        record = await quarantine_queries.get(reading, number)
+        (found,) = await quarantine_store.load(reading, [number])
     assert record is not None
     assert (record.times_seen, record.received_at, record.last_seen_at) == (7, NOW, NOW + 9 * SECOND)
     assert found.body == b"encrypted a"
@@ -103,10 +111,10 @@ async def test_what_waits_comes_in_order_of_reception(database: Database) -> Non
     await kept(database, rejection("late", 9), rejection("early"), rejection("middle", 5, size=7))
     numbers = {name: await id_of(database, name) for name in ("early", "middle", "late")}
     async with database.reading() as reading:
-        assert [each.row_id for each in await rejected_webhooks.unreleased(reading)] == list(numbers.values())
+        assert [each.row_id for each in await quarantine_store.unreleased(reading)] == list(numbers.values())
         wanted = {numbers["middle"], numbers["early"] + 1000}
-        assert await rejected_webhooks.unreleased(reading, wanted) == [Candidate(numbers["middle"], 7)]
-        loaded = await rejected_webhooks.load(reading, [numbers["late"], numbers["early"]])
+        assert await quarantine_store.unreleased(reading, wanted) == [Candidate(numbers["middle"], 7)]
+        loaded = await quarantine_store.load(reading, [numbers["late"], numbers["early"]])
     assert [each.row_id for each in loaded] == [numbers["early"], numbers["late"]]
 
 
@@ -116,9 +124,9 @@ async def test_what_is_released_once_stays_as_it_is(database: Database) -> None:
     await release(database, "a", "evt-2", NOW + SECOND)
     number = await id_of(database, "a")
     async with database.reading() as reading:
-        record = await rejected_browser.get(reading, number)
-        assert await rejected_webhooks.load(reading, [number]) == []
-        assert [each.row_id for each in await rejected_webhooks.unreleased(reading)] == [await id_of(database, "b")]
+        record = await quarantine_queries.get(reading, number)
+        assert await quarantine_store.load(reading, [number]) == []
+        assert [each.row_id for each in await quarantine_store.unreleased(reading)] == [await id_of(database, "b")]
     assert record is not None
     assert (record.released_at, record.released_event_id) == (NOW, "evt-1")
 
@@ -149,21 +157,25 @@ async def test_pages_join_without_a_gap(database: Database) -> None:
 
 async def test_what_is_too_old_goes(database: Database) -> None:
     await kept(database, rejection("old"), rejection("new", 1))
-    assert await trimmed(database, Bounds(age=timedelta(days=1)), NOW + timedelta(days=1)) == Trimmed(Held(2, 20), 0, 0)
+    assert await trimmed(database, RetentionLimits(age=timedelta(days=1)), NOW + timedelta(days=1)) == TrimResult(
+        QuarantineUsage(2, 20), 0, 0
+    )
     a_second_on = NOW + timedelta(days=1, seconds=1)
-    assert await trimmed(database, Bounds(age=timedelta(days=1)), a_second_on) == Trimmed(Held(1, 10), 1, 0)
+    assert await trimmed(database, RetentionLimits(age=timedelta(days=1)), a_second_on) == TrimResult(
+        QuarantineUsage(1, 10), 1, 0
+    )
     assert await names(database) == ["new"]
 
 
 async def test_an_empty_quarantine_is_within_all_bounds(database: Database) -> None:
-    assert await trimmed(database, Bounds(rows=1, bytes=1)) == Trimmed(Held(0, 0), 0, 0)
+    assert await trimmed(database, RetentionLimits(rows=1, bytes=1)) == TrimResult(QuarantineUsage(0, 0), 0, 0)
 
 
 async def test_too_many_rows_cost_the_address_that_has_the_most_its_oldest(database: Database) -> None:
     flood = [rejection(f"flood-{number}", number, remote="203.0.113.1") for number in range(20)]
     await kept(database, rejection("honest", -60), *flood)
-    result = await trimmed(database, Bounds(rows=5))
-    assert result == Trimmed(Held(5, 50), 0, 16)
+    result = await trimmed(database, RetentionLimits(rows=5))
+    assert result == TrimResult(QuarantineUsage(5, 50), 0, 16)
     assert await names(database) == ["honest", "flood-16", "flood-17", "flood-18", "flood-19"]
 
 
@@ -171,33 +183,33 @@ async def test_too_many_bytes_cost_the_address_that_has_the_most_its_oldest(data
     large = [rejection(f"large-{number}", number, remote="203.0.113.1", size=1000) for number in range(4)]
     small = [rejection(f"small-{number}", number - 60, size=1) for number in range(6)]
     await kept(database, *small, *large)
-    result = await trimmed(database, Bounds(bytes=2500))
-    assert result == Trimmed(Held(8, 2006), 0, 2)
+    result = await trimmed(database, RetentionLimits(bytes=2500))
+    assert result == TrimResult(QuarantineUsage(8, 2006), 0, 2)
     assert (await names(database))[-2:] == ["large-2", "large-3"]
 
 
 async def test_what_was_released_goes_before_anything_that_waits(database: Database) -> None:
     await kept(database, rejection("a"), rejection("b", 1), rejection("done", 2, remote="203.0.113.1"))
     await release(database, "done", "evt-1")
-    assert (await trimmed(database, Bounds(rows=2))).evicted == 1
+    assert (await trimmed(database, RetentionLimits(rows=2))).evicted == 1
     assert await names(database) == ["a", "b"]
 
 
 async def test_many_addresses_with_one_each_cost_the_oldest_of_them(database: Database) -> None:
     await kept(database, *(rejection(f"{number:03}", number, remote=f"192.0.2.{number}") for number in range(200)))
-    assert (await trimmed(database, Bounds(rows=20))).held == Held(19, 190)
+    assert (await trimmed(database, RetentionLimits(rows=20))).held == QuarantineUsage(19, 190)
     assert await names(database) == [f"{number:03}" for number in range(181, 200)]
 
 
 async def test_nothing_goes_before_the_bound_and_then_a_twentieth_more(database: Database) -> None:
     await kept(database, *(rejection(str(number), number) for number in range(40)))
-    assert (await trimmed(database, Bounds(rows=40))).evicted == 0
+    assert (await trimmed(database, RetentionLimits(rows=40))).evicted == 0
     await kept(database, rejection("one more", 40))
-    assert (await trimmed(database, Bounds(rows=40))).held.rows == 38
+    assert (await trimmed(database, RetentionLimits(rows=40))).held.rows == 38
 
 
 async def test_bounds_that_were_lowered_far_are_reached_at_once(database: Database) -> None:
     await kept(database, *(rejection(str(number), number) for number in range(1200)))
-    assert (await trimmed(database, Bounds(rows=3))).held.rows == 3
+    assert (await trimmed(database, RetentionLimits(rows=3))).held.rows == 3
     async with database.reading() as reading:
         assert await reading.scalar(select(func.count()).select_from(table)) == 3

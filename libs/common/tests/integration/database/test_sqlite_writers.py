@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from safevideo_common.database import performers
-from safevideo_common.database.dialect.sqlite_connections import RollingBack
+from safevideo_common.database.dialect.sqlite_connections import RollbackOnClose
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.performers import Performer
@@ -121,7 +121,7 @@ def other_process_writing(file: Path) -> subprocess.Popen[bytes]:
 def test_a_connection_that_is_closed_amid_a_statement_keeps_nobody_from_writing(tmp_path: Path) -> None:
     """As that of a task that was cancelled is: its cursor is only collected some time later."""
     path = tmp_path / "events.db"
-    connection = sqlite3.connect(path, isolation_level=None, factory=RollingBack)
+    connection = sqlite3.connect(path, isolation_level=None, factory=RollbackOnClose)
     connection.execute("CREATE TABLE t (a)")
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO t VALUES (1), (2)")

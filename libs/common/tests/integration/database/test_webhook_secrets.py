@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from safevideo_common.database import integrations, webhook_secrets
+from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.database.webhook_secrets import MOST_VALID, SealedSecret, StoredSecret
 from safevideo_common.errors import DatabaseConflict
+from safevideo_common.webhooks import secrets as webhook_secrets
+from safevideo_common.webhooks.secrets import MAX_VALID, EncryptedSecret, SecretRow
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -29,17 +30,17 @@ async def kept(
 
 
 async def used(database: Database, name: str, at: datetime) -> None:
-    note = webhook_secrets.note_environment_use if name.startswith("env-") else webhook_secrets.note_use
+    note = webhook_secrets.record_environment_use if name.startswith("env-") else webhook_secrets.record_use
     async with database.transaction() as tx:
         await note(tx, await integrations.ensure(tx, SHAREGRAM, NOW), name, at)
 
 
-async def valid(database: Database, now: datetime = NOW) -> list[SealedSecret]:
+async def valid(database: Database, now: datetime = NOW) -> list[EncryptedSecret]:
     async with database.reading() as reading:
         return list(await webhook_secrets.valid(reading, SHAREGRAM, now))
 
 
-async def listed(database: Database) -> list[StoredSecret]:
+async def listed(database: Database) -> list[SecretRow]:
     async with database.reading() as reading:
         return list(await webhook_secrets.listed(reading, SHAREGRAM))
 
@@ -70,13 +71,13 @@ async def test_an_expired_secret_counts_no_more_and_is_still_listed(database: Da
     await kept(database, "old", NOW - DAY, NOW)
     assert [secret.name for secret in await valid(database, NOW - timedelta(microseconds=1))] == ["old"]
     assert await valid(database, NOW) == []
-    assert await listed(database) == [StoredSecret("old", True, NOW - DAY, NOW, None)]
+    assert await listed(database) == [SecretRow("old", True, NOW - DAY, NOW, None)]
 
 
 async def test_no_more_than_a_bounded_number_counts_and_those_are_the_newest(database: Database) -> None:
-    for place in range(MOST_VALID + 1):
+    for place in range(MAX_VALID + 1):
         await kept(database, f"s{place}", NOW + place * MINUTE)
-    assert [secret.name for secret in await valid(database)] == [f"s{place}" for place in range(MOST_VALID, 0, -1)]
+    assert [secret.name for secret in await valid(database)] == [f"s{place}" for place in range(MAX_VALID, 0, -1)]
 
 
 async def test_a_use_is_noted_and_never_goes_back_in_time(database: Database) -> None:
@@ -90,9 +91,7 @@ async def test_a_use_is_noted_and_never_goes_back_in_time(database: Database) ->
 async def test_a_secret_of_the_environment_is_listed_from_its_first_use_and_never_counts(database: Database) -> None:
     for minutes, noted in ((1, 1), (3, 3), (2, 3)):
         await used(database, "env-0a1b2c", NOW + minutes * MINUTE)
-        assert await listed(database) == [
-            StoredSecret("env-0a1b2c", False, NOW + MINUTE, None, NOW + noted * MINUTE)
-        ]
+        assert await listed(database) == [SecretRow("env-0a1b2c", False, NOW + MINUTE, None, NOW + noted * MINUTE)]
     assert await valid(database) == []
 
 

@@ -15,8 +15,8 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_job_tries, batch_jobs, outbox, schedule_fires
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.databases import created, dropped
-from safevideo_common.testing.job_bench import JobBench
+from safevideo_testkit.databases import created, dropped
+from safevideo_testkit.harness.jobs import JobHarness
 
 WRITTEN = (batch_jobs, batch_job_tries, schedule_fires, outbox)
 
@@ -55,5 +55,5 @@ async def emptied(url: str) -> None:
 
 
 @pytest.fixture
-async def bench(database: Database, log: FilteringBoundLogger) -> JobBench:
-    return JobBench(database, log)
+async def bench(database: Database, log: FilteringBoundLogger) -> JobHarness:
+    return JobHarness(database, log)

@@ -5,24 +5,24 @@ import asyncio
 import pytest
 from sqlalchemy import select, update
 
-from safevideo_common.database import jobs
 from safevideo_common.database.engine import Database
-from safevideo_common.database.jobs import Enqueued, Job, JobFilter, NewJob
 from safevideo_common.database.tables import batch_jobs, outbox
-from safevideo_common.domain.jobs import JobStatus, Priority
 from safevideo_common.errors import InvalidStatusTransition, JobNotCancellable, JobNotFound
+from safevideo_common.jobs.model import JobStatus, Priority
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store.admin import Enqueued, Job, JobFilter, NewJob
 
 SYNC = NewJob("performer_sync", {"fullSync": True}, unique_key="performer_sync")
 
 
 async def enqueue(database: Database, job: NewJob) -> Enqueued:
     async with database.transaction() as tx:
-        return await jobs.enqueue(tx, job)
+        return await job_admin.enqueue(tx, job)
 
 
 async def get(database: Database, job_id: int) -> Job:
     async with database.reading() as reading:
-        return await jobs.get(reading, job_id)
+        return await job_admin.get(reading, job_id)
 
 
 async def by_hand(database: Database, job_id: int, **values: object) -> None:
@@ -65,7 +65,7 @@ async def test_a_key_is_free_again_when_its_job_was_ended_by_hand(database: Data
 async def test_a_queued_job_is_cancelled_at_once_and_its_key_is_free(database: Database) -> None:
     job_id, _ = await enqueue(database, SYNC)
     async with database.transaction() as tx:
-        job = await jobs.cancel(tx, job_id, "no longer needed")
+        job = await job_admin.cancel(tx, job_id, "no longer needed")
     assert (job.status, job.cancel_reason) == (JobStatus.CANCELLED, "no longer needed")
     assert job.finished_at is not None
     assert (await enqueue(database, SYNC)).is_new
@@ -75,8 +75,8 @@ async def test_a_running_job_is_asked_to_stop(database: Database) -> None:
     job_id, _ = await enqueue(database, SYNC)
     await by_hand(database, job_id, status="processing")
     async with database.transaction() as tx:
-        await jobs.cancel(tx, job_id, "first")
-        job = await jobs.cancel(tx, job_id, "second")
+        await job_admin.cancel(tx, job_id, "first")
+        job = await job_admin.cancel(tx, job_id, "second")
     assert (job.status, job.cancel_reason) == (JobStatus.PROCESSING, "first")
 
 
@@ -86,8 +86,8 @@ async def test_what_is_finished_is_not_cancelled_but_can_be_run_again(database: 
     await by_hand(database, job_id, status=status, error="X: y", active_key=None)
     async with database.transaction() as tx:
         with pytest.raises(JobNotCancellable):
-            await jobs.cancel(tx, job_id, "too late")
-        job = await jobs.retry(tx, job_id)
+            await job_admin.cancel(tx, job_id, "too late")
+        job = await job_admin.retry(tx, job_id)
     assert (job.status, job.error) == (JobStatus.QUEUED, None)
     assert not (await enqueue(database, SYNC)).is_new
 
@@ -96,7 +96,7 @@ async def test_what_is_not_finished_is_not_run_again(database: Database) -> None
     job_id, _ = await enqueue(database, NewJob("a"))
     async with database.transaction() as tx:
         with pytest.raises(InvalidStatusTransition):
-            await jobs.retry(tx, job_id)
+            await job_admin.retry(tx, job_id)
 
 
 async def test_a_job_is_not_run_again_while_another_has_its_key(database: Database) -> None:
@@ -105,7 +105,7 @@ async def test_a_job_is_not_run_again_while_another_has_its_key(database: Databa
     second, _ = await enqueue(database, SYNC)
     async with database.transaction() as tx:
         with pytest.raises(InvalidStatusTransition) as refused:
-            await jobs.retry(tx, first)
+            await job_admin.retry(tx, first)
     assert refused.value.details == {"jobId": second}
 
 
@@ -114,14 +114,14 @@ async def test_what_is_not_there_is_not_found(database: Database) -> None:
         await get(database, 1)
     async with database.transaction() as tx:
         with pytest.raises(JobNotFound):
-            await jobs.cancel(tx, 1, "")
+            await job_admin.cancel(tx, 1, "")
 
 
 async def test_jobs_are_listed_newest_first_page_by_page(database: Database) -> None:
     ids = [(await enqueue(database, NewJob(name))).job_id for name in "aabab"]
     async with database.reading() as reading:
-        page, total = await jobs.find(reading, JobFilter(job_type="a"), page=1, limit=2)
+        page, total = await job_admin.find(reading, JobFilter(job_type="a"), page=1, limit=2)
         assert ([job.id for job in page], total) == ([ids[3], ids[1]], 3)
-        page, total = await jobs.find(reading, JobFilter(status=JobStatus.QUEUED), page=2, limit=2, order="asc")
+        page, total = await job_admin.find(reading, JobFilter(status=JobStatus.QUEUED), page=2, limit=2, order="asc")
         assert ([job.id for job in page], total) == ([ids[2], ids[3]], 5)
-        assert await jobs.tries_of(reading, ids[0]) == []
+        assert await job_admin.attempts_of(reading, ids[0]) == []

@@ -6,20 +6,20 @@ import pytest
 from sqlalchemy import func, select, text
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.jobs import NewJob
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import leases
-from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.jobs.bounds import EngineBounds
-from safevideo_common.jobs.handler import JobRun
+from safevideo_common.jobs.handler import JobContext
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.store.admin import NewJob
+from safevideo_common.jobs.worker import WorkerLimits
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.testing.commit_cutter import Cut, cutting
-from safevideo_common.testing.job_bench import Does, Held, JobBench
-from safevideo_common.testing.waiting import until
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.faults.commit_proxy import Cut, open_commit_fault_proxy
+from safevideo_testkit.harness.jobs import BlockingHandler, FunctionHandler, JobHarness
 
 STEPS = 3
-BOUNDS = EngineBounds(4, 1.0, 0.05, Backoff(0.02, 0.05))
+BOUNDS = WorkerLimits(4, 1.0, 0.05, Backoff(0.02, 0.05))
 # Counted in a table without transactions, so that what is rolled back was counted all the same.
 FAULTS = (
     "CREATE TABLE faults (writes INT NOT NULL, fault_at INT NOT NULL, number INT NOT NULL) ENGINE = MyISAM",
@@ -42,9 +42,9 @@ async def database_url(fresh_mysql_database: str) -> str:
 
 
 @pytest.fixture
-async def bench(database_url: str, log: FilteringBoundLogger) -> AsyncIterator[JobBench]:
+async def bench(database_url: str, log: FilteringBoundLogger) -> AsyncIterator[JobHarness]:
     async with Database.open(database_url) as database:
-        yield JobBench(database, log)
+        yield JobHarness(database, log)
 
 
 async def run(database: Database, *statements: str) -> None:
@@ -53,7 +53,7 @@ async def run(database: Database, *statements: str) -> None:
             await tx.execute(text(statement))
 
 
-async def count_on(job: JobRun) -> Mapping[str, object]:
+async def count_on(job: JobContext) -> Mapping[str, object]:
     """Steps whose work cannot be done twice: a row that is there already would fail the step for ever."""
     first = 0 if job.cursor is None else job.cursor["place"]
     assert isinstance(first, int)
@@ -63,7 +63,7 @@ async def count_on(job: JobRun) -> Mapping[str, object]:
     return {"steps": STEPS}
 
 
-async def ends_as_if_nothing_had_been(bench: JobBench, job_id: int) -> None:
+async def ends_as_if_nothing_had_been(bench: JobHarness, job_id: int) -> None:
     job = await bench.becomes(job_id, JobStatus.COMPLETED)
     assert (job.result, job.progress, job.error) == ({"steps": STEPS}, 100, None)
     async with bench.database.transaction() as tx:
@@ -73,10 +73,10 @@ async def ends_as_if_nothing_had_been(bench: JobBench, job_id: int) -> None:
 
 
 @pytest.mark.parametrize("number", [1213, 1205])
-async def test_a_refusal_at_each_write_costs_a_try_and_no_step(bench: JobBench, number: int) -> None:
+async def test_a_refusal_at_each_write_costs_a_try_and_no_step(bench: JobHarness, number: int) -> None:
     await run(bench.database, *FAULTS)
     writes = 2 + STEPS  # the claim, the steps, the ending
-    async with bench.running({"a": Does(count_on)}, BOUNDS):
+    async with bench.running({"a": FunctionHandler(count_on)}, BOUNDS):
         for fault_at in range(1, writes + 1):
             await run(bench.database, f"UPDATE faults SET writes = 0, fault_at = {fault_at}, number = {number}")
             job_id = await bench.enqueue(NewJob("a"))
@@ -86,9 +86,9 @@ async def test_a_refusal_at_each_write_costs_a_try_and_no_step(bench: JobBench, 
 
 
 @pytest.mark.parametrize("number", [1213, 1205])
-async def test_a_refused_rescue_and_a_refused_heartbeat_are_made_up_for(bench: JobBench, number: int) -> None:
+async def test_a_refused_rescue_and_a_refused_heartbeat_are_made_up_for(bench: JobHarness, number: int) -> None:
     await run(bench.database, *FAULTS)
-    dead, held = await bench.enqueue(NewJob("b")), Held()
+    dead, held = await bench.enqueue(NewJob("b")), BlockingHandler()
     await bench.by_hand(dead, status="processing")
     fault_at_next = f"UPDATE faults SET writes = 0, fault_at = 1, number = {number}"
     await run(bench.database, fault_at_next)
@@ -102,7 +102,7 @@ async def test_a_refused_rescue_and_a_refused_heartbeat_are_made_up_for(bench: J
             async with bench.database.reading() as reading:
                 return bool(await reading.scalar(text("SELECT writes > 2 FROM faults")))
 
-        await until(two_writes_later)
+        await eventually(two_writes_later)
         held.go.set()
         await bench.becomes(job_id, JobStatus.COMPLETED)
     assert await bench.tries(job_id) == [(1, "completed")]
@@ -110,10 +110,10 @@ async def test_a_refused_rescue_and_a_refused_heartbeat_are_made_up_for(bench: J
 
 @pytest.mark.parametrize("cut", ["before", "after"])
 async def test_a_connection_that_is_lost_at_each_commit_costs_a_try_and_no_step(
-    bench: JobBench, database_url: str, log: FilteringBoundLogger, cut: Cut
+    bench: JobHarness, database_url: str, log: FilteringBoundLogger, cut: Cut
 ) -> None:
-    async with cutting(database_url) as (url, cutter), Database.open(url, pool_size=7) as cut_off:
-        async with bench.running({"a": Does(count_on)}, BOUNDS, database=cut_off):
+    async with open_commit_fault_proxy(database_url) as (url, cutter), Database.open(url, pool_size=7) as cut_off:
+        async with bench.running({"a": FunctionHandler(count_on)}, BOUNDS, database=cut_off):
             for cuts in ([cut], [cut] * 2, [cut] * 4):
                 cutter.cut_next(*cuts)
                 job_id = await bench.enqueue(NewJob("a", max_tries=50))
@@ -121,21 +121,21 @@ async def test_a_connection_that_is_lost_at_each_commit_costs_a_try_and_no_step(
         assert cutter.cuts_made == 7
 
 
-async def test_a_row_that_an_operator_keeps_locked_holds_up_its_own_job_alone(bench: JobBench) -> None:
-    async def nothing(_job: JobRun) -> None:
+async def test_a_row_that_an_operator_keeps_locked_holds_up_its_own_job_alone(bench: JobHarness) -> None:
+    async def nothing(_job: JobContext) -> None:
         pass
 
     locked, free = await bench.enqueue(NewJob("a")), await bench.enqueue(NewJob("a"))
-    async with bench.running({"a": Does(nothing)}, EngineBounds(1, 30.0, 0.05, Backoff(0.05, 0.1))):
+    async with bench.running({"a": FunctionHandler(nothing)}, WorkerLimits(1, 30.0, 0.05, Backoff(0.05, 0.1))):
         async with bench.database.transaction() as tx:
             await tx.execute(text(f"SELECT id FROM batch_jobs WHERE id = {locked} FOR UPDATE"))
             await bench.becomes(free, JobStatus.COMPLETED)
         await bench.becomes(locked, JobStatus.COMPLETED)
 
 
-async def test_a_row_that_is_locked_when_its_job_ends_is_written_when_it_is_free(bench: JobBench) -> None:
-    held = Held()
-    async with bench.running({"a": held}, EngineBounds(4, 30.0, 0.05, Backoff(0.05, 0.1))):
+async def test_a_row_that_is_locked_when_its_job_ends_is_written_when_it_is_free(bench: JobHarness) -> None:
+    held = BlockingHandler()
+    async with bench.running({"a": held}, WorkerLimits(4, 30.0, 0.05, Backoff(0.05, 0.1))):
         locked, free = await bench.enqueue(NewJob("a")), await bench.enqueue(NewJob("a"))
         await held.has_begun(2)
         async with bench.database.transaction() as tx:

@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from safevideo_common.database.jobs import NewJob
-from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.jobs.bounds import EngineBounds
-from safevideo_common.jobs.handler import JobRun
+from safevideo_common.jobs.handler import JobContext
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.store.admin import NewJob
+from safevideo_common.jobs.worker import WorkerLimits
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.testing.job_bench import Does, JobBench
-from safevideo_common.testing.waiting import until
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.harness.jobs import FunctionHandler, JobHarness
 
 PROGRAM = Path(__file__).with_name("worker_program.py")
 LEASE = 1.0
-BOUNDS = EngineBounds(10, LEASE, 0.05, Backoff(0.05, 0.1))
+BOUNDS = WorkerLimits(10, LEASE, 0.05, Backoff(0.05, 0.1))
 
 
 class Program:
@@ -38,7 +38,7 @@ class Program:
         async def is_so() -> bool:
             return all(each in self.said for each in words)
 
-        await until(is_so)
+        await eventually(is_so)
 
 
 @asynccontextmanager
@@ -58,18 +58,20 @@ async def program(url: str, lease: float = LEASE) -> AsyncIterator[Program]:
         await listening
 
 
-async def answer(job: JobRun) -> Mapping[str, object]:
+async def answer(job: JobContext) -> Mapping[str, object]:
     return {"by": "test", "cursor": dict(job.cursor or {})}
 
 
-async def test_a_job_whose_worker_is_killed_goes_on_elsewhere_where_it_was(bench: JobBench, database_url: str) -> None:
+async def test_a_job_whose_worker_is_killed_goes_on_elsewhere_where_it_was(
+    bench: JobHarness, database_url: str
+) -> None:
     job_id = await bench.enqueue(NewJob("step_on"))
     async with program(database_url) as worker:
         await worker.says(f"step of {job_id}")
         worker.process.kill()
         await worker.process.wait()
     left = await bench.job(job_id)
-    async with bench.running({"step_on": Does(answer)}, BOUNDS):
+    async with bench.running({"step_on": FunctionHandler(answer)}, BOUNDS):
         job = await bench.becomes(job_id, JobStatus.COMPLETED)
     assert left.status is JobStatus.PROCESSING
     assert left.cursor is not None
@@ -77,13 +79,15 @@ async def test_a_job_whose_worker_is_killed_goes_on_elsewhere_where_it_was(bench
     assert await bench.tries(job_id) == [(1, "lease_lost"), (2, "completed")]
 
 
-async def test_a_worker_that_was_frozen_past_its_leases_writes_nothing_more(bench: JobBench, database_url: str) -> None:
+async def test_a_worker_that_was_frozen_past_its_leases_writes_nothing_more(
+    bench: JobHarness, database_url: str
+) -> None:
     stepping = await bench.enqueue(NewJob("step_on"))
     answering = await bench.enqueue(NewJob("answer_late", {"seconds": 2}))
     async with program(database_url) as zombie:
         await zombie.says(f"step of {stepping}", f"working on {answering}")
         zombie.process.send_signal(signal.SIGSTOP)
-        async with bench.running({"step_on": Does(answer), "answer_late": Does(answer)}, BOUNDS):
+        async with bench.running({"step_on": FunctionHandler(answer), "answer_late": FunctionHandler(answer)}, BOUNDS):
             done = [await bench.becomes(each, JobStatus.COMPLETED) for each in (stepping, answering)]
         zombie.process.send_signal(signal.SIGCONT)
         await zombie.says(*(f'"code":"LEASE_LOST","job_id":{each}' for each in (stepping, answering)))
@@ -94,10 +98,12 @@ async def test_a_worker_that_was_frozen_past_its_leases_writes_nothing_more(benc
 
 
 async def test_a_job_that_kills_its_process_every_time_has_failed_in_the_end(
-    bench: JobBench, database_url: str
+    bench: JobHarness, database_url: str
 ) -> None:
     job_id = await bench.enqueue(NewJob("kill_the_process", max_tries=2))
-    async with bench.running({"something_else": Does(answer)}, EngineBounds(1, 0.3, 0.05, Backoff(0.05, 0.1))):
+    async with bench.running(
+        {"something_else": FunctionHandler(answer)}, WorkerLimits(1, 0.3, 0.05, Backoff(0.05, 0.1))
+    ):
         for _ in range(2):
             async with program(database_url, 0.3) as worker:
                 assert await worker.process.wait() == -signal.SIGKILL
@@ -106,19 +112,19 @@ async def test_a_job_that_kills_its_process_every_time_has_failed_in_the_end(
     assert await bench.tries(job_id) == [(1, "lease_lost"), (2, "failed")]
 
 
-async def test_a_loop_that_is_blocked_past_the_lease_is_told_and_loses_it(bench: JobBench, database_url: str) -> None:
+async def test_a_loop_that_is_blocked_past_the_lease_is_told_and_loses_it(bench: JobHarness, database_url: str) -> None:
     async with program(database_url) as worker:
         job_id = await bench.enqueue(NewJob("block_the_loop", {"seconds": 4}))
         await worker.says(f"blocking in {job_id}")
-        async with bench.running({"block_the_loop": Does(answer)}, BOUNDS):
+        async with bench.running({"block_the_loop": FunctionHandler(answer)}, BOUNDS):
             job = await bench.becomes(job_id, JobStatus.COMPLETED)
             await worker.says("Job heartbeat late", f'"code":"LEASE_LOST","job_id":{job_id}')
     assert job.result == {"by": "test", "cursor": {}}
     assert await bench.job(job_id) == job
 
 
-async def test_work_that_blocks_off_the_loop_keeps_its_lease(bench: JobBench, database_url: str) -> None:
-    async with program(database_url), bench.running({"something_else": Does(answer)}, BOUNDS):
+async def test_work_that_blocks_off_the_loop_keeps_its_lease(bench: JobHarness, database_url: str) -> None:
+    async with program(database_url), bench.running({"something_else": FunctionHandler(answer)}, BOUNDS):
         job_id = await bench.enqueue(NewJob("block_a_thread", {"seconds": 2.5}))
         job = await bench.becomes(job_id, JobStatus.COMPLETED)
     assert (job.result, job.tries) == ({"by": "program"}, 1)

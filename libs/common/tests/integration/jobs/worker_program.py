@@ -13,17 +13,16 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.database.engine import Database
-from safevideo_common.jobs.bounds import EngineBounds
-from safevideo_common.jobs.engine import JobEngine
-from safevideo_common.jobs.handler import JobHandler, JobRun
+from safevideo_common.jobs.handler import JobContext, JobHandler
 from safevideo_common.jobs.metrics import JobMetrics
+from safevideo_common.jobs.worker import JobWorker, WorkerLimits
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.testing.job_bench import Does
+from safevideo_testkit.harness.jobs import FunctionHandler
 
 
-async def step_on(job: JobRun) -> None:
+async def step_on(job: JobContext) -> None:
     """Saves a cursor again and again, for ever."""
     for place in range(1, 1_000_000):
         async with job.step({"place": place}):
@@ -31,39 +30,40 @@ async def step_on(job: JobRun) -> None:
         await asyncio.sleep(0.05)
 
 
-async def answer_late(job: JobRun) -> Mapping[str, object]:
+async def answer_late(job: JobContext) -> Mapping[str, object]:
     """Asks for nothing while it works, and has a result in the end."""
     os.write(1, f"working on {job.job_id}\n".encode())
     await asyncio.sleep(float(str(job.parameters["seconds"])))
     return {"by": "program"}
 
 
-async def kill_the_process(_job: JobRun) -> None:
+async def kill_the_process(_job: JobContext) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def block_the_loop(job: JobRun) -> Mapping[str, object]:
+async def block_the_loop(job: JobContext) -> Mapping[str, object]:
     seconds = float(str(job.parameters["seconds"]))
     os.write(1, f"blocking in {job.job_id}\n".encode())
     time.sleep(seconds)  # noqa: ASYNC251 - what this is about
     return {"by": "program"}
 
 
-async def block_a_thread(job: JobRun) -> Mapping[str, object]:
+async def block_a_thread(job: JobContext) -> Mapping[str, object]:
     await asyncio.to_thread(time.sleep, float(str(job.parameters["seconds"])))
     return {"by": "program"}
 
 
 HANDLERS: Mapping[str, JobHandler] = {
-    work.__name__: Does(work) for work in (step_on, answer_late, kill_the_process, block_the_loop, block_a_thread)
+    work.__name__: FunctionHandler(work)
+    for work in (step_on, answer_late, kill_the_process, block_the_loop, block_a_thread)
 }
 
 
 async def work(url: str, lease_seconds: float) -> None:
     async with Database.open(url, pool_size=7) as database:
         log = build_logger("program", LogSink(None))
-        bounds = EngineBounds(10, lease_seconds, 0.05, Backoff(0.05, 0.1))
-        engine = JobEngine("test-worker", HANDLERS, database, bounds, JobMetrics(CollectorRegistry(), HANDLERS), log)
+        bounds = WorkerLimits(10, lease_seconds, 0.05, Backoff(0.05, 0.1))
+        engine = JobWorker("test-worker", HANDLERS, database, bounds, JobMetrics(CollectorRegistry(), HANDLERS), log)
         await asyncio.gather(engine.endings.run(), engine.heartbeat.run(), engine.run())
 
 

@@ -9,14 +9,14 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from sqlalchemy import text
 
-from safevideo_common.database import api_keys
-from safevideo_common.database.api_keys import Role
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.auth.authenticator import CACHE_SECONDS, ApiKeyAuthenticator
+from safevideo_common.auth.guard import Principal
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.errors import DatabaseUnavailable, Unauthorized
 from safevideo_common.observability.logs import LogSink, build_logger
-from safevideo_common.web.api_keys import REMEMBERED_FOR, ApiKeyAuthenticator
-from safevideo_common.web.auth import Principal
 
 Headers = CIMultiDictProxy[str]
 SECOND = timedelta(seconds=1)
@@ -115,7 +115,7 @@ async def test_a_revoked_key_is_refused_ten_seconds_later_at_the_latest(
     headers = await new_key(database, clock)
     await keys.authenticate(headers)
     await revoke(database, clock)
-    clock.now += REMEMBERED_FOR - SECOND
+    clock.now += CACHE_SECONDS - SECOND
     await keys.authenticate(headers)
     clock.now += SECOND
     with pytest.raises(Unauthorized):
@@ -152,7 +152,7 @@ async def test_an_outage_of_the_key_store_is_not_taken_for_a_wrong_key(
     async with database.transaction() as tx:
         await tx.execute(text("DROP TABLE api_keys"))
     await keys.authenticate(headers)
-    clock.now += REMEMBERED_FOR
+    clock.now += CACHE_SECONDS
     with pytest.raises(DatabaseUnavailable):
         await keys.authenticate(headers)
 
@@ -171,7 +171,7 @@ async def test_uses_are_noted_once_a_minute_at_most(
     await keys.authenticate(other)  # its note is written after all that came before
     await noted(database, "other")
     assert await noted(database, "console") == began
-    clock.now = began + 60 * SECOND + REMEMBERED_FOR  # from the minute on, its next look-up notes it
+    clock.now = began + 60 * SECOND + CACHE_SECONDS  # from the minute on, its next look-up notes it
     await keys.authenticate(headers)
     async with asyncio.timeout(DATABASE_SECONDS):
         while await noted(database, "console") != clock.now:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from safevideo_common.testing.raw_http import Peer, answer, connected
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
 from safevideo_common.web.server import serving
+from safevideo_testkit.raw_http import Peer, answer, connected
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.app import add_hot_post, base_app
-from safevideo_common.web.draining import DRAINING
+from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.server import serving
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -40,7 +40,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 async def stop_begun(app: web.Application) -> None:
-    while not app[DRAINING].begun:
+    while not app[DRAIN].begun:
         await asyncio.sleep(0)
 
 
@@ -92,7 +92,7 @@ async def test_while_it_drains_it_answers_but_is_not_ready(app: web.Application,
     async with ClientSession(f"http://127.0.0.1:{port}") as session:
         async with session.get("/readyz") as answer:
             assert answer.status == 200
-        app[DRAINING].begin()
+        app[DRAIN].begin()
         async with session.get("/readyz") as answer:
             assert answer.status == 503
             assert await answer.json() == {"status": "failing", "failed": {"process": "This process is stopping."}}

@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.raw_http import Peer, answer, connected
-from safevideo_common.testing.waiting import until
 from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
-from safevideo_common.web.draining import DRAINING
+from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.server import serving
 from safevideo_common.web.whole import WholeAnswer, WholePost, WholeRequest
 from safevideo_common.web.whole_connection import WholeConnection
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.raw_http import Peer, answer, connected
 
 HEAD = b"POST /hot HTTP/1.1\r\nHost: x\r\nX-Request-Id: me\r\nContent-Length: 4\r\n"
 PATIENT = ServerBounds(head_seconds=60, idle_seconds=60, unread_seconds=60, max_connections=100)
@@ -119,7 +119,7 @@ async def taken_whole(peer: Peer) -> None:
     async def short() -> bool:
         return await said(peer, post(b"good")) == b'"whole"'
 
-    await until(short)
+    await eventually(short)
 
 
 async def test_both_ways_look_the_same_from_outside(served: Serving) -> None:
@@ -180,7 +180,7 @@ async def test_a_stop_hears_out_who_is_being_answered(
         writer.write(post(b"wait"))
         await inside.wait()
         stopping = asyncio.create_task(stack.aclose())
-        while not app[DRAINING].begun:
+        while not app[DRAIN].begun:
             await asyncio.sleep(0)
         door.set()
         _, headers, body = await answer(reader)
@@ -255,9 +255,9 @@ async def test_a_second_that_comes_before_the_first_is_begun_does_not_overtake_i
     connection.connection_made(transport)
     connection.data_received(post(b"one1"))  # it has not come to rest yet
     connection.data_received(post(b"two2"))
-    await until(partial(at_rest_after, 2))
+    await eventually(partial(at_rest_after, 2))
     connection.data_received(post(b"last"))
-    await until(partial(at_rest_after, 3))
+    await eventually(partial(at_rest_after, 3))
     assert heard == [("apart", b"one1"), ("apart", b"two2"), ("whole", b"last")]
     await connection.shutdown(1)
     theirs.close()

@@ -1,6 +1,6 @@
 """Lists of keys, cut to what one statement takes."""
 
-from safevideo_common.database.batches import KEYS_A_STATEMENT, chunks
+from safevideo_common.database.batches import MAX_KEYS_PER_STATEMENT, chunks
 
 
 def test_keys_come_once_and_in_everybody_s_order() -> None:
@@ -12,7 +12,7 @@ def test_no_keys_are_no_chunk() -> None:
 
 
 def test_a_long_list_is_cut_and_nothing_is_lost() -> None:
-    keys = [f"{number:05}" for number in range(2 * KEYS_A_STATEMENT + 1)]
+    keys = [f"{number:05}" for number in range(2 * MAX_KEYS_PER_STATEMENT + 1)]
     cut = list(chunks(reversed(keys)))
-    assert [len(chunk) for chunk in cut] == [KEYS_A_STATEMENT, KEYS_A_STATEMENT, 1]
+    assert [len(chunk) for chunk in cut] == [MAX_KEYS_PER_STATEMENT, MAX_KEYS_PER_STATEMENT, 1]
     assert [key for chunk in cut for key in chunk] == keys

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import case, insert
 from sqlalchemy.dialects import mysql, sqlite
 
-from safevideo_common.database.dialect import Bulk, incoming, upsert
+from safevideo_common.database.dialect import Bulk, excluded, upsert
 from safevideo_common.database.tables import performers
 
 
@@ -23,7 +23,7 @@ def test_an_upsert_takes_what_would_have_been_inserted_without_a_value_of_its_ow
 
 
 def test_an_assignment_may_compute_from_both_rows() -> None:
-    longer = case((incoming(performers.c.bio) > performers.c.bio, incoming(performers.c.bio)), else_=performers.c.bio)
+    longer = case((excluded(performers.c.bio) > performers.c.bio, excluded(performers.c.bio)), else_=performers.c.bio)
     statement = upsert(performers, ("id",), {"bio": longer})
     assert str(statement.compile(dialect=sqlite.dialect(), column_keys=["id", "bio"])).endswith(
         "DO UPDATE SET bio = CASE WHEN (excluded.bio > performers.bio) THEN excluded.bio ELSE performers.bio END"

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Dialect
 
-from safevideo_common.database.dialect import UtcMoment
+from safevideo_common.database.dialect import UtcDateTime
 
 DIALECTS: list[Dialect] = [mysql.dialect(), sqlite.dialect()]
 MOMENT = datetime(2026, 11, 24, 20, 58, 25, 120, tzinfo=UTC)
@@ -15,8 +15,8 @@ MOMENT = datetime(2026, 11, 24, 20, 58, 25, 120, tzinfo=UTC)
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize("hours", [0, -8, 14])
 def test_a_moment_is_kept_in_utc_to_the_microsecond(dialect: Dialect, hours: int) -> None:
-    to_driver = UtcMoment().bind_processor(dialect)
-    from_driver = UtcMoment().result_processor(dialect, None)
+    to_driver = UtcDateTime().bind_processor(dialect)
+    from_driver = UtcDateTime().result_processor(dialect, None)
     held = to_driver(MOMENT.astimezone(timezone(timedelta(hours=hours))))
     assert held is not None
     assert held.replace("T", " ") == "2026-11-24 20:58:25.000120"
@@ -24,14 +24,14 @@ def test_a_moment_is_kept_in_utc_to_the_microsecond(dialect: Dialect, hours: int
 
 
 def test_a_whole_second_has_its_microseconds_too_so_that_text_sorts_like_time() -> None:
-    assert UtcMoment().bind_processor(DIALECTS[1])(MOMENT.replace(microsecond=0)) == "2026-11-24 20:58:25.000000"
+    assert UtcDateTime().bind_processor(DIALECTS[1])(MOMENT.replace(microsecond=0)) == "2026-11-24 20:58:25.000000"
 
 
 def test_no_moment_is_none() -> None:
-    assert UtcMoment().bind_processor(DIALECTS[0])(None) is None
-    assert UtcMoment().result_processor(DIALECTS[0], None)(None) is None
+    assert UtcDateTime().bind_processor(DIALECTS[0])(None) is None
+    assert UtcDateTime().result_processor(DIALECTS[0], None)(None) is None
 
 
 def test_a_moment_without_a_timezone_is_refused() -> None:
     with pytest.raises(ValueError, match="timezone"):
-        UtcMoment().bind_processor(DIALECTS[0])(MOMENT.replace(tzinfo=None))
+        UtcDateTime().bind_processor(DIALECTS[0])(MOMENT.replace(tzinfo=None))

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from safevideo_common.database.faults import named_faults
+from safevideo_common.database.errors import translate_errors
 from safevideo_common.errors import (
     DatabaseConflict,
     DatabaseUnavailable,
-    DataRefused,
+    DataRejected,
     SafeVideoError,
     ServiceUnavailable,
 )
@@ -21,7 +21,7 @@ VALUE = "zoe@example.com"
 
 def named(error: Exception) -> SafeVideoError:
     """What is raised in place of `error`."""
-    with pytest.raises(SafeVideoError) as raised, named_faults():
+    with pytest.raises(SafeVideoError) as raised, translate_errors():
         raise error
     return raised.value
 
@@ -47,7 +47,7 @@ def test_where_another_was_quicker_the_same_work_is_run_again(code: int) -> None
 @pytest.mark.parametrize("code", [1048, 1153, 1264, 1292, 1366, 1406, 1452, 3140, 3151, 3157, 3819, 4025])
 def test_what_will_never_be_taken_is_refused(code: int) -> None:
     error = named(of_mysql(code))
-    assert isinstance(error, DataRefused)
+    assert isinstance(error, DataRejected)
     assert not isinstance(error, ServiceUnavailable)
 
 
@@ -84,9 +84,9 @@ def test_all_the_rest_passes_with_time_or_an_operator(code: int) -> None:
         (sqlite3.SQLITE_LOCKED, DatabaseConflict),
         (sqlite3.SQLITE_CONSTRAINT_UNIQUE, DatabaseConflict),
         (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, DatabaseConflict),
-        (sqlite3.SQLITE_CONSTRAINT_NOTNULL, DataRefused),
-        (sqlite3.SQLITE_CONSTRAINT_CHECK, DataRefused),
-        (sqlite3.SQLITE_TOOBIG, DataRefused),
+        (sqlite3.SQLITE_CONSTRAINT_NOTNULL, DataRejected),
+        (sqlite3.SQLITE_CONSTRAINT_CHECK, DataRejected),
+        (sqlite3.SQLITE_TOOBIG, DataRejected),
         (sqlite3.SQLITE_FULL, DatabaseUnavailable),
         (sqlite3.SQLITE_READONLY, DatabaseUnavailable),
         (sqlite3.SQLITE_IOERR, DatabaseUnavailable),
@@ -105,7 +105,7 @@ def test_a_deadline_and_a_full_pool_are_an_unavailable_database() -> None:
 
 def test_a_value_that_never_reached_the_server_is_refused() -> None:
     for error in (StatementError("x", "INSERT", None, ValueError(VALUE)), OverflowError(), UnicodeError()):
-        assert isinstance(named(error), DataRefused)
+        assert isinstance(named(error), DataRejected)
 
 
 @pytest.mark.parametrize("error", [of_mysql(1406), of_mysql(2006), of_mysql(1213), of_sqlite(5)])
@@ -116,5 +116,5 @@ def test_the_name_tells_the_code_and_no_value(error: DBAPIError) -> None:
 
 
 def test_other_errors_pass_through() -> None:
-    with pytest.raises(LookupError), named_faults():
+    with pytest.raises(LookupError), translate_errors():
         raise LookupError

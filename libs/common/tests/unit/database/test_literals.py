@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, Double, Integer, LargeBinary, String
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
-from safevideo_common.database.dialect import UtcMoment
+from safevideo_common.database.dialect import UtcDateTime
 from safevideo_common.database.dialect.literals import literal_of
 
 
@@ -34,14 +34,14 @@ def written(kind: TypeEngine[object], value: object) -> str:
         (LargeBinary(), b"\x00'\xff", "x'0027ff'"),
         (LargeBinary(), b"", "_binary''"),
         (LargeBinary(), b"it's \\ \x00", "_binary'it''s \\\\ \x00'"),
-        (UtcMoment(), datetime(2026, 11, 24, tzinfo=UTC), "'2026-11-24T00:00:00'"),
+        (UtcDateTime(), datetime(2026, 11, 24, tzinfo=UTC), "'2026-11-24T00:00:00'"),
     ],
 )
 def test_a_value_is_written_for_its_column(kind: TypeEngine[object], value: object, literal: str) -> None:
     assert written(kind, value) == literal
 
 
-@pytest.mark.parametrize("kind", [String(), Integer(), Boolean(), Double(), LargeBinary(), UtcMoment()])
+@pytest.mark.parametrize("kind", [String(), Integer(), Boolean(), Double(), LargeBinary(), UtcDateTime()])
 def test_nothing_is_null_in_every_column(kind: TypeEngine[object]) -> None:
     assert written(kind, None) == "NULL"
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from safevideo_common.domain.kyc import KycRequest, KycStatus, Verdict, decide
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, decide
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import APPLIED, STALE, Status
 
 REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=KycStatus.IN_PROGRESS)
-PASSED = Verdict("sg_1", "passed", 95.0, {"face": "match"}, Stamp(None, 10), says_failed=False)
+PASSED = VerificationResult("sg_1", "passed", 95.0, {"face": "match"}, WriteVersion(None, 10), says_failed=False)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_a_verdict_leads_to_the_status_of_the_contract(status: str, score: float
 
 def test_a_later_verdict_corrects_a_verified_request() -> None:
     verified, _ = decide(REQUEST, PASSED, 80)
-    after, outcome = decide(verified, replace(PASSED, status="failed", stamp=Stamp(None, 11)), 80)
+    after, outcome = decide(verified, replace(PASSED, status="failed", stamp=WriteVersion(None, 11)), 80)
     assert (after.status, outcome) == (KycStatus.REJECTED, APPLIED)
 
 
 def test_an_earlier_verdict_that_arrives_later_is_stale() -> None:
     verified, _ = decide(REQUEST, PASSED, 80)
-    assert decide(verified, replace(PASSED, status="failed", stamp=Stamp(None, 9)), 80) == (verified, STALE)
+    assert decide(verified, replace(PASSED, status="failed", stamp=WriteVersion(None, 9)), 80) == (verified, STALE)
 
 
 def test_a_verdict_on_another_performers_verification_is_dead() -> None:

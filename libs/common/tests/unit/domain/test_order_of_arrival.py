@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safevideo_common.domain import kyc, performers
-from safevideo_common.domain.kyc import KycRequest, KycStatus, Verdict
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, PerformerPatch
 
 NEW = Performer("sg_1")
@@ -19,10 +19,10 @@ stamps = st.lists(st.integers(0, 10**6), max_size=8, unique=True).flatmap(
     # By versions, whatever the times say; by the times, where there is no version; of equal ones by the arrival.
     lambda places: st.sampled_from(
         (
-            [Stamp(place, at_micros=-place) for place in places],
-            [Stamp(None, at_micros=place) for place in places],
-            [Stamp(7, at_micros=-place, arrival=place) for place in places],
-            [Stamp(None, at_micros=7, arrival=place) for place in places],
+            [WriteVersion(place, at_micros=-place) for place in places],
+            [WriteVersion(None, at_micros=place) for place in places],
+            [WriteVersion(7, at_micros=-place, arrival=place) for place in places],
+            [WriteVersion(None, at_micros=7, arrival=place) for place in places],
         )
     )
 )
@@ -36,10 +36,10 @@ def patches(draw: st.DrawFn) -> Sequence[PerformerPatch]:
 
 
 @st.composite
-def verdicts(draw: st.DrawFn) -> Sequence[Verdict]:
+def verdicts(draw: st.DrawFn) -> Sequence[VerificationResult]:
     """In the provider's order; some contradict themselves, or the request."""
     return [
-        Verdict(
+        VerificationResult(
             draw(st.sampled_from(("sg_1", "sg_1", "sg_2"))),
             draw(st.sampled_from(("passed", "review", "failed"))),
             draw(st.none() | st.floats(0, 100)),
@@ -51,7 +51,7 @@ def verdicts(draw: st.DrawFn) -> Sequence[Verdict]:
     ]
 
 
-def in_order(places: Sequence[Stamp]) -> Sequence[Stamp]:
+def in_order(places: Sequence[WriteVersion]) -> Sequence[WriteVersion]:
     return sorted(
         places, key=lambda stamp: (stamp.at_micros if stamp.version is None else stamp.version, stamp.arrival)
     )
@@ -61,7 +61,7 @@ def performer_after(arrivals: Sequence[PerformerPatch]) -> Performer:
     return reduce(lambda performer, patch: performers.decide(performer, patch)[0], arrivals, NEW)
 
 
-def request_after(arrivals: Sequence[Verdict]) -> KycRequest:
+def request_after(arrivals: Sequence[VerificationResult]) -> KycRequest:
     return reduce(lambda request, verdict: kyc.decide(request, verdict, 80)[0], arrivals, REQUEST)
 
 
@@ -71,7 +71,7 @@ def test_each_field_of_a_performer_is_what_its_newest_patch_says(
 ) -> None:
     arrivals = random.sample(story, len(story))
     fields: dict[str, object] = dict(DEFAULTS)
-    writers: dict[str, Stamp] = {}
+    writers: dict[str, WriteVersion] = {}
     for patch in story:
         fields |= patch.fields
         writers |= dict.fromkeys(patch.fields, patch.stamp)
@@ -86,7 +86,7 @@ def test_patches_that_arrive_again_at_any_time_change_nothing(story: Sequence[Pe
 
 @given(verdicts(), st.randoms())
 def test_a_request_is_what_its_newest_verdict_says_that_does_not_contradict(
-    story: Sequence[Verdict], random: Random
+    story: Sequence[VerificationResult], random: Random
 ) -> None:
     arrivals = random.sample([*story, *story], 2 * len(story))
     good = [each for each in story if each.performer_id == "sg_1" and (not each.says_failed or each.status == "failed")]

@@ -2,7 +2,7 @@
 
 from itertools import permutations
 
-from safevideo_common.domain.ordering import Stamp
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import APPLIED, STALE, Status
 from safevideo_common.domain.performers import Performer, PerformerPatch, decide
 
@@ -10,7 +10,7 @@ NEW = Performer("sg_1")
 
 
 def patch(version: int | None, at: int = 0, **fields: object) -> PerformerPatch:
-    return PerformerPatch(fields, Stamp(version, at))
+    return PerformerPatch(fields, WriteVersion(version, at))
 
 
 def fold(*patches: PerformerPatch) -> Performer:

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from safevideo_common.domain.schedules import Daily, Interval
+from safevideo_common.jobs.scheduler import Daily, Interval
 
 BERLIN = ZoneInfo("Europe/Berlin")  # clocks: on from 02:00 on 29 March 2026, back from 03:00 on 25 October 2026
 

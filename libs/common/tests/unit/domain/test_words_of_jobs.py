@@ -2,7 +2,7 @@
 
 import pytest
 
-from safevideo_common.domain.jobs import JobStatus, Priority, priority_of, status_of
+from safevideo_common.jobs.model import JobStatus, Priority, priority_of, status_of
 
 
 @pytest.mark.parametrize("word", ["queued", "Queued", " QUEUED\n"])

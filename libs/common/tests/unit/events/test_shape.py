@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from safevideo_common.events.performer import PerformerData
-from safevideo_common.events.shape import NOT_OF_THE_SHAPE, field_and_reason
+from safevideo_common.events.schema_errors import SCHEMA_MISMATCH, field_and_reason
 
 
 def refusal(body: bytes) -> tuple[str, str]:
-    with pytest.raises(NOT_OF_THE_SHAPE) as caught:
+    with pytest.raises(SCHEMA_MISMATCH) as caught:
         msgspec.json.decode(body, type=PerformerData)
     return field_and_reason(caught.value)
 

@@ -2,11 +2,10 @@
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.database.job_endings import Ended
-from safevideo_common.database.job_leases import Lease
-from safevideo_common.database.job_queue import QueueDepth
-from safevideo_common.domain.jobs import JobStatus, TryOutcome
 from safevideo_common.jobs.metrics import JobMetrics
+from safevideo_common.jobs.model import AttemptOutcome, JobStatus
+from safevideo_common.jobs.store.attempts import CompletedJob, Lease
+from safevideo_common.jobs.store.stats import QueueDepth
 
 
 def test_runs_are_counted_by_type_and_outcome_from_zero_on() -> None:
@@ -19,8 +18,8 @@ def test_runs_are_counted_by_type_and_outcome_from_zero_on() -> None:
     assert registry.get_sample_value("safevideo_jobs_running", {"job_type": "a"}) == 1
     metrics.ran("a", 0.5)
     metrics.running([])
-    metrics.ended([Ended(Lease(1, "t"), "a", TryOutcome.COMPLETED, JobStatus.COMPLETED)])
-    metrics.rescued([Ended(Lease(2, "t"), "a", TryOutcome.LEASE_LOST, JobStatus.QUEUED)])
+    metrics.ended([CompletedJob(Lease(1, "t"), "a", AttemptOutcome.COMPLETED, JobStatus.COMPLETED)])
+    metrics.rescued([CompletedJob(Lease(2, "t"), "a", AttemptOutcome.LEASE_LOST, JobStatus.QUEUED)])
     metrics.lease_lost()
     metrics.beat_late()
     metrics.fired("nightly")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from safevideo_common.broker.types import Record
 from safevideo_common.events.commands import JobQueued, job_queued
 from safevideo_common.events.envelope import parse_headers
-from safevideo_common.jobs.waking import WakeUp
-from safevideo_common.messaging.port import Record
+from safevideo_common.jobs.notifications import JobListener
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 
@@ -17,7 +17,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 def is_woken_by(*values: bytes) -> bool:
     wake, log = asyncio.Event(), build_logger("test", LogSink(None, stdout=False))
-    waiting = WakeUp(None, "kyc-worker", frozenset({"known"}), wake, log)  # type: ignore[arg-type] # it reads nothing
+    waiting = JobListener(None, "kyc-worker", frozenset({"known"}), wake, log)  # type: ignore[arg-type] # it reads nothing
     waiting.hear([Record("t", 0, offset, 0, b"known", value, ()) for offset, value in enumerate(values)])
     return wake.is_set()
 

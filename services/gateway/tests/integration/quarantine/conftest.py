@@ -15,16 +15,16 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from gateway.settings import GatewaySettings
-from safevideo_common.database import rejected_webhooks
-from safevideo_common.database.audit_log import AuditEntry, AuditFilter, Caller, find
+from safevideo_common.audit.store import AuditEntry, AuditFilter, Caller, find
+from safevideo_common.broker.port import Broker
+from safevideo_common.broker.types import Record
 from safevideo_common.database.engine import Database
-from safevideo_common.database.rejected_webhooks import Rejection
 from safevideo_common.database.tables import rejected_webhooks as table
 from safevideo_common.encryption import Cipher
-from safevideo_common.events.topics import RETENTION_DAYS
-from safevideo_common.messaging.port import EventLog, Record
-from safevideo_common.messaging.topics import all_topics
-from safevideo_common.testing.http import Api
+from safevideo_common.events.topics import RETENTION_DAYS, all_topics
+from safevideo_common.quarantine import store as quarantine_store
+from safevideo_common.quarantine.store import Rejection
+from safevideo_testkit.http import Api
 
 SECRET: Final = "the-secret-as-mended"
 KEY: Final = Fernet.generate_key().decode()
@@ -65,7 +65,7 @@ class Quarantine:
             "192.0.2.1", f"request-{number}",
         )  # fmt: skip
         async with self.database.transaction() as tx:
-            await rejected_webhooks.add(tx, [row._replace(**other)])  # type: ignore[arg-type]  # as a test wants it
+            await quarantine_store.add(tx, [row._replace(**other)])  # type: ignore[arg-type]  # as a test wants it
         self.sent.append(sent)
         return await self._id_of(row.fingerprint)
 
@@ -108,7 +108,7 @@ def quarantine(database: Database) -> Quarantine:
 
 
 @pytest.fixture
-async def records(embedded_log: EventLog) -> AsyncIterator[Callable[[], Awaitable[list[Record]]]]:
+async def records(embedded_log: Broker) -> AsyncIterator[Callable[[], Awaitable[list[Record]]]]:
     """What the log has, in order within each partition."""
     await embedded_log.create_topics(all_topics())
     async with embedded_log.reader("test") as reader:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 REJECTED = "/api/v1/admin/webhooks/rejected"
 BODY = b'{"email": "jane@example.com"}'

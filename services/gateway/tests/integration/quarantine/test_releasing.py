@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 
-from gateway.handlers.releasing import ReleaseWebhooks
-from gateway.handlers.reports import Asked, Report
-from gateway.handlers.reverify import RUN_SECONDS, ReverifyRejected
+from gateway.quarantine.reverify import RUN_SECONDS, ReleaseWebhooks, ReverifyRejected, ReverifyReport, ReverifyRequest
+from safevideo_common.audit.store import Caller
+from safevideo_common.broker.port import Broker, Producer
+from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.clock import utc_now
-from safevideo_common.database.audit_log import Caller
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import LogUnavailable, PayloadTooLarge
-from safevideo_common.messaging.port import EventLog, Message, Publisher, TopicPartition
-from safevideo_common.sharegram.webhook_signatures import SCHEMES, WebhookSecret
+from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
+from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
 
 Quarantine = Any  # of this folder's conftest.py
-ALL = Asked(None, None, dry_run=False)
+ALL = ReverifyRequest(None, None, dry_run=False)
 
 
 class Published:
@@ -48,7 +47,7 @@ class Clock:
 
 
 def reverify_with(
-    quarantine: Quarantine, publisher: Publisher, secret: str = "the-secret-as-mended", step: float = 0.0
+    quarantine: Quarantine, publisher: Producer, secret: str = "the-secret-as-mended", step: float = 0.0
 ) -> ReverifyRejected:
     async def present() -> Sequence[WebhookSecret]:
         return [WebhookSecret("present", secret.encode())]
@@ -75,8 +74,8 @@ async def test_what_the_log_took_is_marked_and_the_next_run_does_the_rest(
 ) -> None:
     row_ids = await interleaved(quarantine, 6)
     reverify = reverify_with(quarantine, published)
-    published.fails["evt-2"] = LogUnavailable("Kafka is away.", retry_after=5)
-    with pytest.raises(LogUnavailable):
+    published.fails["evt-2"] = BrokerUnavailable("Kafka is away.", retry_after=5)
+    with pytest.raises(BrokerUnavailable):
         await reverify.run(ALL, caller)
     assert sorted(published.ids) == ["evt-0", "evt-1", "evt-3", "evt-5"], "none of the performer's after the failure"
     assert await quarantine.released() == [row_ids[each] for each in (0, 1, 3, 5)]
@@ -134,13 +133,13 @@ async def test_large_bodies_are_verified_a_few_at_a_time(
     body = b'{"event": "x", "timestamp": "2026-11-24T12:00:00Z", "data": {}}' + b" " * 1_000_000
     for number in range(12):
         await quarantine.keep(body + b" " * number)
-    report: Report = await reverify_with(quarantine, published).run(ALL, caller)
+    report: ReverifyReport = await reverify_with(quarantine, published).run(ALL, caller)
     assert (report.is_complete, len(report.released)) == (True, 12)
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_a_real_log_keeps_the_order_of_each_performer(
-    quarantine: Quarantine, event_log: EventLog, caller: Caller, database: Database
+    quarantine: Quarantine, event_log: Broker, caller: Caller, database: Database
 ) -> None:
     performers = [f"sg_{id(quarantine)}_{each}" for each in range(3)]
     for number in range(60):
@@ -151,7 +150,7 @@ async def test_a_real_log_keeps_the_order_of_each_performer(
                 try:
                     await reverify_with(quarantine, publisher).run(ALL, caller)
                     break
-                except LogUnavailable:  # it is still connecting
+                except BrokerUnavailable:  # it is still connecting
                     await asyncio.sleep(0.1)
     async with event_log.reader("test") as reader:
         ends = await reader.end_offsets("sharegram.performer.v1")

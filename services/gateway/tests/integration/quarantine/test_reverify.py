@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from gateway.settings import GatewaySettings
+from safevideo_common.broker.types import Record
 from safevideo_common.encryption import Cipher
-from safevideo_common.messaging.port import Record
-from safevideo_common.testing.http import Api
+from safevideo_testkit.http import Api
 
 SECRET = "the-secret-as-mended"
 WRONG = "a-secret-that-nobody-has-signed-with"

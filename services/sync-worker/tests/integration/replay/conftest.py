@@ -2,19 +2,19 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from replay_steps import ReplayBench
 
+from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.events.topics import PERFORMER
-from safevideo_common.messaging.port import EventLog
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.job_bench import JobBench
-from safevideo_common.testing.stacks import StackUnderTest
+from safevideo_testkit.harness.jobs import JobHarness
+from safevideo_testkit.harness.replay import ReplayHarness
+from safevideo_testkit.stacks import StackUnderTest
 
 
 @pytest.fixture
-async def bench(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundLogger) -> AsyncIterator[ReplayBench]:
+async def bench(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[ReplayHarness]:
     async with (
         Database.open(stack.database_url) as database,
         event_log.publisher("test") as publisher,
@@ -22,4 +22,4 @@ async def bench(stack: StackUnderTest, event_log: EventLog, log: FilteringBoundL
     ):
         starts = dict(await reader.end_offsets(PERFORMER))
         began = utc_now() - timedelta(seconds=1)
-        yield ReplayBench(database, event_log, publisher, JobBench(database, log), log, starts, began)
+        yield ReplayHarness(database, event_log, publisher, JobHarness(database, log), log, starts, began)

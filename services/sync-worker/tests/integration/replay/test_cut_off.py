@@ -8,14 +8,21 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from replay_steps import PERFORMERS, ReplayBench, Sent, folded, history, result_of
-
-from safevideo_common.database.job_browser import Job
-from safevideo_common.jobs.handler import JobHandler, JobRun, TemporaryJobError
-from safevideo_common.messaging.port import EventLog, Reader, Record, TopicPartition
-from safevideo_common.messaging.replay.parameters import JOB_TYPE
-from safevideo_common.messaging.replay.reading import CHUNK_RECORDS
-from safevideo_common.messaging.replay.replaying import LANES
+from safevideo_common.broker.port import Broker, Reader
+from safevideo_common.broker.types import Record, TopicPartition
+from safevideo_common.jobs.handler import JobContext, JobHandler, RetryableJobError
+from safevideo_common.jobs.store.admin import Job
+from safevideo_common.replay.job import LANES
+from safevideo_common.replay.reader import CHUNK_RECORDS
+from safevideo_common.replay.request import JOB_TYPE
+from safevideo_testkit.harness.replay import (
+    PERFORMERS,
+    ReplayHarness,
+    Sent,
+    folded,
+    history,
+    result_of,
+)
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
 """By hand 50,000: `REPLAY_EVENTS=50000 pytest -k cut_off`."""
@@ -51,7 +58,7 @@ class CountingReader:
 class CountingLog:
     """A log whose readers count."""
 
-    def __init__(self, event_log: EventLog) -> None:
+    def __init__(self, event_log: Broker) -> None:
         self._log = event_log
         self.readers: list[CountingReader] = []
 
@@ -73,7 +80,7 @@ class CutOff:
     random: Random
     cuts: int = 0
 
-    async def run(self, job: JobRun) -> Mapping[str, object] | None:
+    async def run(self, job: JobContext) -> Mapping[str, object] | None:
         if self.cuts == CUTS:
             return await self.handler.run(job)
         try:
@@ -81,10 +88,10 @@ class CutOff:
                 return await self.handler.run(job)
         except TimeoutError:
             self.cuts += 1
-            raise TemporaryJobError("CUT_OFF", "by the test") from None
+            raise RetryableJobError("CUT_OFF", "by the test") from None
 
 
-async def cut_off_while_live_events_flow(bench: ReplayBench, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
+async def cut_off_while_live_events_flow(bench: ReplayHarness, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
     """The job once it is completed, and how many records were read for it."""
     counting: Any = CountingLog(bench.event_log)
     handler = CutOff(replace(bench.replays, event_log=counting), Random(5))
@@ -108,7 +115,7 @@ def check_counts(job: Job, records: int) -> None:
     assert job.total_items <= records <= job.total_items + CUTS * LANES * 2 * CHUNK_RECORDS
 
 
-async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(bench: ReplayBench) -> None:
+async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(bench: ReplayHarness) -> None:
     old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
     await bench.publish(*old)
     await bench.live(500)
@@ -124,7 +131,7 @@ async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_i
     check_counts(job, records)
 
 
-async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(bench: ReplayBench) -> None:
+async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(bench: ReplayHarness) -> None:
     old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
     await bench.publish(*old[: EVENTS // 10])
     await bench.live(500)
@@ -139,7 +146,7 @@ async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(
     check_counts(job, records)
 
 
-async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(bench: ReplayBench) -> None:
+async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(bench: ReplayHarness) -> None:
     old = history(bench, EVENTS // 2)
     await bench.publish(*old[: EVENTS // 4])
     await bench.live(500)

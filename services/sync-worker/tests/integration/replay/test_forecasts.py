@@ -4,13 +4,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from replay_steps import AT, ReplayBench, Sent, result_of
 
 from safevideo_common.domain.performers import FIELDS
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.topics import PERFORMER, SYNC_WORKER
-from safevideo_common.messaging.consuming.delivery import Delivery
-from safevideo_common.messaging.replay.forecast import Forecast
+from safevideo_common.inbox.handler import Delivery
+from safevideo_common.replay.dry_run import DryRun
+from safevideo_testkit.harness.replay import AT, ReplayHarness, Sent, result_of
 
 ON_THE_WIRE = {"display_name": "displayName", "profile_image": "profileImage"}
 
@@ -28,7 +28,7 @@ def changes(before: dict[str, dict[str, object]], after: dict[str, dict[str, obj
     return {name: each for name, each in found.items() if each}
 
 
-def disordered(bench: ReplayBench, seed: int, number: int) -> list[Sent]:
+def disordered(bench: ReplayHarness, seed: int, number: int) -> list[Sent]:
     """Patches whose versions come in any order, some of them twice, some of them faulty."""
     random = Random(seed)
     events = []
@@ -43,7 +43,7 @@ def disordered(bench: ReplayBench, seed: int, number: int) -> list[Sent]:
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
-async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(bench: ReplayBench, force: bool) -> None:
+async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(bench: ReplayHarness, force: bool) -> None:
     events = disordered(bench, 7, 200)
     await bench.publish(*events)
     await bench.live()
@@ -70,14 +70,16 @@ async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(bench: 
     assert (dry["performersChanging"], dry["isExact"]) == (len(happened), True)
 
 
-async def test_at_most_a_hundred_performers_are_shown_and_all_are_counted(bench: ReplayBench) -> None:
+async def test_at_most_a_hundred_performers_are_shown_and_all_are_counted(bench: ReplayHarness) -> None:
     await bench.publish(*(bench.event(str(number), 1, bio="x") for number in range(130)))
     result = result_of(await bench.replay(dryRun=True))
     assert (len(result["performers"]), result["performersChanging"]) == (100, 130)
     assert await bench.rows() == {}
 
 
-async def test_with_more_performers_than_it_can_carry_a_forecast_says_that_it_is_not_exact(bench: ReplayBench) -> None:
+async def test_with_more_performers_than_it_can_carry_a_forecast_says_that_it_is_not_exact(
+    bench: ReplayHarness,
+) -> None:
     events = [bench.event(str(number % 30), number, bio=str(number)) for number in range(90)]
     deliveries = [
         Delivery(
@@ -90,7 +92,7 @@ async def test_with_more_performers_than_it_can_carry_a_forecast_says_that_it_is
         )
         for place, each in enumerate(events)
     ]
-    forecast = Forecast(bench.handler, SYNC_WORKER, is_forced=False, most_shown=100, most_performers=20)
+    forecast = DryRun(bench.handler, SYNC_WORKER, is_forced=False, most_shown=100, most_performers=20)
     async with bench.database.reading() as reading:
         for start in range(0, 90, 10):
             assert await forecast.foresee(reading, deliveries[start : start + 10]) == {"applied": 10}

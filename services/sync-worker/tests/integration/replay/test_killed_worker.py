@@ -6,17 +6,24 @@ from pathlib import Path
 
 import pytest
 from aiokafka.structs import TopicPartition as KafkaPartition
-from replay_steps import PERFORMERS, ReplayBench, Sent, folded, history, result_of
 
-from safevideo_common.domain.jobs import FINISHED, JobStatus
+from safevideo_common.broker.kafka.admin import open_admin
+from safevideo_common.broker.port import Broker
 from safevideo_common.events.topics import CONSUMED, SYNC_WORKER
-from safevideo_common.messaging.kafka.admin import administering
-from safevideo_common.messaging.port import EventLog
-from safevideo_common.messaging.replay.replaying import AT_ONCE
-from safevideo_common.testing.consumer_groups import pass_over_all
-from safevideo_common.testing.service_process import ServiceProcess
-from safevideo_common.testing.stacks import REAL, StackUnderTest
-from safevideo_common.testing.waiting import until
+from safevideo_common.jobs.model import FINISHED, JobStatus
+from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS
+from safevideo_testkit.consumer_groups import seek_groups_to_end
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.harness.replay import (
+    PERFORMERS,
+    ReplayHarness,
+    Sent,
+    folded,
+    history,
+    result_of,
+)
+from safevideo_testkit.service_process import ServiceProcess
+from safevideo_testkit.stacks import REAL, StackUnderTest
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
 KILLS = 5 if EVENTS > 10_000 else 2
@@ -26,8 +33,8 @@ only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 
 @pytest.fixture
-async def worker(stack: StackUnderTest, event_log: EventLog, tmp_path: Path) -> AsyncIterator[ServiceProcess]:
-    await pass_over_all(stack.kafka_bootstrap_servers, event_log, {SYNC_WORKER: CONSUMED[SYNC_WORKER]})
+async def worker(stack: StackUnderTest, event_log: Broker, tmp_path: Path) -> AsyncIterator[ServiceProcess]:
+    await seek_groups_to_end(stack.kafka_bootstrap_servers, event_log, {SYNC_WORKER: CONSUMED[SYNC_WORKER]})
     environment = {
         "SAFEVIDEO_ENV": "development",
         "HOST": "127.0.0.1",
@@ -45,23 +52,23 @@ async def worker(stack: StackUnderTest, event_log: EventLog, tmp_path: Path) -> 
     await process.stop()
 
 
-async def has_decided(bench: ReplayBench, events: list[Sent]) -> None:
+async def has_decided(bench: ReplayHarness, events: list[Sent]) -> None:
     wanted = {each.event_id for each in events}
 
     async def is_so() -> bool:
         return wanted <= {event_id for event_id, *_ in await bench.inbox()}
 
-    await until(is_so, PATIENCE_SECONDS)
+    await eventually(is_so, PATIENCE_SECONDS)
 
 
 async def offsets_of_group(servers: str) -> Mapping[KafkaPartition, int]:
-    async with administering(servers, "test", 5_000) as admin:
+    async with open_admin(servers, "test", 5_000) as admin:
         found = await admin.list_consumer_group_offsets(SYNC_WORKER)
     return {partition: each.offset for partition, each in found.items()}
 
 
 @only_real
-async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayBench, worker: ServiceProcess) -> None:
+async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayHarness, worker: ServiceProcess) -> None:
     old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
     await bench.publish(*old)
     await has_decided(bench, old)
@@ -76,7 +83,7 @@ async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayBenc
             return (await bench.jobs.job(job_id)).processed_items > reached
 
         await bench.publish(*new[kill * len(new) // KILLS : (kill + 1) * len(new) // KILLS])
-        await until(goes_on, PATIENCE_SECONDS)
+        await eventually(goes_on, PATIENCE_SECONDS)
         assert (await bench.jobs.job(job_id)).status not in FINISHED
         await worker.kill()
         await worker.start()
@@ -92,7 +99,7 @@ async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayBenc
 
 @only_real
 async def test_the_offsets_of_the_live_group_stay_where_they_are(
-    bench: ReplayBench, worker: ServiceProcess, stack: StackUnderTest
+    bench: ReplayHarness, worker: ServiceProcess, stack: StackUnderTest
 ) -> None:
     events = history(bench, 200)
     await bench.publish(*events)
@@ -104,7 +111,7 @@ async def test_the_offsets_of_the_live_group_stay_where_they_are(
         committed = await offsets_of_group(stack.kafka_bootstrap_servers)
         return all(committed.get(KafkaPartition(*each), 0) == end for each, end in ends.items() if end)
 
-    await until(are_committed, PATIENCE_SECONDS)
+    await eventually(are_committed, PATIENCE_SECONDS)
     before = await offsets_of_group(stack.kafka_bootstrap_servers)
     job_id = await bench.jobs.enqueue(bench.asked(force=True))
     await bench.ended(job_id)
@@ -114,12 +121,12 @@ async def test_the_offsets_of_the_live_group_stay_where_they_are(
 
 @only_real
 async def test_one_replay_too_many_waits_in_the_queue_until_another_has_ended(
-    bench: ReplayBench, worker: ServiceProcess
+    bench: ReplayHarness, worker: ServiceProcess
 ) -> None:
     events = history(bench, 100)
     await bench.publish(*events)
     first, *others, last = [
-        await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=1)) for _ in range(AT_ONCE + 1)
+        await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=1)) for _ in range(MAX_CONCURRENT_REPLAYS + 1)
     ]
     for job_id in (first, *others):
         await bench.jobs.becomes(job_id, JobStatus.PROCESSING)

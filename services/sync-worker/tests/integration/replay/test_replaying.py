@@ -4,15 +4,15 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from replay_steps import ReplayBench, Sent, folded, result_of
 
 from safevideo_common.clock import rfc3339, utc_now
-from safevideo_common.domain.jobs import JobStatus
 from safevideo_common.events.envelope import parse_headers
-from safevideo_common.messaging.replay.parameters import JOB_TYPE
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.replay.request import JOB_TYPE
+from safevideo_testkit.harness.replay import ReplayHarness, Sent, folded, result_of
 
 
-def some(bench: ReplayBench) -> list[Sent]:
+def some(bench: ReplayHarness) -> list[Sent]:
     return [
         bench.event("a", 1, username="first", bio="one"),
         bench.event("b", 1, username="other"),
@@ -21,7 +21,7 @@ def some(bench: ReplayBench) -> list[Sent]:
     ]
 
 
-async def test_without_force_only_what_the_inbox_lacks_is_applied(bench: ReplayBench) -> None:
+async def test_without_force_only_what_the_inbox_lacks_is_applied(bench: ReplayHarness) -> None:
     events = some(bench)
     await bench.publish(*events)
     await bench.live()
@@ -39,7 +39,7 @@ async def test_without_force_only_what_the_inbox_lacks_is_applied(bench: ReplayB
     assert sorted(await bench.inbox()) == sorted(before), "nothing is counted as a duplicate"
 
 
-async def test_a_lost_range_is_applied_as_if_it_came_now(bench: ReplayBench) -> None:
+async def test_a_lost_range_is_applied_as_if_it_came_now(bench: ReplayHarness) -> None:
     events = some(bench)
     await bench.publish(*events)
     job = await bench.replay()
@@ -50,7 +50,7 @@ async def test_a_lost_range_is_applied_as_if_it_came_now(bench: ReplayBench) -> 
     assert (result_of(job)["byOutcome"], result_of(again)["byOutcome"]) == ({"applied": 4}, {"known": 4})
 
 
-async def test_forced_a_damaged_value_is_restored_and_nothing_goes_back_in_time(bench: ReplayBench) -> None:
+async def test_forced_a_damaged_value_is_restored_and_nothing_goes_back_in_time(bench: ReplayHarness) -> None:
     events = some(bench)
     await bench.publish(*events)
     await bench.live()
@@ -71,7 +71,7 @@ async def test_forced_a_damaged_value_is_restored_and_nothing_goes_back_in_time(
     assert parse_headers(correction[0].headers).id == f"{events[2].event_id}#replay-{job.id}"
 
 
-async def test_forced_again_nothing_changes_and_nothing_is_told(bench: ReplayBench) -> None:
+async def test_forced_again_nothing_changes_and_nothing_is_told(bench: ReplayHarness) -> None:
     events = some(bench)
     await bench.publish(*events)
     await bench.live()
@@ -81,7 +81,7 @@ async def test_forced_again_nothing_changes_and_nothing_is_told(bench: ReplayBen
     assert (await bench.told(), await bench.stamped()) == (told, stamped)
 
 
-async def test_forced_a_row_that_is_gone_comes_back_and_so_do_the_inbox_rows(bench: ReplayBench) -> None:
+async def test_forced_a_row_that_is_gone_comes_back_and_so_do_the_inbox_rows(bench: ReplayHarness) -> None:
     events = some(bench)
     await bench.publish(*events)
     await bench.live()
@@ -92,7 +92,7 @@ async def test_forced_a_row_that_is_gone_comes_back_and_so_do_the_inbox_rows(ben
     assert (await bench.stamped(), sorted(await bench.inbox())) == before
 
 
-async def test_only_what_the_filters_let_through_is_replayed(bench: ReplayBench) -> None:
+async def test_only_what_the_filters_let_through_is_replayed(bench: ReplayHarness) -> None:
     events = some(bench)
     await bench.publish(*events)
     job = await bench.replay(types=["performer.status.changed"])
@@ -106,7 +106,7 @@ async def test_only_what_the_filters_let_through_is_replayed(bench: ReplayBench)
     assert result_of(job)["events"] == 0
 
 
-async def test_a_faulty_event_costs_only_itself_and_not_the_run(bench: ReplayBench) -> None:
+async def test_a_faulty_event_costs_only_itself_and_not_the_run(bench: ReplayHarness) -> None:
     events = some(bench)
     wrong = bench.event("b", 2, verified="perhaps")
     await bench.publish(*events[:2], wrong, *events[2:])
@@ -115,7 +115,7 @@ async def test_a_faulty_event_costs_only_itself_and_not_the_run(bench: ReplayBen
     assert await bench.rows() == folded(events)
 
 
-async def test_parameters_that_make_no_sense_fail_the_job_at_once(bench: ReplayBench) -> None:
+async def test_parameters_that_make_no_sense_fail_the_job_at_once(bench: ReplayHarness) -> None:
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(topic="sharegram.kyc.v1"))
         job = await bench.jobs.becomes(job_id, JobStatus.FAILED)
@@ -123,7 +123,7 @@ async def test_parameters_that_make_no_sense_fail_the_job_at_once(bench: ReplayB
     assert job.tries == 1
 
 
-async def test_a_replay_is_cancelled_while_it_is_throttled(bench: ReplayBench) -> None:
+async def test_a_replay_is_cancelled_while_it_is_throttled(bench: ReplayHarness) -> None:
     await bench.publish(*(bench.event("a", number, bio=str(number)) for number in range(50)))
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2))

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 import pytest
-from replay_steps import ReplayBench, result_of
 from sqlalchemy import select
 
 from safevideo_common.database.dialect import for_update
 from safevideo_common.database.tables import performers
-from safevideo_common.domain.jobs import JobStatus
-from safevideo_common.messaging.replay.parameters import JOB_TYPE
-from safevideo_common.testing.stacks import REAL
-from safevideo_common.testing.waiting import until
+from safevideo_common.jobs.model import JobStatus
+from safevideo_common.replay.request import JOB_TYPE
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.harness.replay import ReplayHarness, result_of
+from safevideo_testkit.stacks import REAL
 
 EVENTS = 50
 only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
@@ -19,7 +19,7 @@ only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 @dataclass(frozen=True)
 class Scrape:
-    bench: ReplayBench
+    bench: ReplayHarness
 
     def value(self, name: str, **labels: str) -> float:
         found = self.bench.registry.get_sample_value(f"safevideo_replay_{name}", labels)
@@ -35,13 +35,13 @@ class Scrape:
         async def is_so() -> bool:
             return self.value(name, **labels) > above
 
-        await until(is_so)
+        await eventually(is_so)
 
     async def comes_to_rest(self) -> None:
         async def is_so() -> bool:
             return self.is_at_rest()
 
-        await until(is_so)
+        await eventually(is_so)
 
     def is_at_rest(self) -> bool:
         return not any((
@@ -50,12 +50,12 @@ class Scrape:
         ))  # fmt: skip
 
 
-async def published(bench: ReplayBench) -> None:
+async def published(bench: ReplayHarness) -> None:
     """Over several partitions: a dry run takes a chunk of one at once."""
     await bench.publish(*(bench.event("abcdefgh"[number % 8], number, bio=str(number)) for number in range(EVENTS)))
 
 
-async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart(bench: ReplayBench) -> None:
+async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart(bench: ReplayHarness) -> None:
     scrape = Scrape(bench)
     await published(bench)
     await bench.publish(bench.event("z", 1, verified="perhaps"))
@@ -71,7 +71,7 @@ async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart
 
 @pytest.mark.parametrize("is_dry", [False, True], ids=["real", "dry"])
 async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled(
-    bench: ReplayBench, is_dry: bool
+    bench: ReplayHarness, is_dry: bool
 ) -> None:
     scrape, mode = Scrape(bench), "dry" if is_dry else "real"
     await published(bench)
@@ -85,7 +85,7 @@ async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled
     assert scrape.is_at_rest()
 
 
-async def test_a_run_that_fails_leaves_no_figure_behind(bench: ReplayBench) -> None:
+async def test_a_run_that_fails_leaves_no_figure_behind(bench: ReplayHarness) -> None:
     scrape = Scrape(bench)
     await bench.publish(*(bench.event("a", number, verified="perhaps") for number in range(120)))
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
@@ -95,7 +95,7 @@ async def test_a_run_that_fails_leaves_no_figure_behind(bench: ReplayBench) -> N
     assert scrape.is_at_rest()
 
 
-async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_still(bench: ReplayBench) -> None:
+async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_still(bench: ReplayHarness) -> None:
     scrape = Scrape(bench)
     await published(bench)
     for behind in (5000, 6000):
@@ -111,7 +111,7 @@ async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_
 
 
 @only_real
-async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(bench: ReplayBench) -> None:
+async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(bench: ReplayHarness) -> None:
     scrape = Scrape(bench)
     await published(bench)
     await bench.live()
@@ -126,7 +126,7 @@ async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(ben
     assert scrape.is_at_rest()
 
 
-async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(bench: ReplayBench) -> None:
+async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(bench: ReplayHarness) -> None:
     scrape = Scrape(bench)
     await published(bench)
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):

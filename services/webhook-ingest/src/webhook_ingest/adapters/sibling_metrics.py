@@ -13,7 +13,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from safevideo_common.observability import metric_list
+from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import gauge
 
@@ -94,7 +94,7 @@ def merged(texts: list[tuple[int, bytes]]) -> bytes:
 
 def _answering(workers: int) -> bytes:
     registry = CollectorRegistry()
-    gauge(metric_list.WORKERS_ANSWERING, registry).set(workers)
+    gauge(metric_catalog.WORKERS_ANSWERING, registry).set(workers)
     return generate_latest(registry)
 
 

@@ -15,18 +15,18 @@ from sqlalchemy import select
 
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
-from safevideo_common.database.rejected_bounds import Bounds
 from safevideo_common.database.tables import rejected_webhooks as table
 from safevideo_common.encryption import Cipher
 from safevideo_common.errors import WebhookSignatureInvalid
-from safevideo_common.lifecycle import background, serving_until_failure
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.webhook_signatures import SCHEMES, environment_secrets
+from safevideo_common.quarantine.limits import RetentionLimits
+from safevideo_common.service import background_task, run_until_failure
 from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.correlation import CORRELATION
-from safevideo_common.web.envelope import success
-from webhook_ingest.adapters.quarantine import DatabaseQuarantine, Intake, QuarantineMetrics
-from webhook_ingest.handlers.quarantine import Quarantine, offer_refused
+from safevideo_common.web.responses import success
+from safevideo_common.webhooks.signatures import SCHEMES, environment_secrets
+from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
+from webhook_ingest.quarantine.capture import Quarantine, offer_rejected
 from webhook_ingest.settings import IngestSettings
 
 PATH: Final = "/webhooks/sharegram"
@@ -61,7 +61,7 @@ class Door:
 
 @asynccontextmanager
 async def door_of(
-    settings: IngestSettings, database: Database, log: FilteringBoundLogger, bounds: Bounds
+    settings: IngestSettings, database: Database, log: FilteringBoundLogger, bounds: RetentionLimits
 ) -> AsyncIterator[Door]:
     """Serve one until the block ends; leaving writes what still waits."""
     registry, cipher = CollectorRegistry(), Cipher.of(Fernet.generate_key().decode())
@@ -69,14 +69,14 @@ async def door_of(
     app = base_app(log, registry)
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
-        intake = Intake(PER_MINUTE, metrics)
+        intake = QuarantineQueue(PER_MINUTE, metrics)
         quarantine = DatabaseQuarantine(intake, database, cipher, bounds, clock=utc_now, log=log, metrics=metrics)
         add_hot_post(app, PATH, partial(receive, quarantine))
-        async with background(app, "quarantine", quarantine.keep()):
+        async with background_task(app, "quarantine", quarantine.keep()):
             yield
 
     app.cleanup_ctx.append(serve)
-    async with serving_until_failure(app, settings) as (port, failed), AsyncExitStack() as clients:
+    async with run_until_failure(app, settings) as (port, failed), AsyncExitStack() as clients:
         yield Door(f"http://127.0.0.1:{port}", cipher, registry, database, clients)
         if failed.done():
             failed.result()
@@ -87,7 +87,7 @@ async def receive(quarantine: Quarantine, request: web.Request) -> web.Response:
     try:
         SCHEMES["any"].verify(request.headers, body, SECRETS, now)
     except WebhookSignatureInvalid as error:
-        offer_refused(
+        offer_rejected(
             quarantine, request.headers, body, error,
             received_at=now, remote=request.remote or "unknown", correlation=request[CORRELATION],
         )  # fmt: skip
@@ -95,7 +95,7 @@ async def receive(quarantine: Quarantine, request: web.Request) -> web.Response:
     return success({})
 
 
-OpenDoor = Callable[[Database, Bounds], AbstractAsyncContextManager[Door]]
+OpenDoor = Callable[[Database, RetentionLimits], AbstractAsyncContextManager[Door]]
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def open_door(settings: IngestSettings, log: FilteringBoundLogger) -> OpenDoor:
 @pytest.fixture
 async def door(open_door: OpenDoor, database: Database) -> AsyncIterator[Door]:
     """The door, on each kind of database."""
-    async with open_door(database, Bounds()) as door:
+    async with open_door(database, RetentionLimits()) as door:
         yield door
 
 

@@ -10,9 +10,9 @@ import aiohttp
 from sqlalchemy import select
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.rejected_bounds import Bounds
 from safevideo_common.database.tables import rejected_webhooks as table
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.quarantine.limits import RetentionLimits
 
 PATH = "/webhooks/sharegram"
 FORGED = {"X-Sharegram-Signature": "sha256=" + "00" * 32}
@@ -28,7 +28,7 @@ class Door(Protocol):
     async def bodies(self) -> list[bytes]: ...
 
 
-OpenDoor = Callable[[Database, Bounds], AbstractAsyncContextManager[Door]]
+OpenDoor = Callable[[Database, RetentionLimits], AbstractAsyncContextManager[Door]]
 
 
 async def refused(client: aiohttp.ClientSession, body: bytes, headers: dict[str, str] | None = None) -> None:
@@ -84,7 +84,7 @@ async def test_the_largest_webhook_is_kept(door: Door, client: aiohttp.ClientSes
 
 
 async def test_what_still_waits_when_the_door_closes_is_written(open_door: OpenDoor, database: Database) -> None:
-    async with open_door(database, Bounds()) as door:
+    async with open_door(database, RetentionLimits()) as door:
         client = await door.client()
         for number in range(150):
             await refused(client, b'{"number": %d}' % number)
@@ -94,7 +94,7 @@ async def test_what_still_waits_when_the_door_closes_is_written(open_door: OpenD
 async def test_a_flood_from_one_address_pushes_out_nobody_else_and_the_bounds_hold(
     open_door: OpenDoor, database: Database
 ) -> None:
-    bounds = Bounds(rows=200)
+    bounds = RetentionLimits(rows=200)
     honest = [b'{"honest": %d}' % number for number in range(10)]
     async with open_door(database, bounds) as door:
         forger, sender = await door.client("127.0.0.2"), await door.client()
@@ -127,7 +127,7 @@ async def test_a_database_that_is_away_costs_the_webhooks_and_slows_no_request(
     open_door: OpenDoor, tmp_path: Path, logs: Path, log: FilteringBoundLogger
 ) -> None:
     nowhere = f"sqlite+aiosqlite:///{tmp_path / 'missing' / 'folder.db'}"
-    async with Database.open(nowhere) as database, open_door(database, Bounds()) as door:
+    async with Database.open(nowhere) as database, open_door(database, RetentionLimits()) as door:
         client = await door.client()
         for number in range(5):
             async with asyncio.timeout(10):

@@ -7,42 +7,43 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from spool_bench import TOPIC, Bench, Gate, Logged, Opened
 
-from safevideo_common.messaging.factory import open_log
-from safevideo_common.messaging.port import EventLog, Topic
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Broker
+from safevideo_common.broker.types import Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.log_steps import DAY_MS, PARTITIONS
-from webhook_ingest.adapters.flights import BEFORE_PUBLISHER_SECONDS
-from webhook_ingest.adapters.safekeeping import Safekeeping
-from webhook_ingest.adapters.spool.metrics import SpoolMetrics
-from webhook_ingest.adapters.spool.spool import MAX_BYTES, open_spool
+from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
+from safevideo_testkit.harness.spool import TOPIC, BrokerGate, Logged, Opened, SpoolHarness
+from webhook_ingest.publishing.in_flight import BEFORE_PUBLISHER_SECONDS
+from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
+from webhook_ingest.spool.reporting import SpoolMetrics
+from webhook_ingest.spool.spool import MAX_BYTES, open_spool
 
 
 @pytest.fixture
-async def event_log(tmp_path: Path) -> AsyncIterator[EventLog]:
-    async with open_log("", tmp_path / "log") as log:
+async def event_log(tmp_path: Path) -> AsyncIterator[Broker]:
+    async with open_broker("", tmp_path / "log") as log:
         await log.create_topics([Topic(TOPIC, PARTITIONS, DAY_MS)])
         yield log
 
 
 @pytest.fixture
-def opened(event_log: EventLog, log: FilteringBoundLogger) -> Opened:
+def opened(event_log: Broker, log: FilteringBoundLogger) -> Opened:
     """Opens a bench on a spool's folder. It ends as a service does: its task first, then it drains for a while."""
 
     @asynccontextmanager
     async def open_bench(
         root: Path, *, max_bytes: int = MAX_BYTES, deadline: float = 1.0, drain: float = 0.0, state: str = "open"
-    ) -> AsyncIterator[Bench]:
+    ) -> AsyncIterator[SpoolHarness]:
         metrics = SpoolMetrics(registry := CollectorRegistry())
         async with AsyncExitStack() as stack:
-            gate = Gate(await stack.enter_async_context(event_log.publisher("test")), state)
+            gate = BrokerGate(await stack.enter_async_context(event_log.publisher("test")), state)
             spool = await stack.enter_async_context(open_spool(root, log, metrics, max_bytes))
-            keeping = Safekeeping(gate, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
+            keeping = SpoolingPublisher(gate, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
             metrics.watch(keeping.depth)
             task = asyncio.create_task(keeping.run(), name="test-draining")
             try:
-                yield Bench(keeping, spool, gate, registry)
+                yield SpoolHarness(keeping, spool, gate, registry)
             finally:
                 task.cancel()
                 await asyncio.wait([task])
@@ -52,13 +53,13 @@ def opened(event_log: EventLog, log: FilteringBoundLogger) -> Opened:
 
 
 @pytest.fixture
-async def bench(opened: Opened, tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(opened: Opened, tmp_path: Path) -> AsyncIterator[SpoolHarness]:
     async with opened(tmp_path / "spool") as bench:
         yield bench
 
 
 @pytest.fixture
-def logged(event_log: EventLog) -> Logged:
+def logged(event_log: Broker) -> Logged:
     """By key, the values of all that is in the log, in order."""
 
     async def read() -> dict[str, list[str]]:

@@ -7,36 +7,36 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.errors import LogUnavailable
-from safevideo_common.messaging.port import Message, TopicPartition
+from safevideo_common.broker.types import Message, TopicPartition
+from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
-from webhook_ingest.adapters.safekeeping import Safekeeping
-from webhook_ingest.adapters.spool.metrics import SpoolMetrics
-from webhook_ingest.adapters.spool.spool import open_spool
+from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
+from webhook_ingest.spool.reporting import SpoolMetrics
+from webhook_ingest.spool.spool import open_spool
 
 
 class Away:
     """A log that is away for good."""
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        raise LogUnavailable("away")
+        raise BrokerUnavailable("away")
 
     async def probe(self) -> None:
-        raise LogUnavailable("away")
+        raise BrokerUnavailable("away")
 
 
 async def keep(root: Path, life: str) -> None:
     log = build_logger("test", LogSink(None, stdout=False))
     away = Away()
     async with open_spool(root, log, SpoolMetrics(CollectorRegistry())) as spool:
-        keeping = Safekeeping(away, spool, away.probe, log)
+        keeping = SpoolingPublisher(away, spool, away.probe, log)
         async with asyncio.TaskGroup() as senders:
             for key in range(10):
                 senders.create_task(send(keeping, life, key))
 
 
-async def send(keeping: Safekeeping, life: str, key: int) -> None:
+async def send(keeping: SpoolingPublisher, life: str, key: int) -> None:
     number = 0
     while True:
         value = f"{life}-{number}-{key}"

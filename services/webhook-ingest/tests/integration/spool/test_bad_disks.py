@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from spool_bench import Bench, Logged, Opened
 
-from safevideo_common.errors import LogUnavailable
+from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.small_disk import CannotMount, SmallDisk, small_disk
+from safevideo_testkit.faults.small_disk import CannotMount, SmallDisk, small_disk
+from safevideo_testkit.harness.spool import Logged, Opened, SpoolHarness
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         pytest.skip(str(refusal))
 
 
-async def published(bench: Bench, key: str, numbers: range) -> list[str]:
+async def published(bench: SpoolHarness, key: str, numbers: range) -> list[str]:
     """The values that were taken; the others were refused in the way that the contract has for it."""
     taken = []
     for number in numbers:
         try:
             await bench.publish(key, f"{number:0900}")
-        except LogUnavailable as refusal:
+        except BrokerUnavailable as refusal:
             assert refusal.retry_after  # noqa: PT017 - most are taken
         else:
             taken.append(f"{number:0900}")
@@ -88,7 +88,7 @@ async def test_a_disk_that_turns_read_only_refuses_and_is_used_again_when_it_is_
     async with opened(disk.path / "spool", state="shut") as bench:
         await bench.keeping.check()  # nothing has failed yet: the log may be there
         assert await published(bench, "a", range(5)) == []
-        with pytest.raises(LogUnavailable):
+        with pytest.raises(BrokerUnavailable):
             await bench.keeping.check()
         disk.remount("rw")
         await bench.keeping.check()
@@ -106,7 +106,7 @@ async def test_a_folder_that_cannot_be_made_refuses_and_the_log_is_used_all_the_
     async with opened(tmp_path / "file" / "spool") as bench:
         assert not await bench.publish("a", "1")
         bench.gate.state = "shut"
-        with pytest.raises(LogUnavailable):
+        with pytest.raises(BrokerUnavailable):
             await bench.publish("a", "2")
         bench.gate.open()
         await bench.emptied()

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.messaging.kafka import KafkaLog
-from safevideo_common.messaging.port import ACKNOWLEDGED_WITHIN_SECONDS, Message, Topic
+from safevideo_common.broker.kafka import KafkaBroker
+from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
+from safevideo_common.broker.types import Message, Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.testing.backends import RunningServer
-from safevideo_common.testing.log_steps import DAY_MS, PARTITIONS
-from webhook_ingest.adapters.safekeeping import Safekeeping
-from webhook_ingest.adapters.spool.metrics import SpoolMetrics
-from webhook_ingest.adapters.spool.spool import open_spool
+from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
+from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
+from webhook_ingest.spool.reporting import SpoolMetrics
+from webhook_ingest.spool.spool import open_spool
 
 KEYS = 40
 AWAY_SECONDS = 4.0
@@ -28,7 +29,7 @@ AWAY_SECONDS = 4.0
 class Stream:
     """Senders that each publish one event after the other for a key of their own, and a ledger of what was answered."""
 
-    keeping: Safekeeping
+    keeping: SpoolingPublisher
     topic: str
     sent: dict[str, list[str]] = field(default_factory=dict)
     answers: list[tuple[float, float]] = field(default_factory=list)
@@ -54,7 +55,7 @@ class Stream:
 
 
 @asynccontextmanager
-async def streaming(kafka_log: KafkaLog, root: Path, log: FilteringBoundLogger) -> AsyncIterator[Stream]:
+async def streaming(kafka_log: KafkaBroker, root: Path, log: FilteringBoundLogger) -> AsyncIterator[Stream]:
     """In the middle of the stream in the block; after it, Kafka has all of it in the order of each key."""
     topic = f"test-{secrets.token_hex(6)}"
     await kafka_log.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
@@ -62,7 +63,7 @@ async def streaming(kafka_log: KafkaLog, root: Path, log: FilteringBoundLogger) 
         kafka_log.publisher("test") as publisher,
         open_spool(root, log, SpoolMetrics(CollectorRegistry())) as spool,
     ):
-        keeping = Safekeeping(publisher, spool, kafka_log.probe, log)
+        keeping = SpoolingPublisher(publisher, spool, kafka_log.probe, log)
         draining = asyncio.create_task(keeping.run(), name="test-draining")
         stream = Stream(keeping, topic)
         running = asyncio.create_task(stream.run(), name="test-stream")
@@ -84,7 +85,7 @@ async def _until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def read(kafka_log: KafkaLog, topic: str) -> dict[str, list[str]]:
+async def read(kafka_log: KafkaBroker, topic: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     async with kafka_log.reader("test") as reader:
         for partition, end in (await reader.end_offsets(topic)).items():
@@ -97,12 +98,12 @@ async def read(kafka_log: KafkaLog, topic: str) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def kafka_log(kafka_bootstrap_servers: str) -> KafkaLog:
-    return KafkaLog(kafka_bootstrap_servers)
+def kafka_log(kafka_bootstrap_servers: str) -> KafkaBroker:
+    return KafkaBroker(kafka_bootstrap_servers)
 
 
 async def test_a_kafka_that_hangs_is_noticed_once_and_gets_everything_in_order(
-    kafka_log: KafkaLog, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+    kafka_log: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
 ) -> None:
     async with streaming(kafka_log, tmp_path / "spool", log) as stream:
         with kafka_server.paused():
@@ -114,7 +115,7 @@ async def test_a_kafka_that_hangs_is_noticed_once_and_gets_everything_in_order(
 
 
 async def test_a_kafka_that_is_killed_and_started_again_gets_everything_in_order(
-    kafka_log: KafkaLog, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+    kafka_log: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
 ) -> None:
     async with streaming(kafka_log, tmp_path / "spool", log) as stream:
         kafka_server.kill()
@@ -125,7 +126,7 @@ async def test_a_kafka_that_is_killed_and_started_again_gets_everything_in_order
 
 
 async def test_a_kafka_that_hangs_again_and_again_gets_everything_in_order(
-    kafka_log: KafkaLog, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+    kafka_log: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
 ) -> None:
     async with streaming(kafka_log, tmp_path / "spool", log) as stream:
         for _ in range(3):

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
-from spool_bench import Bench, Logged, Opened
 
-from safevideo_common.errors import LogUnavailable, PayloadTooLarge
-from safevideo_common.messaging.port import MAX_VALUE_BYTES, Message
+from safevideo_common.broker.types import MAX_VALUE_BYTES, Message
+from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
 from safevideo_common.observability.logs import FilteringBoundLogger
-from webhook_ingest.adapters.draining import FIRST_WINDOW
+from safevideo_testkit.harness.spool import Logged, Opened, SpoolHarness
+from webhook_ingest.publishing.spool_drainer import PROBE_WINDOW
 
 
 def lines(logs: Path, wanted: str) -> list[str]:
@@ -18,13 +18,15 @@ def lines(logs: Path, wanted: str) -> list[str]:
     return [line for line in written.splitlines() if wanted in line]
 
 
-async def test_while_the_log_is_there_nothing_goes_to_the_spool(bench: Bench, logged: Logged, tmp_path: Path) -> None:
+async def test_while_the_log_is_there_nothing_goes_to_the_spool(
+    bench: SpoolHarness, logged: Logged, tmp_path: Path
+) -> None:
     assert not await bench.publish("a", "1")
     assert await logged() == {"a": ["1"]}
     assert not list((tmp_path / "spool").iterdir())
 
 
-async def test_what_the_log_refuses_is_kept_and_delivered_when_it_is_back(bench: Bench, logged: Logged) -> None:
+async def test_what_the_log_refuses_is_kept_and_delivered_when_it_is_back(bench: SpoolHarness, logged: Logged) -> None:
     bench.gate.state = "shut"
     for number in range(100):
         assert await bench.publish(f"key-{number % 7}", str(number))
@@ -66,10 +68,10 @@ async def test_a_key_with_events_in_the_spool_queues_behind_them_and_others_do_n
     opened: Opened, logged: Logged, tmp_path: Path
 ) -> None:
     async with opened(tmp_path / "spool", deadline=20.0, state="shut") as bench:
-        for number in range(FIRST_WINDOW + 8):
+        for number in range(PROBE_WINDOW + 8):
             await bench.publish("a", str(number))
-        await bench.until(lambda: len(bench.spool.held) >= FIRST_WINDOW)
-        bench.gate.room, bench.gate.afterwards, bench.gate.always_passes = FIRST_WINDOW, "hanging", b"b"
+        await bench.until(lambda: len(bench.spool.held) >= PROBE_WINDOW)
+        bench.gate.room, bench.gate.afterwards, bench.gate.always_passes = PROBE_WINDOW, "hanging", b"b"
         bench.gate.state = "open"
         await bench.until(lambda: not bench.keeping.depth().is_away)
         assert bench.keeping.depth().events == 8
@@ -78,12 +80,12 @@ async def test_a_key_with_events_in_the_spool_queues_behind_them_and_others_do_n
         bench.gate.open()
         await bench.emptied()
         assert not await bench.publish("a", "after them")
-    numbers = [str(number) for number in range(FIRST_WINDOW + 8)]
+    numbers = [str(number) for number in range(PROBE_WINDOW + 8)]
     assert await logged() == {"a": [*numbers, "behind them", "after them"], "b": ["past them"]}
 
 
 async def test_events_that_come_while_the_spool_is_emptied_keep_the_order_of_their_keys(
-    bench: Bench, logged: Logged
+    bench: SpoolHarness, logged: Logged
 ) -> None:
     """Senders go on all the time, the log comes and goes, and each sends the next when the last one is answered."""
     stop = asyncio.Event()
@@ -106,7 +108,7 @@ async def test_events_that_come_while_the_spool_is_emptied_keep_the_order_of_the
 
 
 async def test_one_line_says_that_spooling_begins_and_one_that_it_ends(
-    bench: Bench, logs: Path, log: FilteringBoundLogger
+    bench: SpoolHarness, logs: Path, log: FilteringBoundLogger
 ) -> None:
     for _ in range(2):
         bench.gate.state = "shut"
@@ -117,7 +119,7 @@ async def test_one_line_says_that_spooling_begins_and_one_that_it_ends(
     assert [line.split()[6] for line in lines(logs, "SPOOLING")] == ["begins,", "ends,"] * 2
 
 
-async def test_depth_and_age_can_be_seen(bench: Bench) -> None:
+async def test_depth_and_age_can_be_seen(bench: SpoolHarness) -> None:
     bench.gate.state = "shut"
     await bench.publish("a", "1")
     await bench.publish("b", "2")
@@ -132,7 +134,7 @@ async def test_a_full_spool_refuses_and_takes_events_again_when_there_is_room(op
         for number in range(50):
             try:
                 await bench.publish("a", f"{number:0900}")
-            except LogUnavailable as refusal:
+            except BrokerUnavailable as refusal:
                 refusals += bool(refusal.retry_after)
         assert 25 < refusals < 35
         assert bench.metric("bytes") <= 20_000
@@ -143,7 +145,7 @@ async def test_a_full_spool_refuses_and_takes_events_again_when_there_is_room(op
         assert await bench.publish("a", "1")
 
 
-async def test_a_body_too_large_for_the_log_is_not_kept(bench: Bench) -> None:
+async def test_a_body_too_large_for_the_log_is_not_kept(bench: SpoolHarness) -> None:
     bench.gate.state = "shut"
     await bench.publish("a", "1")
     with pytest.raises(PayloadTooLarge):
@@ -151,7 +153,7 @@ async def test_a_body_too_large_for_the_log_is_not_kept(bench: Bench) -> None:
 
 
 async def test_an_event_that_the_log_will_never_take_is_set_aside_and_the_others_go_on(
-    bench: Bench, logged: Logged, tmp_path: Path
+    bench: SpoolHarness, logged: Logged, tmp_path: Path
 ) -> None:
     bench.gate.state = "shut"
     await bench.publish("a", "1")
@@ -166,7 +168,7 @@ async def test_an_event_that_the_log_will_never_take_is_set_aside_and_the_others
 
 
 async def test_a_fault_of_ours_keeps_the_events_and_is_reported(
-    bench: Bench, logged: Logged, logs: Path, log: FilteringBoundLogger
+    bench: SpoolHarness, logged: Logged, logs: Path, log: FilteringBoundLogger
 ) -> None:
     bench.gate.state = "shut"
     for number in range(50):
@@ -180,7 +182,7 @@ async def test_a_fault_of_ours_keeps_the_events_and_is_reported(
     assert "a fault of ours" not in (logs / "app.log").read_text()
 
 
-async def test_a_request_that_is_cancelled_while_it_waits_is_cancelled_and_nothing_else(bench: Bench) -> None:
+async def test_a_request_that_is_cancelled_while_it_waits_is_cancelled_and_nothing_else(bench: SpoolHarness) -> None:
     bench.gate.state = "hanging"
     waiting = asyncio.create_task(bench.publish("a", "1"))
     await asyncio.sleep(0)
@@ -192,7 +194,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_is_cancelled_and_nothi
 
 async def test_when_nothing_is_in_the_spool_the_log_is_asked_whether_it_is_back(opened: Opened, tmp_path: Path) -> None:
     async with opened(tmp_path / "spool", max_bytes=1, state="shut") as bench:
-        with pytest.raises(LogUnavailable):
+        with pytest.raises(BrokerUnavailable):
             await bench.publish("a", "1")
         bench.gate.open()
         await bench.emptied()

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from random import Random
 
-from spool_bench import Logged, Opened
-
 from safevideo_common.observability.logs import FilteringBoundLogger
-from webhook_ingest.adapters.spool.corrupt import CORRUPT, MAX_FILES
-from webhook_ingest.adapters.spool.files import SpoolFiles
+from safevideo_testkit.harness.spool import Logged, Opened
+from webhook_ingest.spool.corrupt import CORRUPT, MAX_FILES
+from webhook_ingest.spool.store import SegmentStore
 
 CHILD = Path(__file__).parent / "keeping_program.py"
 
@@ -145,7 +144,7 @@ def test_what_a_killed_process_had_begun_is_no_reason_to_fail(tmp_path: Path) ->
     (tmp_path / "1-0123456789ab").mkdir()
     (tmp_path / "2-0123456789ab").mkdir()
     (tmp_path / "2-0123456789ab" / f"{1:020d}.spool").touch()
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.claim()
     while files.admit() is not None:
         pass

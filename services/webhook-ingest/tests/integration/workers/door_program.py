@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
-from safevideo_common.lifecycle import exits_with_reason
-from safevideo_common.messaging.port import EventLog
+from safevideo_common.broker.port import Broker
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.service import report_startup_error
 from safevideo_common.settings import CommonSettings, load_settings
 from safevideo_common.web.app import base_app
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
@@ -23,7 +23,7 @@ from webhook_ingest.workers.running import run_workers
 from webhook_ingest.workers.worker import Worker
 
 
-def build(_: CommonSettings, _log: EventLog, log: FilteringBoundLogger, worker: Worker | None) -> web.Application:
+def build(_: CommonSettings, _log: Broker, log: FilteringBoundLogger, worker: Worker | None) -> web.Application:
     registry = CollectorRegistry()
     asked = Counter("asked", "Questions.", ("who",), registry=registry)
     if worker is None:
@@ -53,5 +53,5 @@ def build(_: CommonSettings, _log: EventLog, log: FilteringBoundLogger, worker: 
 
 
 if __name__ == "__main__":
-    with exits_with_reason("door"):
+    with report_startup_error("door"):
         run_workers("door", load_settings(CommonSettings), int(sys.argv[1]), build, float(sys.argv[2]))

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import CollectorRegistry
 
-from webhook_ingest.adapters.quarantine.intake import BATCH_BYTES, BATCH_ROWS, Intake
-from webhook_ingest.adapters.quarantine.metrics import QuarantineMetrics
-from webhook_ingest.handlers.quarantine import Rejected
+from webhook_ingest.quarantine.capture import Rejected
+from webhook_ingest.quarantine.metrics import QuarantineMetrics
+from webhook_ingest.quarantine.queue import BATCH_BYTES, BATCH_ROWS, QuarantineQueue
 
 MIB = 1 << 20
 
@@ -16,7 +16,7 @@ class Bench:
     def __init__(self, per_minute: int) -> None:
         self.now = 1000.0
         self.registry = CollectorRegistry()
-        self.intake = Intake(per_minute, QuarantineMetrics(self.registry), clock=lambda: self.now)
+        self.intake = QuarantineQueue(per_minute, QuarantineMetrics(self.registry), clock=lambda: self.now)
 
     def offer(self, remote: str, number: int = 1, size: int = 10) -> None:
         for _ in range(number):

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from safevideo_common.broker.types import MAX_VALUE_BYTES
 from safevideo_common.errors import WebhookSignatureInvalid
-from safevideo_common.messaging.port import MAX_VALUE_BYTES
 from safevideo_common.web.correlation import Correlation
-from webhook_ingest.handlers.quarantine import Rejected, looks_like_ours, offer_refused
+from webhook_ingest.quarantine.capture import Rejected, is_plausible, offer_rejected
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SIGNED = ("X-Sharegram-Signature", "sha256=00")
@@ -32,7 +32,7 @@ def offered(given: CIMultiDictProxy[str], body: bytes = BODY) -> list[Rejected]:
     kept = Kept()
     error = WebhookSignatureInvalid("no", details={"reason": "signature_mismatch"})
     correlation = Correlation("request-1", TRACE)
-    offer_refused(kept, given, body, error, received_at=NOW, remote="192.0.2.1", correlation=correlation)
+    offer_rejected(kept, given, body, error, received_at=NOW, remote="192.0.2.1", correlation=correlation)
     return kept.all
 
 
@@ -50,7 +50,7 @@ def offered(given: CIMultiDictProxy[str], body: bytes = BODY) -> list[Rejected]:
     ],
 )
 def test_what_looks_like_ours(given: CIMultiDictProxy[str], body: bytes) -> None:
-    assert looks_like_ours(given, body)
+    assert is_plausible(given, body)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_looks_like_ours(given: CIMultiDictProxy[str], body: bytes) -> None
     ],
 )
 def test_what_does_not(given: CIMultiDictProxy[str], body: bytes) -> None:
-    assert not looks_like_ours(given, body)
+    assert not is_plausible(given, body)
     assert offered(given, body) == []
 
 

@@ -7,18 +7,18 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from safevideo_common.messaging.port import Message
-from webhook_ingest.adapters.spool import corrupt
-from webhook_ingest.adapters.spool.files import SpoolFiles
-from webhook_ingest.adapters.spool.folder import Folder, remove_unfinished
-from webhook_ingest.adapters.spool.taking import PIECE_BYTES, Placed
+from safevideo_common.broker.types import Message
+from webhook_ingest.spool import corrupt
+from webhook_ingest.spool.directory import SpoolDirectory, remove_unfinished
+from webhook_ingest.spool.segment import PIECE_BYTES, StoredEvent
+from webhook_ingest.spool.store import SegmentStore
 
 
 def messages(*values: bytes) -> list[Message]:
     return [Message("topic", b"key-" + value[:10], value) for value in values]
 
 
-def values(placed: Iterable[Placed]) -> list[bytes]:
+def values(placed: Iterable[StoredEvent]) -> list[bytes]:
     return [each.kept.message.value for each in placed]
 
 
@@ -28,13 +28,13 @@ def segments(root: Path) -> list[Path]:
 
 def left_behind(root: Path, *values: bytes, segment_bytes: int = 1 << 20) -> None:
     """Files as a dead process leaves them: its lock is free."""
-    files = SpoolFiles(root, segment_bytes)
+    files = SegmentStore(root, segment_bytes)
     for value in values:
         files.append(messages(value), 0)
     files.close()
 
 
-def adopt_all(files: SpoolFiles) -> dict[bytes, int]:
+def adopt_all(files: SegmentStore) -> dict[bytes, int]:
     files.claim()
     found: dict[bytes, int] = {}
     while (keys := files.admit()) is not None:
@@ -44,7 +44,7 @@ def adopt_all(files: SpoolFiles) -> dict[bytes, int]:
 
 
 def test_events_are_given_out_once_and_in_order(tmp_path: Path) -> None:
-    files = SpoolFiles(tmp_path / "spool")
+    files = SegmentStore(tmp_path / "spool")
     assert files.append(messages(b"1", b"2", b"3"), 0) == 1
     assert files.append(messages(b"4"), 0) == 4
     assert values(files.take(2).placed) == [b"1", b"2"]
@@ -54,7 +54,7 @@ def test_events_are_given_out_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_file_is_removed_when_all_of_it_is_delivered(tmp_path: Path) -> None:
-    files = SpoolFiles(tmp_path, segment_bytes=1)
+    files = SegmentStore(tmp_path, segment_bytes=1)
     for value in (b"1", b"2", b"3"):
         files.append(messages(value), 0)
     assert len(segments(tmp_path)) == 3
@@ -69,7 +69,7 @@ def test_a_file_is_removed_when_all_of_it_is_delivered(tmp_path: Path) -> None:
 
 
 def test_what_was_appended_since_keeps_the_file(tmp_path: Path) -> None:
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.append(messages(b"1"), 0)
     placed = files.take(10).placed
     files.append(messages(b"2"), 0)
@@ -79,12 +79,12 @@ def test_what_was_appended_since_keeps_the_file(tmp_path: Path) -> None:
 
 
 def test_a_new_start_goes_on_where_delivery_ended(tmp_path: Path) -> None:
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.append(messages(b"1", b"2", b"3"), 0)
     placed = files.take(10).placed
     files.deliver([placed[0], placed[2]])  # the second failed
     files.close()
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     assert adopt_all(files) == {b"key-2": 1, b"key-3": 1}
     assert values(files.take(10).placed) == [b"2", b"3"]
     files.close()
@@ -95,7 +95,7 @@ def test_progress_that_makes_no_sense_costs_a_second_delivery_and_no_more(tmp_pa
     (folder,) = (path for path in tmp_path.iterdir())
     for nonsense in (b"", b"\0" * 48, b"\xff\xfe", b"name", b"0.spool 9", b"x x x"):
         (folder / "progress").write_bytes(nonsense)
-        files = SpoolFiles(tmp_path)
+        files = SegmentStore(tmp_path)
         adopt_all(files)
         assert values(files.take(10).placed) == [b"1", b"2"]
         files.close()
@@ -103,7 +103,7 @@ def test_progress_that_makes_no_sense_costs_a_second_delivery_and_no_more(tmp_pa
 
 
 def test_a_process_without_events_leaves_nothing_behind(tmp_path: Path) -> None:
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.append(messages(b"1"), 0)
     files.deliver(files.take(1).placed)
     files.close()
@@ -111,7 +111,7 @@ def test_a_process_without_events_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
-    files = SpoolFiles(tmp_path / "spool")
+    files = SegmentStore(tmp_path / "spool")
     files.append(messages(b"1"), 0)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "spool", *(tmp_path / "spool").rglob("*")]}
     assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
@@ -120,7 +120,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
 
 
 def test_the_spool_of_a_living_process_is_left_alone_and_that_of_a_dead_one_is_adopted_by_one(tmp_path: Path) -> None:
-    living, first, second = SpoolFiles(tmp_path), SpoolFiles(tmp_path), SpoolFiles(tmp_path)
+    living, first, second = SegmentStore(tmp_path), SegmentStore(tmp_path), SegmentStore(tmp_path)
     living.append(messages(b"alive"), 0)
     left_behind(tmp_path, b"dead")
     assert adopt_all(first) == {b"key-dead": 1}
@@ -133,7 +133,7 @@ def test_the_spool_of_a_living_process_is_left_alone_and_that_of_a_dead_one_is_a
 
 def test_what_was_adopted_comes_before_ones_own_and_its_folder_goes_when_it_is_delivered(tmp_path: Path) -> None:
     left_behind(tmp_path, b"1", b"2", segment_bytes=1)
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.append(messages(b"3"), 0)
     adopt_all(files)
     placed = files.take(10).placed
@@ -148,7 +148,7 @@ def test_what_was_adopted_comes_before_ones_own_and_its_folder_goes_when_it_is_d
 def test_other_folders_are_none_of_its_business(tmp_path: Path) -> None:
     for name in ("lost+found", "corrupt", ".new", "notes"):
         (tmp_path / name).mkdir()
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     claimed = files.claim()
     assert not claimed.segments
     assert not claimed.unusable
@@ -159,7 +159,7 @@ def test_a_torn_tail_is_dropped_and_what_stands_before_it_is_given_out(tmp_path:
     left_behind(tmp_path, b"1", b"2")
     (segment,) = segments(tmp_path)
     os.truncate(segment, segment.stat().st_size - 1)
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     assert adopt_all(files) == {b"key-1": 1}
     taken = files.take(10)
     assert values(taken.placed) == [b"1"]
@@ -175,7 +175,7 @@ def test_a_damaged_record_is_set_aside_and_the_others_are_given_out(tmp_path: Pa
     data = segment.read_bytes()
     at = data.index(b"second", data.index(b"key-second") + 10)
     segment.write_bytes(data[:at] + b"S" + data[at + 1 :])
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     adopt_all(files)
     taken = files.take(10)
     assert values(taken.placed) == [b"first", b"third"]
@@ -195,7 +195,7 @@ def test_a_damaged_file_is_kept_whole_when_the_damage_cannot_be_copied(tmp_path:
     data = segment.read_bytes().replace(b"second", b"SECOND")
     segment.write_bytes(data)
     (tmp_path / "corrupt").write_text("a file where the folder should be")
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     adopt_all(files)
     taken = files.take(10)
     assert files.deliver(taken.placed)
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_kept_whole_when_the_damage_cannot_be_copied(tmp_path:
 def test_files_larger_than_what_is_read_at_once_are_read_to_their_end(tmp_path: Path) -> None:
     large = [bytes([65 + number]) * 900_000 for number in range(8)]
     assert len(b"".join(large)) > 3 * PIECE_BYTES
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.append(messages(*large), 0)
     found: list[bytes] = []
     while taken := files.take(3).placed:
@@ -225,7 +225,7 @@ def test_damage_longer_than_what_is_read_at_once_costs_only_itself(tmp_path: Pat
     data = segment.read_bytes()
     begin, end = data.index(b"xxx"), data.rindex(b"xxx")
     segment.write_bytes(data[:begin] + b"\xff" * (end - begin) + data[end:])
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     adopt_all(files)
     found: list[bytes] = []
     while taken := files.take(10).placed:
@@ -237,7 +237,7 @@ def test_damage_longer_than_what_is_read_at_once_costs_only_itself(tmp_path: Pat
 def test_a_file_does_not_overtake_the_rest_of_a_larger_one(tmp_path: Path) -> None:
     large = [bytes([65 + number]) * 900_000 for number in range(4)]
     left_behind(tmp_path, *large, segment_bytes=1 << 24)
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     adopt_all(files)
     files.append(messages(b"later"), 0)
     found: list[bytes] = []
@@ -250,13 +250,13 @@ def test_a_file_does_not_overtake_the_rest_of_a_larger_one(tmp_path: Path) -> No
 def test_what_several_processes_left_is_given_out_in_the_order_in_which_they_began(tmp_path: Path) -> None:
     left_behind(tmp_path, b"1", b"2", segment_bytes=1)
     (older,) = tmp_path.iterdir()
-    second = SpoolFiles(tmp_path)
+    second = SegmentStore(tmp_path)
     adopt_all(second)
     second.append(messages(b"3"), 0)
     second.deliver(second.take(1).placed)
     second.close()
     os.utime(older)  # as whenever a file of it is removed
-    third = SpoolFiles(tmp_path)
+    third = SegmentStore(tmp_path)
     adopt_all(third)
     assert values(third.take(10).placed) == [b"2", b"3"]
     third.close()
@@ -267,7 +267,7 @@ def test_what_a_process_left_that_was_killed_while_it_made_it_is_removed(tmp_pat
     (tmp_path / ".new-1-0123456789ab" / "lock").touch()
     (tmp_path / ".new-2-0123456789ab").mkdir()
     (tmp_path / ".new-check").touch()
-    files = SpoolFiles(tmp_path)
+    files = SegmentStore(tmp_path)
     files.claim()
     assert list(tmp_path.iterdir()) == []
     files.close()
@@ -275,7 +275,7 @@ def test_what_a_process_left_that_was_killed_while_it_made_it_is_removed(tmp_pat
 
 def test_what_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".new-1-0123456789ab").mkdir()
-    files, maker = SpoolFiles(tmp_path), os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    files, maker = SegmentStore(tmp_path), os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(maker, fcntl.LOCK_SH)
     files.claim()
     assert [path.name for path in tmp_path.iterdir()] == [".new-1-0123456789ab"]
@@ -297,7 +297,7 @@ def test_folders_are_made_while_others_tidy_up(tmp_path: Path) -> None:
     tidying.start()
     try:
         for _ in range(100):
-            Folder.make(tmp_path).close()
+            SpoolDirectory.make(tmp_path).close()
     finally:
         stop.set()
         tidying.join()

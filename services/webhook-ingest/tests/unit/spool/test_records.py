@@ -5,12 +5,13 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safevideo_common.messaging.port import Message
-from webhook_ingest.adapters.spool.records import MARK, Kept, encode
-from webhook_ingest.adapters.spool.scanning import CutShort, Damaged, Intact, walk
+from safevideo_common.broker.types import Message
+from webhook_ingest.spool.format import MARK, DamagedBytes, SpooledEvent, TornRecord, ValidRecord, encode, walk
 
 EVENTS = [
-    Kept(number, 1_795_000_000_000, Message("topic", b"sg_%d" % number, b'{"a": %d}' % number, (("ce_id", b"1"),)))
+    SpooledEvent(
+        number, 1_795_000_000_000, Message("topic", b"sg_%d" % number, b'{"a": %d}' % number, (("ce_id", b"1"),))
+    )
     for number in range(1, 4)
 ]
 RECORDS = [encode(event) for event in EVENTS]
@@ -26,12 +27,12 @@ messages = st.builds(
 numbers = st.integers(0, 2**63 - 1)
 
 
-def intact(data: bytes) -> list[Kept]:
-    return [found.kept for found in walk(data) if isinstance(found, Intact)]
+def intact(data: bytes) -> list[SpooledEvent]:
+    return [found.kept for found in walk(data) if isinstance(found, ValidRecord)]
 
 
-@given(st.lists(st.builds(Kept, number=numbers, at_ms=numbers, message=messages), max_size=5))
-def test_events_are_read_as_they_were_written(events: list[Kept]) -> None:
+@given(st.lists(st.builds(SpooledEvent, number=numbers, at_ms=numbers, message=messages), max_size=5))
+def test_events_are_read_as_they_were_written(events: list[SpooledEvent]) -> None:
     assert intact(b"".join(map(encode, events))) == events
 
 
@@ -40,13 +41,13 @@ def test_a_tail_torn_at_any_byte_is_cut_off_and_costs_nothing_before_it() -> Non
     for length in range(len(WHOLE)):
         found = list(walk(WHOLE[:length]))
         whole_records = sum(end <= length for end in complete) - 1
-        assert [each.kept for each in found if isinstance(each, Intact)] == EVENTS[:whole_records]
-        torn = [each for each in found if not isinstance(each, Intact)]
-        assert torn == ([] if length in complete else [CutShort(complete[whole_records], length)])
+        assert [each.kept for each in found if isinstance(each, ValidRecord)] == EVENTS[:whole_records]
+        torn = [each for each in found if not isinstance(each, ValidRecord)]
+        assert torn == ([] if length in complete else [TornRecord(complete[whole_records], length)])
 
 
 def test_a_tail_of_zeros_is_cut_off() -> None:
-    assert list(walk(RECORDS[0] + bytes(500)))[1:] == [CutShort(len(RECORDS[0]), len(RECORDS[0]) + 500)]
+    assert list(walk(RECORDS[0] + bytes(500)))[1:] == [TornRecord(len(RECORDS[0]), len(RECORDS[0]) + 500)]
 
 
 def test_whatever_byte_of_a_record_is_wrong_only_that_record_is_damaged() -> None:
@@ -55,11 +56,11 @@ def test_whatever_byte_of_a_record_is_wrong_only_that_record_is_damaged() -> Non
         data = bytearray(WHOLE)
         data[place] ^= 0xFF
         assert intact(bytes(data)) == [EVENTS[0], EVENTS[2]]
-        assert [each for each in walk(bytes(data)) if not isinstance(each, Intact)] == [Damaged(start, end)]
+        assert [each for each in walk(bytes(data)) if not isinstance(each, ValidRecord)] == [DamagedBytes(start, end)]
 
 
 def test_a_last_record_whose_content_is_wrong_is_damage_and_not_a_torn_tail() -> None:
-    assert list(walk(WHOLE[:-1] + b"\0"))[-1] == Damaged(len(WHOLE) - len(RECORDS[2]), len(WHOLE))
+    assert list(walk(WHOLE[:-1] + b"\0"))[-1] == DamagedBytes(len(WHOLE) - len(RECORDS[2]), len(WHOLE))
 
 
 @given(st.lists(st.one_of(st.binary(max_size=50), st.sampled_from([MARK, *RECORDS])), max_size=8).map(b"".join))

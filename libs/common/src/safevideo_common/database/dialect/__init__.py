@@ -6,14 +6,24 @@ What their errors mean is in `database/faults.py`.
 """
 
 from safevideo_common.database.dialect.bulk import Bulk
-from safevideo_common.database.dialect.columns import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.dialect.columns import (
+    BigId,
+    Boolean,
+    ExternalIdText,
+    JsonDocument,
+    UtcDateTime,
+)
 from safevideo_common.database.dialect.connections import open_engine
-from safevideo_common.database.dialect.hints import by_index
-from safevideo_common.database.dialect.locks import for_update, for_update_of_free, sole_migrator
-from safevideo_common.database.dialect.moments import from_now
-from safevideo_common.database.dialect.sizes import approximate_rows
-from safevideo_common.database.dialect.turns import turn_to_write
-from safevideo_common.database.dialect.upserts import incoming, upsert
+from safevideo_common.database.dialect.hints import force_index
+from safevideo_common.database.dialect.locks import (
+    for_update,
+    for_update_skip_locked,
+    migration_lock,
+)
+from safevideo_common.database.dialect.moments import now_plus
+from safevideo_common.database.dialect.sizes import estimate_row_count
+from safevideo_common.database.dialect.turns import sqlite_write_lock
+from safevideo_common.database.dialect.upserts import excluded, upsert
 
 __all__ = [
     "BigId",
@@ -21,15 +31,15 @@ __all__ = [
     "Bulk",
     "ExternalIdText",
     "JsonDocument",
-    "UtcMoment",
-    "approximate_rows",
-    "by_index",
+    "UtcDateTime",
+    "estimate_row_count",
+    "excluded",
     "for_update",
-    "for_update_of_free",
-    "from_now",
-    "incoming",
+    "for_update_skip_locked",
+    "force_index",
+    "migration_lock",
+    "now_plus",
     "open_engine",
-    "sole_migrator",
-    "turn_to_write",
+    "sqlite_write_lock",
     "upsert",
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect.literals import Literal, literal_of
 from safevideo_common.database.dialect.servers import is_mariadb
-from safevideo_common.errors import DataRefused
+from safevideo_common.errors import DataRejected
 
 STATEMENT_CHARACTERS: Final = 1_000_000
 """Of a statement's rows: far below what a server takes (`max_allowed_packet`, 16 MB), whatever the characters are."""
@@ -47,7 +47,7 @@ class Bulk:
         self._compiled: Final[dict[tuple[str, bool], _Statement]] = {}
 
     async def execute(self, tx: AsyncConnection, rows: Iterable[Row]) -> None:
-        """Write all rows, if there are any. Raises `DataRefused` for a value that is not of its column's type."""
+        """Write all rows, if there are any. Raises `DataRejected` for a value that is not of its column's type."""
         kind = (tx.dialect.name, is_mariadb(tx.dialect))
         compiled = self._compiled.get(kind) or self._compiled.setdefault(kind, self._compile(tx.dialect))
         await compiled.execute(tx, rows)
@@ -114,7 +114,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise DataRefused("a value does not fit its column") from error
+        raise DataRejected("a value does not fit its column") from error
 
 
 def _cut(written: Iterable[str]) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import mysql
 
 from safevideo_common.clock import utc_text
 
-__all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcMoment"]
+__all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcDateTime"]
 
 # SQLite numbers rows by itself only under an INTEGER key; its INTEGER has 64 bits too.
 BigId: Final = BigInteger().with_variant(Integer(), "sqlite")
@@ -24,7 +24,7 @@ _ToDriver = Callable[[datetime | None], str | None]
 _FromDriver = Callable[[datetime | str | None], datetime | None]
 
 
-class UtcMoment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A moment: timezone-aware in UTC in Python, without a zone and to the microsecond in the column.
 
     Raises `ValueError` for a value without a timezone: nobody could say what it means. The drivers get it as text: they
@@ -59,10 +59,10 @@ def _moment(held: datetime | str | None) -> datetime | None:
     if held is None:
         return None
     if isinstance(held, str):  # SQLite has no type for it
-        held = utc_moment(held)
+        held = utc_datetime(held)
     return held if held.tzinfo is UTC else held.replace(tzinfo=UTC)
 
 
-def utc_moment(text: str) -> datetime:
+def utc_datetime(text: str) -> datetime:
     """The moment that a column holds as text."""
     return datetime.fromisoformat(f"{text}+00:00")  # to say it in the text is far quicker than `replace`

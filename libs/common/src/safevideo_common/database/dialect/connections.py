@@ -11,7 +11,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from safevideo_common.database.dialect.columns import utc_moment
+from safevideo_common.database.dialect.columns import utc_datetime
 from safevideo_common.database.dialect.sqlite_connections import sqlite_connections
 from safevideo_common.errors import StartupError
 
@@ -54,7 +54,7 @@ def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEn
 async def _mysql_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
     session: dict[str, object] = {
         "charset": "utf8mb4",
-        "conv": {**conversions, FIELD_TYPE.DATETIME: utc_moment},  # in a tenth of the driver's time
+        "conv": {**conversions, FIELD_TYPE.DATETIME: utc_datetime},  # in a tenth of the driver's time
         "connect_timeout": CONNECT_SECONDS,
         "init_command": _SESSION,
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut

@@ -9,7 +9,7 @@ _MYSQL: Final = ("mysql", "mariadb")
 _Query = TypeVar("_Query", bound=Select[*tuple[object, ...]])
 
 
-def by_index(query: _Query, table: FromClause, index: str) -> _Query:
+def force_index(query: _Query, table: FromClause, index: str) -> _Query:
     """Read `table` by `index` on MySQL, whatever its statistics say. SQLite plans by itself."""
     for name in _MYSQL:
         query = query.with_hint(table, f"FORCE INDEX ({index})", name)

@@ -23,7 +23,7 @@ def for_update(query: _Query) -> _Query:
     return query.with_for_update()
 
 
-def for_update_of_free(query: _Query) -> _Query:
+def for_update_skip_locked(query: _Query) -> _Query:
     """Lock what `query` reads and nobody else has locked; what others have locked is left out of the result.
 
     On SQLite nothing is left out: nobody else is writing, and nothing is locked.
@@ -32,7 +32,7 @@ def for_update_of_free(query: _Query) -> _Query:
 
 
 @asynccontextmanager
-async def sole_migrator(connection: AsyncConnection) -> AsyncIterator[None]:
+async def migration_lock(connection: AsyncConnection) -> AsyncIterator[None]:
     """Keep every other migrator of this database out until `connection` is closed.
 
     On SQLite that is one writing transaction around all changes. MySQL commits every change of the schema by itself,

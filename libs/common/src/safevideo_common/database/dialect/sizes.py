@@ -4,7 +4,7 @@ from sqlalchemy import Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-async def approximate_rows(reading: AsyncConnection, table: Table) -> int:
+async def estimate_row_count(reading: AsyncConnection, table: Table) -> int:
     """Rows of `table`: as the statistics of MySQL have them, often a fifth off. SQLite counts them, in any order."""
     if reading.dialect.name == "sqlite":
         return await reading.scalar(select(func.count()).select_from(table)) or 0

@@ -21,7 +21,7 @@ _LOOK_AGAIN_SECONDS: Final = 0.01
 _SETTINGS: Final = ("synchronous = FULL", "foreign_keys = ON")
 
 
-class RollingBack(sqlite3.Connection):
+class RollbackOnClose(sqlite3.Connection):
     """Gives its locks back when it is closed.
 
     One that is closed amid a statement, as that of a task that was cancelled is, stays open inside of SQLite until the
@@ -45,7 +45,7 @@ class SqliteConnections:
         """A connection with our settings and those of the URL. Raises `sqlite3.Error`, or `TimeoutError`."""
         # Without an isolation level the driver leaves BEGIN to us.
         connection = aiosqlite.connect(
-            path, isolation_level=None, timeout=BUSY_SECONDS, factory=RollingBack, **settings
+            path, isolation_level=None, timeout=BUSY_SECONDS, factory=RollbackOnClose, **settings
         )
         connection._thread.daemon = True  # a statement that hangs must not keep the process
         self._running = [*_running(self._running), connection]

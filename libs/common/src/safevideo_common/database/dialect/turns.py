@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 _queues: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, asyncio.Lock]]] = WeakKeyDictionary()
 
 
-def turn_to_write(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
+def sqlite_write_lock(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
     """Waits for the turn, and has it as long as the block lasts. Engines on one file and event loop share a queue."""
     if engine.dialect.name != "sqlite":
         return nullcontext()

@@ -26,11 +26,11 @@ def upsert(
     such key that the rows may collide on.
     """
     if not isinstance(update_columns, Mapping):
-        update_columns = {name: incoming(table.c[name]) for name in update_columns}
+        update_columns = {name: excluded(table.c[name]) for name in update_columns}
     return insert(table).ext(_OnConflict(key_columns, update_columns))
 
 
-class incoming(ColumnElement[object]):  # noqa: N801 - reads as SQL, like SQLAlchemy's own
+class excluded(ColumnElement[object]):  # noqa: N801 - reads as SQL, like SQLAlchemy's own
     """In an upsert's assignment: the value that the row would have had if it had been inserted."""
 
     inherit_cache = True
@@ -56,14 +56,14 @@ class _OnConflict(SyntaxExtension, ClauseElement):
         insert_stmt.apply_syntax_extension_point(self.append_replacing_same_type, "post_values")
 
 
-@compiles(incoming, "mysql", "mariadb")
-def _incoming_mysql(element: incoming, compiler: SQLCompiler, **_: object) -> str:
+@compiles(excluded, "mysql", "mariadb")
+def _incoming_mysql(element: excluded, compiler: SQLCompiler, **_: object) -> str:
     name = compiler.preparer.quote(element.column.name)
     return f"VALUES({name})" if is_mariadb(compiler.dialect) else f"new.{name}"
 
 
-@compiles(incoming, "sqlite")
-def _incoming_sqlite(element: incoming, compiler: SQLCompiler, **_: object) -> str:
+@compiles(excluded, "sqlite")
+def _incoming_sqlite(element: excluded, compiler: SQLCompiler, **_: object) -> str:
     return f"excluded.{compiler.preparer.quote(element.column.name)}"
 
 

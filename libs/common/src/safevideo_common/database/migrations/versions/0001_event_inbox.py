@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint, text
 
-from safevideo_common.database.dialect import BigId, ExternalIdText, UtcMoment
+from safevideo_common.database.dialect import BigId, ExternalIdText, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0001"
@@ -21,13 +21,13 @@ def upgrade() -> None:
         Column("log_partition", Integer, nullable=False),
         Column("log_offset", BigId, nullable=False),
         Column("last_offset", BigId, nullable=False),
-        Column("occurred_at", UtcMoment, nullable=False),
-        Column("received_at", UtcMoment, nullable=False),
-        Column("decided_at", UtcMoment, nullable=False),
+        Column("occurred_at", UtcDateTime, nullable=False),
+        Column("received_at", UtcDateTime, nullable=False),
+        Column("decided_at", UtcDateTime, nullable=False),
         Column("status", String(16), nullable=False),
         Column("reason", String(255)),
         Column("tries", Integer, nullable=False, server_default=text("0")),
-        Column("next_try_at", UtcMoment),
+        Column("next_try_at", UtcDateTime),
         Column("duplicates", Integer, nullable=False, server_default=text("0")),
         Column("request_id", String(128)),
         Column("payload", LargeBinary(1 << 20)),

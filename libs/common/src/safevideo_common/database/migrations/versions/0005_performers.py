@@ -2,7 +2,13 @@
 
 from sqlalchemy import Column, String, Text, UniqueConstraint
 
-from safevideo_common.database.dialect import BigId, Boolean, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.dialect import (
+    BigId,
+    Boolean,
+    ExternalIdText,
+    JsonDocument,
+    UtcDateTime,
+)
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0005"
@@ -22,7 +28,7 @@ def upgrade() -> None:
         Column("verified", Boolean, nullable=False),
         Column("status", String(16), nullable=False),
         Column("field_stamps", JsonDocument, nullable=False),
-        Column("created_at", UtcMoment, nullable=False),
-        Column("updated_at", UtcMoment, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("updated_at", UtcDateTime, nullable=False),
         UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
     )

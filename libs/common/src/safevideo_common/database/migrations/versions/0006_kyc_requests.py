@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Double, String, UniqueConstraint
 
-from safevideo_common.database.dialect import BigId, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.dialect import BigId, ExternalIdText, JsonDocument, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0006"
@@ -19,8 +19,8 @@ def upgrade() -> None:
         Column("risk_score", Double),
         Column("result", JsonDocument),
         Column("result_version", BigId),
-        Column("result_at", UtcMoment),
-        Column("created_at", UtcMoment, nullable=False),
-        Column("updated_at", UtcMoment, nullable=False),
+        Column("result_at", UtcDateTime),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("updated_at", UtcDateTime, nullable=False),
         UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     )

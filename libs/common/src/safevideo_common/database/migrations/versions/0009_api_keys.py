@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, String, UniqueConstraint
 
-from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.dialect import BigId, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0009"
@@ -16,9 +16,9 @@ def upgrade() -> None:
         Column("client", String(64), nullable=False),
         Column("key_hash", String(64), nullable=False),
         Column("role", String(16), nullable=False),
-        Column("created_at", UtcMoment, nullable=False),
-        Column("expires_at", UtcMoment),
-        Column("last_used_at", UtcMoment),
-        Column("revoked_at", UtcMoment),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("expires_at", UtcDateTime),
+        Column("last_used_at", UtcDateTime),
+        Column("revoked_at", UtcDateTime),
         UniqueConstraint("key_hash", name="uq_api_keys_hash"),
     )

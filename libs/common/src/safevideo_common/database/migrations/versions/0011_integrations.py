@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, String, UniqueConstraint
 
-from safevideo_common.database.dialect import BigId, Boolean, UtcMoment
+from safevideo_common.database.dialect import BigId, Boolean, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0011"
@@ -15,7 +15,7 @@ def upgrade() -> None:
         Column("id", BigId, primary_key=True, autoincrement=True),
         Column("provider", String(64), nullable=False),
         Column("is_enabled", Boolean, nullable=False),
-        Column("created_at", UtcMoment, nullable=False),
-        Column("updated_at", UtcMoment, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("updated_at", UtcDateTime, nullable=False),
         UniqueConstraint("provider", name="uq_integrations_provider"),
     )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, LargeBinary, String, UniqueConstraint
 
-from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.dialect import BigId, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0012"
@@ -16,8 +16,8 @@ def upgrade() -> None:
         Column("integration_id", BigId, nullable=False),
         Column("name", String(64), nullable=False),
         Column("ciphertext", LargeBinary(2048)),
-        Column("created_at", UtcMoment, nullable=False),
-        Column("expires_at", UtcMoment),
-        Column("last_used_at", UtcMoment),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("expires_at", UtcDateTime),
+        Column("last_used_at", UtcDateTime),
         UniqueConstraint("integration_id", "name", name="uq_webhook_secrets_name"),
     )

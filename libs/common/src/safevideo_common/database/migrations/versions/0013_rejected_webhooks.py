@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint
 
-from safevideo_common.database.dialect import BigId, ExternalIdText, JsonDocument, UtcMoment
+from safevideo_common.database.dialect import BigId, ExternalIdText, JsonDocument, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0013"
@@ -14,8 +14,8 @@ def upgrade() -> None:
         "rejected_webhooks",
         Column("id", BigId, primary_key=True, autoincrement=True),
         Column("fingerprint", String(64), nullable=False),
-        Column("received_at", UtcMoment, nullable=False),
-        Column("last_seen_at", UtcMoment, nullable=False),
+        Column("received_at", UtcDateTime, nullable=False),
+        Column("last_seen_at", UtcDateTime, nullable=False),
         Column("times_seen", Integer, nullable=False),
         Column("reason", String(64), nullable=False),
         Column("code", String(64), nullable=False),
@@ -26,7 +26,7 @@ def upgrade() -> None:
         Column("body_bytes", Integer, nullable=False),
         Column("remote", String(64), nullable=False),
         Column("request_id", String(128)),
-        Column("released_at", UtcMoment),
+        Column("released_at", UtcDateTime),
         Column("released_event_id", ExternalIdText),
         UniqueConstraint("fingerprint", name="uq_rejected_webhooks_fingerprint"),
     )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, String
 
-from safevideo_common.database.dialect import BigId, JsonDocument, UtcMoment
+from safevideo_common.database.dialect import BigId, JsonDocument, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0016"
@@ -13,7 +13,7 @@ def upgrade() -> None:
     create_table(
         "audit_log",
         Column("id", BigId, primary_key=True, autoincrement=True),
-        Column("at", UtcMoment, nullable=False),
+        Column("at", UtcDateTime, nullable=False),
         Column("actor", String(128), nullable=False),
         Column("role", String(16), nullable=False),
         Column("action", String(64), nullable=False),

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, String
 
-from safevideo_common.database.dialect import UtcMoment
+from safevideo_common.database.dialect import UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0018"
@@ -14,5 +14,5 @@ def upgrade() -> None:
         "leases",
         Column("name", String(64), primary_key=True),
         Column("holder", String(64), nullable=False),
-        Column("expires_at", UtcMoment, nullable=False),
+        Column("expires_at", UtcDateTime, nullable=False),
     )

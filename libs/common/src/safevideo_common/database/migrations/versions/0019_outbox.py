@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, LargeBinary, String
 
-from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.dialect import BigId, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0019"
@@ -17,5 +17,5 @@ def upgrade() -> None:
         Column("message_key", LargeBinary(1 << 15), nullable=False),
         Column("headers", LargeBinary(1 << 20), nullable=False),
         Column("payload", LargeBinary(1 << 20), nullable=False),
-        Column("created_at", UtcMoment, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
     )

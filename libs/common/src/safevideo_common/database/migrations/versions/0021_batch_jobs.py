@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Integer, String, Text, UniqueConstraint, text
 
-from safevideo_common.database.dialect import BigId, JsonDocument, UtcMoment
+from safevideo_common.database.dialect import BigId, JsonDocument, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0021"
@@ -18,27 +18,27 @@ def upgrade() -> None:
         Column("priority", String(16), nullable=False),
         Column("status", String(16), nullable=False),
         Column("error", Text),
-        Column("created_at", UtcMoment, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
         Column("runner", String(64)),
         Column("unique_key", String(191)),
         Column("active_key", String(191)),
-        Column("queued_at", UtcMoment, nullable=False),
-        Column("next_try_at", UtcMoment, nullable=False),
+        Column("queued_at", UtcDateTime, nullable=False),
+        Column("next_try_at", UtcDateTime, nullable=False),
         Column("tries", Integer, nullable=False, server_default=text("0")),
         Column("max_tries", Integer, nullable=False),
         Column("lease_token", String(32)),
-        Column("lease_until", UtcMoment),
-        Column("heartbeat_at", UtcMoment),
+        Column("lease_until", UtcDateTime),
+        Column("heartbeat_at", UtcDateTime),
         Column("worker", String(128)),
         Column("progress", Integer, nullable=False, server_default=text("0")),
         Column("total_items", BigId),
         Column("processed_items", BigId, nullable=False, server_default=text("0")),
         Column("cursor", JsonDocument),
         Column("result", JsonDocument),
-        Column("cancel_requested_at", UtcMoment),
+        Column("cancel_requested_at", UtcDateTime),
         Column("cancel_reason", String(255)),
-        Column("started_at", UtcMoment),
-        Column("finished_at", UtcMoment),
+        Column("started_at", UtcDateTime),
+        Column("finished_at", UtcDateTime),
         Column("created_by", String(128)),
         Column("request_id", String(128)),
         UniqueConstraint("active_key", name="uq_batch_jobs_active_key"),

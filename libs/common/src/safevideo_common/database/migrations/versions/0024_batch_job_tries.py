@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Integer, String, Text
 
-from safevideo_common.database.dialect import BigId, UtcMoment
+from safevideo_common.database.dialect import BigId, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0024"
@@ -16,8 +16,8 @@ def upgrade() -> None:
         Column("job_id", BigId, nullable=False),
         Column("number", Integer, nullable=False),
         Column("worker", String(128)),
-        Column("started_at", UtcMoment),
-        Column("ended_at", UtcMoment, nullable=False),
+        Column("started_at", UtcDateTime),
+        Column("ended_at", UtcDateTime, nullable=False),
         Column("outcome", String(16), nullable=False),
         Column("error", Text),
     )

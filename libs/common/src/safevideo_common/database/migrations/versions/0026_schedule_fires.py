@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, String
 
-from safevideo_common.database.dialect import UtcMoment
+from safevideo_common.database.dialect import UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
 revision = "0026"
@@ -13,5 +13,5 @@ def upgrade() -> None:
     create_table(
         "schedule_fires",
         Column("name", String(64), primary_key=True),
-        Column("slot", UtcMoment, nullable=False),
+        Column("slot", UtcDateTime, nullable=False),
     )

@@ -1,0 +1,1 @@
+"""SQL of the inbox. Each module has the statements of one task."""

@@ -1,0 +1,141 @@
+"""The inbox: the one place that knows what became of an event, one row for each event and consumer group.
+
+Every function takes the connection of the caller's transaction, so that the row and the state change are one. What
+waits to be tried again is in `inbox_waiting.py`, what the gateway shows in `inbox_browser.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import and_, bindparam, case, insert, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.batches import chunks
+from safevideo_common.database.dialect import Bulk, excluded, upsert
+from safevideo_common.database.tables import event_inbox
+from safevideo_common.domain.outcomes import Status
+
+REASON_LENGTH: Final = 255
+REQUEST_ID_LENGTH: Final = 128
+
+_c: Final = event_inbox.c
+_KNOWN: Final = select(_c.event_id).where(  # the unique index has all of it, so no row is read
+    _c.event_id.in_(bindparam("event_ids", expanding=True)), _c.consumer_group == bindparam("group")
+)
+_PARKED: Final = (
+    select(_c.performer_id)
+    .distinct()
+    .where(
+        _c.status == Status.WAITING,
+        _c.consumer_group == bindparam("group"),
+        _c.performer_id.in_(bindparam("performer_ids", expanding=True)),
+    )
+)
+_WRITTEN: Final = (
+    "consumer_group",
+    "event_id",
+    "event_type",
+    "performer_id",
+    "log_topic",
+    "log_partition",
+    "log_offset",
+    "last_offset",
+    "occurred_at",
+    "received_at",
+    "decided_at",
+    "status",
+    "reason",
+    "tries",
+    "next_try_at",
+    "request_id",
+    "payload",
+)
+_INSERT: Final = Bulk(insert(event_inbox), _WRITTEN)
+
+# Offsets of different partitions say nothing about each other: an event that comes by another one is counted each time.
+_is_comparable: Final = and_(_c.log_topic == excluded(_c.log_topic), _c.log_partition == excluded(_c.log_partition))
+_counted: Final = {
+    "duplicates": case(
+        (and_(_is_comparable, excluded(_c.last_offset) <= _c.last_offset), _c.duplicates),
+        else_=_c.duplicates + literal_column("1"),
+    ),
+    "last_offset": case(
+        (and_(_is_comparable, excluded(_c.last_offset) > _c.last_offset), excluded(_c.last_offset)),
+        else_=_c.last_offset,
+    ),
+}
+_COUNT: Final = Bulk(upsert(event_inbox, ("event_id", "consumer_group"), _counted), _WRITTEN)
+
+
+class InboxEntry(NamedTuple):
+    """One record of the log and what became of it. `payload` is given only while it is waiting or dead."""
+
+    consumer_group: str
+    event_id: str
+    event_type: str
+    performer_id: str | None
+    log_topic: str
+    log_partition: int
+    log_offset: int
+    occurred_at: datetime
+    received_at: datetime
+    decided_at: datetime
+    status: Status
+    reason: str | None = None
+    tries: int = 0
+    next_try_at: datetime | None = None
+    request_id: str = ""
+    payload: bytes | None = None
+
+
+async def existing_ids(tx: AsyncConnection, group: str, event_ids: Iterable[str]) -> set[str]:
+    """Those of the events that the inbox has."""
+    found: set[str] = set()
+    for some in chunks(event_ids):
+        found.update(await tx.scalars(_KNOWN, {"group": group, "event_ids": some}))
+    return found
+
+
+async def blocked_subjects(tx: AsyncConnection, group: str, performer_ids: Iterable[str]) -> set[str]:
+    """Those of the performers that have an event waiting: a later one of theirs has to queue behind it."""
+    found: set[str] = set()
+    for some in chunks(performer_ids):
+        found.update(await tx.scalars(_PARKED, {"group": group, "performer_ids": some}))
+    return found
+
+
+async def insert_rows(tx: AsyncConnection, entries: Sequence[InboxEntry]) -> None:
+    """Insert new events, in the order of arrival. Raises `DatabaseConflict` if one of them is known by now."""
+    await _INSERT.execute(tx, map(_row, entries))
+
+
+async def count_duplicates(tx: AsyncConnection, entries: Sequence[InboxEntry]) -> None:
+    """Count further records of known events, in the order of the log.
+
+    A record that was counted before changes nothing, so a batch may be read again after a crash or by two members at
+    once. What the inbox knows of the event stays as it is.
+    """
+    await _COUNT.execute(tx, map(_row, entries))
+
+
+def _row(entry: InboxEntry) -> tuple[object, ...]:
+    return (
+        entry.consumer_group,
+        entry.event_id,
+        entry.event_type,
+        entry.performer_id,
+        entry.log_topic,
+        entry.log_partition,
+        entry.log_offset,
+        entry.log_offset,
+        entry.occurred_at,
+        entry.received_at,
+        entry.decided_at,
+        entry.status,
+        entry.reason and entry.reason[:REASON_LENGTH],
+        entry.tries,
+        entry.next_try_at,
+        entry.request_id[:REQUEST_ID_LENGTH] or None,
+        entry.payload,
+    )

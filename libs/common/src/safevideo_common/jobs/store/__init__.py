@@ -1,0 +1,1 @@
+"""SQL of the job queue. Each module has the statements of one side of it."""

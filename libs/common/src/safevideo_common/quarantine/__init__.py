@@ -1,0 +1,1 @@
+"""Rejected webhooks that look like ours, kept for a later verification."""

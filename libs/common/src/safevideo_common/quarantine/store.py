@@ -1,0 +1,153 @@
+"""The quarantine: webhooks whose signature was refused, kept so that they can be verified again (contract, §7).
+
+The door writes it, the gateway reads it and releases. What keeps it small is in `rejected_bounds.py`, what the gateway
+shows of it in `rejected_browser.py`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.batches import chunks
+from safevideo_common.database.dialect import Bulk, excluded, upsert
+from safevideo_common.database.tables import rejected_webhooks
+
+REMOTE_LENGTH: Final = 64
+_SHORT_LENGTH: Final = 64
+_REQUEST_ID_LENGTH: Final = 128
+
+_c: Final = rejected_webhooks.c
+_IN_ORDER: Final = (_c.received_at, _c.id)
+
+
+class Rejection(NamedTuple):
+    """One refused webhook as it is stored. Two of the same `fingerprint` are the same one, sent again."""
+
+    fingerprint: str
+    received_at: datetime
+    last_seen_at: datetime
+    times_seen: int
+    reason: str
+    code: str
+    scheme: str
+    headers: Mapping[str, Sequence[str]]
+    body: bytes
+    """Encrypted."""
+    body_sha256: str
+    """Of the body as it was sent, in hex."""
+    body_bytes: int
+    """Likewise."""
+    remote: str
+    request_id: str
+
+
+class RepeatCount(NamedTuple):
+    """Further deliveries of a webhook that is kept already."""
+
+    fingerprint: str
+    times: int
+    last_seen_at: datetime
+
+
+class Candidate(NamedTuple):
+    """A webhook that waits in quarantine."""
+
+    row_id: int
+    body_bytes: int
+
+
+class Quarantined(NamedTuple):
+    """What verifying it again needs. `body` is encrypted."""
+
+    row_id: int
+    received_at: datetime
+    headers: Mapping[str, Sequence[str]]
+    body: bytes
+    request_id: str
+
+
+class ReleasedWebhook(NamedTuple):
+    """A row whose event the log has acknowledged, and under which id."""
+
+    row_id: int
+    event_id: str
+
+
+_WRITTEN: Final = Rejection._fields
+_AGAIN: Final = {
+    "last_seen_at": excluded(_c.last_seen_at),
+    "times_seen": _c.times_seen + excluded(_c.times_seen),
+}
+_ADD: Final = Bulk(upsert(rejected_webhooks, ("fingerprint",), _AGAIN), _WRITTEN)
+_COUNT: Final = (
+    update(rejected_webhooks)
+    .where(_c.fingerprint == bindparam("of"))
+    .values(
+        times_seen=_c.times_seen + bindparam("times"),
+        last_seen_at=bindparam("seen_at", type_=_c.last_seen_at.type),
+    )
+)
+_RELEASE: Final = (
+    update(rejected_webhooks)
+    .where(_c.id == bindparam("row_id"), _c.released_at.is_(None))
+    .values(
+        released_at=bindparam("at", type_=_c.released_at.type),
+        released_event_id=bindparam("event_id", type_=_c.released_event_id.type),
+    )
+)
+
+
+async def known(reading: AsyncConnection, fingerprints: Iterable[str]) -> set[str]:
+    """Those that are kept already: their bodies need not be encrypted again."""
+    found: set[str] = set()
+    for some in chunks(fingerprints):
+        found.update(await reading.scalars(select(_c.fingerprint).where(_c.fingerprint.in_(some))))
+    return found
+
+
+async def count_repeats(tx: AsyncConnection, repeats: Sequence[RepeatCount]) -> None:
+    """Add to what is kept. One that was evicted in the meantime stays evicted."""
+    rows = [{"of": each.fingerprint, "times": each.times, "seen_at": each.last_seen_at} for each in repeats]
+    if rows:
+        await tx.execute(_COUNT, rows)
+
+
+async def add(tx: AsyncConnection, rejections: Sequence[Rejection]) -> None:
+    """Keep new ones, given in order of reception. One that another process was quicker to keep is counted there."""
+    await _ADD.execute(tx, map(_row, rejections))
+
+
+async def unreleased(reading: AsyncConnection, wanted: Collection[int] | None = None) -> list[Candidate]:
+    """Those that wait, all or the `wanted` row ids among them, in order of reception."""
+    rows = await reading.execute(select(_c.id, _c.body_bytes).where(_c.released_at.is_(None)).order_by(*_IN_ORDER))
+    found = [Candidate(*row) for row in rows]
+    return found if wanted is None else [each for each in found if each.row_id in wanted]
+
+
+async def load(reading: AsyncConnection, row_ids: Sequence[int]) -> list[Quarantined]:
+    """Those of the rows that are there and not released, in order of reception; at most a few hundred at a time."""
+    rows = await reading.execute(
+        select(_c.id, _c.received_at, _c.headers, _c.body, _c.request_id)
+        .where(_c.id.in_(row_ids), _c.released_at.is_(None))
+        .order_by(*_IN_ORDER)
+    )
+    return [Quarantined(row.id, row.received_at, row.headers, row.body, row.request_id or "") for row in rows]
+
+
+async def mark_released(tx: AsyncConnection, releases: Sequence[ReleasedWebhook], now: datetime) -> None:
+    """Note that they are in the log. What another run has marked stays as it is."""
+    rows = [{"row_id": each.row_id, "event_id": each.event_id, "at": now} for each in releases]
+    if rows:
+        await tx.execute(_RELEASE, rows)
+
+
+def _row(rejection: Rejection) -> tuple[object, ...]:
+    return rejection._replace(
+        reason=rejection.reason[:_SHORT_LENGTH],
+        code=rejection.code[:_SHORT_LENGTH],
+        remote=rejection.remote[:REMOTE_LENGTH],
+        request_id=rejection.request_id[:_REQUEST_ID_LENGTH],
+    )

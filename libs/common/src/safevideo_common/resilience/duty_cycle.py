@@ -1,0 +1,29 @@
+"""A duty cycle: periodic work that takes at most a share of the time."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+
+class DutyCycle:
+    """The longer something took, the later it is due again."""
+
+    def __init__(self, share: float, seconds: Callable[[], float] = monotonic) -> None:
+        """`share` is between 0 and 1."""
+        self._share = share
+        self._seconds = seconds
+        self._due = seconds()
+
+    def is_due(self) -> bool:
+        """Whether its share allows it now."""
+        return self._seconds() >= self._due
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Around what is done. It counts when it fails, too."""
+        started = self._seconds()
+        try:
+            yield
+        finally:
+            ended = self._seconds()
+            self._due = started + (ended - started) / self._share

@@ -1,0 +1,149 @@
+"""What only the embedded log promises: it outlives its process, and one process at a time has it."""
+
+import asyncio
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from safevideo_common.broker.embedded import open_embedded_broker
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.types import Topic, TopicPartition
+from safevideo_common.errors import BrokerUnavailable, StartupError
+from safevideo_testkit.broker_helpers import (
+    DAY_MS,
+    after,
+    fetch_exactly,
+    message,
+    publish_all,
+    values,
+)
+
+PUBLISH_FOR_EVER = """
+import asyncio, sys
+from pathlib import Path
+from safevideo_common.broker.embedded import open_embedded_broker
+from safevideo_common.broker.types import Message, Topic
+
+async def publish(publisher, worker):
+    for number in range(1_000_000):
+        value = b"%d-%d" % (worker, number)
+        partition, offset = await publisher.publish(Message("events", b"sg_%d" % worker, value))
+        print(partition.partition, offset, value.decode(), flush=True)
+
+async def main():
+    async with open_embedded_broker(Path(sys.argv[1])) as log:
+        await log.create_topics([Topic("events", 4, 86_400_000)])
+        async with log.publisher("child") as publisher:
+            await asyncio.gather(*(publish(publisher, worker) for worker in range(20)))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+    for life in range(1, 4):
+        acknowledged += await _publish_until_killed(tmp_path, acknowledgements=300 * life)
+    async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
+        found: dict[str, str] = {}
+        for partition, end in (await reader.end_offsets("events")).items():
+            records = await reader.read(partition, 0, end)
+            assert [record.offset for record in records] == list(range(end))
+            found |= {f"{record.partition} {record.offset}": record.value.decode() for record in records}
+    assert len(acknowledged) >= 1800
+    for line in acknowledged:
+        place, value = line.rsplit(" ", 1)
+        assert found[place] == value
+
+
+async def _publish_until_killed(folder: Path, acknowledgements: int) -> list[str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PUBLISH_FOR_EVER, str(folder), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout
+    async with asyncio.timeout(60):
+        lines = [(await child.stdout.readline()).decode().strip() for _ in range(acknowledgements)]
+        child.kill()
+        *rest, _torn = (await child.stdout.read()).decode().split("\n")
+        await child.wait()
+    return [line for line in [*lines, *rest] if line]
+
+
+async def test_a_second_opener_is_told_which_process_has_the_log(tmp_path: Path) -> None:
+    async with open_embedded_broker(tmp_path):
+        with pytest.raises(StartupError, match=f"process {os.getpid()}"):
+            async with open_embedded_broker(tmp_path):
+                pass
+
+
+async def test_a_log_that_was_closed_can_be_opened_again_and_goes_on(tmp_path: Path) -> None:
+    for life in range(3):
+        async with open_embedded_broker(tmp_path) as log:
+            await log.create_topics([Topic("events", 1, DAY_MS)])
+            places = await publish_all(log, [message("events", "key", str(life))])
+            assert places == [(TopicPartition("events", 0), life)]
+            async with log.subscribe("group", ["events"], "test") as subscription:
+                records = await fetch_exactly(subscription, 1)
+                await subscription.commit(after(records))
+    assert values(records) == [b"2"]
+
+
+async def test_records_past_their_retention_are_gone_and_offsets_go_on(tmp_path: Path) -> None:
+    partition = TopicPartition("events", 0)
+    async with open_embedded_broker(tmp_path) as log:
+        await log.create_topics([Topic("events", 1, DAY_MS), Topic("longer", 1, 9 * DAY_MS)])
+        await publish_all(log, [message("events", "key", "old") for _ in range(5)])
+        await publish_all(log, [message("longer", "key", "old")])
+    _age(tmp_path, days=2)
+    async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
+        await publish_all(log, [message("events", "key", "new")])
+        async with log.subscribe("group", ["events", "longer"], "test") as subscription, asyncio.timeout(30):
+            while (await subscription.lag())[partition] > 1:
+                await asyncio.sleep(0.01)
+            assert values(await fetch_exactly(subscription, 2)) == [b"new", b"old"]
+        assert [record.offset for record in await reader.read(partition, 0, 10)] == [5]
+        assert await reader.end_offsets("events") == {partition: 6}
+        assert await reader.start_offsets("events") == {partition: 5}
+        assert (await reader.offsets_for_time("events", 0))[partition] == 5
+
+
+def _age(folder: Path, days: int) -> None:
+    with closing(sqlite3.connect(folder / "events.sqlite")) as connection, connection:
+        connection.execute("UPDATE records SET timestamp_ms = timestamp_ms - ?", (days * DAY_MS,))
+
+
+async def test_a_clock_that_steps_back_does_not_disturb_the_order_of_timestamps(tmp_path: Path) -> None:
+    async with open_embedded_broker(tmp_path) as log:
+        await log.create_topics([Topic("events", 1, DAY_MS)])
+        await publish_all(log, [message("events", "key")])
+    _age(tmp_path, days=-1)  # as if the clock had been a day ahead
+    async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
+        await publish_all(log, [message("events", "key")])
+        first, second = await reader.read(TopicPartition("events", 0), 0, 2)
+    assert second.timestamp_ms >= first.timestamp_ms > time.time_ns() // 1_000_000
+
+
+async def test_a_closed_log_refuses_instead_of_hanging(tmp_path: Path) -> None:
+    async with open_embedded_broker(tmp_path) as log:
+        await log.create_topics([Topic("events", 1, DAY_MS)])
+        publishing, reading = log.publisher("test"), log.reader("test")
+        publisher, reader = await publishing.__aenter__(), await reading.__aenter__()
+    with pytest.raises(BrokerUnavailable):
+        await publisher.publish(message("events", "key"))
+    with pytest.raises(BrokerUnavailable):
+        await reader.read(TopicPartition("events", 0), 0, 1)
+    with pytest.raises(BrokerUnavailable):
+        await log.probe()
+    await publishing.__aexit__(None, None, None)
+    await reading.__aexit__(None, None, None)
+
+
+async def test_without_a_broker_and_a_folder_there_is_no_log(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="KAFKA_BOOTSTRAP_SERVERS"):
+        async with open_broker("", None):
+            pass

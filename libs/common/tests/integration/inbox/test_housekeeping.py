@@ -1,0 +1,100 @@
+"""The inbox's housekeeping beside the consuming: by one worker at a time, in chunks, and cut off anywhere."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.database.engine import Database
+from safevideo_common.domain.outcomes import Status
+from safevideo_common.events.topics import TOPIC_RETENTION_DAYS
+from safevideo_common.inbox.metrics import InboxMetrics
+from safevideo_common.inbox.retention import CHUNK_ROWS, InboxPruner
+from safevideo_common.inbox.settings import ConsumerSettings
+from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.rows import InboxEntry
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import eventually, running_task
+from safevideo_testkit.harness.processor import START, ProcessorHarness
+
+MONTHS_AGO = START - timedelta(days=100)
+
+Keeping = Callable[[], tuple[InboxPruner, CollectorRegistry]]
+
+
+@pytest.fixture
+def keeping(database: Database, log: FilteringBoundLogger) -> Keeping:
+    """The housekeeping of one more worker, and its figures."""
+
+    def keeping() -> tuple[InboxPruner, CollectorRegistry]:
+        metrics = InboxMetrics(registry := CollectorRegistry())
+        month, quarter = timedelta(days=31), timedelta(days=90)
+        return InboxPruner("marks", database, lambda: START, log, metrics, month, quarter), registry
+
+    return keeping
+
+
+async def fill(database: Database, status: Status, rows: int) -> None:
+    at = MONTHS_AGO
+    entries = [
+        InboxEntry("marks", f"{status}-{n}", "mark", "sg_1", "marks", 0, n, at, at, at, status) for n in range(rows)
+    ]
+    async with database.transaction() as tx:
+        await inbox_rows.insert_rows(tx, entries)
+
+
+async def test_a_turn_shows_the_size_and_deletes_what_is_old(
+    database: Database, bench: ProcessorHarness, keeping: Keeping
+) -> None:
+    await fill(database, Status.WAITING, 3)
+    await fill(database, Status.APPLIED, CHUNK_ROWS + 1)
+    one, figures = keeping()
+    await one.turn()
+    assert figures.get_sample_value("safevideo_inbox_waiting_events") == 3
+    assert figures.get_sample_value("safevideo_inbox_oldest_waiting_seconds") == timedelta(days=100).total_seconds()
+    assert figures.get_sample_value("safevideo_inbox_deleted_total") == CHUNK_ROWS + 1
+    assert await bench.outcomes() == [("waiting", "sg_1")] * 3
+
+
+async def test_a_pass_is_made_by_one_worker(database: Database, bench: ProcessorHarness, keeping: Keeping) -> None:
+    await fill(database, Status.APPLIED, 5)
+    workers = [keeping() for _ in range(3)]
+    await workers[0][0].turn()
+    await fill(database, Status.STALE, 5)
+    await asyncio.gather(*(one.turn() for one, _ in workers))
+    assert [figures.get_sample_value("safevideo_inbox_deleted_total") for _, figures in workers] == [5, 0, 0]
+    assert len(await bench.outcomes()) == 5
+
+
+async def test_one_that_is_cut_off_has_done_whole_chunks(
+    database: Database, bench: ProcessorHarness, keeping: Keeping
+) -> None:
+    await fill(database, Status.APPLIED, 3 * CHUNK_ROWS)
+    one, figures = keeping()
+
+    async def has_begun() -> bool:
+        return bool(figures.get_sample_value("safevideo_inbox_deleted_total"))
+
+    async with running_task(one.run()):
+        await eventually(has_begun)
+    rest = len(await bench.outcomes())
+    assert 0 < rest < 3 * CHUNK_ROWS
+    assert rest % CHUNK_ROWS == 0
+
+
+def settings(**days: int) -> ConsumerSettings:
+    return ConsumerSettings.model_validate(
+        {"database_url": "sqlite+aiosqlite:///x", "kafka_bootstrap_servers": "", **days}
+    )
+
+
+def test_events_stay_at_least_as_long_as_their_records() -> None:
+    assert settings().inbox_retention_days > TOPIC_RETENTION_DAYS
+    with pytest.raises(ValueError, match="inbox_retention_days"):
+        settings(inbox_retention_days=TOPIC_RETENTION_DAYS - 1)
+    with pytest.raises(ValueError, match="must not be less than INBOX_RETENTION_DAYS"):
+        settings(inbox_retention_days=60, inbox_dead_days=50)
+    with pytest.raises(ValueError, match="must not be less than INBOX_RETENTION_DAYS"):
+        settings(inbox_retention_days=120)

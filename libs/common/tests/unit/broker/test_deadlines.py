@@ -1,0 +1,101 @@
+import asyncio
+import time
+from contextlib import closing
+
+import pytest
+
+from safevideo_common.broker.delivery import DeliveryTimeouts, wait_all
+from safevideo_common.errors import BrokerUnavailable
+
+
+def _future() -> "asyncio.Future[int]":
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_a_future_that_is_not_done_in_time_fails() -> None:
+    with closing(DeliveryTimeouts(0.05)) as deadlines:
+        deadlines.watch(late := _future())
+        with pytest.raises(BrokerUnavailable) as failure:
+            await late
+    assert failure.value.retry_after
+
+
+async def test_a_future_that_is_done_in_time_keeps_its_result() -> None:
+    with closing(DeliveryTimeouts(0.05)) as deadlines:
+        deadlines.watch(early := _future())
+        early.set_result(7)
+        deadlines.watch(late := _future())
+        with pytest.raises(BrokerUnavailable):
+            await late
+    assert await early == 7
+
+
+async def test_each_future_has_its_own_time() -> None:
+    with closing(DeliveryTimeouts(0.2)) as deadlines:
+        deadlines.watch(first := _future())
+        await asyncio.wait([first], timeout=0.1)
+        began = time.monotonic()
+        deadlines.watch(second := _future())
+        await asyncio.wait([first, second])
+    assert time.monotonic() - began >= 0.19
+    assert all(isinstance(each.exception(), BrokerUnavailable) for each in (first, second))
+
+
+async def test_the_clock_starts_again_after_a_time_without_futures() -> None:
+    with closing(DeliveryTimeouts(0.02)) as deadlines:
+        for _ in range(3):
+            deadlines.watch(future := _future())
+            with pytest.raises(BrokerUnavailable):
+                await future
+
+
+async def test_closing_fails_what_is_open() -> None:
+    deadlines = DeliveryTimeouts(60)
+    deadlines.watch(future := _future())
+    deadlines.close()
+    with pytest.raises(BrokerUnavailable):
+        await future
+
+
+async def test_those_that_are_watched_together_fail_in_one_step() -> None:
+    seen: list[tuple[bool, ...]] = []
+    with closing(DeliveryTimeouts(0.05)) as deadlines:
+        deadlines.watch_all(together := [_future() for _ in range(5)])
+        for each in together:
+            each.add_done_callback(lambda _: seen.append(tuple(other.done() for other in together)))
+        await asyncio.wait(together)
+    assert seen == [(True,) * 5] * 5
+    assert all(isinstance(each.exception(), BrokerUnavailable) for each in together)
+
+
+async def test_all_done_returns_when_the_last_is_done() -> None:
+    futures = [_future() for _ in range(3)]
+    waiting = asyncio.ensure_future(wait_all(futures))
+    for each in reversed(futures):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        each.set_result(0)
+    await waiting
+
+
+async def test_one_failure_ends_them_all_in_one_step() -> None:
+    futures = [_future() for _ in range(3)]
+    waiting = asyncio.ensure_future(wait_all(futures))
+    futures[0].set_result(0)
+    futures[1].set_exception(BrokerUnavailable("gone"))
+    with pytest.raises(BrokerUnavailable):
+        await waiting
+    assert futures[2].cancelled()
+
+
+async def test_who_waits_and_is_cancelled_ends_them_all_in_one_step() -> None:
+    seen: list[tuple[bool, ...]] = []
+    futures = [_future() for _ in range(3)]
+    futures[0].add_done_callback(lambda _: seen.append(tuple(each.cancelled() for each in futures)))
+    waiting = asyncio.ensure_future(wait_all(futures))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.sleep(0)
+    assert seen == [(True, True, True)]

@@ -1,0 +1,112 @@
+"""What the metrics of replays say."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.replay.metrics import ReplayMetrics, WaitReason
+from safevideo_common.replay.plan import Coverage, ReplayCheckpoint
+
+
+@dataclass
+class Shown:
+    """Metrics on a clock that the test moves, and what a scrape of them would find."""
+
+    now: float = 0.0
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.metrics = ReplayMetrics(self.registry, lambda: self.now)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"safevideo_replay_{name}", labels)
+
+
+def cursor(reached: int = 0, end: int = 100, **outcomes: int) -> ReplayCheckpoint:
+    return ReplayCheckpoint({"0": reached}, {"0": end}, end, Coverage(None, None, True), by_outcome=outcomes)
+
+
+def test_everything_is_there_from_the_start() -> None:
+    shown = Shown()
+    for outcome in ("applied", "stale", "ignored", "waiting", "dead", "known"):
+        assert shown.value("events_total", mode="real", outcome=outcome) == 0
+        assert shown.value("events_total", mode="dry", outcome=outcome) == 0
+    assert shown.value("waited_seconds_total", reason="live_lag") == 0
+    assert (shown.value("records_left", mode="dry"), shown.value("idle_seconds")) == (0, 0)
+
+
+def test_events_are_counted_by_outcome_and_those_of_a_dry_run_apart() -> None:
+    shown = Shown()
+    with (
+        shown.metrics.watching(cursor(), is_dry=False) as real,
+        shown.metrics.watching(cursor(), is_dry=True) as dry,
+    ):
+        real.sees(cursor(10, applied=4, known=6))
+        real.sees(cursor(20, applied=9, known=6))
+        dry.sees(cursor(5, applied=5))
+        assert shown.value("records_left", mode="real") == 80
+        assert shown.value("records_left", mode="dry") == 95
+    assert shown.value("events_total", mode="real", outcome="applied") == 9
+    assert shown.value("events_total", mode="real", outcome="known") == 6
+    assert shown.value("events_total", mode="dry", outcome="applied") == 5
+
+
+def test_a_try_that_goes_on_at_its_cursor_counts_only_what_is_its_own() -> None:
+    shown = Shown()
+    with shown.metrics.watching(cursor(50, applied=50), is_dry=False) as progress:
+        progress.sees(cursor(60, applied=60))
+    assert shown.value("events_total", mode="real", outcome="applied") == 10
+
+
+def test_what_a_dry_run_comes_to_again_counts_once() -> None:
+    shown = Shown()
+    with shown.metrics.watching(cursor(), is_dry=True) as progress:
+        for reached in (10, 0, 10, 20):
+            progress.sees(cursor(reached, applied=reached))
+    assert shown.value("events_total", mode="dry", outcome="applied") == 20
+
+
+def test_a_run_that_has_ended_in_whatever_way_leaves_no_figure_behind() -> None:
+    shown = Shown()
+    with suppress(RuntimeError), shown.metrics.watching(cursor(), is_dry=False):
+        shown.now = 500
+        assert (shown.value("records_left", mode="real"), shown.value("idle_seconds")) == (100, 500)
+        raise RuntimeError
+    assert (shown.value("records_left", mode="real"), shown.value("idle_seconds")) == (0, 0)
+
+
+def test_of_several_the_one_that_stands_still_longest_is_shown() -> None:
+    shown = Shown()
+    with (
+        shown.metrics.watching(cursor(), is_dry=False) as stuck,
+        shown.metrics.watching(cursor(), is_dry=False) as moving,
+    ):
+        shown.now = 60
+        stuck.sees(cursor())
+        moving.sees(cursor(1))
+        shown.now = 90
+        assert shown.value("idle_seconds") == 90
+        stuck.sees(cursor(1))
+        assert shown.value("idle_seconds") == 30
+
+
+def test_to_wait_on_purpose_is_not_to_stand_still() -> None:
+    shown = Shown()
+    with shown.metrics.watching(cursor(), is_dry=False) as progress:
+        shown.now = 60
+        progress.waited(WaitReason.LIVE_LAG, 0.5)
+        shown.now = 61
+        assert shown.value("idle_seconds") == 1
+    assert shown.value("waited_seconds_total", reason="live_lag") == 0.5
+    assert shown.value("waited_seconds_total", reason="throttle") == 0
+
+
+def test_records_that_were_gone_before_it_came_to_them_are_counted_once() -> None:
+    shown, overtaken = Shown(), cursor()
+    with shown.metrics.watching(cursor(), is_dry=False) as progress:
+        overtaken.missed(0, 30)
+        progress.sees(overtaken)
+        progress.sees(overtaken)
+        assert shown.value("records_left", mode="real") == 70
+    assert shown.value("records_lost_total") == 30

@@ -1,0 +1,73 @@
+"""A task that was cancelled stops, even where what it runs forgets that it was."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from safevideo_common.tasks import cancel_and_wait, preserve_cancellation
+
+
+async def forget(error: Exception | None = None) -> None:
+    """As `asyncio.wait_for` does before Python 3.12."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    if error:
+        raise error
+
+
+async def outcome_when_cancelled(error: Exception | None = None) -> str:
+    async def work() -> None:
+        with preserve_cancellation():
+            await forget(error)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    return "cancelled" if task.cancelled() else "went on"
+
+
+async def test_a_cancellation_that_was_forgotten_is_raised() -> None:
+    assert await outcome_when_cancelled() == "cancelled"
+
+
+async def test_also_when_something_else_failed_meanwhile() -> None:
+    assert await outcome_when_cancelled(OSError()) == "cancelled"
+
+
+async def test_without_a_cancellation_nothing_is_changed() -> None:
+    with preserve_cancellation():
+        pass
+    with pytest.raises(OSError, match="as it was"), preserve_cancellation():
+        raise OSError("as it was")
+
+
+async def test_a_deadline_around_it_stays_a_deadline() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(0):
+            with preserve_cancellation():
+                await forget()
+
+    with pytest.raises(TimeoutError):
+        await work()
+
+
+async def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
+    async def work() -> None:
+        await forget()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await cancel_and_wait(task, again_seconds=0.01)
+    assert task.cancelled()
+
+
+async def test_a_task_that_has_failed_or_ended_is_left_alone() -> None:
+    failed, done = asyncio.create_task(forget(OSError())), asyncio.create_task(asyncio.sleep(0))
+    await asyncio.sleep(0)
+    await cancel_and_wait(failed)
+    await cancel_and_wait(done)
+    await cancel_and_wait(done)
+    assert isinstance(failed.exception(), OSError)

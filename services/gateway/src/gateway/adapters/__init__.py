@@ -1,1 +1,0 @@
-"""What the handlers' ports and checks stand on: Redis, Sharegram, the operating system."""

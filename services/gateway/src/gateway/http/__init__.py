@@ -1,0 +1,1 @@
+"""Requests: bodies, query parameters, the caller."""

@@ -1,0 +1,13 @@
+"""Who sent a request, for the audit log."""
+
+from aiohttp import web
+
+from safevideo_common.audit.store import Caller
+from safevideo_common.auth.guard import PRINCIPAL
+from safevideo_common.web.correlation import CORRELATION
+
+
+def caller_of(request: web.Request) -> Caller:
+    """The caller of a guarded route."""
+    principal = request[PRINCIPAL]
+    return Caller(principal.name, principal.role, request.remote, request[CORRELATION].request_id)

@@ -1,0 +1,1 @@
+"""Performers: read through the cache."""

@@ -1,1 +1,0 @@
-"""The HTTP side: routes, query parameters, and the shapes of the answers."""

@@ -1,0 +1,1 @@
+"""KYC verification events: parsing and handling."""

@@ -1,0 +1,1 @@
+"""Performer events: parsing, handling, cache invalidation."""

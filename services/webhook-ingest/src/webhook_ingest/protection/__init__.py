@@ -1,0 +1,1 @@
+"""Protection from hostile or slow senders."""

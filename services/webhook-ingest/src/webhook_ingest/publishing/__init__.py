@@ -1,0 +1,1 @@
+"""Publishing to Kafka, by way of the spool while Kafka is unavailable."""

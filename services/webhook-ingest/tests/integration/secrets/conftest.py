@@ -1,0 +1,86 @@
+"""A ring, and a database that keeps secrets, on SQLite and on the MySQL family."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from safevideo_common.database import integrations
+from safevideo_common.database.engine import Database
+from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.encryption import Cipher
+from safevideo_common.errors import DatabaseUnavailable
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.webhooks import secrets as webhook_secrets
+from safevideo_common.webhooks.secrets import SecretRow
+from safevideo_common.webhooks.signatures import environment_secrets
+from safevideo_testkit.eventually import FakeClock
+from webhook_ingest.secrets import KeyRing
+
+
+async def connected(database: Database) -> None:
+    """Notice that the connection died with the server, where a test killed that."""
+    with suppress(DatabaseUnavailable):
+        await database.probe()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def encryption_key() -> str:
+    return Fernet.generate_key().decode()
+
+
+@pytest.fixture
+def cipher(encryption_key: str) -> Cipher:
+    return Cipher.of(encryption_key)
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    return KeyRing(environment_secrets("the-secret-of-the-environment"))
+
+
+@pytest.fixture
+def keep(database: Database, clock: FakeClock, cipher: Cipher) -> Callable[..., Awaitable[None]]:
+    """Keeps a secret in the database, as the API that rotates will."""
+
+    async def keep(
+        name: str, key: bytes = b"a-secret-of-the-database", *, lasts: timedelta | None = None, sealed: bytes = b""
+    ) -> None:
+        expires_at = None if lasts is None else clock.now + lasts
+        await connected(database)
+        async with database.transaction() as tx:
+            of = await integrations.ensure(tx, SHAREGRAM, clock.now)
+            await webhook_secrets.add(tx, of, name, sealed or cipher.encrypt(key), clock.now, expires_at)
+
+    return keep
+
+
+@pytest.fixture
+def listed(database: Database) -> Callable[[], Awaitable[Mapping[str, SecretRow]]]:
+    """What operators see, by name."""
+
+    async def listed() -> Mapping[str, SecretRow]:
+        await connected(database)
+        async with database.reading() as reading:
+            return {secret.name: secret for secret in await webhook_secrets.listed(reading, SHAREGRAM)}
+
+    return listed
+
+
+@pytest.fixture
+def lines(log: FilteringBoundLogger, logs: Path) -> Callable[[], list[str]]:
+    """The lines logged up to now."""
+
+    def lines() -> list[str]:
+        log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before
+        return [line for line in (logs / "app.log").read_text().splitlines() if " LOOK " not in line]
+
+    return lines

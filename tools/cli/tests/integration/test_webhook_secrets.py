@@ -1,0 +1,104 @@
+"""`safevideo webhook secrets`: whether it is safe to retire the old one."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from safevideo_common.database import integrations
+from safevideo_common.database.engine import Database
+from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.database.migrate import migrate
+from safevideo_common.webhooks import secrets as webhook_secrets
+from safevideo_common.webhooks.signatures import environment_secrets
+
+COMMAND = Path(sys.executable).parent / "safevideo"
+GIVEN = "the-secret-that-is-given,and-one-that-nobody-uses"
+USED, UNUSED = (secret.name for secret in environment_secrets(GIVEN))
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+FAR = datetime(2999, 1, 1, tzinfo=UTC)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def safevideo(fresh_sqlite_url: str) -> Run:
+    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "120"}
+        command = [str(COMMAND), "webhook", "secrets", *arguments]
+        return subprocess.run(
+            command, env=environment | changes, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def filled(safevideo: Run, fresh_sqlite_url: str) -> Run:
+    async def fill() -> None:
+        await migrate(fresh_sqlite_url)
+        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+            of = await integrations.ensure(tx, SHAREGRAM, NOW)
+            await webhook_secrets.add(tx, of, "old", b"sealed", NOW - timedelta(days=1), NOW)
+            await webhook_secrets.add(tx, of, "new", b"sealed", NOW, FAR)
+            await webhook_secrets.record_use(tx, of, "new", NOW)
+            await webhook_secrets.record_environment_use(tx, of, USED, NOW)
+            await webhook_secrets.record_environment_use(tx, of, "env-000000", NOW)
+
+    asyncio.run(fill())
+    return safevideo
+
+
+def test_each_secret_is_shown_with_its_end_and_its_last_use_and_never_itself(filled: Run) -> None:
+    told = filled(SHAREGRAM_WEBHOOK_SECRET=GIVEN)
+    assert (told.returncode, told.stderr) == (0, "")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in told.stdout.strip().splitlines()[2:]]
+    assert rows == [
+        ["new", "database", "valid", "2999-01-01 00:00", "2026-11-24 12:00"],
+        ["old", "database", "expired", "2026-11-24 12:00", "never"],
+        [USED, "environment", "valid", "never", "2026-11-24 12:00"],
+        [UNUSED, "environment", "valid", "never", "never"],
+        ["env-000000", "environment", "not given here", "never", "2026-11-24 12:00"],
+    ]
+    assert not any(part in told.stdout for part in ("sealed", *GIVEN.split(",")))
+
+
+def test_a_script_gets_them_as_json(filled: Run) -> None:
+    told = orjson.loads(filled("--json", SHAREGRAM_WEBHOOK_SECRET=GIVEN).stdout)
+    assert [secret["name"] for secret in told] == ["new", "old", USED, UNUSED, "env-000000"]
+    assert told[0] == {
+        "name": "new",
+        "source": "database",
+        "state": "valid",
+        "expiresAt": "2999-01-01T00:00:00.000Z",
+        "lastUsedAt": "2026-11-24T12:00:00.000Z",
+    }
+
+
+def test_without_the_setting_those_of_the_environment_are_still_shown(filled: Run) -> None:
+    told = orjson.loads(filled("--json").stdout)
+    assert {secret["name"]: secret["state"] for secret in told} == {
+        "new": "valid",
+        "old": "expired",
+        USED: "not given here",
+        "env-000000": "not given here",
+    }
+
+
+def test_a_setting_that_the_door_would_not_start_with_is_a_failure_that_quotes_nothing(filled: Run) -> None:
+    told = filled(SHAREGRAM_WEBHOOK_SECRET="whsec_this-is-no-base64")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("SHAREGRAM_WEBHOOK_SECRET: ")
+    assert "this-is" not in told.stderr
+
+
+def test_before_the_first_migration_it_is_a_failure_that_names_the_command(safevideo: Run) -> None:
+    told = safevideo()
+    assert (told.returncode, told.stderr) == (1, "The database is empty. Run: safevideo migrate\n")

@@ -1,0 +1,34 @@
+"""What is wrong with a topic that others have made."""
+
+from dataclasses import replace
+
+import pytest
+
+from safevideo_cli.topic_checks import TopicCheck
+from safevideo_common.broker.types import MAX_RECORD_BYTES, TopicState
+from safevideo_common.events.topics import all_topics
+
+KYC = next(topic for topic in all_topics() if topic.name == "sharegram.kyc.v1")
+GOOD = TopicState(KYC.name, 12, 3, KYC.retention_ms, MAX_RECORD_BYTES, is_compacted=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({}, []),
+        ({"partitions": 1, "replicas": 1}, []),
+        ({"retention_ms": None}, []),
+        ({"retention_ms": KYC.retention_ms - 1}, ["retention.ms"]),
+        ({"max_record_bytes": 1_048_588}, ["max.message.bytes"]),
+        ({"is_compacted": True}, ["cleanup.policy"]),
+    ],
+)
+def test_what_costs_events_is_a_fault_with_the_setting_that_mends_it(
+    changes: dict[str, int | None], settings: list[str]
+) -> None:
+    found = TopicCheck(KYC, replace(GOOD, **changes))  # type: ignore[arg-type]
+    assert [fault.setting for fault in found.faults()] == settings
+
+
+def test_a_topic_that_is_not_there_has_no_faults_of_its_own() -> None:
+    assert TopicCheck(KYC, None).faults() == []

@@ -1,0 +1,1 @@
+"""The stack on a developer's machine: backends, and `make run`."""

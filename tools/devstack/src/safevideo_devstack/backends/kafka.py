@@ -1,0 +1,135 @@
+"""Apache Kafka in KRaft mode, one or three brokers: the log of the local stack."""
+
+import base64
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from safevideo_devstack.backends import probes, process
+from safevideo_devstack.backends.kafka_jars import VERSION, jars
+from safevideo_devstack.backends.programs import find
+from safevideo_devstack.backends.stack import NotReady, Ports, Role
+
+FORMAT_SECONDS = 60.0
+LONE_BROKER = {"broker.heartbeat.interval.ms": 500, "broker.session.timeout.ms": 3000}
+"""A killed broker may not come back before its last session is over. Alone, it has no one to whom 9 s would matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaServer:
+    """One broker that is also a controller. `ports` are those of the whole cluster, `node` counts from 1."""
+
+    cluster_folder: Path
+    ports: Ports
+    node: int
+    fast_start: bool = True
+    software: str = "Apache Kafka"
+    role: Role = "log"
+
+    @property
+    def name(self) -> str:
+        """`kafka-1` and so on."""
+        return f"kafka-{self.node}"
+
+    @property
+    def folder(self) -> Path:
+        """This broker's own."""
+        return self.cluster_folder / self.name
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.ports.kafka[self.node - 1]}"
+
+    @property
+    def url(self) -> str:
+        """The same: a client is configured with the addresses of all brokers, joined by commas."""
+        return self.address
+
+    def prepare(self) -> None:
+        """Write the configuration and, the first time, format the storage (1 s)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._configuration.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        if not (self._data / "meta.properties").exists():
+            process.run(
+                [
+                    *self._java(),
+                    "kafka.tools.StorageTool",
+                    "format",
+                    f"--cluster-id={self._cluster_id()}",  # one argument: the id may begin with a dash
+                    "-c",
+                    str(self._configuration),
+                ],
+                self.folder / "format.log",
+                seconds=FORMAT_SECONDS,
+            )
+
+    def command(self) -> list[str]:
+        """Program and arguments."""
+        return [*self._java(), "kafka.Kafka", str(self._configuration)]
+
+    def probe(self) -> str:
+        """Its version. Raises `NotReady` until the cluster counts this broker as present."""
+        if self.address not in probes.kafka_brokers(self.address):
+            raise NotReady(f"{self.name} has not joined the cluster.")
+        return VERSION
+
+    def _java(self) -> list[str]:
+        quick_compiler = ["-XX:TieredStopAtLevel=1"] if self.fast_start else []
+        return [
+            find("java") or "java",
+            "-Xms256m",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            *quick_compiler,
+            f"-XX:ErrorFile={self.folder}/crash.log",
+            "-Dlog4j2.level=WARN",
+            "-cp",
+            f"{jars()}/*",
+        ]
+
+    def _properties(self) -> dict[str, object]:
+        brokers = len(self.ports.kafka)
+        in_sync = 2 if brokers > 1 else 1
+        controllers = enumerate(self.ports.controllers, start=1)
+        return {
+            "node.id": self.node,
+            "process.roles": "broker,controller",
+            "controller.quorum.voters": ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers),
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.ports.controllers[self.node - 1]}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": self._data,
+            "auto.create.topics.enable": "false",
+            "group.initial.rebalance.delay.ms": 0,
+            "default.replication.factor": brokers,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": brokers,
+            "transaction.state.log.num.partitions": 4,
+            "transaction.state.log.replication.factor": brokers,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": brokers,
+            "share.coordinator.state.topic.min.isr": in_sync,
+            **(LONE_BROKER if brokers == 1 else {}),
+        }
+
+    def _cluster_id(self) -> str:
+        # From the folder: brokers of one cluster agree on it, and one that was left over elsewhere cannot join.
+        return base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.cluster_folder)).bytes).decode()[:22]
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _configuration(self) -> Path:
+        return self.folder / "server.properties"
+
+
+def kafka_cluster(folder: Path, ports: Ports, *, fast_start: bool) -> tuple[KafkaServer, ...]:
+    """As many brokers as there are ports. One broker and three have data of their own: neither can read the other's."""
+    brokers = len(ports.kafka)
+    cluster = folder if brokers == 1 else folder / f"{brokers}-brokers"
+    return tuple(KafkaServer(cluster, ports, node, fast_start) for node in range(1, brokers + 1))

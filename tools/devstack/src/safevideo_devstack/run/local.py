@@ -1,0 +1,98 @@
+"""STACK=local: real Kafka, MariaDB (or MySQL) and Redis, one process a service, all of them under the supervisor."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from safevideo_common.broker.open import open_broker
+from safevideo_common.errors import StartupError
+from safevideo_devstack.backends import Options, Ports, Server, allot, install, servers_of
+from safevideo_devstack.backends.process import last_lines
+from safevideo_devstack.run.ports import REDIS, SIMULATOR
+from safevideo_devstack.run.preparing import prepare_database, prepare_log
+from safevideo_devstack.run.run import BackendUrls, Run
+from safevideo_devstack.run.services import (
+    SERVICES,
+    command_of,
+    service_environment,
+    simulator_environment,
+)
+from safevideo_devstack.run.supervisor import Program, Supervisor, supervising
+from safevideo_devstack.run.system import System
+from safevideo_devstack.run.together import together
+
+READY_SECONDS: Final = 60.0
+ASK_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.1
+
+_ROLES: Final = ("log", "database", "cache")
+
+
+@asynccontextmanager
+async def local(run: Run) -> AsyncIterator[System]:
+    """All of it, up and answering. Raises `StartupError` with what is missing, or with the last words of what died."""
+    async with supervising(run.roster, run.say) as supervisor:
+        servers = await asyncio.to_thread(_servers, run)
+        await together(*(supervisor.keep_server(server) for server in servers))
+        backends = _urls(servers)
+        await prepare_database(run, backends.database)
+        async with open_broker(backends.kafka, None) as event_log:
+            await prepare_log(event_log)
+
+        programs = [*_services(run, backends), _simulator(run)]
+        for program in programs:
+            supervisor.keep(program)
+        try:
+            await together(*(_answers(run, supervisor, program) for program in programs))
+            yield System(backends, (supervisor.failed,))
+        finally:
+            # Before the backends, so that each can finish and commit its batch.
+            await supervisor.stop([program.name for program in programs])
+
+
+def _servers(run: Run) -> tuple[Server, ...]:
+    asked = Options(ports=Ports(redis=run.ports[REDIS]))
+    install(run.say, asked.database)
+    return servers_of("local", run.place.data, replace(asked, ports=allot(asked)))
+
+
+def _urls(servers: Sequence[Server]) -> BackendUrls:
+    urls = {role: ",".join(server.url for server in servers if server.role == role) for role in _ROLES}
+    return BackendUrls(urls["log"], urls["database"], urls["cache"])
+
+
+def _services(run: Run, backends: BackendUrls) -> list[Program]:
+    return [_program(run, name, command_of(name), service_environment(run, backends, name)) for name in SERVICES]
+
+
+def _simulator(run: Run) -> Program:
+    return _program(run, SIMULATOR, command_of("sharegram-simulator"), simulator_environment(run))
+
+
+def _program(run: Run, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Program:
+    return Program(name, command, run.place.data / f"{name}.log", environment)
+
+
+async def _answers(run: Run, supervisor: Supervisor, program: Program) -> None:
+    path = "/_sim/state" if program.name == SIMULATOR else "/readyz"
+    try:
+        async with asyncio.timeout(READY_SECONDS), ClientSession(timeout=ClientTimeout(total=ASK_SECONDS)) as session:
+            while not await _is_ready(session, run.url(program.name) + path):
+                if not supervisor.runs(program.name):
+                    raise StartupError(f"{program.name} ended while starting. {last_lines(program.output)}")
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        seconds = f"{READY_SECONDS:.0f} seconds"
+        raise StartupError(f"{program.name} is not ready after {seconds}. {last_lines(program.output)}") from None
+
+
+async def _is_ready(session: ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except (ClientError, TimeoutError):
+        return False

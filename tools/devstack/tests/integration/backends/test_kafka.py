@@ -1,0 +1,100 @@
+"""Kafka as this run has it, and three brokers: settings, and that a broker can be broken and comes back."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from safevideo_common.broker import types
+from safevideo_common.broker.kafka import KafkaBroker
+from safevideo_devstack.backends import (
+    NotReady,
+    Options,
+    RunningBackends,
+    RunningServer,
+    control,
+    probes,
+)
+from safevideo_testkit.broker_helpers import DAY_MS
+
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of one partition."""
+
+    servers: str
+    name: str
+
+    async def make(self) -> None:
+        """As often as the brokers do by default; also while they still report back after an outage."""
+        await KafkaBroker(self.servers).create_topics([types.Topic(self.name, 1, DAY_MS)])
+
+    async def write(self, value: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.servers, acks="all") as producer:
+            await asyncio.wait_for(producer.send_and_wait(self.name, value, partition=0), SECONDS)
+
+    async def first_value(self) -> bytes | None:
+        async with AIOKafkaConsumer(bootstrap_servers=self.servers) as consumer:
+            consumer.assign([TopicPartition(self.name, 0)])
+            await consumer.seek_to_beginning()
+            record = await asyncio.wait_for(consumer.getone(), SECONDS)
+        value: bytes | None = record.value
+        return value
+
+
+@pytest.mark.usefixtures("local")
+async def test_kafka_makes_no_topic_by_itself_and_starts_groups_at_once(kafka_bootstrap_servers: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
+    finally:
+        await admin.close()
+    found = {entry[0]: entry[1] for entry in answers[0].resources[0][4]}
+    assert found["auto.create.topics.enable"] == "false"
+    assert found["group.initial.rebalance.delay.ms"] == "0"
+    assert found["offsets.topic.num.partitions"] == "4"
+
+
+def test_a_frozen_kafka_does_not_answer_until_it_is_thawed(
+    kafka_server: RunningServer, kafka_bootstrap_servers: str
+) -> None:
+    with kafka_server.paused():
+        assert kafka_server.alive()
+        with pytest.raises(NotReady):
+            probes.kafka_brokers(kafka_bootstrap_servers)
+    kafka_server.wait_ready()
+
+
+async def test_a_killed_kafka_comes_back_with_what_it_acknowledged(
+    kafka_server: RunningServer, kafka_bootstrap_servers: str
+) -> None:
+    topic = Topic(kafka_bootstrap_servers, "survivors")
+    await topic.make()
+    await topic.write(b"acknowledged")
+    await asyncio.to_thread(kafka_server.restart)
+    assert await topic.first_value() == b"acknowledged"
+
+
+@pytest.mark.usefixtures("local")
+async def test_three_brokers_take_and_give_records_after_one_was_killed(
+    tmp_path: Path,
+) -> None:
+    with control.running("local", folder=tmp_path, options=Options(brokers=3)) as backends:
+        topic = Topic(backends.kafka_bootstrap_servers, "survivors")
+        await topic.make()
+        await topic.write(b"before")
+        await asyncio.to_thread(backends.kafka.kill)
+        others = Topic(_without_first(backends), "survivors")
+        await others.write(b"after")
+        assert await others.first_value() == b"before"
+
+
+def _without_first(backends: RunningBackends) -> str:
+    return backends.kafka_bootstrap_servers.partition(",")[2]

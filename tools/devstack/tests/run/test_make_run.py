@@ -1,0 +1,128 @@
+"""`make run` as people have it: a process that shows its table, serves, and ends without a trace."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from safevideo_devstack.backends import process
+from safevideo_devstack.run.testing import RunningRun, free_offset, running_run, serving_run
+from safevideo_testkit.eventually import eventually
+
+OUTCOMES = ("applied", "duplicate", "stale", "ignored", "401 WEBHOOK_SIGNATURE_INVALID", "refused")
+SECONDS = 60.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def offset() -> int:
+    return free_offset()
+
+
+@pytest.fixture
+async def run(folder: Path, offset: int) -> AsyncIterator[RunningRun]:
+    async with serving_run(folder, offset) as running:
+        yield running
+
+
+async def test_it_shows_what_became_of_the_first_webhooks(run: RunningRun) -> None:
+    assert all(word in run.said for word in OUTCOMES)
+    assert "not decided yet" not in run.said
+
+
+async def test_what_it_writes_for_the_shell_works(run: RunningRun) -> None:
+    env = run.environment()
+    assert await _events(env) == 9
+    async with ClientSession() as session:
+        async with session.get(f"{env['SAFEVIDEO_GATEWAY_URL']}/api/integration/health") as response:
+            assert (await response.json())["status"] == "healthy"
+        async with session.post(env["SAFEVIDEO_WEBHOOK_URL"], json={"test": True}) as response:
+            assert response.status == 401
+            assert (await response.json())["error"]["code"] == "WEBHOOK_SIGNATURE_INVALID"
+        async with session.get(f"{env['SAFEVIDEO_SIMULATOR_URL']}/_sim/state") as response:
+            assert response.status == 200
+    assert (Path(env["LOG_DIR"]) / "app.log").exists()
+    assert env["KAFKA_BOOTSTRAP_SERVERS"] == ""
+
+
+async def test_each_event_that_passes_gets_a_line(run: RunningRun) -> None:
+    async with ClientSession(run.environment()["SAFEVIDEO_SIMULATOR_URL"]) as simulator:
+        order = {"event": "performer.status.changed", "data": {"performerId": "sg_passing", "status": "active"}}
+        await simulator.post("/_sim/webhooks", json=order | {"times": 2})
+        await simulator.post("/_sim/webhooks", json=order | {"forge": True})
+    await run.until("refused: WEBHOOK_SIGNATURE_INVALID", seconds=SECONDS)
+    for became in ("applied", "duplicate"):
+        await run.until(f"{'sg_passing':<20}  {became}", seconds=SECONDS)
+
+
+def has_report(logs: Path) -> bool:
+    return any(logs.glob("memory-host-*.txt"))
+
+
+async def test_it_reports_on_its_memory_and_ctrl_c_ends_it_in_time_and_leaves_no_process(run: RunningRun) -> None:
+    logs = Path(run.environment()["LOG_DIR"])
+    os.kill(run.pids()["host"], signal.SIGUSR2)
+    await eventually(lambda: asyncio.to_thread(has_report, logs))
+    births = {name: process.birth_of(pid) for name, pid in run.pids().items()}
+    pids = run.pids()
+    assert pids.keys() == {"host", "valkey"}
+    assert None not in births.values()
+    assert await run.interrupt() == 0
+    assert [name for name, pid in pids.items() if process.birth_of(pid) == births[name]] == []
+    assert not (run.folder / "pids").exists()
+    assert "Traceback" not in run.said
+
+
+async def test_ctrl_c_ends_it_in_time_while_clients_hang_on(run: RunningRun) -> None:
+    address = run.environment()["SAFEVIDEO_WEBHOOK_URL"].removeprefix("http://").partition("/")[0]
+    host, _, port = address.partition(":")
+    _reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    await writer.drain()
+    assert await run.interrupt() == 0
+    writer.close()
+
+
+async def test_ctrl_c_before_the_table_ends_it_as_well(folder: Path, offset: int) -> None:
+    async with running_run(folder, offset) as run:
+        await run.until("Database migrated")
+        assert await run.interrupt() == 0
+        assert "Traceback" not in run.said
+
+
+async def test_a_second_start_is_refused_with_the_pid(run: RunningRun, offset: int) -> None:
+    async with running_run(run.folder, offset) as second:
+        await second.until(f"process {run.pids()['host']}")
+        assert await second.process.wait() == 1
+
+
+async def test_after_kill_9_it_starts_again_and_has_lost_nothing(run: RunningRun, offset: int) -> None:
+    env, valkey = run.environment(), run.pids()["valkey"]
+    await run.kill()
+    async with serving_run(run.folder, offset) as again:
+        assert again.environment() == env
+        assert process.birth_of(valkey) is None
+        assert await _events(env) == 18
+
+
+async def test_valkey_that_dies_is_started_again(run: RunningRun) -> None:
+    valkey = run.pids()["valkey"]
+    os.kill(valkey, signal.SIGKILL)
+    await run.until("valkey has ended; it is started again", seconds=SECONDS)
+    await run.until_healthy({"host", "valkey"}, seconds=SECONDS)
+    assert run.pids()["valkey"] != valkey
+
+
+async def _events(env: Mapping[str, str]) -> object:
+    headers = {"X-API-Client": env["SAFEVIDEO_API_CLIENT"], "X-API-Key": env["SAFEVIDEO_API_KEY"]}
+    url = f"{env['SAFEVIDEO_GATEWAY_URL']}/api/v1/admin/events"
+    async with ClientSession() as session, session.get(url, headers=headers) as response:
+        return (await response.json())["pagination"]["totalItems"]

@@ -1,0 +1,51 @@
+"""Prints `docs/metrics.md` from the list of metrics: `make metrics-list` writes it, a test holds it against them."""
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Final
+
+from safevideo_common.observability.metric import CounterMetric, Group, HistogramMetric, Metric
+from safevideo_common.observability.metric_catalog import METRICS
+
+HEADING: Final = """\
+# Metrics
+
+What each process exports at `/metrics`, in Prometheus' text format. `make metrics-list` makes this page from
+`safevideo_common/observability/metric_list.py`: change that. A histogram has the series `_bucket`, `_sum` and `_count`.
+With `INGEST_WORKERS` over 1 each sample of webhook-ingest has the label `worker` too. The alerts on them are in
+[alerts.yml](../deploy/observability/alerts.yml), each with a page among the [runbooks](runbooks/README.md)."""
+
+
+def metrics_page() -> str:
+    """The whole page, a table for each group in the order of the list."""
+    tables = [_table(group, metrics) for group, metrics in groupby(METRICS, lambda metric: metric.group)]
+    return "\n\n".join([HEADING, *tables]) + "\n"
+
+
+def _table(group: Group, metrics: Iterator[Metric]) -> str:
+    heading = f"## {group.title}\n\nExported by {', '.join(group.services)}.\n"
+    return "\n".join(
+        [heading, "| name | kind | labels | unit | says |", "| --- | --- | --- | --- | --- |", *map(_row, metrics)]
+    )
+
+
+def _row(metric: Metric) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    return f"| `{metric.name}` | {_kind(metric)} | {labels} | {metric.unit} | {metric.says}{_bounds(metric)} |"
+
+
+def _kind(metric: Metric) -> str:
+    if isinstance(metric, CounterMetric):
+        return "counter"
+    return "histogram" if isinstance(metric, HistogramMetric) else "gauge"
+
+
+def _bounds(metric: Metric) -> str:
+    return (
+        f" Buckets from {metric.buckets[0]:g} to {metric.buckets[-1]:g}." if isinstance(metric, HistogramMetric) else ""
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(metrics_page())

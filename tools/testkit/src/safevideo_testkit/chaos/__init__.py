@@ -1,0 +1,1 @@
+"""Parts of the chaos tests: workers, event stream, lag."""

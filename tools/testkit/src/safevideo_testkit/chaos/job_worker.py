@@ -1,0 +1,91 @@
+"""A worker of the jobs of `test_jobs_ledger.py`, as a process: `python -m chaos_job_worker`. SIGTERM drains it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from secrets import token_hex
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert
+
+from safevideo_common.database.engine import Database
+from safevideo_common.jobs.handler import (
+    JobContext,
+    JobHandler,
+    PermanentJobError,
+    RetryableJobError,
+)
+from safevideo_common.jobs.metrics import JobMetrics
+from safevideo_common.jobs.worker import JobWorker, WorkerLimits
+from safevideo_common.observability.log_sink import LogSink
+from safevideo_common.observability.logs import build_logger
+from safevideo_common.resilience.backoff import Backoff
+from safevideo_testkit.harness.jobs import FunctionHandler
+
+LEASE_SECONDS: Final = 3.0
+SLOTS: Final = 6
+PAUSE_SECONDS: Final = 0.08
+DRAIN_SECONDS: Final = 2.0
+
+steps = Table(
+    "chaos_steps",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("run", String(16), nullable=False),
+    Column("place", Integer, nullable=False),
+)
+"""What the jobs have done: no key forbids to do it twice."""
+
+
+async def steady(job: JobContext) -> Mapping[str, object]:
+    """So many steps. A fresh run has a name of its own, which its cursor keeps."""
+    cursor: Mapping[str, Any] = job.cursor or {"run": token_hex(8), "place": 0}
+    total = int(str(job.parameters["steps"]))
+    while (place := cursor["place"] + 1) <= total:
+        cursor = {"run": cursor["run"], "place": place}
+        async with job.step(cursor, processed=place, total=total) as tx:
+            await tx.execute(insert(steps).values(job_id=job.job_id, **cursor))
+        await asyncio.sleep(PAUSE_SECONDS)
+    return cursor
+
+
+async def never_well(job: JobContext) -> Mapping[str, object]:
+    """A step, and then what may go better later, each time."""
+    async with job.step({"run": "none", "place": job.tries}):
+        pass
+    raise RetryableJobError("NOT_YET", "it may go better later")
+
+
+async def senseless(_job: JobContext) -> Mapping[str, object]:
+    raise PermanentJobError("NO_SENSE", "it was asked for wrongly")
+
+
+HANDLERS: Mapping[str, JobHandler] = {work.__name__: FunctionHandler(work) for work in (steady, never_well, senseless)}
+
+
+async def main() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    log = build_logger("chaos-job-worker", LogSink(None))
+    async with Database.open(os.environ["DATABASE_URL"], pool_size=7) as database:
+        bounds = WorkerLimits(SLOTS, LEASE_SECONDS, 0.2, Backoff(0.1, 0.5))
+        metrics = JobMetrics(CollectorRegistry(), HANDLERS)
+        engine = JobWorker("chaos", HANDLERS, database, bounds, metrics, log)
+        parts = (engine.endings.run(), engine.heartbeat.run(), engine.rescue.run(), engine.run())
+        tasks = [asyncio.create_task(each) for each in parts]
+        log.info("Service started")
+        await asyncio.wait([*tasks, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()  # none may end by itself
+        await engine.drain(DRAIN_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,1 @@
+"""Odd and forged requests to webhook-ingest, made from a seed."""

@@ -1,0 +1,142 @@
+"""A door on the embedded log, asked through a socket."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from cryptography.fernet import Fernet
+
+from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.port import Reader
+from safevideo_common.broker.types import Record, TopicPartition
+from safevideo_common.database.migrate import migrate
+from safevideo_common.events.topics import KYC, OTHER, PERFORMER, all_topics
+from safevideo_common.observability.log_sink import LogSink
+from safevideo_common.observability.logs import build_logger
+from safevideo_common.service import run_until_failure
+from safevideo_testkit.fuzz.cases import Case
+from safevideo_testkit.fuzz.judge import judge_answers, judge_records
+from safevideo_testkit.fuzz.webhooks import SECRETS
+from webhook_ingest.app import build_app
+from webhook_ingest.settings import IngestSettings
+
+LAST_REQUEST: Final = b"GET /the-end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+"""Sent after each case, so that the door ends the connection; where it is read as part of a body, a timeout does."""
+
+PATIENCE_SECONDS: Final = 10.0
+MANY: Final = 1000
+_READ_BYTES: Final = 1 << 16
+_LAST_ANSWER: Final = re.compile(rb"(Connection: close\r\n|HTTP/1\.1 413 ).*?\r\n\r\n\{.*\}\Z", re.DOTALL)
+"""Also 413: for some seconds the door goes on to read, and to drop, what it has refused."""
+
+_ERROR: Final = " ERROR "
+
+
+class FuzzedDoor:
+    """One that runs. `ask` is for callers outside of the event loop, which hypothesis is."""
+
+    def __init__(self, runner: asyncio.Runner, port: int, failed: "asyncio.Future[None]", reader: Reader) -> None:
+        self._runner = runner
+        self._port = port
+        self._failed = failed
+        self._reader = reader
+        self._read_to = dict.fromkeys((TopicPartition(topic, 0) for topic in (KYC, PERFORMER, OTHER)), 0)
+
+    def ask(self, case: Case) -> None:
+        """Send it. Raises `AssertionError` when the answers or the log are not as the case allows."""
+        self._runner.run(self._ask(case))
+
+    async def _ask(self, case: Case) -> None:
+        answers = await _answers_to(case.request + LAST_REQUEST, self._port)
+        accepted = answers.count(b'"webhookId":')
+        records = await self._new_records(accepted)  # even if the answers are wrong: they are not the next case's
+        judge_answers(case, answers, accepted)
+        judge_records(case, records)
+        if self._failed.done():
+            self._failed.result()
+
+    async def _new_records(self, expected: int) -> list[Record]:
+        """What came into the log since the last call: at least as many as were accepted, by way of the spool too."""
+        found: list[Record] = []
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            for partition, offset in self._read_to.items():
+                records = await self._reader.read(partition, offset, MANY)
+                self._read_to[partition] = offset + len(records)
+                found += records
+            if len(found) >= expected:
+                return found
+            assert time.monotonic() < ends, "accepted, and not in the log"
+            await asyncio.sleep(0.01)
+
+
+async def _answers_to(request: bytes, port: int) -> bytes:
+    """All that is said until the connection ends, or until an answer that says it is the last."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    said = b""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            writer.write(request)
+            while not _LAST_ANSWER.search(said) and (more := await reader.read(_READ_BYTES)):
+                said += more
+    except ConnectionError:
+        pass  # the door need not read the rest of what it has refused
+    except TimeoutError:
+        raise AssertionError(f"neither answered nor ended after {said!r}") from None
+    finally:
+        writer.transport.abort()
+    return said
+
+
+@contextmanager
+def fuzzed_door(folder: Path) -> Iterator[FuzzedDoor]:
+    """A whole one with all that it keeps in `folder`. Raises `AssertionError` at the end if it logged an error."""
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        port, failed, reader = runner.run(stack.enter_async_context(_running(folder)))
+        try:
+            yield FuzzedDoor(runner, port, failed, reader)
+        finally:
+            runner.run(stack.aclose())
+    errors = [line for path in (folder / "logs").iterdir() for line in path.read_text().splitlines() if _ERROR in line]
+    assert not errors, f"{len(errors)} errors were logged, the first being: {errors[0]}"
+
+
+@asynccontextmanager
+async def _running(folder: Path) -> AsyncIterator[tuple[int, "asyncio.Future[None]", Reader]]:
+    settings = _settings(folder)
+    await migrate(settings.database_url.get_secret_value())
+    sink = LogSink(folder / "logs", stdout=False)
+    try:
+        async with open_broker("", folder / "log") as event_log:
+            await event_log.create_topics(all_topics(partitions=1))
+            app = build_app(settings, event_log, build_logger("webhook-ingest", sink))
+            async with run_until_failure(app, settings) as (port, failed), event_log.reader("fuzz") as reader:
+                yield port, failed, reader
+    finally:
+        sink.close()
+
+
+def _settings(folder: Path) -> IngestSettings:
+    """Short waits for what never comes, and limits that do not answer in place of what is tested."""
+    return IngestSettings.model_validate({
+        "host": "127.0.0.1",
+        "port": 0,
+        "database_url": f"sqlite+aiosqlite:///{folder}/door.db",
+        "kafka_bootstrap_servers": "",
+        "sharegram_webhook_secret": ",".join(SECRETS),
+        "encryption_key": Fernet.generate_key().decode(),
+        "spool_dir": str(folder / "spool"),
+        "head_read_seconds": 1.0,
+        "body_read_seconds": 0.5,
+        "shutdown_seconds": 1.0,
+        "failed_signatures_burst": 10**9,
+        "failed_signatures_per_minute": 10**9,
+        "suspects_wait_seconds": 0.0,
+        "quarantine_rows": 1000,
+        "quarantine_per_minute": 10**6,
+    })  # fmt: skip

@@ -1,0 +1,1 @@
+"""Harnesses: one part of the system, ready to be driven by a test."""

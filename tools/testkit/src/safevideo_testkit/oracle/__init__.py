@@ -1,0 +1,1 @@
+"""Reference models: from a list of events to the expected state."""
