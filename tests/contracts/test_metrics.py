@@ -26,7 +26,6 @@ from safevideo_common.settings import CommonSettings
 from safevideo_testkit.http import running
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.workers.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted({service for metric in METRICS for service in metric.group.services})
@@ -54,7 +53,7 @@ def settings_in(folder: Path) -> dict[str, object]:
 
 
 def app_of(
-    service: str, given: dict[str, object], folder: Path, event_log: Broker, log: FilteringBoundLogger
+    service: str, given: dict[str, object], event_log: Broker, log: FilteringBoundLogger
 ) -> tuple[web.Application, CommonSettings]:
     settings: CommonSettings
     match service:
@@ -69,7 +68,7 @@ def app_of(
             return sync_worker.app.build_app(settings, event_log, log), settings
         case _:
             settings = IngestSettings.model_validate(given)
-            return webhook_ingest.app.build_app(settings, event_log, log, Worker(1, 1, folder)), settings
+            return webhook_ingest.app.build_app(settings, event_log, log), settings
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -80,7 +79,7 @@ async def test_a_running_service_exports_what_is_on_the_list_for_it_and_nothing_
     await migrate(str(given["database_url"]))
     async with open_broker("", tmp_path / "log") as event_log:
         await event_log.create_topics(all_topics())
-        app, settings = app_of(service, given, tmp_path, event_log, log)
+        app, settings = app_of(service, given, event_log, log)
         async with running(app, settings) as api:
             text = (await api.get("/metrics")).body.decode()
     exported = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -123,7 +123,7 @@ async def test_an_event_that_comes_again_changes_nothing_and_is_counted(worker: 
     effects, (row,) = await worker.effects(), await worker.inbox()
     assert row["status"] == ("ignored" if event_type == UNKNOWN else "applied")
     assert len(await worker.told()) == (event_type != UNKNOWN)
-    assert (row["log_offset"], row["last_offset"], row["duplicates"]) == (7, 8, 1)
+    assert (row["source_offset"], row["last_offset"], row["duplicates"]) == (7, 8, 1)
     await worker.take(delivery(event_type, offset=9))
     await worker.take(delivery(event_type, offset=8), delivery(event_type, offset=9))
     assert await worker.effects() == effects

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,22 +14,33 @@ DOOR: Final = (sys.executable, "-m", "webhook_ingest")
 
 
 class Door(NamedTuple):
-    """Where it listens, and its process."""
+    """Where it listens, and its processes."""
 
     port: int
-    process: Program
+    processes: Sequence[Program]
+
+    def cpu_seconds(self) -> float:
+        """Return the user and system time so far, of all processes."""
+        return sum(each.cpu_seconds() for each in self.processes)
 
 
 @contextmanager
 def open_door(
-    environment: Mapping[str, str], folder: Path, requests: Path, command: Sequence[str] = DOOR
+    environment: Mapping[str, str], folder: Path, requests: Path, command: Sequence[str] = DOOR, instances: int = 1
 ) -> Iterator[Door]:
-    """`command` on a port of its own, which also stands for `{port}` in it, after `WARM_UP_SECONDS` of `requests`."""
+    """`command` on a port of its own, which also stands for `{port}` in it, after `WARM_UP_SECONDS` of `requests`.
+
+    `instances` of it share the port.
+    """
     port = free_port()
     own = {"HOST": "127.0.0.1", "PORT": str(port), "SHAREGRAM_WEBHOOK_SECRET": SECRET}
+    own["REUSE_PORT"] = str(instances > 1)
     spool = {"SPOOL_DIR": str(folder / f"spool-{port}")}  # what one leaves there is not the next one's to drain
     arguments = [argument.format(port=port) for argument in command]
-    with program(arguments, {**own, **spool, **environment}, folder / "server.out") as process:
-        wait_until_listening(port)
+    variables = {**own, **spool, **environment}
+    with ExitStack() as stack:
+        started = [program(arguments, variables, folder / "server.out") for _ in range(instances)]
+        processes = [stack.enter_context(each) for each in started]
+        wait_until_listening(port, instances)
         load(port, requests, WARM_UP_SECONDS)
-        yield Door(port, process)
+        yield Door(port, processes)

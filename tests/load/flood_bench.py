@@ -94,9 +94,9 @@ def measure_floods(environment: Mapping[str, str], folder: Path, seconds: int, r
 
 def _measure(door: Door, good: Path, flood: Sequence[str], seconds: int) -> Figures:
     with generator(flood, seconds + BESIDE_SECONDS) as beside:
-        before = door.process.cpu_seconds()
+        before = door.cpu_seconds()
         result = load(door.port, good, seconds)
-        cpu = door.process.cpu_seconds() - before
+        cpu = door.cpu_seconds() - before
         sent = beside.result()
     taken = result["requests"] - result["refused"] - result["failed"]
     return Figures(taken / result["seconds"], _forged(sent), cpu / result["seconds"])

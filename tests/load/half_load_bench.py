@@ -41,7 +41,7 @@ def measure_half_load(environment: Mapping[str, str], folder: Path, seconds: int
     write_requests(requests, REQUESTS_IN_TURN)
     measured: dict[str, list[Figures]] = {BROKER: [], DOOR: []}
     for _ in range(rounds):
-        with open_door(environment, folder, requests) as (port, _process):
+        with open_door(environment, folder, requests) as (port, _processes):
             most = load(port, requests, seconds)
             rate = most["requests"] / most["seconds"] / 2
             measured[DOOR].append(_open_loop("door", str(port), rate, seconds))

@@ -24,8 +24,8 @@ ROWS_A_STATEMENT: Final = 100_000
 _DIGIT: Final = " UNION ALL ".join(f"SELECT {digit} AS d" for digit in range(10))
 # Ids like those of the events (`payloads.event_id`); a month between the first and the millionth.
 _MORE: Final = text(
-    "INSERT INTO event_inbox (consumer_group, event_id, event_type, performer_id, log_topic, log_partition, log_offset,"
-    " last_offset, occurred_at, received_at, decided_at, status, request_id)"
+    "INSERT INTO event_inbox (consumer_group, event_id, event_type, performer_id, source_topic, source_partition,"
+    " source_offset, last_offset, occurred_at, received_at, decided_at, status, request_id)"
     " SELECT 'sync-worker', IF(n % 2, MD5(n), CONCAT('evt-', LPAD(n, 28, '0'))), 'performer.profile.updated',"
     " CONCAT('sg_', n % 20000), 'sharegram.performer.v1', n % 12, n, n, received, received, received, 'applied',"
     " CONCAT('request-', n)"

@@ -24,10 +24,11 @@ HOW_TO_GET_BENTO: Final = "No row for Bento: name its binary in BENTO_BINARY; te
 
 @dataclass(frozen=True)
 class Server:
-    """How one of them is started, and what differs in its environment."""
+    """How one of them is started, in how many processes, and what differs in its environment."""
 
     command: Sequence[str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    instances: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,18 @@ def _servers() -> Mapping[str, Server]:
         "bare aiohttp": Server(BARE),
         "plain FastAPI": Server((sys.executable, str(SERVERS_FOLDER / "plain.py"), "{port}")),
         "webhook-ingest": Server(DOOR),
-        "webhook-ingest, 2 processes": Server(DOOR, {"INGEST_WORKERS": "2"}),
+        "webhook-ingest, 2 processes": Server(DOOR, instances=2),
         **({BENTO: Server((bento, "-c", str(SERVERS_FOLDER / "bento.yaml")))} if bento else {}),
         "webhook-ingest, Kafka away": Server(DOOR, {"KAFKA_BOOTSTRAP_SERVERS": NOBODY}),
     }
 
 
 def _measure_one(server: Server, environment: Mapping[str, str], folder: Path, requests: Path, seconds: int) -> Figures:
-    with open_door({**environment, **server.variables}, folder, requests, server.command) as (port, process):
-        before = process.cpu_seconds()
-        result = load(port, requests, seconds)
-        cpu = process.cpu_seconds() - before
+    variables = {**environment, **server.variables}
+    with open_door(variables, folder, requests, server.command, server.instances) as door:
+        before = door.cpu_seconds()
+        result = load(door.port, requests, seconds)
+        cpu = door.cpu_seconds() - before
     done = result["requests"]
     return Figures(
         per_second=done / result["seconds"],

@@ -64,18 +64,18 @@ def _profile(
 ) -> Profile:
     samples = folder / f"samples-{requests.name}"
     with open_door(environment, folder, warm_up, (sys.executable, SAMPLED, str(samples))) as door:
-        os.kill(door.process.pid, signal.SIGUSR1)
+        os.kill(door.processes[0].pid, signal.SIGUSR1)
         micros = _micros(door, command(door.port, requests, seconds, *connection), seconds)
-        os.kill(door.process.pid, signal.SIGUSR1)
+        os.kill(door.processes[0].pid, signal.SIGUSR1)
         _wait_for(samples)
     return Profile(micros, {stage: share * micros for stage, share in shares(samples).items()})
 
 
 def _micros(door: Door, load: list[str], seconds: int) -> float:
-    before = door.process.cpu_seconds()
+    before = door.cpu_seconds()
     with generator(load, seconds) as running:
         done = running.result()["requests"]
-    return (door.process.cpu_seconds() - before) / done * 1e6
+    return (door.cpu_seconds() - before) / done * 1e6
 
 
 def _wait_for(file: Path) -> None:

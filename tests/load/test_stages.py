@@ -23,7 +23,7 @@ def test_a_librarys_frame_belongs_to_whoever_called_it() -> None:
     handler = "/src/webhook_ingest/api.py:_take"
     assert stage_of([handler, "/lib/site-packages/aiokafka/client.py:send", "/lib/struct.py:pack"]) == PUBLISH
     assert stage_of(["/lib/site-packages/aiohttp/web_protocol.py:start", "/lib/enum.py:__call__"]) == HTTP
-    assert stage_of([handler, "/src/safevideo_common/observability/histogram.py:observe"]) == METRICS
+    assert stage_of([handler, "/lib/site-packages/prometheus_client/metrics.py:observe"]) == METRICS
     assert stage_of(["/lib/asyncio/runners.py:run"]) == REST
 
 

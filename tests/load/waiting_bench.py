@@ -33,8 +33,8 @@ WAITING: Final = 100_000
 HEADS: Final = 200
 LOOKS: Final = 9
 FILL: Final = text(
-    "INSERT INTO event_inbox (consumer_group, event_id, event_type, performer_id, log_topic, log_partition, log_offset,"
-    " last_offset, occurred_at, received_at, decided_at, status, next_try_at, payload)"
+    "INSERT INTO event_inbox (consumer_group, event_id, event_type, performer_id, source_topic, source_partition,"
+    " source_offset, last_offset, occurred_at, received_at, decided_at, status, next_try_at, payload)"
     " SELECT :group, CONCAT(:prefix, seq), 'kyc.verification.completed', CONCAT('sg_', seq % :performers), 't', 0, seq,"
     " seq, :at, :at, :at, :status, :next_try_at, IF(:status = 'waiting', REPEAT('x', 300), NULL)"
     f" FROM {MILLION} WHERE seq <= :rows"

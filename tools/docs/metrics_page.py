@@ -13,8 +13,8 @@ HEADING: Final = """\
 
 What each process exports at `/metrics`, in Prometheus' text format. `make metrics-list` makes this page from
 `safevideo_common/observability/metric_list.py`: change that. A histogram has the series `_bucket`, `_sum` and `_count`.
-With `INGEST_WORKERS` over 1 each sample of webhook-ingest has the label `worker` too. The alerts on them are in
-[alerts.yml](../deploy/observability/alerts.yml), each with a page among the [runbooks](runbooks/README.md)."""
+The alerts on them are in [alerts.yml](../deploy/observability/alerts.yml), each with a page among the
+[runbooks](runbooks/README.md)."""
 
 
 def metrics_page() -> str:

@@ -16,8 +16,9 @@ BATCH: Final = 500
 NOW: Final = datetime(2026, 11, 24, 12)  # noqa: DTZ001 - columns hold UTC without a zone
 
 INBOX: Final = (
-    "INSERT INTO event_inbox (consumer_group, event_id, event_type, performer_id, log_topic, log_partition, log_offset,"
-    " last_offset, occurred_at, received_at, decided_at, status, reason, tries, next_try_at, request_id, payload)"
+    "INSERT INTO event_inbox (consumer_group, event_id, event_type, performer_id, source_topic, source_partition,"
+    " source_offset, last_offset, occurred_at, received_at, decided_at, status, reason, tries, next_try_at,"
+    " request_id, payload)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 PERFORMERS: Final = (

@@ -22,6 +22,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def format_timestamp(moment: datetime | None) -> str | None:
+    """Return `moment` as `rfc3339` writes it, or None for None."""
+    return None if moment is None else rfc3339(moment)
+
+
 def utc_text(moment: datetime) -> str:
     """`2026-11-24T20:58:25.123456`: UTC, without saying so; microseconds where there are any.
 

@@ -39,15 +39,11 @@ FAILED: Final[web.AppKey["asyncio.Future[None]"]] = web.AppKey("failed")
 def run_service(service: str, settings_type: type[Settings], build_app: AppFactory[Settings]) -> None:
     """Run one service's process from start to stop: `main()` of its `__main__.py`."""
     with report_startup_error(service):
-        run_from_env(service, load_settings(settings_type), build_app)
-
-
-def run_from_env(service: str, settings: Settings, build_app: AppFactory[Settings]) -> None:
-    """The life of a process that knows its settings. Raises what `report_startup_error` turns into an exit."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is a handler; by default it would end the process
-    _relax_collector()
-    _allow_descriptors()
-    uvloop.run(_serve(service, settings, build_app))
+        settings = load_settings(settings_type)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is a handler; by default it would end the process
+        _relax_collector()
+        _allow_descriptors()
+        uvloop.run(_serve(service, settings, build_app))
 
 
 @contextmanager

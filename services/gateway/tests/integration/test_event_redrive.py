@@ -26,7 +26,7 @@ EVERYTHING: dict[str, Any] = {"filter": {}, "all": True}
 DEAD: dict[str, Any] = {"status": Status.DEAD, "reason": "HANDLER_FAILED: KeyError", "tries": 10, "payload": b"{}"}
 KYC: dict[str, Any] = {
     "event_type": "kyc.verification.failed", "performer_id": "sg_2", "consumer_group": "kyc-worker",
-    "reason": "TRIES_EXHAUSTED: after 10 tries", "log_topic": "sharegram.kyc.v1",
+    "reason": "TRIES_EXHAUSTED: after 10 tries", "source_topic": "sharegram.kyc.v1",
 }  # fmt: skip
 LATER = datetime(2999, 1, 1, tzinfo=UTC)
 

@@ -14,9 +14,8 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
 from safevideo_common.web.app import add_hot_post, base_app
 from safevideo_common.web.bounds import BOUNDS, ServerBounds
-from safevideo_common.web.health import HealthCheck, exposition_of
+from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks.signatures import SCHEMES
-from webhook_ingest.adapters.sibling_metrics import SiblingMetrics
 from webhook_ingest.api import PATH, ReceiveWebhook
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.protection.limits import limits_of
@@ -29,7 +28,6 @@ from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, Qua
 from webhook_ingest.quarantine.capture import NoQuarantine, Quarantine
 from webhook_ingest.secrets import KeyRing, SecretRefresher, SecretUsageRecorder
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.workers.worker import Worker
 
 SERVICE = "webhook-ingest"
 
@@ -39,9 +37,7 @@ DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
 
 
-def build_app(
-    settings: IngestSettings, event_log: Broker, log: FilteringBoundLogger, worker: Worker | None = None
-) -> web.Application:
+def build_app(settings: IngestSettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application. It starts and serves without the log: events go to the spool then."""
     registry, within = CollectorRegistry(), settings.produce_seconds
     spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds, within)
@@ -52,24 +48,19 @@ def build_app(
     metrics = IngestMetrics(registry)
     limits = limits_of(settings)
     metrics.watch_in_flight(lambda: limits.in_flight.now)
-    own = exposition_of(registry)
-    siblings = SiblingMetrics(worker.number, worker.count, worker.folder, own, log) if worker else None
     app = base_app(
         log,
         registry,
         ready=[HealthCheck("log or spool", can_keep_safe)],
         max_body_bytes=settings.max_webhook_bytes,
-        exposition=siblings.exposition if siblings else None,
     )
     app[BOUNDS] = ServerBounds(
         head_seconds=settings.head_read_seconds,
         max_connections=settings.max_connections,
-        reuse_port=worker is not None,
+        reuse_port=settings.reuse_port,
         closed=metrics.connection_ended,
         admits=limits.admits_connection,
     )
-    if siblings:
-        app.cleanup_ctx.append(lambda _app: siblings.answering())
 
     async def door(app: web.Application) -> AsyncIterator[None]:
         kept = _kept(app, settings, registry, log)

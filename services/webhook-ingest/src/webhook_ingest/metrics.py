@@ -4,11 +4,10 @@ from collections.abc import Callable
 from time import time
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from safevideo_common.observability import metric_catalog
-from safevideo_common.observability.histogram import Series
-from safevideo_common.observability.metric import counter, gauge, loop_histogram
+from safevideo_common.observability.metric import counter, gauge, histogram
 
 
 class IngestMetrics:
@@ -20,10 +19,10 @@ class IngestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._webhooks = counter(metric_catalog.WEBHOOKS, registry)
-        stages = loop_histogram(metric_catalog.WEBHOOK_STAGE_SECONDS, registry)
-        self.read: Final[Series] = stages.labels("read")
-        self.verify: Final[Series] = stages.labels("verify")
-        self.publish: Final[Series] = stages.labels("publish")
+        stages = histogram(metric_catalog.WEBHOOK_STAGE_SECONDS, registry)
+        self.read: Final[Histogram] = stages.labels("read")
+        self.verify: Final[Histogram] = stages.labels("verify")
+        self.publish: Final[Histogram] = stages.labels("publish")
         self._by_secret = counter(metric_catalog.WEBHOOK_SECRET_USED, registry)
         self._last = gauge(metric_catalog.WEBHOOK_LAST_ACCEPTED, registry)
         self._connections = counter(metric_catalog.CONNECTIONS_ENDED, registry)

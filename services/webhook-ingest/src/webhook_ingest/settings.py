@@ -34,7 +34,9 @@ class IngestSettings(CommonSettings):
     max_webhook_bytes: int = Field(1 << 20, gt=0, description="Bytes of a webhook's body at most; more is 413.")
     body_read_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over its body.")
     head_read_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over a head.")
-    ingest_workers: int = Field(1, ge=1, le=64, description="Processes that share the port, on one machine.")
+    reuse_port: bool = Field(
+        False, description="Share the port with other instances on this machine, where no balancer stands before them."
+    )
     max_connections: int = Field(
         2048, gt=0, description="Open connections of a process; beyond, those that wait longest for a request go."
     )

@@ -1,14 +1,15 @@
-"""`INGEST_WORKERS=2` on a real Kafka: what was answered 200 is there, whichever worker dies."""
+"""Instances as processes of their own: two that share a port, and one whose event loop stands still."""
 
 import asyncio
 import hmac
-import os
-import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
 import aiohttp
 import orjson
+import pytest
 
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.types import TopicPartition
@@ -19,34 +20,46 @@ SECRET = "kR9-something-random-71"
 SECONDS = 60.0
 
 
-async def test_what_was_answered_is_in_the_log_though_a_worker_was_killed(
-    kafka_bootstrap_servers: str, tmp_path: Path, unused_tcp_port: int
-) -> None:
-    performer = f"sg_{token_hex(6)}"
-    variables = {
-        "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'x.db'}",
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
+@asynccontextmanager
+async def started(folder: Path, kafka: str, port: int, name: str, **variables: str) -> AsyncIterator[ServiceProcess]:
+    """An instance with a spool and a log of its own, once it says that it serves."""
+    own = folder / name
+    own.mkdir()
+    environment = {
+        "DATABASE_URL": f"sqlite+aiosqlite:///{own / 'x.db'}",
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
         "SHAREGRAM_WEBHOOK_SECRET": SECRET,
         "HOST": "127.0.0.1",
-        "PORT": str(unused_tcp_port),
-        "INGEST_WORKERS": "2",
-        "LOG_DIR": str(tmp_path),
-        "SPOOL_DIR": str(tmp_path / "spool"),
+        "PORT": str(port),
+        "LOG_DIR": str(own),
+        "SPOOL_DIR": str(own / "spool"),
+        "DRAIN_SECONDS": "0",
+        **variables,
     }
+    instance = ServiceProcess("webhook_ingest", environment, own / "out")
+    await instance.start()
+    try:
+        while "Service started" not in instance.output():
+            assert instance.ended is None, instance.output()
+            await asyncio.sleep(0.02)
+        yield instance
+        assert await instance.stop() == 0
+    finally:
+        await instance.stop()
+
+
+async def test_acknowledged_webhooks_are_published_when_one_of_two_instances_on_a_port_is_killed(
+    kafka_bootstrap_servers: str, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    performer, base = f"sg_{token_hex(6)}", f"http://127.0.0.1:{unused_tcp_port}"
     async with open_broker(kafka_bootstrap_servers, None) as log, asyncio.timeout(SECONDS):
         await log.create_topics(all_topics())
-        door = ServiceProcess("webhook_ingest", variables, tmp_path / "out")
-        await door.start()
-        try:
-            base = f"http://127.0.0.1:{unused_tcp_port}"
-            await ready(base)
-            pids = door.children()
-            assert len(pids) == 2
+        place = (tmp_path, kafka_bootstrap_servers, unused_tcp_port)
+        async with started(*place, "a", REUSE_PORT="true") as killed, started(*place, "b", REUSE_PORT="true") as other:
             ids = await asyncio.gather(*(sent(base, performer, number) for number in range(100)))
-            os.kill(pids.pop(), signal.SIGKILL)
+            assert all("Webhook signature valid" in each.output() for each in (killed, other))
+            await killed.kill()
             ids += await asyncio.gather(*(sent(base, performer, number) for number in range(100, 200)))
-        finally:
-            assert await door.stop() == 0
         async with log.reader("test") as reader:
             ends = await reader.end_offsets(PERFORMER)
             found = {
@@ -59,16 +72,26 @@ async def test_what_was_answered_is_in_the_log_though_a_worker_was_killed(
     assert set(ids) <= found
 
 
-async def ready(base: str) -> None:
-    """Once a worker is."""
-    async with aiohttp.ClientSession(base) as client:
-        while True:
-            try:
-                async with client.get("/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                await asyncio.sleep(0.05)
+async def test_a_second_instance_is_refused_a_port_that_is_not_shared(tmp_path: Path, unused_tcp_port: int) -> None:
+    async with asyncio.timeout(SECONDS), started(tmp_path, "127.0.0.1:9", unused_tcp_port, "a"):
+        with pytest.raises(AssertionError, match="address already in use"):
+            async with started(tmp_path, "127.0.0.1:9", unused_tcp_port, "b", REUSE_PORT="true"):
+                pass
+
+
+async def test_healthz_does_not_answer_while_the_event_loop_stands_still(tmp_path: Path, unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}/healthz"
+    async with (
+        asyncio.timeout(SECONDS),
+        started(tmp_path, "127.0.0.1:9", unused_tcp_port, "a") as instance,
+        aiohttp.ClientSession() as client,
+    ):
+        await instance.freeze()
+        with pytest.raises(TimeoutError):
+            await client.get(url, timeout=aiohttp.ClientTimeout(total=1))
+        instance.thaw()
+        async with client.get(url) as answer:
+            assert answer.status == 200
 
 
 async def sent(base: str, performer: str, number: int) -> str:
@@ -78,13 +101,11 @@ async def sent(base: str, performer: str, number: int) -> str:
     body = orjson.dumps(event | {"data": data})
     headers = {"X-Sharegram-Signature": "sha256=" + hmac.digest(SECRET.encode(), body, "sha256").hex()}
     while True:
-        try:
+        with suppress(aiohttp.ClientConnectionError):
             async with (
                 aiohttp.ClientSession(base) as client,
                 client.post("/webhooks/sharegram", data=body, headers=headers) as answer,
             ):
                 if answer.status == 200:
                     return str((await answer.json())["webhookId"])
-        except aiohttp.ClientConnectionError:
-            pass
         await asyncio.sleep(0.05)

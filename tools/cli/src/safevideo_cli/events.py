@@ -20,14 +20,15 @@ from safevideo_cli.event_options import (
     To,
     Type,
 )
-from safevideo_cli.event_output import event_document, event_table, report_table
+from safevideo_cli.event_output import document_with_payload, event_table, report_table
 from safevideo_cli.output import AsJson, facts, people, print_json, print_table
 from safevideo_common.clock import utc_now
+from safevideo_common.database.paging import Order
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound
 from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveReport, RedriveService
 from safevideo_common.inbox.store import queries as inbox_queries
-from safevideo_common.inbox.store.queries import InboxFilter, InboxRecord, Order
+from safevideo_common.inbox.store.queries import InboxFilter, InboxRecord, event_document
 from safevideo_common.inbox.store.redrive import RedriveFilter
 
 app = typer.Typer(help="What became of each event, and taking up again what went wrong.", no_args_is_help=True)
@@ -62,11 +63,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one event and what became of it, for each group that consumes it."""
-    rows = asyncio.run(_named(event))
+    document = document_with_payload if with_payload else event_document
+    documents = [document(row) for row in asyncio.run(_named(event))]
     if as_json:
-        print_json([event_document(row, with_payload=with_payload) for row in rows])
+        print_json(documents)
     else:
-        people.print("\n\n".join(facts(event_document(row, with_payload=with_payload)) for row in rows))
+        people.print("\n\n".join(map(facts, documents)))
 
 
 @app.command()

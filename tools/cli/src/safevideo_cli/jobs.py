@@ -12,10 +12,11 @@ from safevideo_cli.job_output import job_facts, job_table
 from safevideo_cli.output import AsJson, people, print_json, print_table
 from safevideo_cli.waiting import ended
 from safevideo_common.clock import utc_now
+from safevideo_common.database.paging import Order
 from safevideo_common.jobs.admin import JobDetails, JobService
 from safevideo_common.jobs.model import REASON_LENGTH, JobStatus, Priority
 from safevideo_common.jobs.serializers import details_document, job_document
-from safevideo_common.jobs.store.admin import Job, JobFilter, Order
+from safevideo_common.jobs.store.admin import Job, JobFilter
 
 app = typer.Typer(help="Work that takes long, and what became of it.", no_args_is_help=True)
 

@@ -13,7 +13,7 @@ from safevideo_cli.database import opened_database
 from safevideo_cli.output import AsJson, minute, people, print_json, print_table
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import CLIENT_NAME, ApiKey, Role
-from safevideo_common.clock import rfc3339, utc_now
+from safevideo_common.clock import format_timestamp, rfc3339, utc_now
 from safevideo_common.errors import NotFound
 
 MOST_DAYS: Final = 3650
@@ -45,7 +45,7 @@ def generate(
     expires_at = None if days is None else utc_now() + timedelta(days=days)
     key = asyncio.run(_generate(client, role, expires_at))
     if as_json:
-        print_json({"client": client, "key": key, "role": role, "expiresAt": expires_at and rfc3339(expires_at)})
+        print_json({"client": client, "key": key, "role": role, "expiresAt": format_timestamp(expires_at)})
     else:
         people.print(f"X-API-Client: {client}\nX-API-Key: {key}")
 
@@ -93,9 +93,9 @@ def _document(key: ApiKey) -> dict[str, object]:
         "role": key.role,
         "valid": key.is_valid(utc_now()),
         "createdAt": rfc3339(key.created_at),
-        "expiresAt": key.expires_at and rfc3339(key.expires_at),
-        "lastUsedAt": key.last_used_at and rfc3339(key.last_used_at),
-        "revokedAt": key.revoked_at and rfc3339(key.revoked_at),
+        "expiresAt": format_timestamp(key.expires_at),
+        "lastUsedAt": format_timestamp(key.last_used_at),
+        "revokedAt": format_timestamp(key.revoked_at),
     }
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from safevideo_cli.database import opened_database
 from safevideo_cli.output import AsJson, minute, print_json, print_table
-from safevideo_common.clock import rfc3339, utc_now
+from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.errors import StartupError
 from safevideo_common.settings import DatabaseSettings, load_settings
@@ -96,8 +96,8 @@ def _document(secret: _Shown) -> dict[str, object]:
         "name": secret.name,
         "source": secret.source,
         "state": secret.state,
-        "expiresAt": secret.expires_at and rfc3339(secret.expires_at),
-        "lastUsedAt": secret.last_used_at and rfc3339(secret.last_used_at),
+        "expiresAt": format_timestamp(secret.expires_at),
+        "lastUsedAt": format_timestamp(secret.last_used_at),
     }
 
 

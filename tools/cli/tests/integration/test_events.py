@@ -32,7 +32,7 @@ def entry(number: int, **fields: Any) -> InboxEntry:
     at = NOW + timedelta(minutes=number)
     known: dict[str, Any] = {
         "consumer_group": "sync-worker", "event_type": "performer.profile.updated", "performer_id": "sg_1",
-        "log_topic": "sharegram.performer.v1", "log_partition": 0, "log_offset": number,
+        "source_topic": "sharegram.performer.v1", "source_partition": 0, "source_offset": number,
         "occurred_at": at, "received_at": at, "decided_at": at, "status": Status.APPLIED,
     }  # fmt: skip
     return InboxEntry(event_id=f"evt-{number}", **(known | fields))

@@ -1,8 +1,7 @@
-"""All that the runbooks are about: Kafka is away, the secret was wrong, a worker was killed, a file is damaged."""
+"""All that the runbooks are about: Kafka is away, the secret was wrong, a process was killed, a file is damaged."""
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -58,7 +57,6 @@ async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, 
         "SPOOL_DIR": str(folder / "spool"),
         "PRODUCE_SECONDS": "0.5",
         "SPOOL_DRAIN_SECONDS": "0",
-        "INGEST_WORKERS": "2",
         "PORT": str(door_port),
     }
     await bury(database_url)
@@ -120,8 +118,9 @@ async def get_into_trouble(door: ServiceProcess, base_url: str, logs: Path) -> N
         assert [await sent(client, WRONG_SECRET, number) for number in range(3)] == [200] * 3
         assert [await sent(client, SECRET, number) for number in range(3, 6)] == [401] * 3
     await until_written(logs / "app.log", "Webhooks quarantined", "Webhook signature valid")
-    os.kill(door.children()[0], signal.SIGKILL)
-    await until_written(logs / "error.log", "WORKER_DIED", "set aside")
+    await door.kill()
+    await door.start()
+    await until_written(logs / "error.log", "set aside")
     await answering(f"{base_url}/readyz")
 
 

@@ -58,16 +58,6 @@ class ServiceProcess:
         await self._process.wait()
         self._process = None
 
-    @property
-    def pid(self) -> int:
-        """Its number, while it runs."""
-        assert self._process is not None
-        return self._process.pid
-
-    def children(self) -> list[int]:
-        """The processes that it has started (on Linux)."""
-        return [int(each) for each in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-
     async def stop(self) -> int:
         """SIGTERM; the exit status. Raises `TimeoutError` when it does not end in time; then it is killed."""
         if self._process is None:

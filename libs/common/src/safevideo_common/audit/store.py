@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, insert, select
+from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.clock import Clock
+from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import audit_log
-
-Order = Literal["asc", "desc"]
 
 _c: Final = audit_log.c
 
@@ -78,26 +77,10 @@ async def find(
     reading: AsyncConnection, wanted: AuditFilter, *, page: int, limit: int, order: Order = "desc"
 ) -> tuple[list[AuditRecord], int]:
     """One page by time, counted from 1, and how many there are in all."""
-    conditions = _conditions(wanted)
-    total = await reading.scalar(select(func.count()).select_from(audit_log).where(*conditions))
-    by = (_c.at, _c.id) if order == "asc" else (_c.at.desc(), _c.id.desc())
-    rows = await reading.execute(
-        select(audit_log).where(*conditions).order_by(*by).limit(limit).offset((page - 1) * limit)
-    )
-    return [_record(row) for row in rows], total or 0
-
-
-def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.actor is not None:
-        conditions.append(_c.actor == wanted.actor)
-    if wanted.action is not None:
-        conditions.append(_c.action == wanted.action)
-    if wanted.at_from is not None:
-        conditions.append(_c.at >= wanted.at_from)
-    if wanted.at_to is not None:
-        conditions.append(_c.at < wanted.at_to)
-    return conditions
+    of_whom = equal((_c.actor, wanted.actor), (_c.action, wanted.action))
+    query = select(audit_log).where(*of_whom, *within(_c.at, wanted.at_from, wanted.at_to))
+    rows, total = await find_page(reading, query, (_c.at, _c.id), page=page, limit=limit, order=order)
+    return [_record(row) for row in rows], total
 
 
 def _record(row: Row[*tuple[object, ...]]) -> AuditRecord:

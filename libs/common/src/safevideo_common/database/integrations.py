@@ -6,13 +6,13 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import upsert
+from safevideo_common.database.dialect import Upsert
 from safevideo_common.database.tables import integrations
 
 SHAREGRAM: Final = "sharegram"
 
 _c: Final = integrations.c
-_ADD: Final = upsert(integrations, ("provider",), ("provider",))
+_ADD: Final = Upsert(integrations, ("provider",), ("provider",))
 
 
 async def ensure(tx: AsyncConnection, provider: str, now: datetime) -> int:
@@ -20,7 +20,7 @@ async def ensure(tx: AsyncConnection, provider: str, now: datetime) -> int:
     if (found := await _id_of(tx, provider)) is not None:
         return found
     row = {"provider": provider, "is_enabled": False, "created_at": now, "updated_at": now}
-    await tx.execute(_ADD, [row])  # changes nothing if another was quicker
+    await tx.execute(_ADD.statement(tx.dialect), [row])  # changes nothing if another was quicker
     made = await _id_of(tx, provider)
     assert made is not None
     return made

@@ -8,7 +8,7 @@ from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, for_update, upsert
+from safevideo_common.database.dialect import Bulk, Upsert, for_update
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.domain.kyc import KycRequest, KycStatus
 from safevideo_common.domain.ordering import WriteVersion
@@ -20,10 +20,10 @@ _BY_VERIFICATION: Final = (
     .order_by(_c.verification_id)
 )
 _LOCKED: Final = for_update(_BY_VERIFICATION)
-_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at")
+_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
 _UPDATE: Final = Bulk(
-    upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at", "result_arrival")),
-    ("id", "performer_id", "verification_id", *_JUDGED, "created_at", "updated_at", "result_arrival"),
+    Upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at")),
+    ("id", "performer_id", "verification_id", *_JUDGED, "created_at", "updated_at"),
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -95,9 +95,9 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         request.result,
         stamp and stamp.version,
         stamp and _EPOCH + timedelta(microseconds=stamp.at_micros),
-        now,
-        now,
         stamp.arrival if stamp else 0,
+        now,
+        now,
     )
 
 

@@ -10,13 +10,13 @@ from typing import Final
 from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import now_plus, upsert
+from safevideo_common.database.dialect import Upsert, now_plus
 from safevideo_common.database.tables import leases
 
 _c: Final = leases.c
 _is_mine: Final = and_(_c.name == bindparam("of"), _c.holder == bindparam("by"))
 _is_free: Final = and_(_c.name == bindparam("of"), _c.expires_at <= now_plus())
-_FIRST: Final = upsert(leases, ("name",), ("name",))  # of two at once, the later one leaves the row as it is
+_FIRST: Final = Upsert(leases, ("name",), ("name",))  # of two at once, the later one leaves the row as it is
 
 
 async def acquire(tx: AsyncConnection, name: str, holder: str, seconds: float) -> bool:
@@ -29,7 +29,8 @@ async def acquire(tx: AsyncConnection, name: str, holder: str, seconds: float) -
     taken = await tx.execute(taking, {"of": name, "by": holder})
     if taken.rowcount:
         return True
-    await tx.execute(_FIRST.values(name=name, holder=holder, expires_at=now_plus(seconds)))
+    first = _FIRST.statement(tx.dialect).values(name=name, holder=holder, expires_at=now_plus(seconds))
+    await tx.execute(first)
     return await tx.scalar(select(_c.holder).where(_c.name == name)) == holder
 
 

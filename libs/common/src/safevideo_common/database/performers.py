@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, for_update, upsert
+from safevideo_common.database.dialect import Bulk, Upsert, for_update
 from safevideo_common.database.tables import performers
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import FIELDS, Performer
@@ -42,7 +42,7 @@ _LOCKED: Final = for_update(_BY_SHAREGRAM_ID)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
 _WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at")
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
-_UPDATE: Final = Bulk(upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at")), ("id", *_WRITTEN))
+_UPDATE: Final = Bulk(Upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at")), ("id", *_WRITTEN))
 
 
 async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:

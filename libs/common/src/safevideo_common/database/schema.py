@@ -15,7 +15,7 @@ _version: Final = table("alembic_version", column("version_num"))
 
 
 def head() -> str:
-    """The number of the newest migration in this build, such as `0010`."""
+    """The number of the newest migration in this build, such as `0013`."""
     return max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 

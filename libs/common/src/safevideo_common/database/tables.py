@@ -38,9 +38,9 @@ event_inbox: Final = Table(
     Column("event_id", ExternalIdText, nullable=False),
     Column("event_type", String(128), nullable=False),
     Column("performer_id", ExternalIdText),  # Sharegram's id, the event's subject
-    Column("log_topic", String(128), nullable=False),
-    Column("log_partition", Integer, nullable=False),
-    Column("log_offset", BigId, nullable=False),  # of the first delivery
+    Column("source_topic", String(128), nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigId, nullable=False),  # of the first delivery
     Column("last_offset", BigId, nullable=False),  # of the latest one: a record read twice is no duplicate
     Column("occurred_at", UtcDateTime, nullable=False),  # the provider's timestamp
     Column("received_at", UtcDateTime, nullable=False),  # when the door published it
@@ -92,9 +92,9 @@ kyc_requests: Final = Table(
     Column("result", JsonDocument),  # the provider's last verdict: {status, riskScore, checks}
     Column("result_version", BigId),
     Column("result_at", UtcDateTime),
+    Column("result_arrival", BigId, nullable=False, server_default=text("0")),  # offset in the topic: breaks ties
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    Column("result_arrival", BigId, nullable=False, server_default=text("0")),  # offset in the log: breaks ties
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),

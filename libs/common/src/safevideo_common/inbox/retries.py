@@ -175,8 +175,8 @@ def _delivery(event: WaitingEvent) -> Delivery:
     return Delivery(
         Envelope(event.event_id, event.event_type, event.occurred_at, event.performer_id, event.request_id or ""),
         event.payload,
-        event.log_topic,
-        event.log_partition,
-        event.log_offset,
+        event.source_topic,
+        event.source_partition,
+        event.source_offset,
         event.received_at,
     )

@@ -9,8 +9,9 @@ from safevideo_common.audit.store import Caller
 from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
+from safevideo_common.database.paging import Order
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import Job, JobFilter, NewJob, Order
+from safevideo_common.jobs.store.admin import Job, JobFilter, NewJob
 from safevideo_common.jobs.store.attempts import JobAttempt, attempts_of
 
 RETRIED: Final = "jobs.retried"

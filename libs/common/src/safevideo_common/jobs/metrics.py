@@ -10,7 +10,7 @@ from safevideo_common.jobs.model import AttemptOutcome
 from safevideo_common.jobs.store.attempts import CompletedJob
 from safevideo_common.jobs.store.stats import QueueDepth
 from safevideo_common.observability import metric_catalog
-from safevideo_common.observability.metric import counter, gauge, loop_histogram
+from safevideo_common.observability.metric import counter, gauge, histogram
 
 
 class JobMetrics:
@@ -24,7 +24,7 @@ class JobMetrics:
         self._running = gauge(metric_catalog.JOBS_RUNNING, registry)
         self._claimed = counter(metric_catalog.JOBS_CLAIMED, registry)
         self._ended = counter(metric_catalog.JOB_TRIES, registry)
-        self._seconds = loop_histogram(metric_catalog.JOB_SECONDS, registry)
+        self._seconds = histogram(metric_catalog.JOB_SECONDS, registry)
         self._leases_lost = counter(metric_catalog.JOB_LEASES_LOST, registry)
         self._rescued = counter(metric_catalog.JOBS_RESCUED, registry)
         self._late = counter(metric_catalog.JOB_HEARTBEATS_LATE, registry)

@@ -7,7 +7,7 @@ it fires once, and what nobody was there for fires once when somebody is. The ti
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta
 from random import uniform
 from typing import Final
 
@@ -24,57 +24,33 @@ from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.jobs.store.admin import NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 
-# When a periodic job is due. A slot is the moment at which it is; of slots that were missed only the last counts.
+# When a periodic job is due. A slot is a time at which it is due, in UTC; of missed slots only the last counts.
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Again and again after so long, counted in UTC from 1970: it knows no daylight saving."""
+    """A slot every so long, counted from 1970."""
 
     every: timedelta
 
     def slot_at(self, now: datetime) -> datetime:
-        """The last slot that is not after `now`."""
+        """Return the last slot that is not after `now`."""
         return now - (now - _EPOCH) % self.every
 
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """Once a day by the clocks of a place.
-
-    Where clocks go forward over the time, it is the moment at which they do; where they show it twice, the first.
-    """
+    """A slot a day, at a time in UTC."""
 
     at: time
-    zone: tzinfo = UTC
-    """A `ZoneInfo`, for any other."""
 
     def slot_at(self, now: datetime) -> datetime:
-        """The last slot that is not after `now`."""
-        today = now.astimezone(self.zone).date()
-        days = (today + _DAY, today, today - _DAY)  # a slot of another date where clocks jump over midnight
-        return next(slot for slot in map(self._slot_of, days) if slot <= now)
-
-    def _slot_of(self, day: date) -> datetime:
-        there = datetime.combine(day, self.at, self.zone)
-        before, after = (there.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-        return before if before <= after else _change_between(after, before, self.zone)
-
-
-def _change_between(early: datetime, late: datetime, zone: tzinfo) -> datetime:
-    """The moment at which the clocks of `zone` change; they do once between the two."""
-    offset = late.astimezone(zone).utcoffset()
-    while late - early > timedelta(seconds=1):
-        middle = early + (late - early) // 2
-        if middle.astimezone(zone).utcoffset() == offset:
-            late = middle
-        else:
-            early = middle
-    return late.replace(microsecond=0)
+        """Return the last slot that is not after `now`."""
+        today = datetime.combine(now.astimezone(UTC), self.at, UTC)
+        return today if today <= now else today - timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from safevideo_common.clock import rfc3339
+from safevideo_common.clock import format_timestamp, rfc3339
 from safevideo_common.jobs.admin import JobDetails
 from safevideo_common.jobs.model import AttemptOutcome, JobStatus
 from safevideo_common.jobs.store.admin import Job
@@ -29,9 +29,9 @@ def job_document(job: Job) -> dict[str, object]:
         "nextTryAt": rfc3339(job.next_try_at) if job.status is JobStatus.QUEUED and job.error else None,
         "createdAt": rfc3339(job.created_at),
         "queuedAt": rfc3339(job.queued_at),
-        "startedAt": _moment(job.started_at),
-        "finishedAt": _moment(job.finished_at),
-        "cancelRequestedAt": _moment(job.cancel_requested_at),
+        "startedAt": format_timestamp(job.started_at),
+        "finishedAt": format_timestamp(job.finished_at),
+        "cancelRequestedAt": format_timestamp(job.cancel_requested_at),
         "cancelReason": job.cancel_reason,
         "createdBy": job.created_by,
         "requestId": job.request_id,
@@ -43,9 +43,9 @@ def details_document(details: JobDetails, now: datetime) -> dict[str, object]:
     job, tries = details
     return job_document(job) | {
         "worker": job.worker,
-        "heartbeatAt": _moment(job.heartbeat_at),
-        "leaseUntil": _moment(job.lease_until),
-        "estimatedEndAt": _moment(estimated_end(job, tries, now)),
+        "heartbeatAt": format_timestamp(job.heartbeat_at),
+        "leaseUntil": format_timestamp(job.lease_until),
+        "estimatedEndAt": format_timestamp(estimated_end(job, tries, now)),
         "result": job.result,
         "history": [try_document(each) for each in tries],
     }
@@ -56,7 +56,7 @@ def try_document(ended: JobAttempt) -> dict[str, object]:
     return {
         "number": ended.number,
         "worker": ended.worker,
-        "startedAt": _moment(ended.started_at),
+        "startedAt": format_timestamp(ended.started_at),
         "endedAt": rfc3339(ended.ended_at),
         "outcome": ended.outcome,
         "error": ended.error,
@@ -77,7 +77,3 @@ def estimated_end(job: Job, tries: Sequence[JobAttempt], now: datetime) -> datet
     )
     left = max(0, job.total_items - job.processed_items)
     return now + worked * (left / job.processed_items)
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else rfc3339(value)

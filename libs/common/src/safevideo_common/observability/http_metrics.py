@@ -1,11 +1,10 @@
 """Requests by route and status. The route is the pattern, never the path: ids and forged paths make no new series."""
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 
 from safevideo_common.observability import metric_catalog
-from safevideo_common.observability.histogram import Series
-from safevideo_common.observability.metric import loop_histogram
+from safevideo_common.observability.metric import histogram
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
@@ -14,8 +13,8 @@ class HttpMetrics:
     """One app's histogram of request times."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = loop_histogram(metric_catalog.HTTP_REQUEST_SECONDS, registry)
-        self._children: dict[tuple[str, str, int], Series] = {}
+        self._seconds = histogram(metric_catalog.HTTP_REQUEST_SECONDS, registry)
+        self._children: dict[tuple[str, str, int], Histogram] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -1,4 +1,4 @@
-"""What a metric is before a process counts it: its entry in `metric_list.py`. A constructor makes it count.
+"""What a metric is before a process counts it: its entry in `metric_list.py`. A function makes it count.
 
 The kinds are types, so that a checker sees a gauge that is taken for a counter.
 """
@@ -6,8 +6,6 @@ The kinds are types, so that a checker sees a gauge that is taken for a counter.
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from safevideo_common.observability.histogram import LoopHistogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +60,5 @@ def gauge(metric: GaugeMetric, registry: CollectorRegistry) -> Gauge:
 
 
 def histogram(metric: HistogramMetric, registry: CollectorRegistry) -> Histogram:
-    """`metric`, observed from now on, by any thread."""
+    """`metric`, observed from now on."""
     return Histogram(metric.name, metric.says, metric.labels, registry=registry, buckets=metric.buckets)
-
-
-def loop_histogram(metric: HistogramMetric, registry: CollectorRegistry) -> LoopHistogram:
-    """`metric`, observed from now on by the event loop alone: a quarter of the cost."""
-    return LoopHistogram(metric.name, metric.says, metric.labels, metric.buckets, registry)

@@ -48,9 +48,6 @@ CONNECTIONS_ENDED: Final = CounterMetric(
     "Connections ended by a bound of the server: slow_head, unread, crowded_out, turned_away, suspect.", ("reason",),
 )  # fmt: skip
 WEBHOOKS_IN_FLIGHT: Final = GaugeMetric(_WEBHOOKS, "safevideo_webhooks_in_flight", "Webhooks in hand.")
-WORKERS_ANSWERING: Final = GaugeMetric(
-    _WEBHOOKS, "safevideo_workers_answering", "Processes whose figures are here. Only with INGEST_WORKERS over 1."
-)
 
 # --- the door's spool ---
 _SPOOL: Final = Group("Spool", INGEST)

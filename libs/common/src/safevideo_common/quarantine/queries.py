@@ -1,16 +1,15 @@
 """What the gateway shows of the quarantine. No body is read here, and no signature is shown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import rejected_webhooks
-
-Order = Literal["asc", "desc"]
 
 _c: Final = rejected_webhooks.c
 
@@ -45,35 +44,16 @@ class RejectedRecord:
     released_event_id: str | None
 
 
-_SHOWN: Final = (
-    _c.id.label("row_id"),
-    _c.received_at,
-    _c.last_seen_at,
-    _c.times_seen,
-    _c.reason,
-    _c.code,
-    _c.scheme,
-    _c.headers,
-    _c.body_sha256,
-    _c.body_bytes,
-    _c.remote,
-    _c.request_id,
-    _c.released_at,
-    _c.released_event_id,
-)
+_SHOWN: Final = (_c.id.label("row_id"), *(_c[each.name] for each in fields(RejectedRecord) if each.name != "row_id"))
 
 
 async def find(
     reading: AsyncConnection, wanted: RejectedFilter, *, page: int, limit: int, order: Order = "desc"
 ) -> tuple[list[RejectedRecord], int]:
     """One page by time of reception, counted from 1, and how many there are in all."""
-    conditions = _conditions(wanted)
-    total = await reading.scalar(select(func.count()).select_from(rejected_webhooks).where(*conditions))
-    by = (_c.received_at, _c.id) if order == "asc" else (_c.received_at.desc(), _c.id.desc())
-    rows = await reading.execute(
-        select(*_SHOWN).where(*conditions).order_by(*by).limit(limit).offset((page - 1) * limit)
-    )
-    return [_record(row) for row in rows], total or 0
+    query = select(*_SHOWN).where(*_conditions(wanted))
+    rows, total = await find_page(reading, query, (_c.received_at, _c.id), page=page, limit=limit, order=order)
+    return [_record(row) for row in rows], total
 
 
 async def get(reading: AsyncConnection, row_id: int) -> RejectedRecord | None:
@@ -83,16 +63,12 @@ async def get(reading: AsyncConnection, row_id: int) -> RejectedRecord | None:
 
 
 def _conditions(wanted: RejectedFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.reason is not None:
-        conditions.append(_c.reason == wanted.reason)
-    if wanted.released is not None:
-        conditions.append(_c.released_at.is_not(None) if wanted.released else _c.released_at.is_(None))
-    if wanted.received_from is not None:
-        conditions.append(_c.received_at >= wanted.received_from)
-    if wanted.received_to is not None:
-        conditions.append(_c.received_at < wanted.received_to)
-    return conditions
+    of_release = {None: [], True: [_c.released_at.is_not(None)], False: [_c.released_at.is_(None)]}
+    return [
+        *equal((_c.reason, wanted.reason)),
+        *of_release[wanted.released],
+        *within(_c.received_at, wanted.received_from, wanted.received_to),
+    ]
 
 
 def _record(row: Row[*tuple[object, ...]]) -> RejectedRecord:

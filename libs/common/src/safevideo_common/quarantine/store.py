@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, excluded, upsert
+from safevideo_common.database.dialect import Bulk, Upsert
 from safevideo_common.database.tables import rejected_webhooks
 
 REMOTE_LENGTH: Final = 64
@@ -77,11 +77,14 @@ class ReleasedWebhook(NamedTuple):
 
 
 _WRITTEN: Final = Rejection._fields
-_AGAIN: Final = {
-    "last_seen_at": excluded(_c.last_seen_at),
-    "times_seen": _c.times_seen + excluded(_c.times_seen),
-}
-_ADD: Final = Bulk(upsert(rejected_webhooks, ("fingerprint",), _AGAIN), _WRITTEN)
+_ADD: Final = Bulk(
+    Upsert(
+        rejected_webhooks,
+        ("fingerprint",),
+        lambda new: {"last_seen_at": new.last_seen_at, "times_seen": _c.times_seen + new.times_seen},
+    ),
+    _WRITTEN,
+)
 _COUNT: Final = (
     update(rejected_webhooks)
     .where(_c.fingerprint == bindparam("of"))

@@ -8,7 +8,7 @@ import msgspec
 
 from safevideo_common.broker.port import Reader
 from safevideo_common.broker.types import TopicPartition
-from safevideo_common.clock import rfc3339
+from safevideo_common.clock import format_timestamp
 from safevideo_common.events.topics import RETENTION_DAYS
 from safevideo_common.replay.request import ReplayParameters, milliseconds
 
@@ -173,8 +173,8 @@ async def _coverage(
     available = max(since, default=None)
     is_complete = available is None or (asked.since is not None and asked.since >= available)
     return Coverage(
-        None if asked.since is None else rfc3339(asked.since),
-        None if available is None else rfc3339(available),
+        format_timestamp(asked.since),
+        format_timestamp(available),
         is_complete,
     )
 

@@ -1,6 +1,6 @@
 """The base app that every process starts from."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -12,7 +12,7 @@ from safevideo_common.observability.http_metrics import HttpMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.drain import DRAIN, Drain
 from safevideo_common.web.edge import Edge
-from safevideo_common.web.health import HealthCheck, add_health_routes, exposition_of
+from safevideo_common.web.health import HealthCheck, add_health_routes
 from safevideo_common.web.server import HOT_ROUTE, WHOLE_POST, HotRoute
 from safevideo_common.web.whole import WholeHandler, WholePost
 
@@ -26,19 +26,15 @@ def base_app(
     alive: Sequence[HealthCheck] = (),
     ready: Sequence[HealthCheck] = (),
     max_body_bytes: int = 1 << 20,
-    exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> web.Application:
-    """An application with error rendering, request ids, health and metrics. `ready` is asked on each probe.
-
-    `exposition` gives the text of `/metrics` where `registry` alone does not.
-    """
+    """An application with error rendering, request ids, health and metrics. `ready` is asked on each probe."""
     draining = Drain()
     edge = Edge(log, HttpMetrics(registry), draining)
     app = web.Application(middlewares=[edge.middleware], client_max_size=max_body_bytes)
     app[EDGE] = edge
     app[DRAIN] = draining
     ready = [HealthCheck("process", draining.ask), *ready]
-    add_health_routes(app, alive=alive, ready=ready, exposition=exposition or exposition_of(registry))
+    add_health_routes(app, registry, alive=alive, ready=ready)
     return app
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Row, Select, and_, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import excluded, upsert
+from safevideo_common.database.dialect import Incoming, Upsert
 from safevideo_common.database.tables import integrations, webhook_secrets
 
 NAME: Final = re.compile(r"(?!env-)[a-z0-9][a-z0-9._-]{0,63}")
@@ -23,12 +23,14 @@ MAX_VALID: Final = 8
 """Secrets of one provider that count at once: a forged request costs one digest for each."""
 
 _c: Final = webhook_secrets.c
-_is_later: Final = or_(_c.last_used_at.is_(None), excluded(_c.last_used_at) > _c.last_used_at)
-_NOTE_ENVIRONMENT_USE: Final = upsert(
-    webhook_secrets,
-    ("integration_id", "name"),
-    {"last_used_at": case((_is_later, excluded(_c.last_used_at)), else_=_c.last_used_at)},
-)
+
+
+def _used_last(new: Incoming) -> dict[str, ColumnElement[object]]:
+    is_later = or_(_c.last_used_at.is_(None), new.last_used_at > _c.last_used_at)
+    return {"last_used_at": case((is_later, new.last_used_at), else_=_c.last_used_at)}
+
+
+_NOTE_ENVIRONMENT_USE: Final = Upsert(webhook_secrets, ("integration_id", "name"), _used_last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ async def record_use(tx: AsyncConnection, integration_id: int, name: str, at: da
 async def record_environment_use(tx: AsyncConnection, integration_id: int, name: str, at: datetime) -> None:
     """The same for a secret of the environment, whose row begins with its first use."""
     row = {"integration_id": integration_id, "name": name, "created_at": at, "last_used_at": at}
-    await tx.execute(_NOTE_ENVIRONMENT_USE, [row])
+    await tx.execute(_NOTE_ENVIRONMENT_USE.statement(tx.dialect), [row])
 
 
 def _of(provider: str) -> Select[*tuple[object, ...]]:

@@ -7,7 +7,7 @@ from traceback import format_exception
 import pytest
 from sqlalchemy import insert, select, text
 
-from safevideo_common.database.dialect import Bulk, upsert
+from safevideo_common.database.dialect import Bulk, Upsert
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.errors import DataRejected
@@ -15,7 +15,7 @@ from safevideo_common.errors import DataRejected
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COLUMNS = ("performer_id", "status", "risk_score", "result", "created_at", "updated_at")
 INSERT = Bulk(insert(kyc_requests), COLUMNS)
-UPSERT = Bulk(upsert(kyc_requests, ("id",), COLUMNS), ("id", *COLUMNS))
+UPSERT = Bulk(Upsert(kyc_requests, ("id",), COLUMNS), ("id", *COLUMNS))
 WRITTEN = [kyc_requests.c[name] for name in COLUMNS]
 
 

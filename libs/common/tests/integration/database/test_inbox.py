@@ -24,9 +24,9 @@ ONE = InboxEntry(
     event_id="evt_1",
     event_type="performer.profile.updated",
     performer_id="sg_1",
-    log_topic="sharegram.performer.v1",
-    log_partition=3,
-    log_offset=41,
+    source_topic="sharegram.performer.v1",
+    source_partition=3,
+    source_offset=41,
     occurred_at=NOW - timedelta(seconds=2),
     received_at=NOW - timedelta(seconds=1),
     decided_at=NOW,
@@ -53,7 +53,7 @@ async def row(database: Database, event_id: str = "evt_1") -> InboxRecord:
 async def last_record(database: Database) -> tuple[object, ...]:
     """The place in the log up to which records of the event are counted."""
     c = event_inbox.c
-    query = select(c.log_topic, c.log_partition, c.last_offset).where(c.event_id == "evt_1")
+    query = select(c.source_topic, c.source_partition, c.last_offset).where(c.event_id == "evt_1")
     async with database.reading() as reading:
         return tuple((await reading.execute(query)).one())
 
@@ -94,7 +94,7 @@ async def test_a_long_reason_and_request_id_are_cut_and_none_is_none(database: D
 
 
 async def test_rows_are_numbered_in_the_order_of_arrival(database: Database) -> None:
-    await record(database, *(ONE._replace(event_id=f"evt_{number}", log_offset=number) for number in range(600)))
+    await record(database, *(ONE._replace(event_id=f"evt_{number}", source_offset=number) for number in range(600)))
     in_order = select(event_inbox.c.event_id).order_by(event_inbox.c.id)
     async with database.reading() as reading:
         assert list(await reading.scalars(in_order)) == [f"evt_{number}" for number in range(600)]
@@ -136,16 +136,16 @@ async def test_of_two_members_with_the_same_batch_one_wins(database: Database) -
 
 async def test_a_later_record_of_an_event_is_a_duplicate(database: Database) -> None:
     await record(database, ONE)
-    await count(database, ONE._replace(log_offset=50, status=Status.DEAD, reason="not taken", payload=b"not taken"))
+    await count(database, ONE._replace(source_offset=50, status=Status.DEAD, reason="not taken", payload=b"not taken"))
     found = await row(database)
-    assert (found.duplicates, found.log_offset) == (1, 41)
+    assert (found.duplicates, found.source_offset) == (1, 41)
     assert (found.status, found.reason, found.payload) == (Status.APPLIED, None, None)
 
 
 async def test_a_record_that_is_read_twice_is_no_duplicate(database: Database) -> None:
     await record(database, ONE)
     await count(database, ONE)
-    later = ONE._replace(log_offset=50)
+    later = ONE._replace(source_offset=50)
     await count(database, later, ONE)
     await count(database, later)
     assert (await row(database)).duplicates == 1
@@ -155,23 +155,24 @@ async def test_several_duplicates_of_one_batch_count_each(database: Database) ->
     await record(database, ONE, ONE._replace(event_id="evt_2"))
     await count(
         database,
-        *(ONE._replace(log_offset=offset) for offset in (42, 43, 44)),
-        ONE._replace(event_id="evt_2", log_offset=45),
+        *(ONE._replace(source_offset=offset) for offset in (42, 43, 44)),
+        ONE._replace(event_id="evt_2", source_offset=45),
     )
     assert [(await row(database, each)).duplicates for each in ("evt_1", "evt_2")] == [3, 1]
-    assert await last_record(database) == (ONE.log_topic, ONE.log_partition, 44)
+    assert await last_record(database) == (ONE.source_topic, ONE.source_partition, 44)
 
 
 async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: Database) -> None:
     await record(database, ONE)
-    await count(database, ONE._replace(log_partition=4, log_offset=1), ONE._replace(log_topic="other", log_offset=1))
+    elsewhere = ONE._replace(source_offset=1)
+    await count(database, elsewhere._replace(source_partition=4), elsewhere._replace(source_topic="other"))
     assert (await row(database)).duplicates == 2
-    assert await last_record(database) == (ONE.log_topic, ONE.log_partition, 41)
+    assert await last_record(database) == (ONE.source_topic, ONE.source_partition, 41)
 
 
 async def test_counting_a_duplicate_does_not_insert_twice_what_another_member_settles(database: Database) -> None:
     await record(database, ONE)
-    await asyncio.gather(*(count(database, ONE._replace(log_offset=50)) for _ in range(4)))
+    await asyncio.gather(*(count(database, ONE._replace(source_offset=50)) for _ in range(4)))
     assert (await row(database)).duplicates == 1
 
 

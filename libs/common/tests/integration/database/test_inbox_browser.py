@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from safevideo_common.database.engine import Database
+from safevideo_common.database.paging import Order
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.inbox.store import queries as inbox_queries
 from safevideo_common.inbox.store import rows as inbox_rows
-from safevideo_common.inbox.store.queries import InboxFilter, Order, Sort
+from safevideo_common.inbox.store.queries import InboxFilter, Sort
 from safevideo_common.inbox.store.rows import InboxEntry
 
 NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
@@ -19,9 +20,9 @@ ONE = InboxEntry(
     event_id="evt_1",
     event_type="performer.profile.updated",
     performer_id="sg_1",
-    log_topic="sharegram.performer.v1",
-    log_partition=0,
-    log_offset=1,
+    source_topic="sharegram.performer.v1",
+    source_partition=0,
+    source_offset=1,
     occurred_at=NOW,
     received_at=NOW,
     decided_at=NOW,
@@ -30,9 +31,9 @@ ONE = InboxEntry(
 ROWS = (
     ONE,
     ONE._replace(
-        event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, log_offset=2
+        event_id="evt_2", received_at=NOW + MINUTE, occurred_at=NOW - MINUTE, status=Status.STALE, source_offset=2
     ),
-    ONE._replace(event_id="evt_3", received_at=NOW + 2 * MINUTE, performer_id="sg_2", log_offset=3),
+    ONE._replace(event_id="evt_3", received_at=NOW + 2 * MINUTE, performer_id="sg_2", source_offset=3),
     ONE._replace(event_id="evt_4", received_at=NOW + 2 * MINUTE, event_type="other.thing", status=Status.IGNORED),
     ONE._replace(event_id="evt_5", received_at=NOW + 3 * MINUTE, status=Status.DEAD, reason="CODE: why", payload=b"{}"),
 )
@@ -42,7 +43,7 @@ ROWS = (
 async def filled(database: Database) -> Database:
     async with database.transaction() as tx:
         await inbox_rows.insert_rows(tx, ROWS)
-        await inbox_rows.count_duplicates(tx, [ROWS[2]._replace(log_offset=9)])
+        await inbox_rows.count_duplicates(tx, [ROWS[2]._replace(source_offset=9)])
     return database
 
 

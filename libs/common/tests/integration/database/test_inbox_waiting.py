@@ -31,9 +31,9 @@ WAITING = InboxEntry(
     event_id="evt_1",
     event_type="kyc.verification.completed",
     performer_id="sg_1",
-    log_topic="sharegram.kyc.v1",
-    log_partition=0,
-    log_offset=1,
+    source_topic="sharegram.kyc.v1",
+    source_partition=0,
+    source_offset=1,
     occurred_at=NOW,
     received_at=NOW,
     decided_at=NOW,
@@ -117,7 +117,7 @@ async def test_what_does_not_wait_or_is_of_another_group_is_not_due(database: Da
 
 
 async def test_the_queue_of_a_performer_is_in_the_order_of_arrival(database: Database) -> None:
-    await record(database, *(WAITING._replace(event_id=f"evt_{number}", log_offset=number) for number in range(5)))
+    await record(database, *(WAITING._replace(event_id=f"evt_{number}", source_offset=number) for number in range(5)))
     await record(database, WAITING._replace(event_id="evt_other", performer_id="sg_2"))
     (head, _other) = await due(database)
     assert [event.event_id for event in await queue(database, head)] == [f"evt_{number}" for number in range(5)]
@@ -129,7 +129,7 @@ async def test_a_waiting_event_has_all_that_trying_it_needs(database: Database) 
     (head,) = await due(database)
     (event,) = await queue(database, head)
     assert event == WaitingEvent(
-        head.row_id, "evt_1", WAITING.event_type, "sg_1", WAITING.log_topic, 0, 1, NOW, NOW, "req-1", 1, NOW, BODY
+        head.row_id, "evt_1", WAITING.event_type, "sg_1", WAITING.source_topic, 0, 1, NOW, NOW, "req-1", 1, NOW, BODY
     )
 
 

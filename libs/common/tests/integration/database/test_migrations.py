@@ -1,13 +1,12 @@
 """Migrations, on both engines."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import inspect, make_url, text
+from sqlalchemy import Index, inspect, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +21,7 @@ from safevideo_common.database.tables import metadata
 from safevideo_common.errors import SchemaBehind
 
 NUMBERS = sorted(path.name[:4] for path in MIGRATIONS.glob("versions/0*.py"))
+INDEXES = sorted((each for table in metadata.sorted_tables for each in table.indexes), key=lambda each: str(each.name))
 SECONDS = 60.0
 
 
@@ -84,6 +84,11 @@ async def stamp(url: str, number: str) -> None:
         await connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": number})
 
 
+async def forget(url: str) -> None:
+    async with connected(url) as connection:
+        await connection.execute(text("DELETE FROM alembic_version"))
+
+
 async def test_the_migrated_schema_is_that_of_the_tables_in_the_code(migrated_url: str) -> None:
     migrated = await schema(migrated_url)
     async with connected(migrated_url) as connection:
@@ -123,12 +128,26 @@ async def test_a_migration_that_was_cut_off_anywhere_is_finished_by_the_next(dat
     assert finished == await schema(database_url)
 
 
-@pytest.mark.parametrize("number", NUMBERS[1:])
+@pytest.mark.parametrize("missing", [INDEXES, INDEXES[::2]], ids=["every index", "every second index"])
+async def test_a_migration_that_was_cut_off_between_its_statements_is_finished_by_the_next(
+    migrated_url: str, missing: Sequence[Index]
+) -> None:
+    finished = await schema(migrated_url)
+    async with connected(migrated_url) as connection:
+        for index in missing:
+            await connection.run_sync(index.drop)
+    assert await schema(migrated_url) != finished
+    await forget(migrated_url)
+    await migrate(migrated_url)
+    assert await schema(migrated_url) == finished
+
+
+@pytest.mark.parametrize("number", ["0000", *NUMBERS[:-1]])
 async def test_every_migration_runs_twice_without_harm_to_rows(migrated_url: str, number: str) -> None:
     async with Database.open(migrated_url) as database, database.transaction() as tx:
         await api_keys.create(tx, "ops", Role.ADMIN, datetime(2026, 11, 24, tzinfo=UTC))
     before = await schema(migrated_url)
-    await stamp(migrated_url, f"{int(number) - 1:04}")
+    await (stamp(migrated_url, number) if number in NUMBERS else forget(migrated_url))
     await migrate(migrated_url)
     assert await schema(migrated_url) == before
     async with Database.open(migrated_url) as database, database.reading() as reading:
@@ -150,16 +169,6 @@ async def test_a_migrator_waits_for_the_one_at_work(database_url: str) -> None:
         assert (await schema_state(database_url)).current is None
     assert (await asyncio.wait_for(second, SECONDS)).current is None
     assert not (await schema_state(database_url)).is_behind
-
-
-async def test_migrators_of_earlier_releases_meet_the_same_lock(fresh_mysql_database: str) -> None:
-    """They had the server make the digest, with MD5()."""
-    digest = hashlib.md5((make_url(fresh_mysql_database).database or "").encode(), usedforsecurity=False).hexdigest()
-    is_free = text(f"SELECT IS_FREE_LOCK('safevideo.migrate.{digest}')")
-    async with open_database(fresh_mysql_database, pool_size=2) as engine, engine.connect() as other:
-        assert await other.scalar(is_free) == 1
-        async with engine.connect() as connection, migration_lock(connection):
-            assert await other.scalar(is_free) == 0
 
 
 async def test_an_empty_database_is_refused_with_the_command_that_mends_it(database_url: str) -> None:

@@ -20,8 +20,8 @@ PERFORMERS = 300
 """Their rows do not fit into what is free in the pages of a full file."""
 
 FILL = text(
-    "INSERT INTO event_inbox (consumer_group, event_id, event_type, log_topic, log_partition, log_offset, last_offset,"
-    " occurred_at, received_at, decided_at, status, payload)"
+    "INSERT INTO event_inbox (consumer_group, event_id, event_type, source_topic, source_partition, source_offset,"
+    " last_offset, occurred_at, received_at, decided_at, status, payload)"
     " WITH RECURSIVE rows_of (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM rows_of WHERE number < 50)"
     " SELECT 'filler', UUID(), 'filler', '', 0, 0, 0, NOW(), NOW(), NOW(), 'dead', REPEAT('x', :size) FROM rows_of"
 )

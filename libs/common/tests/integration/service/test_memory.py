@@ -80,6 +80,15 @@ async def test_sigusr2_writes_a_report_and_the_process_goes_on(environment: dict
     assert SECRET not in text
 
 
+async def test_sighup_reopens_the_log_files(environment: dict[str, str], tmp_path: Path) -> None:
+    app_log = tmp_path / "logs" / "app.log"
+    async with started(environment) as process:
+        app_log.rename(tmp_path / "logs" / "app.log.1")
+        process.send_signal(signal.SIGHUP)
+    assert process.returncode == 0
+    assert "Service stopping" in app_log.read_text()
+
+
 async def test_more_memory_than_it_may_have_ends_it_in_order_so_that_it_is_started_again(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from safevideo_common.broker.partitioner import murmur2, partition_of
+from safevideo_common.broker.partitioner import partition_of
 
 # From the tests of Kafka's Java client, where the digest is signed.
 KAFKA_DIGESTS = {
@@ -14,8 +14,9 @@ KAFKA_DIGESTS = {
 
 
 @pytest.mark.parametrize(("key", "digest"), KAFKA_DIGESTS.items())
-def test_the_digest_is_that_of_kafkas_java_client(key: bytes, digest: int) -> None:
-    assert murmur2(key) == digest & 0xFFFFFFFF
+def test_partition_of_a_key_follows_the_digest_of_kafkas_java_client(key: bytes, digest: int) -> None:
+    assert partition_of(key, 1 << 31) == digest & 0x7FFFFFFF
+    assert partition_of(key, 12) == (digest & 0x7FFFFFFF) % 12
 
 
 def test_an_empty_key_has_a_partition() -> None:

@@ -1,4 +1,4 @@
-"""Several processes may write to one stdout, as the workers of one container do: no line tears another."""
+"""Several processes may write to one stdout, as instances under one supervisor do: no line tears another."""
 
 import json
 import os

@@ -5,9 +5,10 @@ from pydantic import Field
 
 from gateway.http.query import PageQuery, StorableTimestamp, pagination, parse_query
 from safevideo_common.audit import store as audit_store
-from safevideo_common.audit.store import AuditFilter, AuditRecord, Order
+from safevideo_common.audit.store import AuditFilter, AuditRecord
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.engine import Database
+from safevideo_common.database.paging import Order
 from safevideo_common.web.responses import success
 
 # The audit log as it is shown.

@@ -1,6 +1,5 @@
 """`GET /api/v1/admin/events` and `/{id}`. The payload is personal data and is not shown."""
 
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from aiohttp import web
@@ -10,114 +9,16 @@ from gateway.http.body import Body, BodyTimestamp, parse_body, parse_member
 from gateway.http.caller import caller_of
 from gateway.http.query import PageQuery, Query, StorableTimestamp, pagination, parse_query
 from safevideo_common.audit.store import Caller
-from safevideo_common.clock import rfc3339
 from safevideo_common.database.engine import Database
+from safevideo_common.database.paging import Order
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound, ValidationFailed
 from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveReport, RedriveService
 from safevideo_common.inbox.store import queries as inbox_queries
-from safevideo_common.inbox.store.queries import InboxFilter, InboxRecord, Order, Sort
+from safevideo_common.inbox.store.queries import InboxFilter, InboxRecord, Sort, event_document
 from safevideo_common.inbox.store.redrive import RedriveFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.responses import success
-
-# The event browser: every webhook received and what became of it.
-
-
-class EventBrowser:
-    """Reads the inbox. Raises `DatabaseUnavailable`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def page(
-        self, wanted: InboxFilter, *, page: int, limit: int, sort: Sort, order: Order
-    ) -> tuple[list[InboxRecord], int]:
-        """One page, counted from 1, and the number of all that match."""
-        async with self._database.reading() as connection:
-            return await inbox_queries.find(connection, wanted, page=page, limit=limit, sort=sort, order=order)
-
-    async def one(self, given: str) -> InboxRecord:
-        """The event with this row id or event id; digits are a row id first.
-
-        Of an event that several groups consume it is the row of the first. Raises `NotFound`, and `ValidationFailed`
-        for what can be neither.
-        """
-        async with self._database.reading() as connection:
-            rows = await inbox_queries.find_by_event_id(connection, given)
-        if not rows:
-            raise NotFound("There is no such event.")
-        return rows[0]
-
-
-_SORT: Final[dict[str, Sort]] = {
-    "receivedAt": "received_at",
-    "occurredAt": "occurred_at",
-    "decidedAt": "decided_at",
-}
-
-
-class EventQuery(PageQuery):
-    """Filters of the list; `from` and `to` are about `receivedAt`, the end excluded."""
-
-    type: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,128}$")
-    performer: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
-    status: Status | Literal["duplicate"] | None = None
-    from_: StorableTimestamp | None = Field(None, alias="from")
-    to: StorableTimestamp | None = None
-    sort: Literal["receivedAt", "occurredAt", "decidedAt"] = "receivedAt"
-
-    def filter(self) -> InboxFilter:
-        """As the inbox wants it."""
-        return InboxFilter(self.type, self.performer, self.status, self.from_, self.to)
-
-
-class EventsApi:
-    """The event browser."""
-
-    def __init__(self, browse: EventBrowser) -> None:
-        self._browse = browse
-
-    async def list(self, request: web.Request) -> web.Response:
-        """One page of events, newest first unless asked otherwise. Raises `ValidationFailed`."""
-        query = parse_query(EventQuery, request)
-        records, total = await self._browse.page(
-            query.filter(), page=query.page, limit=query.limit, sort=_SORT[query.sort], order=query.order
-        )
-        extra = {"pagination": pagination(query.page, query.limit, total)}
-        return success([event_json(record) for record in records], extra=extra)
-
-    async def show(self, request: web.Request) -> web.Response:
-        """One event, by row id or by event id. Raises `NotFound`, and `ValidationFailed` for what can be neither."""
-        return success(event_json(await self._browse.one(request.match_info["id"])))
-
-
-def event_json(record: InboxRecord) -> dict[str, object]:
-    """An event as the API shows it."""
-    return {
-        "id": record.row_id,
-        "eventId": record.event_id,
-        "type": record.event_type,
-        "performerId": record.performer_id,
-        "status": record.status,
-        "reason": record.reason,
-        "tries": record.tries,
-        "nextTryAt": _moment(record.next_try_at),
-        "duplicates": record.duplicates,
-        "occurredAt": _moment(record.occurred_at),
-        "receivedAt": _moment(record.received_at),
-        "decidedAt": _moment(record.decided_at),
-        "consumerGroup": record.consumer_group,
-        "topic": record.log_topic,
-        "partition": record.log_partition,
-        "offset": record.log_offset,
-        "requestId": record.request_id,
-    }
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else rfc3339(value)
-
 
 # `POST /api/v1/admin/events/{id}/retry` and `/redrive`: taking events up again that died, or that wait.
 
@@ -186,7 +87,7 @@ class RedriveApi:
         self._log.info(
             "Event taken up again", actor=caller.name, event_id=rows[0].event_id, request_id=caller.request_id
         )
-        return success([event_json(row) for row in rows], status=202)
+        return success([event_document(row) for row in rows], status=202)
 
     async def redrive(self, request: web.Request) -> web.Response:
         """Take up what the filter finds, unless it is a dry run. Raises `ValidationFailed`."""
@@ -207,3 +108,74 @@ class RedriveApi:
         if asked.dry_run:
             return await self._redriving.survey(wanted, caller)
         return await self._redriving.run(wanted, caller, asked.limit)
+
+
+# The event browser: every webhook received and what became of it.
+
+
+class EventBrowser:
+    """Reads the inbox. Raises `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, wanted: InboxFilter, *, page: int, limit: int, sort: Sort, order: Order
+    ) -> tuple[list[InboxRecord], int]:
+        """One page, counted from 1, and the number of all that match."""
+        async with self._database.reading() as connection:
+            return await inbox_queries.find(connection, wanted, page=page, limit=limit, sort=sort, order=order)
+
+    async def one(self, given: str) -> InboxRecord:
+        """The event with this row id or event id; digits are a row id first.
+
+        Of an event that several groups consume it is the row of the first. Raises `NotFound`, and `ValidationFailed`
+        for what can be neither.
+        """
+        async with self._database.reading() as connection:
+            rows = await inbox_queries.find_by_event_id(connection, given)
+        if not rows:
+            raise NotFound("There is no such event.")
+        return rows[0]
+
+
+_SORT: Final[dict[str, Sort]] = {
+    "receivedAt": "received_at",
+    "occurredAt": "occurred_at",
+    "decidedAt": "decided_at",
+}
+
+
+class EventQuery(PageQuery):
+    """Filters of the list; `from` and `to` are about `receivedAt`, the end excluded."""
+
+    type: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    performer: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
+    status: Status | Literal["duplicate"] | None = None
+    from_: StorableTimestamp | None = Field(None, alias="from")
+    to: StorableTimestamp | None = None
+    sort: Literal["receivedAt", "occurredAt", "decidedAt"] = "receivedAt"
+
+    def filter(self) -> InboxFilter:
+        """As the inbox wants it."""
+        return InboxFilter(self.type, self.performer, self.status, self.from_, self.to)
+
+
+class EventsApi:
+    """The event browser."""
+
+    def __init__(self, browse: EventBrowser) -> None:
+        self._browse = browse
+
+    async def list(self, request: web.Request) -> web.Response:
+        """One page of events, newest first unless asked otherwise. Raises `ValidationFailed`."""
+        query = parse_query(EventQuery, request)
+        records, total = await self._browse.page(
+            query.filter(), page=query.page, limit=query.limit, sort=_SORT[query.sort], order=query.order
+        )
+        extra = {"pagination": pagination(query.page, query.limit, total)}
+        return success([event_document(record) for record in records], extra=extra)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """One event, by row id or by event id. Raises `NotFound`, and `ValidationFailed` for what can be neither."""
+        return success(event_document(await self._browse.one(request.match_info["id"])))

@@ -1,7 +1,6 @@
 """`/api/v1/admin/webhooks/rejected`: list, show, verify again. Bodies and signatures are never shown."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from aiohttp import web
@@ -11,12 +10,13 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.query import PageQuery, StorableTimestamp, pagination, parse_query, row_id_of
 from gateway.quarantine.reverify import ReverifyRejected, ReverifyReport, ReverifyRequest
-from safevideo_common.clock import rfc3339
+from safevideo_common.clock import format_timestamp, rfc3339
 from safevideo_common.database.engine import Database
+from safevideo_common.database.paging import Order
 from safevideo_common.errors import NotFound, ValidationFailed
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine import queries as quarantine_queries
-from safevideo_common.quarantine.queries import Order, RejectedFilter, RejectedRecord
+from safevideo_common.quarantine.queries import RejectedFilter, RejectedRecord
 from safevideo_common.web.responses import success
 from safevideo_common.webhooks.signatures import WebhookSecret
 
@@ -126,7 +126,7 @@ def rejected_json(record: RejectedRecord) -> dict[str, object]:
         "bodySha256": record.body_sha256,
         "remote": record.remote,
         "requestId": record.request_id,
-        "releasedAt": _moment(record.released_at),
+        "releasedAt": format_timestamp(record.released_at),
         "releasedEventId": record.released_event_id,
     }
 
@@ -154,7 +154,3 @@ def _given(secret: SecretStr | None) -> WebhookSecret | None:
 def _sent(record: RejectedRecord, names: Sequence[str]) -> str | None:
     """The first value of the first of these headers that was sent."""
     return next((record.headers[name][0] for name in names if record.headers.get(name)), None)
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else rfc3339(value)

@@ -12,6 +12,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Final
 
+from safevideo_common.file_lock import lock_file
+
 SUFFIX: Final = ".spool"
 _LOCK: Final = "lock"
 _PROGRESS: Final = "progress"
@@ -35,7 +37,7 @@ class SpoolDirectory:
         with _shared(root):
             unfinished = root / f"{UNFINISHED}{name}"
             unfinished.mkdir(mode=0o700)
-            lock = _locked(unfinished / _LOCK, os.O_CREAT)
+            lock = lock_file(unfinished / _LOCK)
             assert lock is not None, "nobody else knows this name"
             # It gets its name when it is locked: a process that looks for the dead never sees it otherwise.
             path = unfinished.rename(root / name)
@@ -45,7 +47,7 @@ class SpoolDirectory:
     @classmethod
     def claim(cls, path: Path) -> "SpoolDirectory | None":
         """The one at `path`, if its process is dead and nobody else has claimed it. Raises `OSError`."""
-        lock = _locked(path / _LOCK, os.O_CREAT)
+        lock = lock_file(path / _LOCK)
         return None if lock is None else cls(path, lock)
 
     def segments(self) -> list[Path]:
@@ -143,16 +145,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _locked(path: Path, flags: int) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    with suppress(OSError):  # for whoever looks; the lock is what counts, also on a full disk
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor

@@ -1,11 +1,8 @@
 """The file of the embedded log: its tables and how a connection to it is set up."""
 
-import fcntl
-import os
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,7 +10,6 @@ import msgspec
 
 from safevideo_common.broker.port import READ_BYTES
 from safevideo_common.broker.types import Headers, Record, Topic, TopicPartition
-from safevideo_common.errors import StartupError
 
 OFFSET_BITS: Final = 40
 """A record's rowid is its partition's id, then its offset: one B-tree in reading order and no second index."""
@@ -237,26 +233,3 @@ def delete_before(connection: sqlite3.Connection, partition_id: int, offset: int
     """Forget the records of a partition before `offset`."""
     bounds = (record_id(partition_id, 0), record_id(partition_id, offset))
     connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", bounds)
-
-
-# One process at a time has the log open.
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which names our pid. The kernel lets it go when we die, however we do.
-
-    Raises `StartupError` naming the process that has it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
-            raise StartupError(f"The event log in {path.parent} is open in process {owner}: stop that first.") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)

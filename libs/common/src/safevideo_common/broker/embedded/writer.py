@@ -18,7 +18,8 @@ from safevideo_common.broker.embedded import (
 )
 from safevideo_common.broker.embedded.storage import Append
 from safevideo_common.broker.types import MAX_RECORD_BYTES, TopicPartition, TopicState
-from safevideo_common.errors import BrokerUnavailable
+from safevideo_common.errors import BrokerUnavailable, StartupError
+from safevideo_common.file_lock import file_lock
 
 Job = Callable[[sqlite3.Connection], None]
 WriteBatch = Sequence[Append]
@@ -273,7 +274,11 @@ async def open_storage(folder: Path, catalogue: MetadataCache) -> AsyncIterator[
     """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs at a start
     path = folder / "events.sqlite"
-    with embedded_storage.exclusive(folder / "events.lock"), closing(embedded_storage.connect(path)) as writing:
+
+    def refusal(pid: str) -> StartupError:
+        return StartupError(f"The event log in {folder} is open in process {pid or 'unknown'}: stop that first.")
+
+    with file_lock(folder / "events.lock", refusal), closing(embedded_storage.connect(path)) as writing:
         embedded_storage.create_tables(writing)
         catalogue.load(writing)
         with (

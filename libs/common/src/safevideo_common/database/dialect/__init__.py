@@ -23,17 +23,18 @@ from safevideo_common.database.dialect.locks import (
 from safevideo_common.database.dialect.moments import now_plus
 from safevideo_common.database.dialect.sizes import estimate_row_count
 from safevideo_common.database.dialect.turns import sqlite_write_lock
-from safevideo_common.database.dialect.upserts import excluded, upsert
+from safevideo_common.database.dialect.upserts import Incoming, Upsert
 
 __all__ = [
     "BigId",
     "Boolean",
     "Bulk",
     "ExternalIdText",
+    "Incoming",
     "JsonDocument",
+    "Upsert",
     "UtcDateTime",
     "estimate_row_count",
-    "excluded",
     "for_update",
     "for_update_skip_locked",
     "force_index",
@@ -41,5 +42,4 @@ __all__ = [
     "now_plus",
     "open_engine",
     "sqlite_write_lock",
-    "upsert",
 ]

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect.literals import Literal, literal_of
 from safevideo_common.database.dialect.servers import is_mariadb
+from safevideo_common.database.dialect.upserts import Upsert
 from safevideo_common.errors import DataRejected
 
 STATEMENT_CHARACTERS: Final = 1_000_000
@@ -36,7 +37,7 @@ class Bulk:
     The statement's assignments must hold no values of their own (`dialect/upserts.py`).
     """
 
-    def __init__(self, statement: Insert, columns: Sequence[str]) -> None:
+    def __init__(self, statement: Insert | Upsert, columns: Sequence[str]) -> None:
         table = statement.table
         # Given no dictionary to go by, SQLAlchemy names the columns in the order of the table.
         in_order = [column.name for column in table.columns if column.name in columns]
@@ -55,7 +56,8 @@ class Bulk:
     def _compile(self, dialect: Dialect) -> _Statement:
         columns = self._statement.table.columns
         types = [columns[name].type for name in self._columns]
-        sql = str(self._statement.compile(dialect=dialect, column_keys=self._columns))
+        statement = self._statement.statement(dialect) if isinstance(self._statement, Upsert) else self._statement
+        sql = str(statement.compile(dialect=dialect, column_keys=self._columns))
         if dialect.name == "sqlite":
             processors = (
                 (place, kind.dialect_impl(dialect).bind_processor(dialect)) for place, kind in enumerate(types)

@@ -51,6 +51,5 @@ async def migration_lock(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 def _migrator_lock(schema: str) -> str:
-    # The server's locks are one for all schemas, and a name has 64 characters at most. The digest is made here: MySQL 9
-    # has no MD5() any more, and a migrator of an earlier release must meet the same lock.
-    return f"safevideo.migrate.{hashlib.md5(schema.encode(), usedforsecurity=False).hexdigest()}"
+    # The server's locks are one for all schemas, and a name has 64 characters at most.
+    return f"safevideo.migrate.{hashlib.sha256(schema.encode()).hexdigest()[:32]}"

@@ -1,12 +1,12 @@
-"""The changes that migrations are made of. Each does nothing where it has been done."""
+"""The statements that migrations are made of. Each does nothing where it has been done."""
 
 from alembic import op
-from sqlalchemy import Column, inspect
+from sqlalchemy import inspect
 from sqlalchemy.schema import SchemaItem
 
 
 def create_table(name: str, *items: SchemaItem) -> None:
-    """Create a table with its columns and unique constraints; its indexes are migrations of their own."""
+    """Create a table with its columns and unique constraints."""
     if not inspect(op.get_bind()).has_table(name):
         op.create_table(name, *items, mysql_engine="InnoDB", mysql_default_charset="utf8mb4")
 
@@ -15,9 +15,3 @@ def create_index(name: str, table: str, *columns: str) -> None:
     """Create an index on a table that exists."""
     if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, list(columns))
-
-
-def add_column(table: str, column: Column[object]) -> None:
-    """Add a column that may be NULL or has a default of the server's: rows that are there get it."""
-    if column.name not in {each["name"] for each in inspect(op.get_bind()).get_columns(table)}:
-        op.add_column(table, column)

@@ -1,20 +1,20 @@
 """What the gateway shows of the inbox: every webhook received and what became of it."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final, Literal
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.clock import format_timestamp
+from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import ValidationFailed
 
 Sort = Literal["received_at", "occurred_at", "decided_at"]
-Order = Literal["asc", "desc"]
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}")
 EVENT_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -45,9 +45,9 @@ class InboxRecord:
     event_id: str
     event_type: str
     performer_id: str | None
-    log_topic: str
-    log_partition: int
-    log_offset: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
     occurred_at: datetime
     received_at: datetime
     decided_at: datetime
@@ -58,6 +58,29 @@ class InboxRecord:
     duplicates: int
     request_id: str | None
     payload: bytes | None = None
+
+
+def event_document(record: InboxRecord) -> dict[str, object]:
+    """Return an event as the API and the tools show it. Its payload is personal data and not part of it."""
+    return {
+        "id": record.row_id,
+        "eventId": record.event_id,
+        "type": record.event_type,
+        "performerId": record.performer_id,
+        "status": record.status,
+        "reason": record.reason,
+        "tries": record.tries,
+        "nextTryAt": format_timestamp(record.next_try_at),
+        "duplicates": record.duplicates,
+        "occurredAt": format_timestamp(record.occurred_at),
+        "receivedAt": format_timestamp(record.received_at),
+        "decidedAt": format_timestamp(record.decided_at),
+        "consumerGroup": record.consumer_group,
+        "topic": record.source_topic,
+        "partition": record.source_partition,
+        "offset": record.source_offset,
+        "requestId": record.request_id,
+    }
 
 
 _SHOWN: Final = (
@@ -76,12 +99,9 @@ async def find(
     order: Order = "desc",
 ) -> tuple[list[InboxRecord], int]:
     """One page, counted from 1, and how many there are in all. Ties are in the order of arrival."""
-    conditions = _conditions(wanted)
-    total = await reading.scalar(select(func.count()).select_from(event_inbox).where(*conditions))
-    rows = await reading.execute(
-        select(*_SHOWN).where(*conditions).order_by(*_order(sort, order)).limit(limit).offset((page - 1) * limit)
-    )
-    return [_record(row) for row in rows], total or 0
+    query = select(*_SHOWN).where(*_conditions(wanted))
+    rows, total = await find_page(reading, query, (_c[sort], _c.id), page=page, limit=limit, order=order)
+    return [_record(row) for row in rows], total
 
 
 async def find_by_event_id(reading: AsyncConnection, given: str) -> list[InboxRecord]:
@@ -108,24 +128,13 @@ async def get_by_event_id(reading: AsyncConnection, event_id: str) -> list[Inbox
     return [_record(row) for row in rows]
 
 
-def _conditions(wanted: InboxFilter) -> Sequence[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.event_type is not None:
-        conditions.append(_c.event_type == wanted.event_type)
-    if wanted.performer_id is not None:
-        conditions.append(_c.performer_id == wanted.performer_id)
-    if wanted.status is not None:
-        conditions.append(_c.duplicates > 0 if wanted.status == "duplicate" else _c.status == wanted.status)
-    if wanted.received_from is not None:  # SQLAlchemy cannot compare with None, so no column is compared before
-        conditions.append(_c.received_at >= wanted.received_from)
-    if wanted.received_to is not None:
-        conditions.append(_c.received_at < wanted.received_to)
-    return conditions
-
-
-def _order(sort: Sort, order: Order) -> Sequence[ColumnElement[object]]:
-    columns = (_c[sort], _c.id)
-    return columns if order == "asc" else [column.desc() for column in columns]
+def _conditions(wanted: InboxFilter) -> list[ColumnElement[bool]]:
+    of_status = [_c.duplicates > 0] if wanted.status == "duplicate" else equal((_c.status, wanted.status))
+    return [
+        *equal((_c.event_type, wanted.event_type), (_c.performer_id, wanted.performer_id)),
+        *of_status,
+        *within(_c.received_at, wanted.received_from, wanted.received_to),
+    ]
 
 
 def _record(row: Row[*tuple[object, ...]]) -> InboxRecord:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, case, func, literal_column, null, or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import for_update
+from safevideo_common.database.paging import equal, within
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.inbox.store.rows import REASON_LENGTH
@@ -128,16 +129,14 @@ def _conditions(wanted: RedriveFilter, now: datetime) -> Sequence[ColumnElement[
     conditions: list[ColumnElement[bool]] = [_c.status == wanted.status]
     if wanted.status is Status.WAITING:
         conditions.append(_c.next_try_at > now)
-    if wanted.event_type is not None:
-        conditions.append(_c.event_type == wanted.event_type)
-    if wanted.performer_id is not None:
-        conditions.append(_c.performer_id == wanted.performer_id)
     if wanted.reason is not None:
         conditions.append(_c.reason.startswith(wanted.reason, autoescape=True))
-    if wanted.group is not None:
-        conditions.append(_c.consumer_group == wanted.group)
-    if wanted.received_from is not None:  # SQLAlchemy cannot compare with None, so no column is compared before
-        conditions.append(_c.received_at >= wanted.received_from)
-    if wanted.received_to is not None:
-        conditions.append(_c.received_at < wanted.received_to)
-    return conditions
+    return [
+        *conditions,
+        *equal(
+            (_c.event_type, wanted.event_type),
+            (_c.performer_id, wanted.performer_id),
+            (_c.consumer_group, wanted.group),
+        ),
+        *within(_c.received_at, wanted.received_from, wanted.received_to),
+    ]

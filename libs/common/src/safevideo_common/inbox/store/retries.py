@@ -37,9 +37,9 @@ class WaitingEvent:
     event_id: str
     event_type: str
     performer_id: str | None
-    log_topic: str
-    log_partition: int
-    log_offset: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
     occurred_at: datetime
     received_at: datetime
     request_id: str | None

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, insert, literal_column, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, insert, literal_column, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, excluded, upsert
+from safevideo_common.database.dialect import Bulk, Incoming, Upsert
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 
@@ -37,9 +37,9 @@ _WRITTEN: Final = (
     "event_id",
     "event_type",
     "performer_id",
-    "log_topic",
-    "log_partition",
-    "log_offset",
+    "source_topic",
+    "source_partition",
+    "source_offset",
     "last_offset",
     "occurred_at",
     "received_at",
@@ -53,19 +53,21 @@ _WRITTEN: Final = (
 )
 _INSERT: Final = Bulk(insert(event_inbox), _WRITTEN)
 
-# Offsets of different partitions say nothing about each other: an event that comes by another one is counted each time.
-_is_comparable: Final = and_(_c.log_topic == excluded(_c.log_topic), _c.log_partition == excluded(_c.log_partition))
-_counted: Final = {
-    "duplicates": case(
-        (and_(_is_comparable, excluded(_c.last_offset) <= _c.last_offset), _c.duplicates),
-        else_=_c.duplicates + literal_column("1"),
-    ),
-    "last_offset": case(
-        (and_(_is_comparable, excluded(_c.last_offset) > _c.last_offset), excluded(_c.last_offset)),
-        else_=_c.last_offset,
-    ),
-}
-_COUNT: Final = Bulk(upsert(event_inbox, ("event_id", "consumer_group"), _counted), _WRITTEN)
+
+def _counted(new: Incoming) -> dict[str, ColumnElement[object]]:
+    # Offsets of different partitions say nothing about each other: an event that comes by another one is counted each
+    # time.
+    is_comparable = and_(_c.source_topic == new.source_topic, _c.source_partition == new.source_partition)
+    is_later = new.last_offset > _c.last_offset
+    return {
+        "duplicates": case(
+            (and_(is_comparable, not_(is_later)), _c.duplicates), else_=_c.duplicates + literal_column("1")
+        ),
+        "last_offset": case((and_(is_comparable, is_later), new.last_offset), else_=_c.last_offset),
+    }
+
+
+_COUNT: Final = Bulk(Upsert(event_inbox, ("event_id", "consumer_group"), _counted), _WRITTEN)
 
 
 class InboxEntry(NamedTuple):
@@ -75,9 +77,9 @@ class InboxEntry(NamedTuple):
     event_id: str
     event_type: str
     performer_id: str | None
-    log_topic: str
-    log_partition: int
-    log_offset: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
     occurred_at: datetime
     received_at: datetime
     decided_at: datetime
@@ -125,10 +127,10 @@ def _row(entry: InboxEntry) -> tuple[object, ...]:
         entry.event_id,
         entry.event_type,
         entry.performer_id,
-        entry.log_topic,
-        entry.log_partition,
-        entry.log_offset,
-        entry.log_offset,
+        entry.source_topic,
+        entry.source_partition,
+        entry.source_offset,
+        entry.source_offset,
         entry.occurred_at,
         entry.received_at,
         entry.decided_at,

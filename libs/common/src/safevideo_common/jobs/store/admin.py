@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from secrets import token_hex
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import for_update, now_plus
+from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.errors import DatabaseConflict, InvalidStatusTransition, JobNotCancellable, JobNotFound
 from safevideo_common.events.commands import JobQueued, job_queued
@@ -34,8 +35,6 @@ from safevideo_common.outbox import store as outbox_store
 
 # The jobs as the API and the tools show them.
 
-
-Order = Literal["asc", "desc"]
 
 _c: Final = batch_jobs.c
 
@@ -101,29 +100,18 @@ async def find(
     reading: AsyncConnection, wanted: JobFilter, *, page: int, limit: int, order: Order = "desc"
 ) -> tuple[list[Job], int]:
     """One page in the order of ids, counted from 1, and how many there are in all."""
-    conditions = _conditions(wanted)
-    total = await reading.scalar(select(func.count()).select_from(batch_jobs).where(*conditions))
-    by = _c.id if order == "asc" else _c.id.desc()
-    rows = await reading.execute(
-        select(*_COLUMNS).where(*conditions).order_by(by).limit(limit).offset((page - 1) * limit)
-    )
-    return [_job(row) for row in rows], total or 0
+    query = select(*_COLUMNS).where(*_conditions(wanted))
+    rows, total = await find_page(reading, query, (_c.id,), page=page, limit=limit, order=order)
+    return [_job(row) for row in rows], total
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
-    equal = (
-        (_c.job_type, wanted.job_type),
-        (_c.priority, wanted.priority),
-        (_c.runner, wanted.runner),
-    )
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
-    if wanted.status is not None:
-        conditions.append(is_unknown if wanted.status is JobStatus.UNKNOWN else _c.status == wanted.status)
-    if wanted.created_from is not None:
-        conditions.append(_c.created_at >= wanted.created_from)
-    if wanted.created_to is not None:
-        conditions.append(_c.created_at < wanted.created_to)
-    return conditions
+    of_status = [is_unknown] if wanted.status is JobStatus.UNKNOWN else equal((_c.status, wanted.status))
+    return [
+        *equal((_c.job_type, wanted.job_type), (_c.priority, wanted.priority), (_c.runner, wanted.runner)),
+        *of_status,
+        *within(_c.created_at, wanted.created_from, wanted.created_to),
+    ]
 
 
 def _job(row: Row[*tuple[object, ...]]) -> Job:
@@ -137,7 +125,6 @@ __all__ = [
     "JobAttempt",
     "JobFilter",
     "NewJob",
-    "Order",
     "active_job_with_key",
     "attempts_of",
     "cancel",

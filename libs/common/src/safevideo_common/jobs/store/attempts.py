@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import (
     Bulk,
+    Upsert,
     for_update_skip_locked,
     force_index,
     now_plus,
-    upsert,
 )
 from safevideo_common.database.tables import batch_job_tries, batch_jobs
 from safevideo_common.jobs.model import AttemptOutcome, JobStatus, attempts_exhausted, error_text
@@ -156,7 +156,7 @@ _CHANGED: Final = (
 # What an insert needs and never writes: the row is there, and locked.
 _UNWRITTEN: Final = ("job_type", "parameters", "priority", "created_at", "queued_at", "max_tries")
 _WRITE: Final = Bulk(
-    upsert(batch_jobs, ("id",), _CHANGED),
+    Upsert(batch_jobs, ("id",), _CHANGED),
     [each.name for each in batch_jobs.columns if each.name in {"id", *_CHANGED, *_UNWRITTEN}],
 )
 _STATUS: Final = {

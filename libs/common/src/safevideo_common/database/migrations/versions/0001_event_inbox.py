@@ -3,7 +3,7 @@
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint, text
 
 from safevideo_common.database.dialect import BigId, ExternalIdText, UtcDateTime
-from safevideo_common.database.migrations.operations import create_table
+from safevideo_common.database.migrations.operations import create_index, create_table
 
 revision = "0001"
 down_revision = None
@@ -17,9 +17,9 @@ def upgrade() -> None:
         Column("event_id", ExternalIdText, nullable=False),
         Column("event_type", String(128), nullable=False),
         Column("performer_id", ExternalIdText),
-        Column("log_topic", String(128), nullable=False),
-        Column("log_partition", Integer, nullable=False),
-        Column("log_offset", BigId, nullable=False),
+        Column("source_topic", String(128), nullable=False),
+        Column("source_partition", Integer, nullable=False),
+        Column("source_offset", BigId, nullable=False),
         Column("last_offset", BigId, nullable=False),
         Column("occurred_at", UtcDateTime, nullable=False),
         Column("received_at", UtcDateTime, nullable=False),
@@ -33,3 +33,7 @@ def upgrade() -> None:
         Column("payload", LargeBinary(1 << 20)),
         UniqueConstraint("event_id", "consumer_group", name="uq_event_inbox_event"),
     )
+    create_index("idx_event_inbox_performer", "event_inbox", "performer_id")
+    create_index("idx_event_inbox_status", "event_inbox", "status", "consumer_group", "performer_id")
+    create_index("idx_event_inbox_received", "event_inbox", "received_at")
+    create_index("idx_event_inbox_due", "event_inbox", "next_try_at", "consumer_group")

@@ -5,8 +5,8 @@ from sqlalchemy import Column, String
 from safevideo_common.database.dialect import UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
-revision = "0018"
-down_revision = "0017"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:

@@ -3,10 +3,10 @@
 from sqlalchemy import Column, Integer, String, Text, UniqueConstraint, text
 
 from safevideo_common.database.dialect import BigId, JsonDocument, UtcDateTime
-from safevideo_common.database.migrations.operations import create_table
+from safevideo_common.database.migrations.operations import create_index, create_table
 
-revision = "0021"
-down_revision = "0020"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
@@ -43,3 +43,5 @@ def upgrade() -> None:
         Column("request_id", String(128)),
         UniqueConstraint("active_key", name="uq_batch_jobs_active_key"),
     )
+    create_index("idx_batch_jobs_due", "batch_jobs", "status", "job_type", "priority", "next_try_at", "id", "runner")
+    create_index("idx_batch_jobs_type", "batch_jobs", "job_type", "created_at")

@@ -3,10 +3,10 @@
 from sqlalchemy import Column, String, UniqueConstraint
 
 from safevideo_common.database.dialect import BigId, UtcDateTime
-from safevideo_common.database.migrations.operations import create_table
+from safevideo_common.database.migrations.operations import create_index, create_table
 
-revision = "0009"
-down_revision = "0008"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -22,3 +22,4 @@ def upgrade() -> None:
         Column("revoked_at", UtcDateTime),
         UniqueConstraint("key_hash", name="uq_api_keys_hash"),
     )
+    create_index("idx_api_keys_client", "api_keys", "client")

@@ -3,10 +3,10 @@
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint
 
 from safevideo_common.database.dialect import BigId, ExternalIdText, JsonDocument, UtcDateTime
-from safevideo_common.database.migrations.operations import create_table
+from safevideo_common.database.migrations.operations import create_index, create_table
 
-revision = "0013"
-down_revision = "0012"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
@@ -30,3 +30,7 @@ def upgrade() -> None:
         Column("released_event_id", ExternalIdText),
         UniqueConstraint("fingerprint", name="uq_rejected_webhooks_fingerprint"),
     )
+    create_index(
+        "idx_rejected_webhooks_share", "rejected_webhooks", "remote", "received_at", "body_bytes", "released_at"
+    )
+    create_index("idx_rejected_webhooks_received", "rejected_webhooks", "received_at")

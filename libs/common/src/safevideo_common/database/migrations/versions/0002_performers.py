@@ -11,8 +11,8 @@ from safevideo_common.database.dialect import (
 )
 from safevideo_common.database.migrations.operations import create_table
 
-revision = "0005"
-down_revision = "0004"
+revision = "0002"
+down_revision = "0001"
 
 
 def upgrade() -> None:

@@ -3,10 +3,10 @@
 from sqlalchemy import Column, String
 
 from safevideo_common.database.dialect import BigId, JsonDocument, UtcDateTime
-from safevideo_common.database.migrations.operations import create_table
+from safevideo_common.database.migrations.operations import create_index, create_table
 
-revision = "0016"
-down_revision = "0015"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
@@ -21,3 +21,4 @@ def upgrade() -> None:
         Column("request_id", String(128)),
         Column("details", JsonDocument, nullable=False),
     )
+    create_index("idx_audit_log_at", "audit_log", "at")

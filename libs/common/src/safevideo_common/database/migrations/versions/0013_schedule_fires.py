@@ -5,8 +5,8 @@ from sqlalchemy import Column, String
 from safevideo_common.database.dialect import UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
-revision = "0026"
-down_revision = "0025"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:

@@ -3,10 +3,10 @@
 from sqlalchemy import Column, Integer, String, Text
 
 from safevideo_common.database.dialect import BigId, UtcDateTime
-from safevideo_common.database.migrations.operations import create_table
+from safevideo_common.database.migrations.operations import create_index, create_table
 
-revision = "0024"
-down_revision = "0023"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:
@@ -21,3 +21,4 @@ def upgrade() -> None:
         Column("outcome", String(16), nullable=False),
         Column("error", Text),
     )
+    create_index("idx_batch_job_tries_job", "batch_job_tries", "job_id")

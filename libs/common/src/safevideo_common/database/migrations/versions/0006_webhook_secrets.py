@@ -5,8 +5,8 @@ from sqlalchemy import Column, LargeBinary, String, UniqueConstraint
 from safevideo_common.database.dialect import BigId, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
-revision = "0012"
-down_revision = "0011"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:

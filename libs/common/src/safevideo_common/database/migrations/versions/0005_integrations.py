@@ -5,8 +5,8 @@ from sqlalchemy import Column, String, UniqueConstraint
 from safevideo_common.database.dialect import BigId, Boolean, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
-revision = "0011"
-down_revision = "0010"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:

@@ -5,8 +5,8 @@ from sqlalchemy import Column, LargeBinary, String
 from safevideo_common.database.dialect import BigId, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
 
-revision = "0019"
-down_revision = "0018"
+revision = "0010"
+down_revision = "0009"
 
 
 def upgrade() -> None:
