@@ -1,40 +1,63 @@
-"""All nouns of the command, and the one place where a failure becomes an exit code."""
+"""The nouns of the command, and the one place where a failure becomes an exit code."""
 
+import os
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
 
 import typer
 
-from safevideo_cli import events, jobs, keys, migrate, topics, webhook
-from safevideo_cli.replay import replay
 from safevideo_common.errors import SafeVideoError, StartupError
 
-# A traceback with the values of its variables would show keys and passwords.
-app = typer.Typer(
-    name="safevideo", help="Operate SafeVideo's integration services.", no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)  # fmt: skip
-app.add_typer(migrate.app, name="migrate")
-app.add_typer(topics.app, name="topics")
-app.add_typer(keys.app, name="keys")
-app.add_typer(webhook.app, name="webhook")
-app.add_typer(events.app, name="events")
-app.add_typer(jobs.app, name="jobs")
-app.command(name="replay")(replay)
-
-
-@app.callback()
-def safevideo() -> None:
-    """Operate SafeVideo's integration services. Settings come from the environment, as for the services."""
+NOUNS: Final[Mapping[str, str]] = {
+    "events": "Inspect received events and redrive failed ones.",
+    "jobs": "Inspect and control background jobs.",
+    "replay": "Read a range of a topic again, beside the live flow.",
+    "webhook": "Inspect the secrets that sign webhooks.",
+    "keys": "Manage the API keys of systems that call our API.",
+    "topics": "Check and create the topics in Kafka.",
+    "migrate": "Bring the database's schema up to this build.",
+}
+"""Each is a module with an `app`. The text is the line of `safevideo --help`."""
 
 
 def main() -> None:
     """Run the command line of this process."""
     try:
-        app()
+        build_app(_requested_nouns())()
     except SafeVideoError as error:
         _fail(f"{error.code}: {error.message}")
     except StartupError as error:
         _fail(str(error))
+
+
+def build_app(loaded: frozenset[str]) -> typer.Typer:
+    """Return the command with the nouns in `loaded`; the others are there for the list of commands only."""
+    # A traceback with the values of its variables would show keys and passwords.
+    app = typer.Typer(name="safevideo", no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(safevideo)
+    for noun, text in NOUNS.items():
+        if noun in loaded:
+            app.add_typer(import_module(f"safevideo_cli.{noun}").app, name=noun, help=text)
+        else:
+            app.command(noun, help=text)(_not_loaded)
+    return app
+
+
+def safevideo() -> None:
+    """Operate SafeVideo's integration services. Settings come from the environment, as for the services."""
+
+
+def _requested_nouns() -> frozenset[str]:
+    """Return the noun of this command line; all of them for the shell's completion."""
+    if "_SAFEVIDEO_COMPLETE" in os.environ:
+        return frozenset(NOUNS)
+    return frozenset(word for word in sys.argv[1:] if not word.startswith("-")) & frozenset(NOUNS)
+
+
+def _not_loaded() -> None:
+    raise AssertionError("a noun of the command line is always loaded")
 
 
 def _fail(sentence: str) -> None:

@@ -1,84 +1,102 @@
-"""`safevideo events list|show|retry|redrive`: what became of each event, and taking up again what went wrong."""
+"""`safevideo events list|show|retry|redrive`."""
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import typer
 
-from safevideo_cli.caller import caller
-from safevideo_cli.database import opened_database
-from safevideo_cli.event_options import (
-    EventId,
-    From,
-    Group,
-    Performer,
-    Redrivable,
-    Shown,
-    Sorted,
-    To,
-    Type,
-)
-from safevideo_cli.event_output import document_with_payload, event_table, report_table
-from safevideo_cli.output import AsJson, facts, people, print_json, print_table
+from safevideo_cli.environment import caller, open_database
+from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
+from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
-from safevideo_common.database.paging import Order
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound
 from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveReport, RedriveService
 from safevideo_common.inbox.store import queries as inbox_queries
-from safevideo_common.inbox.store.queries import InboxFilter, InboxRecord, event_document
+from safevideo_common.inbox.store.queries import EVENT_ID, InboxFilter, InboxRecord, event_document
 from safevideo_common.inbox.store.redrive import RedriveFilter
 
-app = typer.Typer(help="What became of each event, and taking up again what went wrong.", no_args_is_help=True)
+
+class StatusFilter(StrEnum):
+    """The statuses that `list` can filter by."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    WAITING = "waiting"
+    DEAD = "dead"
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+
+
+class RedriveStatus(StrEnum):
+    """The statuses that can be redriven."""
+
+    DEAD = "dead"
+    WAITING = "waiting"
+
+
+def _event_id(text: str) -> str:
+    if not EVENT_ID.fullmatch(text):
+        raise typer.BadParameter("1 to 128 visible ASCII characters")
+    return text
+
+
+EventId = Annotated[str, typer.Argument(metavar="ID", callback=_event_id, help="Row number, or id of the event.")]
+Type = Annotated[str | None, typer.Option("--type", help="Such as performer.profile.updated.")]
+Performer = Annotated[str | None, typer.Option(help="Sharegram's id of the performer.")]
+Group = Annotated[str | None, typer.Option(help="Consumer group, such as sync-worker.")]
+
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command(name="list")
 def list_events(
     event_type: Type = None,
     performer: Performer = None,
-    status: Annotated[Shown | None, typer.Option(help="What became of it; duplicate: came more than once.")] = None,
+    status: Annotated[StatusFilter | None, typer.Option(help="Status; duplicate: came more than once.")] = None,
     received_from: From = None,
     received_to: To = None,
-    page: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    order: Annotated[Sorted, typer.Option(help="By reception.")] = Sorted.DESC,
+    page: Page = 1,
+    limit: Limit = 20,
+    order: Annotated[SortOrder, typer.Option(help="By time of receipt.")] = SortOrder.DESC,
     as_json: AsJson = False,
 ) -> None:
     """Show the events that match, the newest first."""
-    wanted = InboxFilter(event_type, performer, _status(status), received_from, received_to)
-    found, total = asyncio.run(_found(wanted, page, limit, "asc" if order is Sorted.ASC else "desc"))
+    event_filter = InboxFilter(event_type, performer, _status(status), received_from, received_to)
+    events, total = asyncio.run(_find(event_filter, page, limit, order))
     if as_json:
-        print_json({"events": [event_document(event) for event in found], "total": total})
+        print_json({"events": [event_document(event) for event in events], "total": total})
     else:
-        print_table(event_table(found))
-        people.print(f"{len(found)} of {total}")
+        _print_events(events)
+        print(f"{len(events)} of {total}")
 
 
 @app.command()
 def show(
     event: EventId,
-    with_payload: Annotated[bool, typer.Option("--payload", help="Its body too: it is personal data.")] = False,
+    with_payload: Annotated[bool, typer.Option("--payload", help="Its body too, which is personal data.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one event and what became of it, for each group that consumes it."""
-    document = document_with_payload if with_payload else event_document
-    documents = [document(row) for row in asyncio.run(_named(event))]
+    """Show one event and its outcome, for each group that consumes it."""
+    rows = [event_document(row) | (_payload(row) if with_payload else {}) for row in asyncio.run(_get(event))]
     if as_json:
-        print_json(documents)
+        print_json(rows)
     else:
-        people.print("\n\n".join(map(facts, documents)))
+        print("\n\n".join(map(to_yaml, rows)))
 
 
 @app.command()
 def retry(event: EventId, group: Group = None, as_json: AsJson = False) -> None:
-    """Try a dead event again, or a waiting one at once. Of several groups all that can be, or the one given."""
+    """Give a dead event new attempts, or a waiting one its next attempt now; in all groups that can, or in one."""
     rows = asyncio.run(_retry(event, group))
     if as_json:
         print_json([event_document(row) for row in rows])
     else:
-        print_table(event_table(rows))
+        _print_events(rows)
 
 
 @app.command()
@@ -86,84 +104,97 @@ def redrive(
     event_type: Type = None,
     performer: Performer = None,
     status: Annotated[
-        Redrivable, typer.Option(help="waiting: what waits for its time is due at once.")
-    ] = Redrivable.DEAD,
-    reason: Annotated[str | None, typer.Option(help="How the code of the reason begins.")] = None,
+        RedriveStatus, typer.Option(help="waiting: events that wait for their next attempt get it now.")
+    ] = RedriveStatus.DEAD,
+    reason: Annotated[str | None, typer.Option(help="Prefix of the reason code.")] = None,
     group: Group = None,
     received_from: From = None,
     received_to: To = None,
-    every: Annotated[bool, typer.Option("--all", help="Without any filter: all of them.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="The oldest so many.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing: so without --yes.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All of them, without any filter.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, oldest first.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only; this is the default without --yes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Redrive them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try all dead events that match again: first counted, with --yes done. It may be repeated, and cut off."""
-    wanted = RedriveFilter(
-        Status.DEAD if status is Redrivable.DEAD else Status.WAITING,
+    """Redrive all dead events that match. Without --yes it only counts. It may be interrupted and repeated."""
+    event_filter = RedriveFilter(
+        Status.DEAD if status is RedriveStatus.DEAD else Status.WAITING,
         event_type, performer, reason, group, received_from, received_to,
     )  # fmt: skip
-    _check_usage(wanted, every=every, dry_run=dry_run, yes=yes)
-    report = asyncio.run(_redrive(wanted, limit, aloud=not as_json) if yes else _survey(wanted))
+    if dry_run and yes:
+        raise typer.BadParameter("--dry-run and --yes exclude each other")
+    if every is (event_filter != RedriveFilter(event_filter.status)):
+        raise typer.BadParameter("say which events by a filter, or --all and no filter")
+    report = asyncio.run(_redrive(event_filter, limit, quiet=as_json) if yes else _preview(event_filter))
     if as_json:
         print_json(report.document(is_dry=not yes))
     else:
-        print_table(report_table(report))
-        people.print(_sentence(report, is_dry=not yes))
+        _print_report(report, is_dry=not yes)
 
 
-def _status(shown: Shown | None) -> Status | Literal["duplicate"] | None:
-    if shown is None:
+def _status(status: StatusFilter | None) -> Status | Literal["duplicate"] | None:
+    if status is None:
         return None
-    return "duplicate" if shown is Shown.DUPLICATE else Status(shown)
+    return "duplicate" if status is StatusFilter.DUPLICATE else Status(status)
 
 
-def _check_usage(wanted: RedriveFilter, *, every: bool, dry_run: bool, yes: bool) -> None:
-    if dry_run and yes:
-        raise typer.BadParameter("--dry-run and --yes exclude each other")
-    if every is (wanted != RedriveFilter(wanted.status)):
-        raise typer.BadParameter("say which events by a filter, or --all and no filter")
+def _payload(event: InboxRecord) -> dict[str, object]:
+    return {"payload": None if event.payload is None else event.payload.decode(errors="replace")}
 
 
-async def _found(wanted: InboxFilter, page: int, limit: int, order: Order) -> tuple[list[InboxRecord], int]:
-    async with opened_database() as database, database.reading() as reading:
-        return await inbox_queries.find(reading, wanted, page=page, limit=limit, order=order)
+def _print_events(events: Sequence[InboxRecord]) -> None:
+    rows = (
+        (
+            str(event.row_id), event.event_id, event.event_type, event.performer_id or "", event.status,
+            str(event.tries), format_minute(event.received_at), event.reason or "",
+        )
+        for event in events
+    )  # fmt: skip
+    print_table(("id", "event", "type", "performer", "status", "tries", "received (UTC)"), rows, sentence="reason")
 
 
-async def _named(event: str) -> list[InboxRecord]:
-    async with opened_database() as database, database.reading() as reading:
-        if rows := await inbox_queries.find_by_event_id(reading, event):
+def _print_report(report: RedriveReport, *, is_dry: bool) -> None:
+    rows = ((str(each.events), str(each.redrivable), each.event_type, each.code, each.group) for each in report.tallies)
+    print_table(("events", "redrivable", "type", "reason", "group"), rows)
+    if is_dry:
+        print(f"{report.redrivable} of {report.events} events can be redriven; nothing was changed. To do it: --yes")
+    else:
+        rest = "" if report.is_complete else " There are more: run it again."
+        print(f"{report.redriven} events are redriven; the workers process them now.{rest}")
+
+
+async def _find(event_filter: InboxFilter, page: int, limit: int, order: SortOrder) -> tuple[list[InboxRecord], int]:
+    async with open_database() as database, database.reading() as connection:
+        return await inbox_queries.find(connection, event_filter, page=page, limit=limit, order=order.value)
+
+
+async def _get(event: str) -> list[InboxRecord]:
+    async with open_database() as database, database.reading() as connection:
+        if rows := await inbox_queries.find_by_event_id(connection, event):
             return rows
     raise NotFound(f"There is no event {event}; see: safevideo events list")
 
 
 async def _retry(event: str, group: str | None) -> list[InboxRecord]:
-    async with opened_database() as database:
+    async with open_database() as database:
         return await RedriveService(database, utc_now).retry(event, group, caller())
 
 
-async def _survey(wanted: RedriveFilter) -> RedriveReport:
-    async with opened_database() as database:
-        return await RedriveService(database, utc_now).survey(wanted, caller())
+async def _preview(event_filter: RedriveFilter) -> RedriveReport:
+    async with open_database() as database:
+        return await RedriveService(database, utc_now).survey(event_filter, caller())
 
 
-async def _redrive(wanted: RedriveFilter, limit: int | None, *, aloud: bool) -> RedriveReport:
-    """Run by run, each of them bounded, until all is done or `limit` is."""
-    async with opened_database() as database:
-        redriving, operator = RedriveService(database, utc_now), caller()
+async def _redrive(event_filter: RedriveFilter, limit: int | None, *, quiet: bool) -> RedriveReport:
+    """Redrive in bounded runs until all are done, or `limit` events are."""
+    async with open_database() as database:
+        service, operator = RedriveService(database, utc_now), caller()
         left = sys.maxsize if limit is None else limit
-        first = run = await redriving.run(wanted, operator, min(left, MAX_EVENTS))
+        first = run = await service.run(event_filter, operator, min(left, MAX_EVENTS))
         redriven = run.redriven
         while run.redriven and not run.is_complete and redriven < left:
-            if aloud:
-                people.print(f"{redriven} events are taken up; going on …")
-            run = await redriving.run(wanted, operator, min(left - redriven, MAX_EVENTS))
+            if not quiet:
+                print(f"{redriven} events are redriven; continuing …")
+            run = await service.run(event_filter, operator, min(left - redriven, MAX_EVENTS))
             redriven += run.redriven
     return replace(first, redriven=redriven, is_complete=run.is_complete)
-
-
-def _sentence(report: RedriveReport, *, is_dry: bool) -> str:
-    if is_dry:
-        return f"{report.redrivable} of {report.events} events can be taken up; nothing was changed. To do it: --yes"
-    rest = "" if report.is_complete else " There are more: run it again."
-    return f"{report.redriven} events are taken up; the workers try them now.{rest}"

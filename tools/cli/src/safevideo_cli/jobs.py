@@ -1,27 +1,30 @@
-"""`safevideo jobs list|show|retry|cancel|wait`: work that takes long, and what became of it."""
+"""`safevideo jobs list|show|retry|cancel|wait`."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Annotated, Final
 
 import typer
 
-from safevideo_cli.caller import caller
-from safevideo_cli.database import opened_database
-from safevideo_cli.event_options import From, Sorted, To
-from safevideo_cli.job_output import job_facts, job_table
-from safevideo_cli.output import AsJson, people, print_json, print_table
-from safevideo_cli.waiting import ended
+from safevideo_cli.environment import caller, open_database
+from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
+from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
-from safevideo_common.database.paging import Order
+from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.jobs.admin import JobDetails, JobService
-from safevideo_common.jobs.model import REASON_LENGTH, JobStatus, Priority
+from safevideo_common.jobs.model import FINISHED, REASON_LENGTH, JobStatus, Priority
 from safevideo_common.jobs.serializers import details_document, job_document
 from safevideo_common.jobs.store.admin import Job, JobFilter
 
-app = typer.Typer(help="Work that takes long, and what became of it.", no_args_is_help=True)
+POLL_SECONDS: Final = 1.0
+MAX_FAILED_POLLS: Final = 30
+"""After so many polls in a row without the database the command gives up."""
 
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=10**18 - 1)]
-Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; it goes on all the same.")]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; the job goes on after that.")]
+
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command(name="list")
@@ -32,95 +35,144 @@ def list_jobs(
     runner: Annotated[str | None, typer.Option(help="The service that alone may run it.")] = None,
     created_from: From = None,
     created_to: To = None,
-    page: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    order: Annotated[Sorted, typer.Option(help="By id.")] = Sorted.DESC,
+    page: Page = 1,
+    limit: Limit = 20,
+    order: Annotated[SortOrder, typer.Option(help="By id.")] = SortOrder.DESC,
     as_json: AsJson = False,
 ) -> None:
     """Show the jobs that match, the newest first."""
-    wanted = JobFilter(job_type, status, priority, runner, created_from, created_to)
-    found, total = asyncio.run(_found(wanted, page, limit, "asc" if order is Sorted.ASC else "desc"))
+    job_filter = JobFilter(job_type, status, priority, runner, created_from, created_to)
+    jobs, total = asyncio.run(_find(job_filter, page, limit, order))
     if as_json:
-        print_json({"jobs": [job_document(job) for job in found], "total": total})
+        print_json({"jobs": [job_document(job) for job in jobs], "total": total})
     else:
-        print_table(job_table(found))
-        people.print(f"{len(found)} of {total}")
+        _print_table(jobs)
+        print(f"{len(jobs)} of {total}")
 
 
 @app.command()
 def show(job: JobId, as_json: AsJson = False) -> None:
-    """Show one job, how its tries ended, and its result."""
-    print_details(asyncio.run(_one(job)), as_json=as_json)
+    """Show one job, its attempts, and its result."""
+    _print_details(asyncio.run(_get(job)), as_json=as_json)
 
 
 @app.command()
 def retry(job: JobId, as_json: AsJson = False) -> None:
     """Run a finished job again, from its beginning."""
-    _print_job(asyncio.run(_retry(job)), as_json=as_json)
+    print_job(asyncio.run(_retry(job)), as_json=as_json)
 
 
 @app.command()
 def cancel(
     job: JobId,
-    reason: Annotated[str, typer.Option(help="Why; the job keeps it.")] = "cancelled by command",
+    reason: Annotated[str, typer.Option(help="Stored with the job.")] = "cancelled by command",
     as_json: AsJson = False,
 ) -> None:
     """Cancel a job: at once while it is queued, at its next checkpoint while it is running."""
     if not 1 <= len(reason) <= REASON_LENGTH:
         raise typer.BadParameter(f"a reason has 1 to {REASON_LENGTH} characters")
-    _print_job(asyncio.run(_cancel(job, reason)), as_json=as_json)
+    print_job(asyncio.run(_cancel(job, reason)), as_json=as_json)
 
 
 @app.command()
 def wait(job: JobId, timeout: Timeout = None, as_json: AsJson = False) -> None:
-    """Wait for a job to end. Exit code 0 says that it is completed; 1: failed, cancelled, or not ended in time."""
-    details = asyncio.run(waited(job, timeout, aloud=not as_json))
-    print_details(details, as_json=as_json)
-    exit_as(details.job)
+    """Wait for a job to end. Exit code 0: completed; 1: failed, cancelled, or not ended in time."""
+    wait_and_print(job, timeout, as_json=as_json)
 
 
-async def waited(job_id: int, seconds: float | None, *, aloud: bool) -> JobDetails:
-    """The job once it is finished, or as it is after `seconds`; its progress is shown when it is `aloud`."""
-    async with opened_database() as database:
-        return await ended(JobService(database, utc_now), job_id, seconds, aloud=aloud)
-
-
-def print_details(details: JobDetails, *, as_json: bool) -> None:
-    """All of one job."""
-    if as_json:
-        print_json(details_document(details, utc_now()))
-    else:
-        people.print(job_facts(details, utc_now()))
-
-
-def exit_as(job: Job) -> None:
-    """Go on when the job is completed, else end the command with 1."""
-    if job.status is not JobStatus.COMPLETED:
+def wait_and_print(job_id: int, timeout: float | None, *, as_json: bool) -> None:
+    """Wait for a job and print it. Raise `typer.Exit` with 1 unless it is completed."""
+    details = asyncio.run(_wait(job_id, timeout, quiet=as_json))
+    _print_details(details, as_json=as_json)
+    if details.job.status is not JobStatus.COMPLETED:
         raise typer.Exit(1)
 
 
-def _print_job(job: Job, *, as_json: bool) -> None:
+def print_job(job: Job, *, as_json: bool) -> None:
+    """Print one job in short."""
     if as_json:
         print_json(job_document(job))
     else:
-        print_table(job_table([job]))
+        _print_table([job])
 
 
-async def _found(wanted: JobFilter, page: int, limit: int, order: Order) -> tuple[list[Job], int]:
-    async with opened_database() as database:
-        return await JobService(database, utc_now).page(wanted, page=page, limit=limit, order=order)
+def _print_table(jobs: Sequence[Job]) -> None:
+    rows = (
+        (
+            str(job.id), job.job_type, job.status, job.priority, f"{job.progress} %", f"{job.tries}/{job.max_tries}",
+            format_minute(job.created_at), job.error or "",
+        )
+        for job in jobs
+    )  # fmt: skip
+    print_table(("id", "type", "status", "priority", "done", "tries", "created (UTC)"), rows, sentence="error")
 
 
-async def _one(job_id: int) -> JobDetails:
-    async with opened_database() as database:
+def _print_details(details: JobDetails, *, as_json: bool) -> None:
+    document = details_document(details, utc_now())
+    if as_json:
+        print_json(document)
+    else:  # the result and the attempts last
+        result, history = document.pop("result"), document.pop("history")
+        print(to_yaml(document | {"result": result, "history": history}))
+
+
+async def _find(job_filter: JobFilter, page: int, limit: int, order: SortOrder) -> tuple[list[Job], int]:
+    async with open_database() as database:
+        return await JobService(database, utc_now).page(job_filter, page=page, limit=limit, order=order.value)
+
+
+async def _get(job_id: int) -> JobDetails:
+    async with open_database() as database:
         return await JobService(database, utc_now).one(job_id)
 
 
 async def _retry(job_id: int) -> Job:
-    async with opened_database() as database:
+    async with open_database() as database:
         return await JobService(database, utc_now).retry(job_id, caller())
 
 
 async def _cancel(job_id: int, reason: str) -> Job:
-    async with opened_database() as database:
+    async with open_database() as database:
         return await JobService(database, utc_now).cancel(job_id, reason, caller())
+
+
+async def _wait(job_id: int, timeout: float | None, *, quiet: bool) -> JobDetails:
+    """Return the job once it is finished, or as it is after `timeout`. Raise `JobNotFound` or `DatabaseUnavailable`."""
+    progress = None if quiet else _ProgressBar()
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    async with open_database() as database:
+        service = JobService(database, utc_now)
+        with progress.display if progress else nullcontext():
+            while True:
+                details = await _poll(service, job_id)
+                if progress:
+                    progress.update(details.job)
+                if details.job.status in FINISHED or (deadline is not None and loop.time() >= deadline):
+                    return details
+                await asyncio.sleep(POLL_SECONDS)
+
+
+async def _poll(service: JobService, job_id: int) -> JobDetails:
+    for _ in range(MAX_FAILED_POLLS):
+        try:
+            return await service.one(job_id)
+        except DatabaseUnavailable:
+            await asyncio.sleep(POLL_SECONDS)
+    return await service.one(job_id)
+
+
+class _ProgressBar:
+    """A progress bar on stderr; stdout is left to scripts."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.display = Progress(*columns, console=Console(stderr=True))
+        self._task = self.display.add_task("", total=None)
+
+    def update(self, job: Job) -> None:
+        description = f"{job.job_type} {job.id} {job.status}"
+        self.display.update(self._task, description=description, total=job.total_items, completed=job.processed_items)

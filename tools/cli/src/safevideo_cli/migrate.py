@@ -4,46 +4,43 @@ import asyncio
 
 import typer
 
-from safevideo_cli.database import database_url
-from safevideo_cli.output import AsJson, people, print_json
+from safevideo_cli.environment import database_url
+from safevideo_cli.options import AsJson
+from safevideo_cli.output import print_json
 from safevideo_common.database.migrate import SchemaState, schema_state
 from safevideo_common.database.migrate import migrate as migrate_database
 
-app = typer.Typer(help="Bring the database's schema up to this build.")
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
 def migrate(context: typer.Context, as_json: AsJson = False) -> None:
-    """Run the migrations that the database lacks. It may be run again, and by several at once."""
+    """Run the missing migrations. It may be repeated, and run by several at once."""
     if context.invoked_subcommand is None:
         applied: list[str] = []
 
-        def told(number: str, title: str) -> None:
+        def report(number: str, title: str) -> None:
             applied.append(number)
             if not as_json:
-                people.print(f"{number}  {title}")
+                print(f"{number}  {title}")
 
-        before = asyncio.run(migrate_database(database_url(), told))
-        _report(before, applied, as_json=as_json)
+        before = asyncio.run(migrate_database(database_url(), report))
+        if as_json:
+            print_json({"before": before.current, "after": before.reached, "applied": applied})
+        elif applied:
+            print(f"The schema is at {before.reached} now.")
+        else:
+            print(f"The schema is at {before.reached}; there was nothing to do.")
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Say where the schema stands, and change nothing."""
+    """Show the schema's number, and change nothing."""
     state = asyncio.run(schema_state(database_url()))
     if as_json:
         print_json({"current": state.current, "head": state.head, "behind": state.is_behind})
     else:
-        people.print(_sentence(state))
-
-
-def _report(before: SchemaState, applied: list[str], *, as_json: bool) -> None:
-    if as_json:
-        print_json({"before": before.current, "after": before.reached, "applied": applied})
-    elif applied:
-        people.print(f"The schema is at {before.reached} now.")
-    else:
-        people.print(f"The schema is at {before.reached}; there was nothing to do.")
+        print(_sentence(state))
 
 
 def _sentence(state: SchemaState) -> str:

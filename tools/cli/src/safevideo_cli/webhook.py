@@ -7,11 +7,10 @@ from datetime import datetime
 
 import typer
 from pydantic import Field, SecretStr
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from safevideo_cli.database import opened_database
-from safevideo_cli.output import AsJson, minute, print_json, print_table
+from safevideo_cli.environment import open_database
+from safevideo_cli.options import AsJson
+from safevideo_cli.output import format_minute, print_json, print_table
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.errors import StartupError
@@ -20,31 +19,34 @@ from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
 
-app = typer.Typer(help="Webhooks from Sharegram.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def webhook() -> None:
-    """Webhooks from Sharegram."""
+    """Inspect the secrets that sign webhooks."""
 
 
 @app.command()
 def secrets(as_json: AsJson = False) -> None:
-    """Show the secrets that webhooks are signed with, and when each was last used; never a secret itself.
+    """Show the secrets that sign webhooks, and when each was last used; never a secret itself.
 
-    One that has not been used since the provider was told to sign with another may be retired. Uses are noted within
-    a minute or two. A secret of the environment is known by its name in the log (`key=env-…`).
+    After Sharegram has changed to a new secret, an old one without further use may be retired. A use is recorded
+    within two minutes. Logs name a secret of the environment the same way (`key=env-…`).
     """
-    environment = _names_in_environment()
-    shown = _merged(asyncio.run(_stored()), environment)
+    secrets = _merge(asyncio.run(_stored()), _names_in_environment())
     if as_json:
-        print_json([_document(secret) for secret in shown])
+        print_json([_document(secret) for secret in secrets])
     else:
-        print_table(_table(shown))
+        rows = (
+            (each.name, each.source, each.state, format_minute(each.expires_at), format_minute(each.last_used_at))
+            for each in secrets
+        )
+        print_table(("name", "from", "state", "expires (UTC)", "last used"), rows)
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _Secret:
     name: str
     source: str
     state: str
@@ -57,7 +59,7 @@ class _Settings(DatabaseSettings):
 
 
 def _names_in_environment() -> Sequence[str]:
-    """In the order of the setting. Raises `StartupError` for one that webhook-ingest would not start with either."""
+    """Return the names in the setting's order. Raise `StartupError` for a secret that webhook-ingest refuses too."""
     setting = load_settings(_Settings).sharegram_webhook_secret
     if setting is None:
         return ()
@@ -68,30 +70,29 @@ def _names_in_environment() -> Sequence[str]:
 
 
 async def _stored() -> Sequence[SecretRow]:
-    async with opened_database() as database, database.reading() as connection:
+    async with open_database() as database, database.reading() as connection:
         return await webhook_secrets.listed(connection, SHAREGRAM)
 
 
-def _merged(stored: Sequence[SecretRow], environment: Sequence[str]) -> list[_Shown]:
-    """Those kept in the database, those given here, then those that some process was given at some time."""
+def _merge(stored: Sequence[SecretRow], environment: Sequence[str]) -> list[_Secret]:
+    """Return the database's secrets, those of this environment, and those that only another process has used."""
     now = utc_now()
-    known = {secret.name: secret for secret in stored}
-    kept = [_kept(secret, now) for secret in stored if secret.is_kept_here]
-    here = [_of_environment(name, "valid", known.get(name)) for name in environment]
-    elsewhere = [secret for secret in stored if not secret.is_kept_here and secret.name not in environment]
-    return kept + here + [_of_environment(secret.name, "not given here", secret) for secret in elsewhere]
+    by_name = {secret.name: secret for secret in stored}
+    in_database = [
+        _Secret(row.name, "database", "valid" if row.is_valid(now) else "expired", row.expires_at, row.last_used_at)
+        for row in stored
+        if row.is_kept_here
+    ]
+    here = [_of_environment(name, "valid", by_name.get(name)) for name in environment]
+    elsewhere = [row for row in stored if not row.is_kept_here and row.name not in environment]
+    return in_database + here + [_of_environment(row.name, "not given here", row) for row in elsewhere]
 
 
-def _kept(secret: SecretRow, now: datetime) -> _Shown:
-    state = "valid" if secret.is_valid(now) else "expired"
-    return _Shown(secret.name, "database", state, secret.expires_at, secret.last_used_at)
+def _of_environment(name: str, state: str, row: SecretRow | None) -> _Secret:
+    return _Secret(name, "environment", state, None, row.last_used_at if row else None)
 
 
-def _of_environment(name: str, state: str, noted: SecretRow | None) -> _Shown:
-    return _Shown(name, "environment", state, None, noted.last_used_at if noted else None)
-
-
-def _document(secret: _Shown) -> dict[str, object]:
+def _document(secret: _Secret) -> dict[str, object]:
     return {
         "name": secret.name,
         "source": secret.source,
@@ -99,11 +100,3 @@ def _document(secret: _Shown) -> dict[str, object]:
         "expiresAt": format_timestamp(secret.expires_at),
         "lastUsedAt": format_timestamp(secret.last_used_at),
     }
-
-
-def _table(shown: Sequence[_Shown]) -> Table:
-    table = Table("name", "from", "state", "expires (UTC)", "last used", box=SIMPLE_HEAD)
-    for secret in shown:
-        moments = minute(secret.expires_at), minute(secret.last_used_at)
-        table.add_row(secret.name, secret.source, secret.state, *moments)
-    return table

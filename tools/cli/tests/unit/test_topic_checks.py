@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from safevideo_cli.topic_checks import TopicCheck
+from safevideo_cli.topics import TopicCheck
 from safevideo_common.broker.types import MAX_RECORD_BYTES, TopicState
 from safevideo_common.events.topics import all_topics
 
@@ -27,8 +27,8 @@ def test_what_costs_events_is_a_fault_with_the_setting_that_mends_it(
     changes: dict[str, int | None], settings: list[str]
 ) -> None:
     found = TopicCheck(KYC, replace(GOOD, **changes))  # type: ignore[arg-type]
-    assert [fault.setting for fault in found.faults()] == settings
+    assert [fault.setting for fault in found.issues()] == settings
 
 
 def test_a_topic_that_is_not_there_has_no_faults_of_its_own() -> None:
-    assert TopicCheck(KYC, None).faults() == []
+    assert TopicCheck(KYC, None).issues() == []
