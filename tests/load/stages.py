@@ -18,7 +18,7 @@ HANDLER: Final = "the handler itself"
 REST: Final = "the event loop, the rest"
 
 CODE: Final[Mapping[str, tuple[str, ...]]] = {
-    CONNECTION: (":connection_made", ":connection_lost", "aiohttp/web_server.py:__call__", "web/server.py:__call__"),
+    CONNECTION: (":connection_made", ":connection_lost", "aiohttp/web_server.py:__call__"),
     LOG_LINE: ("observability/log", ":_log_accepted", ":_refuse"),
     METRICS: ("observability/", "webhook_ingest/metrics.py", "prometheus_client/"),
     LIMITS: ("webhook_ingest/protection/", "webhook_ingest/quarantine/"),

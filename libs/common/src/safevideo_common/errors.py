@@ -1,7 +1,7 @@
 """Every failure the outside can see, one class each: its stable code, its HTTP status, and what may be said about it.
 
 The codes are those of the contract, §2. A handler raises one of these; the base web app renders it
-(`web/edge.py`) and nothing else builds an error body.
+(`web/middleware.py`) and nothing else builds an error body.
 """
 
 from collections.abc import Mapping

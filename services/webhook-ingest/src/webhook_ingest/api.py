@@ -23,8 +23,7 @@ from safevideo_common.errors import (
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.correlation import CORRELATION, Correlation
-from safevideo_common.web.edge import LOGS_ITSELF
-from safevideo_common.web.whole import WholeRequest
+from safevideo_common.web.middleware import LOGS_ITSELF, BufferedRequest
 from safevideo_common.webhooks.parsing import message_of, parse_webhook
 from safevideo_common.webhooks.signatures import RejectReason, Scheme, WebhookSecret
 from webhook_ingest.metrics import IngestMetrics
@@ -71,8 +70,8 @@ class ReceiveWebhook:
         said = await self._answer(request, request[CORRELATION], partial(self._read, request))
         return web.Response(body=said, content_type="application/json")
 
-    async def handle_whole(self, request: WholeRequest) -> bytes:
-        """The same for one that came in one piece, as nearly all do."""
+    async def handle_buffered(self, request: BufferedRequest) -> bytes:
+        """Take one webhook that was received whole, as nearly all are."""
         return await self._answer(request, request.correlation, request.body)
 
     async def _answer(self, head: RequestHead, correlation: Correlation, body: bytes | Reading) -> bytes:

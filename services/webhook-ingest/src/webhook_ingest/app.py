@@ -12,9 +12,10 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
-from safevideo_common.web.app import add_hot_post, base_app
-from safevideo_common.web.bounds import BOUNDS, ServerBounds
+from safevideo_common.web.app import add_buffered_post, base_app
 from safevideo_common.web.health import HealthCheck
+from safevideo_common.web.http_protocol import ServerLimits
+from safevideo_common.web.server import LIMITS
 from safevideo_common.webhooks.signatures import SCHEMES
 from webhook_ingest.api import PATH, ReceiveWebhook
 from webhook_ingest.metrics import IngestMetrics
@@ -54,12 +55,12 @@ def build_app(settings: IngestSettings, event_log: Broker, log: FilteringBoundLo
         ready=[HealthCheck("log or spool", can_keep_safe)],
         max_body_bytes=settings.max_webhook_bytes,
     )
-    app[BOUNDS] = ServerBounds(
-        head_seconds=settings.head_read_seconds,
+    app[LIMITS] = ServerLimits(
+        header_timeout=settings.header_timeout_seconds,
         max_connections=settings.max_connections,
         reuse_port=settings.reuse_port,
-        closed=metrics.connection_ended,
-        admits=limits.admits_connection,
+        on_closed=metrics.connection_closed,
+        admit=limits.admits_connection,
     )
 
     async def door(app: web.Application) -> AsyncIterator[None]:
@@ -81,7 +82,7 @@ def build_app(settings: IngestSettings, event_log: Broker, log: FilteringBoundLo
                 metrics=metrics,
                 limits=limits,
             )
-            add_hot_post(app, PATH, receive.handle, receive.handle_whole)
+            add_buffered_post(app, PATH, receive.handle, receive.handle_buffered)
             yield
 
     app.cleanup_ctx.append(door)

@@ -25,7 +25,7 @@ class IngestMetrics:
         self.publish: Final[Histogram] = stages.labels("publish")
         self._by_secret = counter(metric_catalog.WEBHOOK_SECRET_USED, registry)
         self._last = gauge(metric_catalog.WEBHOOK_LAST_ACCEPTED, registry)
-        self._connections = counter(metric_catalog.CONNECTIONS_ENDED, registry)
+        self._connections = counter(metric_catalog.CONNECTIONS_CLOSED, registry)
         self._in_flight = gauge(metric_catalog.WEBHOOKS_IN_FLIGHT, registry)
         self._accepted = self._webhooks.labels("accepted")
         self._lasts: dict[str, list[float]] = {}
@@ -52,8 +52,8 @@ class IngestMetrics:
             counter = self._refused[reason] = self._webhooks.labels(reason)
         counter.inc()
 
-    def connection_ended(self, reason: str) -> None:
-        """For `ServerBounds.closed`."""
+    def connection_closed(self, reason: str) -> None:
+        """Count one connection, as `ServerLimits.on_closed`."""
         self._connections.labels(reason).inc()
 
     def watch_in_flight(self, now: Callable[[], int]) -> None:

@@ -32,8 +32,8 @@ class IngestSettings(CommonSettings):
         30.0, ge=5, le=3600, description="Seconds between two looks for new webhook secrets in the database."
     )
     max_webhook_bytes: int = Field(1 << 20, gt=0, description="Bytes of a webhook's body at most; more is 413.")
-    body_read_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over its body.")
-    head_read_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over a head.")
+    body_timeout_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over its body.")
+    header_timeout_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over a head.")
     reuse_port: bool = Field(
         False, description="Share the port with other instances on this machine, where no balancer stands before them."
     )

@@ -26,7 +26,7 @@ def settings(tmp_path: Path) -> IngestSettings:
         "kafka_bootstrap_servers": "",
         "sharegram_webhook_secret": f"{SECRET},{OLD_SECRET}",
         "spool_dir": str(tmp_path / "spool"),
-        "body_read_seconds": 1.0,
+        "body_timeout_seconds": 1.0,
         "shutdown_seconds": 1.0,
     })  # fmt: skip
 

@@ -162,7 +162,7 @@ async def test_a_body_that_trickles_has_its_seconds_in_all(
             yield b" "
             await asyncio.sleep(0.02)
 
-    async with opened(settings, door_log, log, body_read_seconds=0.3) as client:
+    async with opened(settings, door_log, log, body_timeout_seconds=0.3) as client:
         async with client.post(PATH, data=trickle()) as answer:
             assert answer.status == 408
         assert (await said(client, GOOD, signed(GOOD)))[0] == 200
@@ -179,7 +179,7 @@ async def test_slow_bodies_push_out_each_other_and_no_honest_one(
         yield GOOD[:10]
         yield GOOD[10:]
 
-    async with opened(settings, door_log, log, max_webhooks_in_flight=8, body_read_seconds=SECONDS) as client:
+    async with opened(settings, door_log, log, max_webhooks_in_flight=8, body_timeout_seconds=SECONDS) as client:
         slow = [asyncio.create_task(said_to_stream(client, half())) for _ in range(5)]
         assert await next(asyncio.as_completed(slow)) == 503  # the fifth found four on their way
         async with client.post(PATH, data=in_two(), headers=signed(GOOD)) as answer:

@@ -75,6 +75,7 @@ async def test_two_signature_headers_are_one_too_many(port: int) -> None:
         b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nBad\x00Header: 1\r\n\r\n",
         b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nExpect: \x80\r\nContent-Length: 1\r\n\r\nx",
         b"POST /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
     ],

@@ -43,9 +43,9 @@ WEBHOOK_LAST_ACCEPTED: Final = GaugeMetric(
     _WEBHOOKS, "safevideo_webhook_last_accepted_timestamp_seconds",
     "Unix time of the last accepted webhook of a source. Not there before the first: use max_over_time.", ("source",),
 )  # fmt: skip
-CONNECTIONS_ENDED: Final = CounterMetric(
-    _WEBHOOKS, "safevideo_connections_ended_total",
-    "Connections ended by a bound of the server: slow_head, unread, crowded_out, turned_away, suspect.", ("reason",),
+CONNECTIONS_CLOSED: Final = CounterMetric(
+    _WEBHOOKS, "safevideo_connections_closed_total",
+    "Connections that a limit closed: header_timeout, write_timeout, evicted, rejected, throttled.", ("reason",),
 )  # fmt: skip
 WEBHOOKS_IN_FLIGHT: Final = GaugeMetric(_WEBHOOKS, "safevideo_webhooks_in_flight", "Webhooks in hand.")
 

@@ -11,39 +11,34 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.observability.http_metrics import HttpMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.drain import DRAIN, Drain
-from safevideo_common.web.edge import Edge
 from safevideo_common.web.health import HealthCheck, add_health_routes
-from safevideo_common.web.server import HOT_ROUTE, WHOLE_POST, HotRoute
-from safevideo_common.web.whole import WholeHandler, WholePost
+from safevideo_common.web.http_protocol import BufferedPost
+from safevideo_common.web.middleware import BufferedHandler, RequestMiddleware
+from safevideo_common.web.server import BUFFERED_POST
 
-EDGE: Final = web.AppKey("edge", Edge)
+MIDDLEWARE: Final = web.AppKey("middleware", RequestMiddleware)
 
 
 def base_app(
-    log: FilteringBoundLogger,
+    logger: FilteringBoundLogger,
     registry: CollectorRegistry,
     *,
     alive: Sequence[HealthCheck] = (),
     ready: Sequence[HealthCheck] = (),
     max_body_bytes: int = 1 << 20,
 ) -> web.Application:
-    """An application with error rendering, request ids, health and metrics. `ready` is asked on each probe."""
+    """Return an application with error rendering, request ids, health and metrics. Each probe runs `ready`."""
     draining = Drain()
-    edge = Edge(log, HttpMetrics(registry), draining)
-    app = web.Application(middlewares=[edge.middleware], client_max_size=max_body_bytes)
-    app[EDGE] = edge
+    middleware = RequestMiddleware(logger, HttpMetrics(registry), draining)
+    app = web.Application(middlewares=[middleware.middleware], client_max_size=max_body_bytes)
+    app[MIDDLEWARE] = middleware
     app[DRAIN] = draining
     ready = [HealthCheck("process", draining.ask), *ready]
     add_health_routes(app, registry, alive=alive, ready=ready)
     return app
 
 
-def add_hot_post(app: web.Application, path: str, handler: Handler, whole: WholeHandler | None = None) -> None:
-    """Serve `POST path` past the router and the middlewares, a tenth of the cost of a small request.
-
-    `whole` takes the requests that come in one piece, past most of aiohttp too.
-    """
-    app.router.add_post(path, handler)  # for whoever serves the app by other means, and for the answer to other methods
-    app[HOT_ROUTE] = HotRoute("POST", path, partial(app[EDGE].answer, handler=handler, route=path))
-    if whole is not None:
-        app[WHOLE_POST] = WholePost(path, partial(app[EDGE].answer_whole, handler=whole, route=path))
+def add_buffered_post(app: web.Application, path: str, handler: Handler, buffered: BufferedHandler) -> None:
+    """Serve `POST path`: `buffered` answers plain requests without aiohttp, `handler` all others."""
+    app.router.add_post(path, handler)
+    app[BUFFERED_POST] = BufferedPost(path, partial(app[MIDDLEWARE].handle_buffered, handler=buffered, route=path))

@@ -1,4 +1,4 @@
-"""A stop loses nobody who had asked before it."""
+"""A stop finishes all requests that were sent before it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.web.app import add_hot_post, base_app
+from safevideo_common.web.app import base_app
 from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.server import serving
 
@@ -29,7 +29,7 @@ def app(log: FilteringBoundLogger, reached: asyncio.Event) -> web.Application:
         return web.Response(body=await request.read())
 
     app = base_app(log, CollectorRegistry())
-    add_hot_post(app, "/echo", echo)
+    app.router.add_post("/echo", echo)
     return app
 
 
@@ -44,7 +44,7 @@ async def stop_begun(app: web.Application) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_body_that_is_still_on_its_way_is_waited_for(
+async def test_stop_waits_for_a_body_that_is_on_its_way(
     app: web.Application, reached: asyncio.Event, stack: AsyncExitStack
 ) -> None:
     port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=10))
@@ -62,7 +62,7 @@ async def test_a_body_that_is_still_on_its_way_is_waited_for(
     writer.close()
 
 
-async def test_who_was_let_in_is_heard_out(app: web.Application, stack: AsyncExitStack) -> None:
+async def test_stop_answers_the_first_request_of_a_connection(app: web.Application, stack: AsyncExitStack) -> None:
     port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=10))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with ClientSession() as session, session.post(f"http://127.0.0.1:{port}/echo", data=b"x") as answer:
@@ -75,7 +75,7 @@ async def test_who_was_let_in_is_heard_out(app: web.Application, stack: AsyncExi
     writer.close()
 
 
-async def test_no_body_is_waited_for_longer_than_a_stop_may_take(
+async def test_stop_waits_for_a_body_no_longer_than_shutdown_seconds(
     app: web.Application, reached: asyncio.Event, stack: AsyncExitStack
 ) -> None:
     port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=0.2))
@@ -87,7 +87,7 @@ async def test_no_body_is_waited_for_longer_than_a_stop_may_take(
     writer.close()
 
 
-async def test_while_it_drains_it_answers_but_is_not_ready(app: web.Application, stack: AsyncExitStack) -> None:
+async def test_draining_server_answers_but_is_not_ready(app: web.Application, stack: AsyncExitStack) -> None:
     port = await stack.enter_async_context(serving(app, "127.0.0.1", 0, shutdown_seconds=1))
     async with ClientSession(f"http://127.0.0.1:{port}") as session:
         async with session.get("/readyz") as answer:

@@ -18,7 +18,7 @@ EVERYONE_PER_SECOND: Final = 100
 
 
 class RequestHead(Protocol):
-    """What the bounds look at: of a `web.Request`, or of a `WholeRequest`."""
+    """What the bounds look at: of a `web.Request`, or of a `BufferedRequest`."""
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -97,7 +97,7 @@ def limits_of(settings: IngestSettings) -> Limits:
         late_bodies=SlowBodyLimiter(
             bodies=max(1, settings.max_webhooks_in_flight // 2),  # so that slow senders can never fill the house
             total_bytes=settings.late_body_bytes,
-            seconds=settings.body_read_seconds,
+            seconds=settings.body_timeout_seconds,
         ),
         failed=SignatureFailureLimiter(
             burst=settings.failed_signatures_burst,

@@ -21,7 +21,7 @@ from safevideo_common.errors import WebhookSignatureInvalid
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.service import background_task, run_until_failure
-from safevideo_common.web.app import add_hot_post, base_app
+from safevideo_common.web.app import base_app
 from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.responses import success
 from safevideo_common.webhooks.signatures import SCHEMES, environment_secrets
@@ -71,7 +71,7 @@ async def door_of(
     async def serve(app: web.Application) -> AsyncIterator[None]:
         intake = QuarantineQueue(PER_MINUTE, metrics)
         quarantine = DatabaseQuarantine(intake, database, cipher, bounds, clock=utc_now, log=log, metrics=metrics)
-        add_hot_post(app, PATH, partial(receive, quarantine))
+        app.router.add_post(PATH, partial(receive, quarantine))
         async with background_task(app, "quarantine", quarantine.keep()):
             yield
 

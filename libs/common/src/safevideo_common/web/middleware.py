@@ -1,0 +1,171 @@
+"""The outermost middleware. It adds ids, metrics and a log line to each request, and an error body to a failed one."""
+
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from functools import lru_cache
+from time import perf_counter, time
+from typing import Final, NamedTuple
+
+from aiohttp import web
+from aiohttp.hdrs import CONTENT_LENGTH
+from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDictProxy
+
+from safevideo_common import errors
+from safevideo_common.observability.http_metrics import HttpMetrics, route_of
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.correlation import CORRELATION, REQUEST_ID_HEADER, Correlation, correlate
+from safevideo_common.web.drain import Drain
+from safevideo_common.web.responses import failure
+
+LOGS_ITSELF: Final = web.RequestKey("logs_itself", bool)
+"""Set by a handler that writes the request's line itself."""
+
+FAULT_MESSAGE: Final = "Something went wrong here. The request id finds it in our logs."
+
+_BY_STATUS: Final[dict[int, type[errors.SafeVideoError]]] = {
+    400: errors.ValidationFailed,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.PayloadTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+class BufferedRequest(NamedTuple):
+    """A request that arrived whole. The size of its body is not checked yet."""
+
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    remote: str | None
+    correlation: Correlation
+
+    @property
+    def content_length(self) -> int:
+        """The bytes of the body."""
+        return len(self.body)
+
+
+BufferedHandler = Callable[[BufferedRequest], Awaitable[bytes]]
+"""Returns the JSON of a 200, or raises what `RequestMiddleware` renders."""
+
+
+class BufferedResponse(NamedTuple):
+    """A response as it is sent, and whether the connection ends with it."""
+
+    data: bytes
+    is_last: bool
+
+
+class RequestMiddleware:
+    """The middleware around every handler of one app. It renders each failure as the contract's error body."""
+
+    def __init__(self, logger: FilteringBoundLogger, metrics: HttpMetrics, draining: Drain) -> None:
+        self._logger = logger
+        self._metrics = metrics
+        self._draining = draining
+
+    @property
+    def middleware(self) -> Middleware:
+        """The middleware, as aiohttp takes it."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._handle(request, handler)
+
+        return middleware
+
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started, route = perf_counter(), route_of(request)
+        request[CORRELATION] = correlation = correlate(request.headers)
+        try:
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - the one place that renders whatever was raised
+            response = failure(_to_error(error, route, correlation, self._logger), correlation.request_id)
+        response.headers[REQUEST_ID_HEADER] = correlation.request_id
+        if self._draining.begun:
+            response.force_close()  # a kept connection would be cut before or after its next request, who knows
+        seconds = perf_counter() - started
+        self._metrics.observe(request.method, route, response.status, seconds)
+        if LOGS_ITSELF not in request:
+            self._logger.info(
+                "Request answered",
+                method=request.method,
+                # The route and not the path: a caller may put anything in the place of an id, an e-mail address too.
+                route=route,
+                status=response.status,
+                ms=round(seconds * 1000, 1),
+                request_id=correlation.request_id,
+            )
+        return response
+
+    async def handle_buffered(
+        self, headers: CIMultiDictProxy[str], body: bytes, remote: str | None, handler: BufferedHandler, route: str
+    ) -> BufferedResponse:
+        """Answer a request that arrived whole, in the same way. Its handler writes the log line itself."""
+        started = perf_counter()
+        status, correlation = 200, correlate(headers)
+        try:
+            head, content = _OK, await handler(BufferedRequest(headers, body, remote, correlation))
+        except Exception as error:  # noqa: BLE001 - as above
+            response = failure(_to_error(error, route, correlation, self._logger), correlation.request_id)
+            assert isinstance(response.body, bytes)
+            status, head, content = response.status, _head_of(response), response.body
+        self._metrics.observe("POST", route, status, perf_counter() - started)
+        is_last = self._draining.begun
+        head = (
+            f"HTTP/1.1 {head}{REQUEST_ID_HEADER}: {correlation.request_id}\r\nContent-Length: {len(content)}\r\n"
+            f"Date: {_date(int(time()))}\r\nServer: {SERVER_SOFTWARE}\r\n{_CLOSE if is_last else ''}\r\n"
+        )
+        return BufferedResponse(head.encode() + content, is_last)
+
+
+def last_response(request: web.BaseRequest, error: errors.SafeVideoError) -> web.StreamResponse:
+    """Return the error body of a request that reaches no handler, and close its connection."""
+    correlation = correlate(request.headers)
+    response = failure(error, correlation.request_id)
+    response.headers[REQUEST_ID_HEADER] = correlation.request_id
+    response.force_close()
+    return response
+
+
+_CLOSE: Final = "Connection: close\r\n"
+_OK: Final = "200 OK\r\nContent-Type: application/json\r\n"
+
+
+def _head_of(response: web.Response) -> str:
+    headers = (f"{name}: {value}\r\n" for name, value in response.headers.items() if name != CONTENT_LENGTH)
+    return f"{response.status} {response.reason}\r\n{''.join(headers)}"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _to_error(
+    error: Exception, route: str, correlation: Correlation, logger: FilteringBoundLogger
+) -> errors.SafeVideoError:
+    if isinstance(error, errors.SafeVideoError):
+        return error
+    if isinstance(error, web.HTTPException):
+        kind = _BY_STATUS.get(error.status, errors.ValidationFailed if error.status < 500 else errors.InternalError)
+        return kind(error.reason)
+    logger.error(
+        "Request failed",
+        code=errors.InternalError.code,
+        error=type(error).__name__,
+        where=_where(error),
+        route=route,
+        request_id=correlation.request_id,
+    )
+    return errors.InternalError(FAULT_MESSAGE)
+
+
+def _where(error: Exception) -> str:
+    """File and line that raised: enough to find the fault, and free of the values that a traceback's text may quote."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "unknown"
