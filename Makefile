@@ -16,8 +16,8 @@ help: ## show this list
 run: venv ## start everything here and show the first webhooks; STACK=local takes real Kafka, MariaDB and Redis
 	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_devstack.run
 
-test: venv ## run all tests on the best backends that can be had; ARGS="-k performer" runs some of them
-	@$(BIN)/python -m pytest $(ARGS)
+test: venv ## run all tests side by side on the best backends that can be had; ARGS="-k performer" runs some, one by one
+	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: venv ## lint, types, import contracts, and whether documents still agree with the code
 	@$(BIN)/ruff check
@@ -29,7 +29,9 @@ bench: venv ## measure the door and a worker against their limits, on a real Kaf
 	@$(BIN)/python tests/load/run.py $(ARGS)
 
 chaos: venv ## kill, freeze and restart workers, database and broker under a stream; CHAOS_SECONDS=300 is how long
-	@STACK=local $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
+	@export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
+		CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5}; \
+		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
 
 fuzz: venv ## send the door odd and forged requests; ARGS="--seconds 60" is how long
 	@$(BIN)/python -m safevideo_testkit.fuzz $(ARGS)

@@ -1,8 +1,12 @@
-"""Every test of every distribution may ask for real backends and whole stacks; the two plugins say how."""
+"""Every test of every distribution may ask for real backends and whole stacks; the plugins say how."""
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["safevideo_testkit.plugin", "safevideo_testkit.stacks"]
+pytest_plugins = [
+    "safevideo_testkit.plugin",
+    "safevideo_testkit.parallel",
+    "safevideo_testkit.stacks",
+]
 
 # How fast examples are made says how busy the machine is, not whether the code is right.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

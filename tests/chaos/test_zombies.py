@@ -23,7 +23,7 @@ from safevideo_testkit.eventually import eventually
 from safevideo_testkit.oracle.state_checks import events_in_inbox, insert_requests
 from safevideo_testkit.stacks import REAL, StackUnderTest
 
-TAKEOVER_SECONDS = 60.0
+TAKEOVER_SECONDS = 300.0
 PERFORMERS = ORPHAN_EVERY // 2
 """Few enough that none is without a KYC request: its verdicts would be waited for until their tries are used up."""
 EFFECTS = (event_inbox, performers, kyc_requests)

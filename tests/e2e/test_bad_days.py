@@ -17,6 +17,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends import RunningServer
 from safevideo_testkit.all_services import SECRET, whole_house
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.oracle.changes import check_changes
 from safevideo_testkit.oracle.checks import check, insert_requests, outcomes, wait_until_settled
 from safevideo_testkit.oracle.expected import BEGINNING, write_ledger
@@ -85,7 +86,7 @@ async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_drop
         with redis_server.paused():
             await send_all(url, SECRET, [performer_updated(name, {"username": "after"}, 2, BEGINNING)])
             await _id_of(database, name, "after")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while await PerformerCache(redis, seconds=PATIENCE).get(performer_id) is not None:
                 await asyncio.sleep(0.05)
 
@@ -99,7 +100,7 @@ async def _streaming(stack: StackUnderTest, event_log: Broker, log: FilteringBou
         first, rest = ledger.sendings[:100], ledger.sendings[100:]
         await send_all(url, SECRET, first)
         sending = asyncio.create_task(send_all(url, SECRET, rest))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not await outcomes(database, ledger):
                 await asyncio.sleep(0.01)
         yield
@@ -118,7 +119,7 @@ async def _post(url: str, event: Event) -> int:
 
 async def _id_of(database: Database, name: str, username: str) -> int:
     """Our id of the performer, once its username is this."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             async with database.reading() as connection:
                 found = await performers.id_of(connection, name)

@@ -58,6 +58,6 @@ async def _workers(variables: Mapping[str, str], folder: Path) -> AsyncIterator[
 
 
 async def _until_applied(database: Database, ledger: Ledger, events: int) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while sum((await outcomes(database, ledger)).values()) < events:
             await asyncio.sleep(0.01)

@@ -43,7 +43,7 @@ async def _first_run(folder: Path, offset: int) -> Mapping[str, str]:
 
 async def _until_decided(database: Database, ledger: Ledger, events: int) -> None:
     decided = 0
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while decided < events:
             with suppress(DatabaseUnavailable):  # busy: SQLite recovers first what was killed
                 decided = sum((await outcomes(database, ledger)).values())

@@ -26,6 +26,7 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.web.correlation import Correlation
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.http import Api, running
 from safevideo_testkit.stacks import StackUnderTest
 from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
@@ -92,7 +93,7 @@ async def refuse_all(database: Database, log: FilteringBoundLogger, performer: s
     for number in range(NUMBER):
         refuse(quarantine, body(performer, number), number)
     keeping = asyncio.create_task(quarantine.keep())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not registry.get_sample_value("safevideo_quarantined_webhooks_total", {"outcome": "kept"}):
             await asyncio.sleep(0.02)
     keeping.cancel()

@@ -1,24 +1,13 @@
 """The alerts: they are well formed, fire when they shall, and lead to a page."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy" / "observability" / "alerts.yml"
 HERE = Path(__file__).parent
 RULES = ALERTS.read_text()
-
-
-@pytest.fixture
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not here; on Debian: apt-get install prometheus")
-    return found
 
 
 def test_the_rules_are_well_formed(promtool: str) -> None:

@@ -17,7 +17,7 @@ from sharegram_simulator.webhooks import Event
 
 REQUEST_SECONDS: Final = 30.0
 """For one call, the webhooks that it sends and waits for included."""
-STATE_SECONDS: Final = 20.0
+STATE_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 0.01
 
 Json = Any  # Who steers knows what was asked for; the types of JSON would only be cast away again.

@@ -16,7 +16,7 @@ from sharegram_simulator.serving import serving
 from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.signing import sign_call
 
-DEADLINE_SECONDS: Final = 20.0
+DEADLINE_SECONDS: Final = 120.0
 
 
 @asynccontextmanager

@@ -29,7 +29,9 @@ def test_after_a_rotation_the_old_key_still_opens_and_the_new_one_closes() -> No
         Cipher.of(OLD).decrypt(rotated.encrypt(b"x"))
 
 
-@pytest.mark.parametrize("key", ["", "short", f"{NEW},", "ä" * 44, NEW[:-2]])
+@pytest.mark.parametrize(
+    "key", ["", "short", f"{NEW},", "ä" * 44, NEW[:-2]], ids=["empty", "short", "a comma", "no ASCII", "cut off"]
+)
 def test_a_key_of_another_shape_stops_the_start_without_being_shown(key: str) -> None:
     with pytest.raises(StartupError) as refused:
         Cipher.of(key)

@@ -9,6 +9,7 @@ import pytest
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import ApiKey, Role
 from safevideo_common.database.engine import Database
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.http import Api
 
 PERFORMER = "/api/v1/performers/1"
@@ -88,7 +89,7 @@ async def test_of_two_keys_of_a_client_either_opens(gateway: Api, admin: dict[st
 async def test_a_key_shows_when_it_was_last_used(gateway: Api, database: Database, admin: dict[str, str]) -> None:
     began = datetime.now(UTC)
     assert (await gateway.get(EVENTS, admin)).status == 200
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while (used := (await the_key(database)).last_used_at) is None:
             pass
     assert began <= used <= datetime.now(UTC)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from time import perf_counter
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 
 from gateway.settings import GatewaySettings
+from safevideo_devstack.backends.ports import free_port
+from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 from safevideo_testkit.http import Api
 
 HEALTH = "/api/integration/health"
@@ -87,7 +88,7 @@ async def test_a_sharegram_that_fails_is_degraded(
 async def test_a_sharegram_that_is_not_there_is_degraded_and_its_address_not_told(
     start: Start, settings: GatewaySettings
 ) -> None:
-    port = unused_port()
+    port = free_port()
     gone = settings.model_copy(update={"sharegram_api_url": f"http://127.0.0.1:{port}/v1"})
     async with start(gone) as api:
         answer = await api.get(HEALTH)
@@ -100,14 +101,13 @@ async def test_a_sharegram_that_hangs_holds_up_health_for_five_seconds_at_most(
 ) -> None:
     sharegram.answers.clear()
     async with start(configured) as api:
-        began = perf_counter()
-        health = (await api.get(HEALTH)).json
-        took = perf_counter() - began
+        async with ticking() as ticks:
+            health = (await api.get(HEALTH)).json
         sharegram.answers.set()
-    assert took < 15
+    assert ticks.seconds < 15
     assert health["status"] == "degraded"
     assert health["checks"]["sharegramApi"]["message"] == "no answer within 5 s"
-    assert health["checks"]["database"]["responseTime"] < 4000
+    assert health["checks"]["database"]["responseTime"] < health["checks"]["sharegramApi"]["responseTime"]
 
 
 async def test_a_crowd_of_askers_shares_one_question(
@@ -116,7 +116,7 @@ async def test_a_crowd_of_askers_shares_one_question(
     sharegram.answers.clear()
     async with start(configured) as api:
         asking = [asyncio.create_task(api.get(HEALTH)) for _ in range(50)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not sharegram.asked:
                 await asyncio.sleep(0)
         sharegram.answers.set()
@@ -132,7 +132,7 @@ async def test_an_asker_who_goes_away_takes_nobody_with_them(
     sharegram.answers.clear()
     async with start(configured) as api:
         leaving = asyncio.create_task(api.get(HEALTH))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not sharegram.asked:
                 await asyncio.sleep(0)
         staying = asyncio.create_task(api.get(HEALTH))

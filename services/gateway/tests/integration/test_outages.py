@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from time import perf_counter
 
 import pytest
-from aiohttp.test_utils import unused_port
 from pydantic import SecretStr
 
 from gateway.app import DATABASE_SECONDS, build_app
@@ -14,6 +12,8 @@ from gateway.settings import GatewaySettings
 from safevideo_common.broker.open import open_broker
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.ports import free_port
+from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 from safevideo_testkit.http import Api, Json, running
 
 HEALTH = "/api/integration/health"
@@ -25,7 +25,7 @@ Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 
 async def until(api: Api, condition: Callable[[Json], bool]) -> Json:
     """The health once it is as wanted: a result may be as old as it is fresh."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition(health := (await api.get(HEALTH)).json):
             pass
     return health
@@ -41,9 +41,10 @@ async def test_without_redis_it_is_degraded_until_redis_is_back(
 ) -> None:
     await until(gateway, part_is("redis", "healthy"))
     with getattr(redis_server, trouble)():
-        health = await until(gateway, part_is("redis", "unhealthy"))
+        async with ticking() as ticks:
+            health = await until(gateway, part_is("redis", "unhealthy"))
+        assert ticks.seconds < 10  # the check gives up by itself
         assert health["status"] == "degraded"
-        assert health["checks"]["redis"]["responseTime"] < 6000
         assert (await gateway.get("/readyz")).status == 200
     assert (await until(gateway, part_is("redis", "healthy")))["status"] == "healthy"
 
@@ -52,7 +53,7 @@ async def test_it_starts_without_redis(
     start: Start, settings: GatewaySettings, store: Callable[..., Awaitable[int]], user: dict[str, str]
 ) -> None:
     performer_id = await store("sg_1")
-    nowhere = SecretStr(f"redis://127.0.0.1:{unused_port()}")
+    nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}")
     async with start(settings.model_copy(update={"redis_url": nowhere})) as api:
         assert (await api.get(f"/api/v1/performers/{performer_id}", user)).status == 200
         assert (await api.get("/readyz")).status == 200
@@ -61,7 +62,7 @@ async def test_it_starts_without_redis(
 
 async def test_without_kafka_it_starts_and_is_degraded(settings: GatewaySettings, log: FilteringBoundLogger) -> None:
     async with (
-        open_broker(f"127.0.0.1:{unused_port()}", None) as gone,
+        open_broker(f"127.0.0.1:{free_port()}", None) as gone,
         running(build_app(settings, gone, log), settings) as api,
     ):
         answer = await api.get(HEALTH)
@@ -100,7 +101,7 @@ async def test_without_the_database_requests_are_refused_in_time_and_the_cache_s
     assert (await gateway.get(cached, admin)).status == 200
     with getattr(mysql_server, trouble)():
         assert (await gateway.get(cached, admin)).status == 200
-        began = perf_counter()
-        events = await gateway.get(EVENTS, admin)
+        async with ticking() as ticks:
+            events = await gateway.get(EVENTS, admin)
         assert (events.status, events.code) == (503, "SERVICE_UNAVAILABLE")
-        assert perf_counter() - began < DATABASE_SECONDS + 10
+        assert ticks.seconds < DATABASE_SECONDS + 10

@@ -11,6 +11,7 @@ from gateway.performers.cache import PAUSE_SECONDS
 from safevideo_common.cache.performers import KEEP_SECONDS, PerformerCache
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_devstack.backends import RunningServer
+from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 from safevideo_testkit.http import Api
 
 Store = Callable[..., Awaitable[int]]
@@ -26,11 +27,12 @@ async def username(api: Api, performer_id: int, headers: dict[str, str]) -> str:
 async def test_the_second_read_is_the_caches(
     gateway: Api, user: dict[str, str], store: Store, rename: Rename, redis: Redis
 ) -> None:
-    performer_id = await store("sg_1")
+    performer_id, began = await store("sg_1"), perf_counter()
     await username(gateway, performer_id, user)
     await rename("sg_1", "other")
     assert await username(gateway, performer_id, user) == "jane"
-    assert KEEP_SECONDS - 10 <= await redis.ttl(f"performer:{performer_id}") <= KEEP_SECONDS
+    left = await redis.ttl(f"performer:{performer_id}")
+    assert KEEP_SECONDS - 1 - (perf_counter() - began) <= left <= KEEP_SECONDS
     metrics = (await gateway.get("/metrics")).body.decode()
     assert 'safevideo_performer_reads_total{source="cache"} 1.0' in metrics
     assert 'safevideo_performer_reads_total{source="database"} 1.0' in metrics
@@ -113,11 +115,11 @@ async def test_a_redis_that_hangs_is_waited_for_once_a_pause_and_not_once_a_requ
     performer_id = await store("sg_1")
     await username(impatient, performer_id, user)
     requests = 80
-    began = perf_counter()
     with redis_server.paused():
-        for _ in range(requests):
-            assert await username(impatient, performer_id, user) == "jane"
-    assert perf_counter() - began < requests * ANSWER_SECONDS / 2
+        async with ticking() as ticks:
+            for _ in range(requests):
+                assert await username(impatient, performer_id, user) == "jane"
+    assert ticks.seconds < requests * ANSWER_SECONDS / 2
 
 
 async def test_a_crowd_that_meets_a_hanging_redis_is_answered_soon_and_logged_once(
@@ -127,8 +129,9 @@ async def test_a_crowd_that_meets_a_hanging_redis_is_answered_soon_and_logged_on
     await username(impatient, performer_id, user)
     began = perf_counter()
     with redis_server.paused():
-        async with asyncio.timeout(50 * ANSWER_SECONDS):
+        async with ticking() as ticks:
             await asyncio.gather(*(username(impatient, performer_id, user) for _ in range(50)))
+        assert ticks.seconds < 50 * ANSWER_SECONDS
     pauses = 1 + (perf_counter() - began) // PAUSE_SECONDS
     assert 1 <= len([line for line in logged() if " CACHE_UNAVAILABLE " in line]) <= pauses
 
@@ -146,7 +149,7 @@ async def test_a_redis_that_is_back_is_used_again(
     performer_id = await store("sg_1")
     with getattr(redis_server, trouble)():
         await asyncio.gather(*(username(impatient, performer_id, user) for _ in range(50)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while await redis.get(f"performer:{performer_id}") is None:
             await username(impatient, performer_id, user)
         await rename("sg_1", "other")

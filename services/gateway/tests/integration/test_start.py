@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from aiohttp.test_utils import unused_port
 from pydantic import SecretStr
 from sqlalchemy import text
 
 from gateway.settings import GatewaySettings
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable, SchemaBehind, StartupError
+from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.http import Api
 
 Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
@@ -37,7 +37,7 @@ async def test_an_empty_database_stops_the_start_and_names_the_command(
 
 async def test_a_database_that_is_not_there_stops_the_start(start: Start, settings: GatewaySettings) -> None:
     gone = settings.model_copy(
-        update={"database_url": SecretStr(f"mysql+aiomysql://u:p@127.0.0.1:{unused_port()}/safevideo")}
+        update={"database_url": SecretStr(f"mysql+aiomysql://u:p@127.0.0.1:{free_port()}/safevideo")}
     )
     with pytest.raises(DatabaseUnavailable):
         async with start(gone):

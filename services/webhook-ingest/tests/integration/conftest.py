@@ -9,6 +9,7 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.events.topics import all_topics
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
 
@@ -26,7 +27,7 @@ def settings(tmp_path: Path) -> IngestSettings:
         "kafka_bootstrap_servers": "",
         "sharegram_webhook_secret": f"{SECRET},{OLD_SECRET}",
         "spool_dir": str(tmp_path / "spool"),
-        "body_timeout_seconds": 1.0,
+        "body_timeout_seconds": 3.0,
         "shutdown_seconds": 1.0,
     })  # fmt: skip
 
@@ -46,5 +47,6 @@ async def port(settings: IngestSettings, door_log: Broker, log: FilteringBoundLo
 
 @pytest.fixture
 async def client(port: int) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(total=10)) as session:
+    timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout) as session:
         yield session

@@ -7,7 +7,6 @@ import pytest
 
 from safevideo_testkit.raw_http import answer, connected
 
-SECONDS = 10.0
 SECRET = b"the-secret-of-these-tests"
 BODY = orjson.dumps({"event": "never.heard.of", "timestamp": "2026-11-24T12:00:00Z", "data": {}})
 SIGNATURE = b"X-Sharegram-Signature: sha256=" + hmac.digest(SECRET, BODY, "sha256").hex().encode()
@@ -16,7 +15,7 @@ REQUEST = b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\n" + SIGNATURE + b"\r
 
 async def answer_to(port: int, request: bytes) -> tuple[int, dict[str, object]]:
     """Status and JSON of the first answer."""
-    async with connected(port, SECONDS) as (reader, writer):
+    async with connected(port) as (reader, writer):
         writer.write(request)
         status, _, body = await answer(reader)
         return status, orjson.loads(body)
@@ -54,7 +53,7 @@ async def test_a_body_in_chunks_is_taken_as_one(port: int) -> None:
 
 
 async def test_a_sender_that_asks_first_is_told_to_go_on(port: int) -> None:
-    async with connected(port, SECONDS) as (reader, writer):
+    async with connected(port) as (reader, writer):
         writer.write(REQUEST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"100"
         writer.write(BODY)

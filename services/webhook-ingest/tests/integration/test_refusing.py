@@ -14,6 +14,7 @@ import pytest
 
 from safevideo_common.broker.port import Broker
 from safevideo_common.events.topics import RETENTION_DAYS
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 SECRET = b"the-secret-of-these-tests"
 PATH = "/webhooks/sharegram"
@@ -189,7 +190,7 @@ async def test_every_refusal_is_a_line_with_its_reason_and_without_what_was_sent
 
 async def _written(logs: Path) -> Sequence[str]:
     app_log = logs / "app.log"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not app_log.exists():  # lines are gathered for a moment
             await asyncio.sleep(0.01)
     return app_log.read_text().splitlines()

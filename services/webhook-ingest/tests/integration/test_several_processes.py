@@ -14,10 +14,11 @@ import pytest
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.types import TopicPartition
 from safevideo_common.events.topics import PERFORMER, all_topics
+from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.service_process import ServiceProcess
 
 SECRET = "kR9-something-random-71"
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @asynccontextmanager
@@ -49,12 +50,13 @@ async def started(folder: Path, kafka: str, port: int, name: str, **variables: s
 
 
 async def test_acknowledged_webhooks_are_published_when_one_of_two_instances_on_a_port_is_killed(
-    kafka_bootstrap_servers: str, tmp_path: Path, unused_tcp_port: int
+    kafka_bootstrap_servers: str, tmp_path: Path
 ) -> None:
-    performer, base = f"sg_{token_hex(6)}", f"http://127.0.0.1:{unused_tcp_port}"
+    performer, port = f"sg_{token_hex(6)}", free_port()
+    base = f"http://127.0.0.1:{port}"
     async with open_broker(kafka_bootstrap_servers, None) as log, asyncio.timeout(SECONDS):
         await log.create_topics(all_topics())
-        place = (tmp_path, kafka_bootstrap_servers, unused_tcp_port)
+        place = (tmp_path, kafka_bootstrap_servers, port)
         async with started(*place, "a", REUSE_PORT="true") as killed, started(*place, "b", REUSE_PORT="true") as other:
             ids = await asyncio.gather(*(sent(base, performer, number) for number in range(100)))
             assert all("Webhook signature valid" in each.output() for each in (killed, other))

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from safevideo_common.errors import Overloaded, RateLimited, RequestTimedOut
+from safevideo_testkit.eventually import DEADLINE_SECONDS
+from safevideo_testkit.virtual_time import in_virtual_time
 from webhook_ingest.protection.concurrency import ConcurrencyLimit, SlowBodyLimiter
 from webhook_ingest.protection.signature_failures import (
     CHEAP_BYTES,
@@ -12,8 +14,6 @@ from webhook_ingest.protection.signature_failures import (
     SignatureFailureLimiter,
     Tarpit,
 )
-
-SECONDS = 20.0
 
 
 class Watch:
@@ -63,6 +63,7 @@ def test_a_webhook_that_fails_is_not_in_flight_any_more() -> None:
     assert in_flight.now == 0
 
 
+@in_virtual_time
 async def test_a_body_has_so_many_seconds_in_all_however_often_a_bit_of_it_comes() -> None:
     async def trickle(bodies: SlowBodyLimiter) -> None:
         async with bodies.waiting(10):
@@ -74,8 +75,8 @@ async def test_a_body_has_so_many_seconds_in_all_however_often_a_bit_of_it_comes
 
 
 async def test_the_longest_waited_for_gives_way_when_there_are_too_many() -> None:
-    bodies = SlowBodyLimiter(bodies=2, total_bytes=1000, seconds=SECONDS)
-    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+    bodies = SlowBodyLimiter(bodies=2, total_bytes=1000, seconds=DEADLINE_SECONDS)
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
         first, second = (group.create_task(_overloaded(bodies, 1)) for _ in range(2))
         await asyncio.sleep(0)
         async with bodies.waiting(1):
@@ -89,8 +90,8 @@ async def test_the_longest_waited_for_gives_way_when_there_are_too_many() -> Non
 
 
 async def test_as_many_give_way_as_one_large_body_needs() -> None:
-    bodies = SlowBodyLimiter(bodies=100, total_bytes=10, seconds=SECONDS)
-    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+    bodies = SlowBodyLimiter(bodies=100, total_bytes=10, seconds=DEADLINE_SECONDS)
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
         small = [group.create_task(_overloaded(bodies, 3)) for _ in range(3)]
         await asyncio.sleep(0)
         async with bodies.waiting(7):
@@ -100,7 +101,7 @@ async def test_as_many_give_way_as_one_large_body_needs() -> None:
 
 
 async def test_a_body_larger_than_the_whole_room_is_waited_for_alone() -> None:
-    async with SlowBodyLimiter(bodies=5, total_bytes=10, seconds=SECONDS).waiting(11):
+    async with SlowBodyLimiter(bodies=5, total_bytes=10, seconds=DEADLINE_SECONDS).waiting(11):
         pass
 
 
@@ -184,20 +185,21 @@ def test_no_more_addresses_are_remembered_than_it_was_told(watch: Watch) -> None
     assert failed.failed("a") is None
 
 
+@in_virtual_time
 async def test_answers_are_held_back_in_a_bounded_number() -> None:
-    held_back = Tarpit(places=1, seconds=SECONDS)
+    held_back = Tarpit(places=1, seconds=DEADLINE_SECONDS)
     held = asyncio.create_task(held_back.hold())
     await asyncio.sleep(0)
-    async with asyncio.timeout(SECONDS / 2):
-        await held_back.hold()
+    await held_back.hold()
     assert not held.done()
     held.cancel()
 
 
+@in_virtual_time
 async def test_whoever_is_held_back_gives_the_place_to_the_next() -> None:
-    held_back = Tarpit(places=1, seconds=0.05)
+    held_back = Tarpit(places=1, seconds=5.0)
     loop = asyncio.get_running_loop()
     for _ in range(2):
         began = loop.time()
         await held_back.hold()
-        assert loop.time() - began >= 0.04
+        assert loop.time() - began == pytest.approx(5.0)

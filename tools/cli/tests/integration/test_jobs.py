@@ -45,7 +45,7 @@ def command(fresh_sqlite_url: str) -> Run:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "140"}
         return subprocess.run(
-            [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+            [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=180, check=False
         )
 
     return run

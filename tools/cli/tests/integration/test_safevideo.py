@@ -13,7 +13,7 @@ import pytest
 from safevideo_common.database.schema import head
 
 COMMAND = Path(sys.executable).parent / "safevideo"
-SECONDS = 60.0
+SECONDS = 180.0
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

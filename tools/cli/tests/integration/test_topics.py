@@ -23,7 +23,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def command(kafka_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "KAFKA_BOOTSTRAP_SERVERS": kafka_servers}
     line: list[str | Path] = [COMMAND, "topics", *arguments]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def safevideo(fresh_sqlite_url: str) -> Run:
         environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "120"}
         command = [str(COMMAND), "webhook", "secrets", *arguments]
         return subprocess.run(
-            command, env=environment | changes, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment | changes, capture_output=True, text=True, timeout=180, check=False
         )
 
     return run

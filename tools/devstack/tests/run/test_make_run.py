@@ -14,7 +14,7 @@ from safevideo_devstack.run.testing import RunningRun, free_offset, running_run,
 from safevideo_testkit.eventually import eventually
 
 OUTCOMES = ("applied", "duplicate", "stale", "ignored", "401 WEBHOOK_SIGNATURE_INVALID", "refused")
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @pytest.fixture

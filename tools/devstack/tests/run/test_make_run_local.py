@@ -14,7 +14,7 @@ from safevideo_devstack.run.services import SERVICES
 from safevideo_devstack.run.testing import RunningRun, free_offset, serving_run
 
 BACKENDS = ("kafka-1", local_database(), "redis")
-BACK_SECONDS = 120.0
+BACK_SECONDS = 300.0
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Final
 from safevideo_common.broker.port import WHOLE, Broker, PartitionShard, Producer, Subscription
 from safevideo_common.broker.types import Message, Record, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
-PATIENCE_SECONDS: Final = 60.0
 DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS: Final = 4
 """Of the topics that the tests make."""
@@ -27,7 +27,7 @@ async def publish_all(log: Broker, messages: Iterable[Message]) -> list[tuple[To
 
 async def publish_when_possible(publisher: Producer, wanted: Message) -> tuple[TopicPartition, int]:
     """Again and again until the log takes it."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
                 return await publisher.publish(wanted)
@@ -38,7 +38,7 @@ async def publish_when_possible(publisher: Producer, wanted: Message) -> tuple[T
 async def fetch_exactly(subscription: Subscription, count: int, share: PartitionShard = WHOLE) -> list[Record]:
     """The next `count` records; fails when they do not come, or more come than asked for."""
     found: list[Record] = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while len(found) < count:
             found += await subscription.fetch(max_records=count - len(found), timeout=1.0, share=share)
     assert len(found) == count

@@ -10,8 +10,9 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 
 from safevideo_common.broker.port import Broker
 from safevideo_common.broker.types import TopicPartition
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
-MEMBERS_GONE_SECONDS: Final = 30.0
+MEMBERS_GONE_SECONDS: Final = DEADLINE_SECONDS
 """A member that was killed is one until its session ends."""
 
 

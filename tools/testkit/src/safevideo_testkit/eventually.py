@@ -8,7 +8,10 @@ from typing import Final
 
 from safevideo_common.tasks import cancel_and_wait
 
-DEADLINE_SECONDS: Final = 30.0
+DEADLINE_SECONDS: Final = 120.0
+"""How long a test waits for a state. It bounds a hang and measures no speed, so a busy machine does not reach it."""
+
+TICK_SECONDS: Final = 0.1
 
 
 class FakeClock:
@@ -26,6 +29,35 @@ class FakeClock:
     def advance(self, by: timedelta) -> None:
         """Move it."""
         self.now += by
+
+
+class Ticks:
+    """The number of times that a task which sleeps for `TICK_SECONDS` has run: time as this event loop had it.
+
+    A busy machine makes each tick longer, and the number smaller. So an upper bound on it measures our own code alone.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.count += 1
+
+    @property
+    def seconds(self) -> float:
+        """The same as seconds of an idle machine."""
+        return self.count * TICK_SECONDS
+
+
+@asynccontextmanager
+async def ticking() -> AsyncIterator[Ticks]:
+    """Count ticks for as long as the block lasts."""
+    ticks = Ticks()
+    async with running_task(ticks.run()):
+        yield ticks
 
 
 @asynccontextmanager

@@ -11,8 +11,9 @@ from yarl import URL
 
 from safevideo_common.service import run_until_failure
 from safevideo_common.settings import CommonSettings
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
-DEADLINE: Final = ClientTimeout(total=60)
+DEADLINE: Final = ClientTimeout(total=DEADLINE_SECONDS)
 Json = Any  # a test knows what it asked for; the types of JSON would only be cast away again
 
 

@@ -21,7 +21,7 @@ from safevideo_common.domain.outcomes import Status
 from safevideo_common.events.topics import PERFORMER
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
-from safevideo_devstack.backends import Options, allot
+from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.oracle.ingest_oracle import body_of
 from safevideo_testkit.service_process import ServiceProcess
@@ -39,8 +39,7 @@ Localised = Callable[[str], str]
 @asynccontextmanager
 async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, str]]]:
     """What turns a command's default addresses into those of this run, and the environment that an operator has."""
-    ports, database_url = allot(Options()), f"sqlite+aiosqlite:///{folder / 'safevideo.db'}"
-    door_port, gateway_port = ports.redis, ports.mysql
+    door_port, gateway_port, database_url = free_port(), free_port(), f"sqlite+aiosqlite:///{folder / 'safevideo.db'}"
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `safevideo` is

@@ -1,7 +1,8 @@
 """The pytest plugin: real backends for the tests that want them, brought up once a run.
 
 `STACK=embedded pytest` (or `local`, `docker`, `given`) asks for a stack by name; otherwise it is the first that can be
-had. With `REQUIRE_REAL_BACKENDS=1` a test that wants a part which is not there fails instead of being skipped.
+had. With `REQUIRE_REAL_BACKENDS=1` a test that wants a part which is not there fails instead of being skipped, and a
+run fails in which a test was skipped for another reason.
 
 A test wants a part by using its fixture. One that finds out while it runs, with `request.getfixturevalue`, says so by
 the mark `kafka` or `mysql`, for instance `pytest.param("kafka", marks=pytest.mark.kafka)`.
@@ -16,21 +17,27 @@ import pytest
 
 from safevideo_common.errors import StartupError
 from safevideo_devstack.backends import RunningBackends, RunningServer
+from safevideo_devstack.backends.programs import find
 from safevideo_testkit.backends_of_run import (
     WANTS,
     BackendsOfRun,
+    has_promtool,
     real_ones_required,
     wants_backends,
+    worker_input,
 )
 from safevideo_testkit.databases import created, dropped, emptied
+from safevideo_testkit.no_skips import NoSkips
 
 RUN: Final = pytest.StashKey[BackendsOfRun]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks."""
+    """Register the marks, and what fails on a skip where nothing may be skipped."""
     for part in WANTS:
-        config.addinivalue_line("markers", f"{part}: wants a real {part} server, found out while the test runs")
+        config.addinivalue_line("markers", f"{part}: wants a real {part}, found out while the test runs")
+    if real_ones_required() and not worker_input(config):
+        config.pluginmanager.register(NoSkips())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,7 +60,7 @@ def backends(request: pytest.FixtureRequest) -> RunningBackends:
 def kafka_bootstrap_servers(backends: RunningBackends) -> str:
     """Addresses of a real Kafka, which all tests of the run share: they name topics and groups of their own."""
     if not backends.kafka_bootstrap_servers:
-        _do_without("Kafka", backends)
+        _do_without(f"no Kafka on the {backends.stack} stack")
     return backends.kafka_bootstrap_servers
 
 
@@ -61,8 +68,16 @@ def kafka_bootstrap_servers(backends: RunningBackends) -> str:
 def mysql_server_url(backends: RunningBackends) -> str:
     """Asynchronous URL of a real MySQL-family server, whose account may make databases."""
     if not backends.database_url.startswith("mysql"):
-        _do_without("MySQL-family server", backends)
+        _do_without(f"no MySQL-family server on the {backends.stack} stack")
     return backends.database_url
+
+
+@pytest.fixture(scope="session")
+def promtool(request: pytest.FixtureRequest) -> str:
+    """The program that tests rules of Prometheus."""
+    if not has_promtool(request.config):
+        _do_without("no promtool; on Debian: apt-get install prometheus")
+    return find("promtool") or "promtool"
 
 
 @pytest.fixture
@@ -130,8 +145,7 @@ def _start_or_exit(run: BackendsOfRun) -> None:
         pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
 
 
-def _do_without(what: str, backends: RunningBackends) -> None:
-    reason = f"no {what} on the {backends.stack} stack"
+def _do_without(reason: str) -> None:
     if real_ones_required():
         pytest.fail(f"{reason}, and REQUIRE_REAL_BACKENDS=1", pytrace=False)
     pytest.skip(reason)

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-DEADLINE_SECONDS: Final = 20.0
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safevideo_devstack.backends import process
-
-STOPS_SECONDS = 15.0
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 
 class ServiceProcess:
@@ -66,7 +65,7 @@ class ServiceProcess:
             self._process.terminate()
             self.thaw()  # a frozen process does not see SIGTERM
         try:
-            async with asyncio.timeout(STOPS_SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 return await self._process.wait()
         except TimeoutError:
             self._process.kill()

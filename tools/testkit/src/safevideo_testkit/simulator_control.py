@@ -13,7 +13,7 @@ from safevideo_testkit.eventually import eventually
 from safevideo_testkit.oracle.ingest_oracle import Stories, Webhook, body_of
 from sharegram_simulator.signing import SIGNATURE_HEADERS, sign_sharegram, sign_standard
 
-ANSWERS_SECONDS = 15.0
+ANSWERS_SECONDS = 60.0
 RETRY_SECONDS = 0.2
 PATIENCE_SECONDS = 180.0
 EVERY = 10

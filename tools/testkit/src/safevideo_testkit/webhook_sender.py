@@ -19,7 +19,7 @@ async def send_all(url: str, secret: str, events: Sequence[Event]) -> None:
     queue = asyncio.Queue[Event]()
     for event in events:
         queue.put_nowait(event)
-    timeout = aiohttp.ClientTimeout(total=15)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as senders:
         for _ in range(AT_ONCE):
             senders.create_task(_send_from(queue, session, url, secret))

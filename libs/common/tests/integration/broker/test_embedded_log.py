@@ -22,6 +22,7 @@ from safevideo_testkit.broker_helpers import (
     publish_all,
     values,
 )
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 
 PUBLISH_FOR_EVER = """
 import asyncio, sys
@@ -66,7 +67,7 @@ async def _publish_until_killed(folder: Path, acknowledgements: int) -> list[str
         sys.executable, "-c", PUBLISH_FOR_EVER, str(folder), stdout=asyncio.subprocess.PIPE
     )
     assert child.stdout
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         lines = [(await child.stdout.readline()).decode().strip() for _ in range(acknowledgements)]
         child.kill()
         *rest, _torn = (await child.stdout.read()).decode().split("\n")
@@ -102,9 +103,12 @@ async def test_records_past_their_retention_are_gone_and_offsets_go_on(tmp_path:
     _age(tmp_path, days=2)
     async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
         await publish_all(log, [message("events", "key", "new")])
-        async with log.subscribe("group", ["events", "longer"], "test") as subscription, asyncio.timeout(30):
-            while (await subscription.lag())[partition] > 1:
-                await asyncio.sleep(0.01)
+        async with log.subscribe("group", ["events", "longer"], "test") as subscription:
+
+            async def is_gone() -> bool:
+                return (await subscription.lag())[partition] <= 1
+
+            await eventually(is_gone)
             assert values(await fetch_exactly(subscription, 2)) == [b"new", b"old"]
         assert [record.offset for record in await reader.read(partition, 0, 10)] == [5]
         assert await reader.end_offsets("events") == {partition: 6}

@@ -11,6 +11,7 @@ from safevideo_common.broker.port import PartitionsLost, Subscription
 from safevideo_common.broker.types import TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_testkit.broker_helpers import PARTITIONS, after, fetch_exactly, message, publish_all
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 
 async def test_a_commit_after_a_rebalance_spares_what_now_belongs_to_another_member(
@@ -39,7 +40,7 @@ async def test_a_partition_that_was_lost_and_won_again_is_not_committed_backward
             _, lost = await _shared_out(first, second)
             count = sum((await second.lag()).values())
             await second.commit(after(await fetch_exactly(second, count)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while len(await first.lag()) < PARTITIONS:
                 await first.fetch(max_records=1, timeout=0.2)
         await first.commit(late)
@@ -59,7 +60,7 @@ async def test_a_rebalance_waits_for_what_is_in_hand_and_ends_the_claim_after_it
                 claim.check()  # the second member is there, and has nothing yet
                 assert not await second.lag()
                 await first.commit(everything)
-        async with asyncio.timeout(60), kafka_log.subscribe(group, [kafka_topic], "second") as second:
+        async with asyncio.timeout(DEADLINE_SECONDS), kafka_log.subscribe(group, [kafka_topic], "second") as second:
             await _shared_out(first, second)
             assert not any((await second.lag()).values())
         with pytest.raises(PartitionsLost):
@@ -82,7 +83,7 @@ async def _shared_out(
     first: Subscription, second: Subscription
 ) -> tuple[AbstractSet[TopicPartition], AbstractSet[TopicPartition]]:
     """The partitions of each, once both have some. Neither has fetched anything since."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             with suppress(BrokerUnavailable):  # in the middle of a rebalance nobody may answer
                 ours, theirs = await first.lag(), await second.lag()

@@ -26,6 +26,7 @@ from safevideo_testkit.broker_helpers import (
     read_by_key,
     values,
 )
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 
 async def test_a_key_goes_to_the_partition_that_every_kafka_client_would_choose(log: Broker, topic: str) -> None:
@@ -204,7 +205,7 @@ async def test_a_commit_of_a_partition_that_is_not_owned_is_passed_over(log: Bro
 async def test_a_second_member_takes_over_after_the_first_has_gone(log: Broker, topic: str, group: str) -> None:
     await publish_all(log, [message(topic, f"sg_{number}", str(number)) for number in range(20)])
     async with log.subscribe(group, [topic], "second") as second:
-        async with log.subscribe(group, [topic], "first") as first, asyncio.timeout(60):
+        async with log.subscribe(group, [topic], "first") as first, asyncio.timeout(DEADLINE_SECONDS):
             seen: set[bytes] = set()
             while len(seen) < 20:  # who owns what is the log's business: together they read everything
                 for member in (first, second):
@@ -212,7 +213,7 @@ async def test_a_second_member_takes_over_after_the_first_has_gone(log: Broker, 
                     seen |= {record.value for record in records}
         await publish_all(log, [message(topic, f"sg_{number}", f"late {number}") for number in range(20)])
         late: set[bytes] = set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while len(late) < 20:
                 records = await second.fetch(max_records=100, timeout=1.0)
                 late |= {record.value for record in records if record.value.startswith(b"late")}

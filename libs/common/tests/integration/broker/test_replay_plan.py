@@ -1,5 +1,6 @@
 """What a replay covers is fixed when it begins, and what the topic no longer has is said, on both logs."""
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.replay.plan import ReplayCheckpoint, plan_replay
 from safevideo_common.replay.request import ReplayParameters
 from safevideo_testkit.broker_helpers import DAY_MS, message, publish_all
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -122,7 +124,7 @@ async def _delete(log: KafkaBroker, topic: str, servers: str, before: int) -> No
 
 async def _once_deleted(ask: Callable[[], Awaitable[ReplayCheckpoint]]) -> ReplayCheckpoint:
     """Retention works by itself, a moment after the start."""
-    deadline = time.monotonic() + 30
-    while (cursor := await ask()).total > 1:
-        assert time.monotonic() < deadline
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (cursor := await ask()).total > 1:
+            pass
     return cursor

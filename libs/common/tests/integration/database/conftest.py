@@ -6,6 +6,7 @@ import pytest
 
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 ENGINES = ("sqlite", pytest.param("mysql", marks=pytest.mark.mysql))
 
@@ -28,5 +29,5 @@ async def migrated_url(database_url: str) -> str:
 @pytest.fixture
 async def database(migrated_url: str) -> AsyncIterator[Database]:
     """The same, opened."""
-    async with Database.open(migrated_url, timeout=20) as database:
+    async with Database.open(migrated_url, timeout=DEADLINE_SECONDS) as database:
         yield database

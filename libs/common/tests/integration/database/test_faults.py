@@ -17,6 +17,7 @@ from safevideo_common.errors import (
     ServiceUnavailable,
     StartupError,
 )
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SECRET = "zoe@example.com"
@@ -96,17 +97,17 @@ async def test_a_cancelled_transaction_leaves_nothing_and_no_lock(database: Data
             await asyncio.Event().wait()
 
     holder = asyncio.create_task(hold())
-    await asyncio.wait_for(holding.wait(), 20)
+    await asyncio.wait_for(holding.wait(), DEADLINE_SECONDS)
     holder.cancel()
     assert isinstance((await asyncio.gather(holder, return_exceptions=True))[0], asyncio.CancelledError)
     assert not await exists(database, "sg_1")
-    async with asyncio.timeout(20), inserted(database, Performer("sg_1")):
+    async with asyncio.timeout(DEADLINE_SECONDS), inserted(database, Performer("sg_1")):
         pass
 
 
 async def test_a_transaction_waits_for_a_connection_no_longer_than_its_deadline(migrated_url: str) -> None:
     async with open_database(migrated_url, pool_size=1) as engine:
-        patient, impatient = Database(engine, timeout=20), Database(engine, timeout=0.2)
+        patient, impatient = Database(engine, timeout=DEADLINE_SECONDS), Database(engine, timeout=0.2)
         async with patient.reading():
             with pytest.raises(DatabaseUnavailable, match="in time"):
                 await exists(impatient, "sg_1")

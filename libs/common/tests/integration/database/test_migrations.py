@@ -22,7 +22,7 @@ from safevideo_common.errors import SchemaBehind
 
 NUMBERS = sorted(path.name[:4] for path in MIGRATIONS.glob("versions/0*.py"))
 INDEXES = sorted((each for table in metadata.sorted_tables for each in table.indexes), key=lambda each: str(each.name))
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 class CutOffError(Exception):

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
 
 import pytest
 from sqlalchemy import text
@@ -20,6 +19,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.performers import Performer
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable
+from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -86,11 +86,11 @@ async def test_who_waits_for_a_turn_in_vain_gives_up_at_its_deadline_and_blocks_
 ) -> None:
     async with Database.open(fresh_sqlite_url, timeout=0.1) as impatient:
         async with services[0].transaction():
-            began = monotonic()
-            with pytest.raises(DatabaseUnavailable, match="in time"):
-                await write(impatient, "sg_1")
-            assert monotonic() - began < 10
-        await asyncio.wait_for(write(services[1], "sg_1"), 20)
+            async with ticking() as ticks:
+                with pytest.raises(DatabaseUnavailable, match="in time"):
+                    await write(impatient, "sg_1")
+            assert ticks.seconds < 10
+        await asyncio.wait_for(write(services[1], "sg_1"), DEADLINE_SECONDS)
 
 
 async def test_a_writer_of_another_process_that_stays_too_long_is_a_conflict(
@@ -102,7 +102,7 @@ async def test_a_writer_of_another_process_that_stays_too_long_is_a_conflict(
     with other_process_writing(file) as other:
         with pytest.raises(DatabaseConflict):
             await write(services[0], "sg_1")
-        other.communicate(b"\n", timeout=10)
+        other.communicate(b"\n", timeout=DEADLINE_SECONDS)
     await write(services[0], "sg_1")
 
 

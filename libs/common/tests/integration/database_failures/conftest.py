@@ -10,6 +10,7 @@ import pytest
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.processor import ProcessorHarness
 
 
@@ -21,7 +22,7 @@ async def url(fresh_mysql_database: str) -> str:
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    async with Database.open(url, timeout=20) as database:
+    async with Database.open(url, timeout=DEADLINE_SECONDS) as database:
         yield database
 
 

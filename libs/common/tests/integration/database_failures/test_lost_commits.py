@@ -11,6 +11,7 @@ from sqlalchemy import text
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.faults.commit_proxy import CommitFaultProxy, Cut, open_commit_fault_proxy
 from safevideo_testkit.harness.consumer import ends_with, mark_stream
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
@@ -18,7 +19,10 @@ from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 @asynccontextmanager
 async def through_a_cutter(url: str) -> AsyncIterator[tuple[Database, CommitFaultProxy]]:
-    async with open_commit_fault_proxy(url) as (cut_url, cutter), Database.open(cut_url, timeout=20) as database:
+    async with (
+        open_commit_fault_proxy(url) as (cut_url, cutter),
+        Database.open(cut_url, timeout=DEADLINE_SECONDS) as database,
+    ):
         yield database, cutter
 
 

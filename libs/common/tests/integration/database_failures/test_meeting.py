@@ -19,7 +19,7 @@ from safevideo_common.database.tables import performers as performer_rows
 from safevideo_common.domain.performers import Performer
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_testkit.eventually import eventually
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 from safevideo_testkit.harness.consumer import RecordingHandler, ends_with, mark_stream
 from safevideo_testkit.harness.processor import START, ProcessorHarness, sample_event
 
@@ -95,7 +95,7 @@ async def test_a_row_that_changed_after_the_snapshot_is_read_again(
             await seen.apply(sample_event("sg_1", "b"))
 
     await seen.apply(sample_event("sg_1", "a"))
-    async with Database.open(url, pool_size=1, timeout=20) as stale:
+    async with Database.open(url, pool_size=1, timeout=DEADLINE_SECONDS) as stale:
         try:
             async with stale.transaction() as tx:
                 await setting(tx, "innodb_snapshot_isolation = 1")

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from safevideo_common.database.engine import Database, open_database
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.consumer import ends_with, mark_stream, waits
 from safevideo_testkit.harness.processor import ProcessorHarness
 
@@ -57,7 +58,7 @@ async def test_a_pool_without_a_free_connection_is_waited_out(
     url: str, seen: ProcessorHarness, log: FilteringBoundLogger, logs: Path, tmp_path: Path
 ) -> None:
     async with open_database(url, pool_size=2) as engine, AsyncExitStack() as others:
-        of_worker, of_others = Database(engine, timeout=0.3), Database(engine, timeout=30)
+        of_worker, of_others = Database(engine, timeout=0.3), Database(engine, timeout=DEADLINE_SECONDS)
         async with mark_stream(of_worker, tmp_path, log) as stream:
             for _ in range(2):
                 _ = await others.enter_async_context(of_others.reading())

@@ -8,6 +8,7 @@ from safevideo_common.domain.outcomes import Status
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.inbox.store.redrive import RedriveFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 OPERATOR = Caller("operator", "admin", None, "req-1")
@@ -132,7 +133,7 @@ async def test_a_redrive_a_scan_and_the_live_flow_at_once_end_as_if_in_turn(
         for _ in range(5):
             await live.apply(*[sample_event(name, "x") for name in performers])
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         redriven, other, *_ = await asyncio.gather(redrive(bench), redrive(scanner), scanning(), living())
         await scanning()
     assert redriven + other == 20

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 QUEUES = 60
@@ -67,11 +68,11 @@ async def test_a_scanner_that_is_killed_between_its_statements_leaves_the_event_
         sys.executable, PROGRAM, database_url, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
     )
     assert killed.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await killed.stdout.readline() == b"written, not committed\n"
         killed.send_signal(signal.SIGKILL)
         await killed.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await bench.scan_after(10)
     assert await bench.words() == {"sg_1": "0 wait b"}
     assert await bench.outcomes() == [("applied", "sg_1")] * 3

@@ -18,7 +18,7 @@ from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.jobs import FunctionHandler, JobHarness
 
 PROGRAM = Path(__file__).with_name("worker_program.py")
-LEASE = 1.0
+LEASE = 2.0
 BOUNDS = WorkerLimits(10, LEASE, 0.05, Backoff(0.05, 0.1))
 
 
@@ -83,7 +83,7 @@ async def test_a_worker_that_was_frozen_past_its_leases_writes_nothing_more(
     bench: JobHarness, database_url: str
 ) -> None:
     stepping = await bench.enqueue(NewJob("step_on"))
-    answering = await bench.enqueue(NewJob("answer_late", {"seconds": 2}))
+    answering = await bench.enqueue(NewJob("answer_late", {"seconds": 5}))
     async with program(database_url) as zombie:
         await zombie.says(f"step of {stepping}", f"working on {answering}")
         zombie.process.send_signal(signal.SIGSTOP)
@@ -114,7 +114,7 @@ async def test_a_job_that_kills_its_process_every_time_has_failed_in_the_end(
 
 async def test_a_loop_that_is_blocked_past_the_lease_is_told_and_loses_it(bench: JobHarness, database_url: str) -> None:
     async with program(database_url) as worker:
-        job_id = await bench.enqueue(NewJob("block_the_loop", {"seconds": 4}))
+        job_id = await bench.enqueue(NewJob("block_the_loop", {"seconds": 6}))
         await worker.says(f"blocking in {job_id}")
         async with bench.running({"block_the_loop": FunctionHandler(answer)}, BOUNDS):
             job = await bench.becomes(job_id, JobStatus.COMPLETED)
@@ -125,6 +125,6 @@ async def test_a_loop_that_is_blocked_past_the_lease_is_told_and_loses_it(bench:
 
 async def test_work_that_blocks_off_the_loop_keeps_its_lease(bench: JobHarness, database_url: str) -> None:
     async with program(database_url), bench.running({"something_else": FunctionHandler(answer)}, BOUNDS):
-        job_id = await bench.enqueue(NewJob("block_a_thread", {"seconds": 2.5}))
+        job_id = await bench.enqueue(NewJob("block_a_thread", {"seconds": 5}))
         job = await bench.becomes(job_id, JobStatus.COMPLETED)
     assert (job.result, job.tries) == ({"by": "program"}, 1)

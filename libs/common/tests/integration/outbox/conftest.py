@@ -8,6 +8,7 @@ from safevideo_common.broker.types import Topic
 from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.relay import RelayHarness
 from safevideo_testkit.stacks import StackUnderTest
 
@@ -18,5 +19,5 @@ async def relay_bench(
 ) -> AsyncIterator[RelayHarness]:
     topic = f"test-{secrets.token_hex(6)}"
     await event_log.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
-    async with Database.open(stack.database_url, timeout=20) as database:
+    async with Database.open(stack.database_url, timeout=DEADLINE_SECONDS) as database:
         yield RelayHarness(database, event_log, topic, log)

@@ -1,7 +1,6 @@
 """The relay, on each stack: at least once, in order within each key, whatever dies, freezes or is away."""
 
 import asyncio
-import time
 from datetime import timedelta
 
 import pytest
@@ -77,15 +76,13 @@ async def test_of_two_relays_one_is_at_work_and_nothing_is_published_twice(relay
 
 async def test_when_the_relay_stops_another_goes_on_at_once(relay_bench: RelayHarness) -> None:
     bench = relay_bench
-    async with bench.relay() as (relay, _):
+    async with bench.relay(lease_seconds=3600) as (relay, _):
         await relay.lease.take()
         async with bench.running() as standby:
             await bench.record("a")
-            stopped_at = time.monotonic()
             await relay.lease.release()
-            await bench.until_empty()
+            await bench.until_empty()  # a lease that is not released lasts an hour
             assert standby.rounds
-    assert time.monotonic() - stopped_at < 10  # a lease that is not released lasts 15 s
 
 
 async def test_a_frozen_relay_that_thaws_makes_duplicates_only_and_deletes_nothing_that_is_new(

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from safevideo_common.service import BackgroundTaskDied, background_task, run_until_failure
 from safevideo_common.settings import CommonSettings
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 SETTINGS = CommonSettings.model_validate({
     "host": "127.0.0.1",
@@ -45,7 +46,7 @@ async def end() -> None:
 @pytest.mark.parametrize(("work", "cause"), [(explode, "ZeroDivisionError"), (end, "early")])
 async def test_a_task_that_ends_by_itself_fails_its_app(work: Work, cause: str) -> None:
     async with run_until_failure(app_with(work()), SETTINGS) as (_, failed):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             with pytest.raises(BackgroundTaskDied, match=f"the-part ended: {cause}"):
                 await failed
 

@@ -14,7 +14,7 @@ import pytest
 from safevideo_common.observability.memory_report import KEPT_REPORTS, write_report
 from safevideo_testkit.eventually import eventually
 
-SECONDS = 60.0
+SECONDS = 180.0
 SECRET = "kR9-something-random-71"
 
 

@@ -11,7 +11,7 @@ import pytest
 from safevideo_testkit.stacks import REAL, StackUnderTest
 
 SERVICES = ("gateway", "kyc_worker", "sync_worker", "webhook_ingest")
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 async def ended(module: str, environment: dict[str, str]) -> tuple[int, str]:

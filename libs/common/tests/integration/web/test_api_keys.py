@@ -17,10 +17,10 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.errors import DatabaseUnavailable, Unauthorized
 from safevideo_common.observability.logs import LogSink, build_logger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Headers = CIMultiDictProxy[str]
 SECOND = timedelta(seconds=1)
-DATABASE_SECONDS = 20.0
 REFUSE_UPDATES_OF_THE_FIRST = """
     CREATE TRIGGER refuse BEFORE UPDATE ON api_keys WHEN NEW.id = 1 BEGIN SELECT RAISE(ABORT, 'no'); END
 """
@@ -42,7 +42,7 @@ def clock() -> MovableClock:
 @pytest.fixture
 async def database(fresh_sqlite_url: str) -> AsyncIterator[Database]:
     await migrate(fresh_sqlite_url)
-    async with Database.open(fresh_sqlite_url, timeout=DATABASE_SECONDS) as database:
+    async with Database.open(fresh_sqlite_url, timeout=DEADLINE_SECONDS) as database:
         yield database
 
 
@@ -81,7 +81,7 @@ async def last_used(database: Database) -> datetime | None:
 
 async def used_at(database: Database, moment: datetime) -> None:
     """Return once the use at `moment` is noted."""
-    async with asyncio.timeout(DATABASE_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while await last_used(database) != moment:
             pass
 
@@ -94,7 +94,7 @@ async def new_second_key(database: Database, clock: MovableClock) -> Headers:
 
 async def noted(database: Database, client: str) -> datetime:
     """When this client's key was last used, once that is noted."""
-    async with asyncio.timeout(DATABASE_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             async with database.reading() as connection:
                 found = {key.client: key.last_used_at for key in await api_keys.all_keys(connection)}
@@ -173,7 +173,7 @@ async def test_uses_are_noted_once_a_minute_at_most(
     assert await noted(database, "console") == began
     clock.now = began + 60 * SECOND + CACHE_SECONDS  # from the minute on, its next look-up notes it
     await keys.authenticate(headers)
-    async with asyncio.timeout(DATABASE_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while await noted(database, "console") != clock.now:
             pass
 
@@ -183,7 +183,7 @@ async def test_a_database_that_takes_no_writes_costs_the_note_and_not_the_reques
 ) -> None:
     headers = await new_key(database, clock)
     async with database.transaction():  # holds SQLite's only lock for writers
-        async with asyncio.timeout(DATABASE_SECONDS / 2):
+        async with asyncio.timeout(DEADLINE_SECONDS / 2):
             await keys.authenticate(headers)
         assert await last_used(database) is None
     await used_at(database, clock.now)
@@ -199,7 +199,7 @@ async def test_a_note_that_cannot_be_written_is_logged_and_the_next_one_is(
     await keys.authenticate(headers)
     await keys.authenticate(other)
     assert await noted(database, "other") == clock.now
-    async with asyncio.timeout(DATABASE_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not (logs / "app.log").exists():
             await asyncio.sleep(0)
     (line,) = (logs / "app.log").read_text().splitlines()

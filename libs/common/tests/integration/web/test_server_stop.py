@@ -12,6 +12,7 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.app import base_app
 from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.server import serving
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
@@ -35,7 +36,7 @@ def app(log: FilteringBoundLogger, reached: asyncio.Event) -> web.Application:
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack, asyncio.timeout(20):
+    async with AsyncExitStack() as stack, asyncio.timeout(DEADLINE_SECONDS):
         yield stack
 
 

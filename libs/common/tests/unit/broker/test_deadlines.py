@@ -1,17 +1,18 @@
 import asyncio
-import time
 from contextlib import closing
 
 import pytest
 
 from safevideo_common.broker.delivery import DeliveryTimeouts, wait_all
 from safevideo_common.errors import BrokerUnavailable
+from safevideo_testkit.virtual_time import in_virtual_time
 
 
 def _future() -> "asyncio.Future[int]":
     return asyncio.get_running_loop().create_future()
 
 
+@in_virtual_time
 async def test_a_future_that_is_not_done_in_time_fails() -> None:
     with closing(DeliveryTimeouts(0.05)) as deadlines:
         deadlines.watch(late := _future())
@@ -20,6 +21,7 @@ async def test_a_future_that_is_not_done_in_time_fails() -> None:
     assert failure.value.retry_after
 
 
+@in_virtual_time
 async def test_a_future_that_is_done_in_time_keeps_its_result() -> None:
     with closing(DeliveryTimeouts(0.05)) as deadlines:
         deadlines.watch(early := _future())
@@ -30,17 +32,23 @@ async def test_a_future_that_is_done_in_time_keeps_its_result() -> None:
     assert await early == 7
 
 
+@in_virtual_time
 async def test_each_future_has_its_own_time() -> None:
-    with closing(DeliveryTimeouts(0.2)) as deadlines:
+    loop = asyncio.get_running_loop()
+    with closing(DeliveryTimeouts(2.0)) as deadlines:
+        began = loop.time()
         deadlines.watch(first := _future())
-        await asyncio.wait([first], timeout=0.1)
-        began = time.monotonic()
+        await asyncio.wait([first], timeout=0.5)
         deadlines.watch(second := _future())
-        await asyncio.wait([first, second])
-    assert time.monotonic() - began >= 0.19
+        await asyncio.wait([first])
+        assert loop.time() - began == pytest.approx(2.0)
+        assert not second.done()
+        await asyncio.wait([second])
+        assert loop.time() - began == pytest.approx(2.5)
     assert all(isinstance(each.exception(), BrokerUnavailable) for each in (first, second))
 
 
+@in_virtual_time
 async def test_the_clock_starts_again_after_a_time_without_futures() -> None:
     with closing(DeliveryTimeouts(0.02)) as deadlines:
         for _ in range(3):
@@ -57,6 +65,7 @@ async def test_closing_fails_what_is_open() -> None:
         await future
 
 
+@in_virtual_time
 async def test_those_that_are_watched_together_fail_in_one_step() -> None:
     seen: list[tuple[bool, ...]] = []
     with closing(DeliveryTimeouts(0.05)) as deadlines:

@@ -6,6 +6,7 @@ import pytest
 
 from safevideo_common.broker.kafka.assignment import FROZEN_SECONDS, Assignment
 from safevideo_common.broker.port import PartitionsLost
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 
 async def test_a_process_that_stood_still_has_lost_its_claim_at_the_first_look() -> None:
@@ -37,10 +38,10 @@ async def test_what_is_fetched_after_that_can_be_claimed() -> None:
 
 async def test_draining_ends_with_the_last_block_and_before_its_time() -> None:
     ownership = Assignment()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         with ownership.hold():
             with ownership.hold() as claim:
-                drained = asyncio.create_task(ownership.drain(60.0))
+                drained = asyncio.create_task(ownership.drain(3600.0))
             claim.check()
         await drained
         with pytest.raises(PartitionsLost):

@@ -14,6 +14,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Quarantine = Any  # of this folder's conftest.py
 ALL = ReverifyRequest(None, None, dry_run=False)
@@ -145,7 +146,7 @@ async def test_a_real_log_keeps_the_order_of_each_performer(
     for number in range(60):
         await quarantine.keep_many(1, performers[number % 3])
     async with event_log.publisher("test") as publisher:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 try:
                     await reverify_with(quarantine, publisher).run(ALL, caller)

@@ -27,7 +27,7 @@ from safevideo_testkit.stacks import REAL, StackUnderTest
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
 KILLS = 5 if EVENTS > 10_000 else 2
-PATIENCE_SECONDS = 60 + EVENTS / 100
+PATIENCE_SECONDS = 120 + EVENTS / 100
 
 only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
@@ -42,7 +42,7 @@ async def worker(stack: StackUnderTest, event_log: Broker, tmp_path: Path) -> As
         "DATABASE_URL": stack.database_url,
         "REDIS_URL": stack.redis_url,
         "KAFKA_BOOTSTRAP_SERVERS": stack.kafka_bootstrap_servers,
-        "JOB_LEASE_SECONDS": "1",
+        "JOB_LEASE_SECONDS": "4",
         "JOB_POLL_SECONDS": "0.1",
         "JOB_RETRY_INITIAL_SECONDS": "0.1",
     }

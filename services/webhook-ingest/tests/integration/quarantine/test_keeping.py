@@ -13,6 +13,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import rejected_webhooks as table
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 PATH = "/webhooks/sharegram"
 FORGED = {"X-Sharegram-Signature": "sha256=" + "00" * 32}
@@ -38,7 +39,7 @@ async def refused(client: aiohttp.ClientSession, body: bytes, headers: dict[str,
 
 
 async def until_counted(door: Door, outcome: str, number: float) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while door.counted(outcome) < number:
             await asyncio.sleep(0.02)
 
@@ -118,7 +119,7 @@ async def test_a_flood_from_one_address_pushes_out_nobody_else_and_the_bounds_ho
 
 async def settled(door: Door, number: int) -> None:
     """Until so many have been written or dropped."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while door.counted("kept") + door.counted("over_address_limit") < number:
             await asyncio.sleep(0.01)
 
@@ -130,7 +131,7 @@ async def test_a_database_that_is_away_costs_the_webhooks_and_slows_no_request(
     async with Database.open(nowhere) as database, open_door(database, RetentionLimits()) as door:
         client = await door.client()
         for number in range(5):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 await refused(client, b'{"number": %d}' % number)
         await until_counted(door, "database_away", 5)
         await refused(client, BODY)

@@ -13,7 +13,14 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.broker.types import Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
-from safevideo_testkit.harness.spool import TOPIC, BrokerGate, Logged, Opened, SpoolHarness
+from safevideo_testkit.harness.spool import (
+    TOPIC,
+    BrokerGate,
+    Logged,
+    Opened,
+    SpoolHarness,
+    Watched,
+)
 from webhook_ingest.publishing.in_flight import BEFORE_PUBLISHER_SECONDS
 from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.spool.reporting import SpoolMetrics
@@ -39,11 +46,12 @@ def opened(event_log: Broker, log: FilteringBoundLogger) -> Opened:
         async with AsyncExitStack() as stack:
             gate = BrokerGate(await stack.enter_async_context(event_log.publisher("test")), state)
             spool = await stack.enter_async_context(open_spool(root, log, metrics, max_bytes))
-            keeping = SpoolingPublisher(gate, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
+            watched = Watched(gate)
+            keeping = SpoolingPublisher(watched, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
             metrics.watch(keeping.depth)
             task = asyncio.create_task(keeping.run(), name="test-draining")
             try:
-                yield SpoolHarness(keeping, spool, gate, registry)
+                yield SpoolHarness(keeping, spool, gate, watched, registry)
             finally:
                 task.cancel()
                 await asyncio.wait([task])

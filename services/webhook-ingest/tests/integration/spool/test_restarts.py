@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.spool import Logged, Opened
 from webhook_ingest.spool.corrupt import CORRUPT, MAX_FILES
 from webhook_ingest.spool.store import SegmentStore
@@ -37,7 +38,7 @@ async def test_at_the_end_it_is_emptied_as_far_as_time_allows(opened: Opened, lo
 
 
 async def test_the_end_does_not_wait_for_a_log_that_stays_away(opened: Opened, tmp_path: Path) -> None:
-    async with asyncio.timeout(20), opened(tmp_path / "spool", state="hanging", drain=0.3) as bench:
+    async with asyncio.timeout(DEADLINE_SECONDS), opened(tmp_path / "spool", state="hanging", drain=0.3) as bench:
         await bench.publish("a", "1")
 
 

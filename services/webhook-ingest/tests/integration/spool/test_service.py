@@ -14,6 +14,7 @@ from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import BackgroundTaskDied, run_until_failure
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.publishing.spool_drainer import Probe
 from webhook_ingest.publishing.spooling_publisher import SPOOLED, SpoolOptions, open_publisher
 from webhook_ingest.settings import IngestSettings
@@ -83,6 +84,6 @@ async def test_an_app_whose_spool_is_not_emptied_any_more_fails(
             yield
 
     app = serving_with(publishing, event_log)
-    async with asyncio.timeout(20), run_until_failure(app, settings) as (_, failed):
+    async with asyncio.timeout(DEADLINE_SECONDS), run_until_failure(app, settings) as (_, failed):
         with pytest.raises(BackgroundTaskDied, match="spool ended: ZeroDivisionError"):
             await failed

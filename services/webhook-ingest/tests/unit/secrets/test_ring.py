@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from safevideo_common.webhooks.signatures import WebhookSecret
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.secrets import KeyRing, StoredSecret
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -58,7 +59,7 @@ async def test_the_last_use_of_each_secret_is_taken_once() -> None:
     for seconds in range(3):
         ring.note_use(NEW, NOW + seconds * SECOND)
     ring.note_use(ENVIRONMENT, NOW)
-    await asyncio.wait_for(ring.is_used(), 5)
+    await asyncio.wait_for(ring.is_used(), DEADLINE_SECONDS)
     assert ring.take_uses() == {"new": NOW + 2 * SECOND, "env-0a1b2c": NOW}
     assert ring.take_uses() == {}
 
@@ -70,7 +71,7 @@ async def test_uses_that_are_given_back_do_not_hide_later_ones() -> None:
     taken = ring.take_uses()
     ring.note_use(NEW, NOW + SECOND)
     ring.give_back(taken)
-    await asyncio.wait_for(ring.is_used(), 5)
+    await asyncio.wait_for(ring.is_used(), DEADLINE_SECONDS)
     assert ring.take_uses() == {"new": NOW + SECOND, "old": NOW}
 
 

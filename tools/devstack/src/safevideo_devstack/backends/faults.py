@@ -35,7 +35,7 @@ class RunningServer:
     def pause(self) -> None:
         """Freeze it: its connections stay open, new ones are taken by the kernel, and nothing answers.
 
-        Raises `BackendFailed` when that takes half a minute.
+        Raises `BackendFailed` when that takes two minutes.
         """
         process.freeze(self._process())
 
@@ -82,7 +82,7 @@ class RunningServer:
             )
 
     def wait_ready(self) -> None:
-        """Return when it answers. Raises `BackendFailed` with the end of its log when it ends or takes a minute."""
+        """Return when it answers. Raises `BackendFailed` with the end of its log when it ends or is not in time."""
         wait_ready(self._server(), self.alive)
 
     def heal(self) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from safevideo_devstack.backends import probes, state
 from safevideo_devstack.backends.stack import (
+    Asked,
     BackendFailed,
     Backends,
     BackendUnavailable,
@@ -29,12 +30,16 @@ def start_given(folder: Path, options: Options, _say: Say) -> Backends:
     Raises `BackendUnavailable` when a variable is not set, and `BackendFailed` when a backend does not answer: whoever
     names backends wants these and no others.
     """
-    missing = [name for name in VARIABLES if not os.environ.get(name)]
-    if missing:
+    if missing := _not_set():
         raise BackendUnavailable(f"{', '.join(missing)} not set")
     kafka, database, redis = (os.environ[name] for name in VARIABLES)
     state.begin(folder, "given", options)
     return Backends("given", kafka, database, redis, ask_parts(kafka, database, redis, seconds=SECONDS))
+
+
+def are_given(asked: Asked) -> bool:
+    """Return whether a start of `asked` takes the given backends."""
+    return asked == "given" or (asked == "auto" and not _not_set())
 
 
 def ask_parts(kafka: str, database: str, redis: str, *, seconds: float) -> tuple[Part, ...]:
@@ -48,6 +53,10 @@ def ask_parts(kafka: str, database: str, redis: str, *, seconds: float) -> tuple
             pool.submit(_ask, "cache", "Redis", _address(redis), lambda: probes.redis_version(redis), seconds),
         )
         return tuple(part.result() for part in parts)
+
+
+def _not_set() -> list[str]:
+    return [name for name in VARIABLES if not os.environ.get(name)]
 
 
 def _ask(role: Role, software: str, address: str, version: Callable[[], str], seconds: float) -> Part:

@@ -10,7 +10,7 @@ from safevideo_devstack.backends.kafka_jars import VERSION, jars
 from safevideo_devstack.backends.programs import find
 from safevideo_devstack.backends.stack import NotReady, Ports, Role
 
-FORMAT_SECONDS = 60.0
+FORMAT_SECONDS = 180.0
 LONE_BROKER = {"broker.heartbeat.interval.ms": 500, "broker.session.timeout.ms": 3000}
 """A killed broker may not come back before its last session is over. Alone, it has no one to whom 9 s would matter."""
 

@@ -41,6 +41,8 @@ MARIADB = Requirement(
 REDIS = Requirement("Redis", ("redis-server",), ("redis-server",))
 JAVA = Requirement(f"Java {LEAST_JAVA} or newer", ("java",), ("default-jre-headless",))
 MAVEN = Requirement("Maven", ("mvn",), ("maven",))
+PROMTOOL = Requirement("promtool", ("promtool",), ("prometheus",))
+"""No part of the stack: it tests the alert rules."""
 
 
 def install(say: Say, database: LocalDatabase) -> None:
@@ -62,6 +64,14 @@ def install(say: Say, database: LocalDatabase) -> None:
         fetch_jars(say)
     except BackendFailed as error:
         raise BackendUnavailable(f"Kafka could not be fetched: {error}") from error
+
+
+def provide_promtool(say: Say, *, may_install: bool) -> None:
+    """Have promtool. On Debian as root it is installed where it is missing. Raises `BackendUnavailable`."""
+    if find("promtool") is None and may_install and debian.may_install():
+        debian.install(PROMTOOL.packages, say)
+    if find("promtool") is None:
+        raise BackendUnavailable(what_to_type([PROMTOOL]))
 
 
 def servers(folder: Path, options: Options) -> tuple[Server, ...]:

@@ -12,7 +12,7 @@ from safevideo_devstack.backends import probes, process
 from safevideo_devstack.backends.stack import Role
 
 USER = "safevideo"
-INSTALL_SECONDS = 60.0
+INSTALL_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)

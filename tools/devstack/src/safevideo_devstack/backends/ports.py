@@ -1,16 +1,24 @@
-"""Free ports on the loopback interface."""
+"""Free ports on the loopback interface, of which no two processes of this machine get the same."""
 
+import fcntl
+import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO
 
 from safevideo_devstack.backends.stack import BackendFailed, Options, Ports
 
 # Below the range from which the kernel takes a client's own port. A client that keeps knocking at a dead server's port
 # inside that range ends up connected to itself, and the server cannot bind again.
 CANDIDATES = range(20_000, 32_000)
+
+_RESERVED: set[int] = set()
+"""Of this process, which could lock the same byte again."""
 
 
 def allot(options: Options) -> Ports:
@@ -29,10 +37,40 @@ def allot(options: Options) -> Ports:
     )
 
 
+def free_port() -> int:
+    """Return a port that no other process of ours gets; nothing listens there yet."""
+    return next(_free_ports())
+
+
 def _free_ports() -> Iterator[int]:
     for port in random.sample(CANDIDATES, len(CANDIDATES)):
-        if _is_free(port):
+        if _is_free(port) and reserve([port]):
             yield port
+
+
+def reserve(ports: Iterable[int]) -> bool:
+    """Keep `ports` from being chosen again for as long as this process lives; return whether they are now ours.
+
+    A server binds its port only seconds after it was chosen.
+    """
+    return all(map(_reserve, ports))
+
+
+def _reserve(port: int) -> bool:
+    if port in _RESERVED:
+        return False
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # byte n of the file stands for port n
+    except OSError:
+        return False
+    _RESERVED.add(port)
+    return True
+
+
+@cache
+def _reservations() -> BinaryIO:
+    # Open until the process ends: to close it gives up all locks.
+    return Path(f"/tmp/safevideo-ports-{os.geteuid()}").open("ab")
 
 
 def _is_free(port: int) -> bool:

@@ -15,7 +15,7 @@ from safevideo_devstack.backends.stack import BackendFailed
 
 TETHER = Path(__file__).with_name("tether.py")
 POLL_SECONDS = 0.02
-FREEZE_SECONDS = 30.0
+FREEZE_SECONDS = 120.0
 
 _TETHERING = ThreadPoolExecutor(1, thread_name_prefix="tethering")
 """The kernel ties a tether to a thread, not to its process, so all of them hang on one that lasts as long as it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from safevideo_devstack.backends.process import Process, is_running, last_lines
 from safevideo_devstack.backends.stack import BackendFailed, NotReady, Server
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from safevideo_devstack.backends.ports import reserve
 from safevideo_devstack.run.next_steps import SERVING
 from safevideo_devstack.run.ports import is_free, moved_ports
 
 OFFSETS: Final = range(18_000, 26_000)
 """Moves every port below the range from which the kernel takes a client's own."""
 
-TABLE_SECONDS: Final = 120.0
-END_SECONDS: Final = 15.0
-"""A run cuts itself off after nine; a busy machine takes a moment to say so."""
+TABLE_SECONDS: Final = 300.0
+END_SECONDS: Final = 120.0
 
 LOOK_SECONDS: Final = 0.1
 MOST_OUTPUT: Final = 1 << 20
@@ -96,10 +96,12 @@ async def serving_run(folder: Path, offset: int, stack: str = "embedded") -> Asy
 
 
 def free_offset() -> int:
-    """An offset at which all ports are free."""
-    return next(
-        offset for offset in random.sample(OFFSETS, len(OFFSETS)) if all(map(is_free, moved_ports(offset).values()))
-    )
+    """An offset at which all ports are free, and nobody else gets them."""
+    return next(offset for offset in random.sample(OFFSETS, len(OFFSETS)) if _are_free(moved_ports(offset).values()))
+
+
+def _are_free(ports: Collection[int]) -> bool:
+    return all(map(is_free, ports)) and reserve(ports)
 
 
 def sourced(env: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def type_in(*words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "safevideo_devstack.backends.cli", *words]
     environment = {**os.environ, "COLUMNS": "200", "REQUIRE_REAL_BACKENDS": "0"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_backends_go_on_after_up_until_down(folder: Path) -> None:

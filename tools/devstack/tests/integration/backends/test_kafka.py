@@ -21,7 +21,7 @@ from safevideo_devstack.backends import (
 )
 from safevideo_testkit.broker_helpers import DAY_MS
 
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @dataclass(frozen=True)

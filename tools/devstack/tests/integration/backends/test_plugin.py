@@ -12,6 +12,7 @@ import pytest
 from safevideo_devstack.backends import state
 from safevideo_devstack.backends.given import VARIABLES
 from safevideo_devstack.backends.process import Process, is_running
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Until = Callable[[Callable[[], object]], None]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -25,6 +26,24 @@ def test_kafka(kafka_bootstrap_servers): pass
 
 @pytest.mark.kafka
 def test_that_finds_out_later(request): request.getfixturevalue("kafka_bootstrap_servers")
+"""
+IN_TWO_WORKERS = """
+import pytest
+from pathlib import Path
+
+@pytest.mark.parametrize("number", range(4))
+def test_redis(backends, worker_id, number):
+    (Path("seen") / worker_id).write_text(backends.redis_url)
+    assert backends.redis.alive()
+
+@pytest.mark.kafka
+def test_kafka(): pass
+"""
+SKIPS = """
+import pytest
+
+def test_skipped(): pytest.skip("for no good reason")
+def test_run(): pass
 """
 HANGS = """
 import time
@@ -54,7 +73,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         (tmp_path / "test_it.py").write_text(content)
         (tmp_path / "pytest.ini").touch()
         (tmp_path / "temporary").mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "pytest", "-p", "safevideo_testkit.plugin", "-p", "no:cacheprovider"]
+        plugins = ["safevideo_testkit.plugin", "safevideo_testkit.parallel", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *(f"-p{each}" for each in plugins)]
         inherited = {name: value for name, value in os.environ.items() if name not in {*VARIABLES, "CI"}}
         ours = {"TMPDIR": str(tmp_path / "temporary"), "STACK": "embedded", "REQUIRE_REAL_BACKENDS": "0"}
         run = subprocess.Popen(
@@ -75,7 +95,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def output(run: "subprocess.Popen[str]") -> str:
-    return run.communicate(timeout=60)[0]
+    return run.communicate(timeout=DEADLINE_SECONDS)[0]
 
 
 def left_behind(tmp_path: Path) -> list[str]:
@@ -107,6 +127,31 @@ def test_what_is_skipped_is_told_by_suite(start: Start) -> None:
 def test_where_real_ones_are_required_a_missing_part_is_a_failure(start: Start) -> None:
     run = start(WANTS_KAFKA, REQUIRE_REAL_BACKENDS="1")
     assert "no Kafka on the embedded stack, and REQUIRE_REAL_BACKENDS=1" in output(run)
+    assert run.returncode == 1
+
+
+def test_where_real_ones_are_required_a_run_with_a_skipped_test_fails_and_lists_it(start: Start) -> None:
+    run = start(SKIPS, REQUIRE_REAL_BACKENDS="1")
+    told = output(run)
+    assert run.returncode == 1
+    assert "1 skipped, and REQUIRE_REAL_BACKENDS=1" in told
+    assert "test_it.py::test_skipped: Skipped: for no good reason" in told
+
+
+def test_each_worker_has_a_set_of_its_own_and_one_table_tells_of_all(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "seen").mkdir()
+    run = start(IN_TWO_WORKERS, "-n2")
+    told = output(run)
+    assert (run.returncode, told.count("Backends: embedded"), left_behind(tmp_path)) == (0, 1, [])
+    assert "2 sets in all" in told
+    assert "skipped for want of kafka: test_it.py (1 tests)" in told
+    urls = [seen.read_text() for seen in (tmp_path / "seen").iterdir()]
+    assert len(set(urls)) == 2
+
+
+def test_several_workers_cannot_share_given_backends(start: Start) -> None:
+    run = start(WANTS_REDIS, "-n2", STACK="given")
+    assert "Several workers cannot share the given backends" in output(run)
     assert run.returncode == 1
 
 

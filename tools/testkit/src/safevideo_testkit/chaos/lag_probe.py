@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from safevideo_common.broker.kafka.admin import open_admin
 from safevideo_common.broker.types import TopicPartition
 
-ANSWERS_SECONDS = 5.0
+ANSWERS_SECONDS = 30.0
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -29,10 +29,18 @@ class Groups:
 
     async def settled_members(self, group: str) -> int:
         """How many members share the partitions; 0 while they are being shared out."""
+        state, members = await self._described(group)
+        return members if state == "Stable" else 0
+
+    async def members(self, group: str) -> int:
+        """How many there are, those that are gone without a word among them, until their session is over."""
+        return (await self._described(group))[1]
+
+    async def _described(self, group: str) -> tuple[str, int]:
         async with asyncio.timeout(ANSWERS_SECONDS):
             (answer,) = await self._admin.describe_consumer_groups([group])
         _, _, state, _, _, members, *_ = answer.groups[0]
-        return len(members) if state == "Stable" else 0
+        return state, len(members)
 
 
 @asynccontextmanager

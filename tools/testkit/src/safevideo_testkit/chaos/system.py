@@ -24,7 +24,7 @@ from safevideo_testkit.stacks import StackUnderTest
 
 GROUPS: Mapping[str, Sequence[str]] = {"sync-worker": (PERFORMER, OTHER), "kyc-worker": (KYC,)}
 ASK_SECONDS = 0.25
-ANSWERS_SECONDS = 60.0
+ANSWERS_SECONDS = 180.0
 AWAY = (ServiceUnavailable, KafkaError, OSError, TimeoutError)
 
 Answer = TypeVar("Answer")

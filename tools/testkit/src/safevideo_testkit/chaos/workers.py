@@ -1,6 +1,5 @@
 """Workers as processes of their own, of which any may be killed, frozen, stopped, and one more started."""
 
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,9 +33,6 @@ class Fleet:
         await worker.start()
         self.members[service].append(worker)
         return worker
-
-    def any_of(self, service: str, dice: random.Random) -> ServiceProcess:
-        return dice.choice(self.members[service])
 
     async def kill(self, service: str, worker: ServiceProcess) -> None:
         """`kill -9`."""

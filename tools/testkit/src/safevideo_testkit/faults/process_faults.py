@@ -16,11 +16,14 @@ from sqlalchemy.exc import DBAPIError
 from safevideo_devstack.backends import RunningServer
 from safevideo_devstack.backends.probes import mysql_connection
 from safevideo_testkit.chaos.workers import SERVICES, Fleet
+from safevideo_testkit.eventually import DEADLINE_SECONDS
+from safevideo_testkit.service_process import ServiceProcess
 
 MOST_WORKERS = 3
 """Of one service. With as many, one is stopped instead of one more started."""
 SESSION_SECONDS = 15.0
 TURN_SECONDS = 30
+PAUSE_SECONDS = 1.0
 
 
 class Kind(StrEnum):
@@ -68,16 +71,19 @@ def plan(
 ) -> Sequence[Fault]:
     """One a second; what lasts is over when the last one is. `long_seconds` is after how long others take over.
 
+    The first one is a freeze that is longer than that, so that it has the time.
+
     The workers of one service are troubled for half a minute, then those of the other: a group of which a member has
     died does nothing until its session is over, and would do nothing at all if it were troubled all the time.
     """
     dice = random.Random(seed)
     rounds = [dice.sample(kinds, len(kinds)) for _ in range(0, faults, len(kinds))]
-    planned = [kind for each in rounds for kind in each][:faults]
+    planned = [kind for each in rounds for kind in each]
+    planned.insert(0, planned.pop(planned.index(Kind.FREEZE_LONG)))
     turns, turn = dice.sample(services, len(services)), min(TURN_SECONDS, -(-faults // len(services)))
     return [
         Fault(kind, turns[second // turn % len(turns)], min(_seconds(dice, kind, long_seconds), faults - second))
-        for second, kind in enumerate(planned)
+        for second, kind in enumerate(planned[:faults])
     ]
 
 
@@ -93,7 +99,11 @@ def _seconds(dice: random.Random, kind: Kind, long_seconds: float) -> float:
 
 @dataclass
 class Chaos:
-    """Does faults to a fleet and its backends. `told` is what was done, and when; `counts` how often in all."""
+    """Does faults to a fleet and its backends.
+
+    `told` is what was done, and when. `counts` is how often each kind had its effect: a worker that was to be killed
+    may not have started.
+    """
 
     fleet: Fleet
     kafka: RunningServer | None
@@ -102,11 +112,15 @@ class Chaos:
     seed: int
     told: list[str] = field(default_factory=list)
     counts: Counter[Kind] = field(default_factory=Counter)
+    _asleep: list[ServiceProcess] = field(default_factory=list)
     _broker: asyncio.Lock = field(default_factory=asyncio.Lock)
     _database: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def wreak(self, faults: Sequence[Fault]) -> None:
-        """One a second, whether or not the last is over. At the end all is healed, and each service has a worker."""
+        """One a second, whether or not the last is over; then again what had no effect, until each kind had one.
+
+        At the end all is healed, and each service has a worker.
+        """
         self._began = time.monotonic()
         self._dice = random.Random(self.seed)
         async with asyncio.TaskGroup() as under_way:
@@ -114,6 +128,12 @@ class Chaos:
                 await asyncio.sleep(max(0.0, self._began + number - time.monotonic()))
                 await self.fleet.tend()
                 under_way.create_task(self._do(fault), name=fault.kind)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for fault in {each.kind: each for each in reversed(faults)}.values():
+                while fault.kind not in self.counts:
+                    await self.fleet.tend()
+                    await self._do(fault)
+                    await asyncio.sleep(PAUSE_SECONDS)
         self.fleet.thaw()
         await self.fleet.tend()
         self._tell("calm")
@@ -138,29 +158,37 @@ class Chaos:
             self._tell(f"{service} {Kind.START}", Kind.START)
             await self.fleet.start(service)
             return
-        worker = self.fleet.any_of(service, self._dice)
-        self._tell(f"{service} {kind} {_for(fault)}of {len(workers)}", kind)
+        worker = self._dice.choice([each for each in workers if each not in self._asleep] or workers)
+        self._tell(f"{service} {kind} {_for(fault)}of {len(workers)}")
         if worker.ended is not None:
             return  # it could not start; it is tended within a second
         if kind is Kind.KILL:
             await self.fleet.kill(service, worker)
         elif kind is Kind.STOP:
             await self.fleet.stop(service, worker)
-        else:
-            await worker.freeze()
-            await asyncio.sleep(fault.seconds)
-            worker.thaw()
+        elif not await self._freeze(service, worker, fault.seconds):
+            return
+        self.counts[kind] += 1
+
+    async def _freeze(self, service: str, worker: ServiceProcess, seconds: float) -> bool:
+        """Whether it was still there when it went on."""
+        self._asleep.append(worker)
+        await worker.freeze()
+        await asyncio.sleep(seconds)
+        worker.thaw()
+        self._asleep.remove(worker)
+        return worker in self.fleet.members[service]
 
     async def _restart(self, server: RunningServer, turn: asyncio.Lock, fault: Fault) -> None:
         async with turn:
-            self._tell(fault.kind, fault.kind)
+            self._tell(fault.kind)
             await asyncio.to_thread(server.restart)
-            self._tell(f"{fault.kind}: is back")
+            self._tell(f"{fault.kind}: is back", fault.kind)
 
     async def _pause_broker(self, kafka: RunningServer, fault: Fault) -> None:
         async with self._broker:
             self._tell(f"{fault.kind} {_for(fault)}", fault.kind)
-            await asyncio.to_thread(kafka.pause)
+            await asyncio.to_thread(kafka.pause)  # it returns when it is frozen
             await asyncio.sleep(fault.seconds)
             await asyncio.to_thread(kafka.resume)
 
@@ -170,7 +198,7 @@ class Chaos:
 
     async def _cut_connections(self) -> None:
         cut = await asyncio.to_thread(_cut, self.database_url)
-        self._tell(f"{Kind.CUT}: {cut}", Kind.CUT)
+        self._tell(f"{Kind.CUT}: {cut}", Kind.CUT if cut else None)
 
     def _tell(self, what: str, kind: Kind | None = None) -> None:
         if kind:

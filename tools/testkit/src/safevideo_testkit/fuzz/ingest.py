@@ -18,6 +18,7 @@ from safevideo_common.events.topics import KYC, OTHER, PERFORMER, all_topics
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 from safevideo_common.service import run_until_failure
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.fuzz.cases import Case
 from safevideo_testkit.fuzz.judge import judge_answers, judge_records
 from safevideo_testkit.fuzz.webhooks import SECRETS
@@ -27,7 +28,6 @@ from webhook_ingest.settings import IngestSettings
 LAST_REQUEST: Final = b"GET /the-end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 """Sent after each case, so that the door ends the connection; where it is read as part of a body, a timeout does."""
 
-PATIENCE_SECONDS: Final = 10.0
 MANY: Final = 1000
 _READ_BYTES: Final = 1 << 16
 _LAST_ANSWER: Final = re.compile(rb"(Connection: close\r\n|HTTP/1\.1 413 ).*?\r\n\r\n\{.*\}\Z", re.DOTALL)
@@ -62,7 +62,7 @@ class FuzzedDoor:
     async def _new_records(self, expected: int) -> list[Record]:
         """What came into the log since the last call: at least as many as were accepted, by way of the spool too."""
         found: list[Record] = []
-        ends = time.monotonic() + PATIENCE_SECONDS
+        ends = time.monotonic() + DEADLINE_SECONDS
         while True:
             for partition, offset in self._read_to.items():
                 records = await self._reader.read(partition, offset, MANY)
@@ -79,7 +79,7 @@ async def _answers_to(request: bytes, port: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     said = b""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             writer.write(request)
             while not _LAST_ANSWER.search(said) and (more := await reader.read(_READ_BYTES)):
                 said += more

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.broker.port import Producer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.spool.spool import Spool
 
 TOPIC: Final = "events"
-PATIENCE_SECONDS: Final = 30.0
 
 
 class BrokerGate:
@@ -53,6 +53,26 @@ class BrokerGate:
         self.room, self.state = None, "open"
 
 
+class Watched:
+    """A publisher that knows which tasks have called it, and which of them still wait."""
+
+    def __init__(self, publisher: Producer) -> None:
+        self.calls = 0
+        self.callers: set[asyncio.Task[object] | None] = set()
+        self.waiting: set[asyncio.Task[object] | None] = set()
+        self._publisher = publisher
+
+    async def publish(self, message: Message) -> tuple[TopicPartition, int]:
+        task = asyncio.current_task()
+        self.calls += 1
+        self.callers.add(task)
+        self.waiting.add(task)
+        try:
+            return await self._publisher.publish(message)
+        finally:
+            self.waiting.remove(task)
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolHarness:
     """One process's way to the log."""
@@ -60,6 +80,8 @@ class SpoolHarness:
     keeping: SpoolingPublisher
     spool: Spool
     gate: BrokerGate
+    watched: Watched
+    """Before the gate."""
     registry: CollectorRegistry
 
     async def publish(self, key: str, value: str) -> bool:
@@ -71,7 +93,7 @@ class SpoolHarness:
         return self.registry.get_sample_value(f"safevideo_spool_{name}") or 0.0
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not is_so():
                 await asyncio.sleep(0.005)
 

@@ -17,7 +17,7 @@ from safevideo_testkit.oracle.expected import COLUMN, Ledger
 
 TOPIC = "integration.events.v1"
 SOURCES = {"sync-worker": "/safevideo/sync-worker", "kyc-worker": "/safevideo/kyc-worker"}
-SETTLES_SECONDS = 60.0
+SETTLES_SECONDS = 300.0
 
 
 class Change(NamedTuple):

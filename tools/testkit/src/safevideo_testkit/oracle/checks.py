@@ -13,7 +13,7 @@ from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_testkit.oracle.expected import COLUMN, Ledger
 
-SETTLES_SECONDS = 180.0
+SETTLES_SECONDS = 300.0
 ASK_SECONDS = 0.1
 
 
