@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN_DIR ?= .run
 BIN := .venv/bin
 # A make that is killed cannot end what it runs, so the kernel does.
-TETHER := tools/devstack/src/safevideo_devstack/backends/tether.py
+TETHER := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock clean venv

@@ -25,7 +25,7 @@ from safevideo_common.jobs.model import FINISHED, AttemptOutcome, JobStatus
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.jobs.store.admin import Job, NewJob
 from safevideo_common.jobs.store.attempts import JobAttempt
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.chaos.job_worker import LEASE_SECONDS, steps
 from safevideo_testkit.chaos.workers import running_fleet
 from safevideo_testkit.eventually import eventually, running_task

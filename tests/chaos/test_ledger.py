@@ -18,7 +18,7 @@ import pytest
 
 from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.all_services import environment
 from safevideo_testkit.chaos.event_stream import Stream, write_stream
 from safevideo_testkit.chaos.lag_probe import Tide
@@ -46,12 +46,12 @@ STARTS_SECONDS = 180.0
 @pytest.mark.usefixtures("quiet_kafka_client")
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
-    stack: StackUnderTest, event_log: Broker, kafka_server: RunningServer, mysql_server: RunningServer, tmp_path: Path
+    stack: StackUnderTest, broker: Broker, kafka_server: RunningServer, mysql_server: RunningServer, tmp_path: Path
 ) -> None:
     stream = write_stream(performers=PERFORMERS, events=EVENTS, seed=SEED, prefix=f"sg_{token_hex(4)}")
     tide = Tide(stack.kafka_bootstrap_servers, *GROUPS)
     async with (
-        open_house(stack, event_log) as house,
+        open_house(stack, broker) as house,
         running_task(tide.watch()),
         running_fleet(environment(stack), tmp_path, each=2) as fleet,
     ):
@@ -71,7 +71,7 @@ async def test_whatever_befalls_it_each_event_has_one_effect_and_one_final_word(
 
 
 async def _publish_amid(chaos: Chaos, house: House, stream: Stream) -> None:
-    async with house.log.publisher("chaos") as publisher, asyncio.TaskGroup() as under_way:
+    async with house.broker.producer("chaos") as publisher, asyncio.TaskGroup() as under_way:
         under_way.create_task(publish_all(publisher, stream.messages, SECONDS))
         await eventually(lambda: _has_begun(house.database), STARTS_SECONDS)
         await chaos.wreak(plan(SECONDS, SEED))

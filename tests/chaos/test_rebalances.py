@@ -20,7 +20,7 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
 from safevideo_common.events.topics import KYC
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.all_services import served, settings_of
 from safevideo_testkit.chaos.event_stream import write_stream
 from safevideo_testkit.chaos.lag_probe import Tide, asking_groups
@@ -45,7 +45,7 @@ SETTLES_SECONDS = 300.0
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_after_instances_have_come_and_gone_none_stays_in_the_group_work_goes_on_and_nothing_is_lost(
     stack: StackUnderTest,
-    event_log: Broker,
+    broker: Broker,
     log: FilteringBoundLogger,
     kafka_server: RunningServer,  # a stack of ours alone: elsewhere the group may have other members
 ) -> None:
@@ -54,11 +54,11 @@ async def test_after_instances_have_come_and_gone_none_stays_in_the_group_work_g
     messages = [message for message in stream.messages if message.topic != KYC]
     tide = Tide(stack.kafka_bootstrap_servers, sync_worker.app.SERVICE)
     async with (
-        open_house(stack, event_log) as house,
-        event_log.publisher("rebalances") as publisher,
+        open_house(stack, broker) as house,
+        broker.producer("rebalances") as publisher,
         running_task(tide.watch()),
         asking_groups(stack.kafka_bootstrap_servers) as groups,
-        _instances(stack, event_log, log) as instances,
+        _instances(stack, broker, log) as instances,
     ):
         await insert_requests(house.database, stream.requested)
         async with asyncio.TaskGroup() as load:
@@ -79,7 +79,7 @@ class Instances:
     """Of `sync-worker`, in this process: another takes seconds to start. `told` is who came and went."""
 
     stack: StackUnderTest
-    event_log: Broker
+    broker: Broker
     log: FilteringBoundLogger
     tasks: asyncio.TaskGroup
     running: dict[int, asyncio.Event] = field(default_factory=dict)
@@ -114,15 +114,15 @@ class Instances:
 
     async def _run(self, goes: asyncio.Event) -> None:
         settings = SyncWorkerSettings.model_validate(settings_of(self.stack) | {"batch_records": 100})
-        async with served(sync_worker.app.build_app(settings, self.event_log, self.log), settings):
+        async with served(sync_worker.app.build_app(settings, self.broker, self.log), settings):
             await goes.wait()
         self.ending -= 1
 
 
 @asynccontextmanager
-async def _instances(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[Instances]:
+async def _instances(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[Instances]:
     async with asyncio.TaskGroup() as tasks:
-        instances = Instances(stack, event_log, log, tasks)
+        instances = Instances(stack, broker, log, tasks)
         try:
             yield instances
         finally:

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, performers
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.all_services import environment
 from safevideo_testkit.chaos.event_stream import ORPHAN_EVERY, write_stream
 from safevideo_testkit.chaos.lag_probe import Groups, Offsets, asking_groups
@@ -35,7 +35,7 @@ Rows = Sequence[Sequence[object]]
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_workers_frozen_past_their_session_change_and_commit_nothing_when_they_go_on(
     stack: StackUnderTest,
-    event_log: Broker,
+    broker: Broker,
     mysql_server: RunningServer,  # a stack of ours alone: elsewhere the groups may have other members
     tmp_path: Path,
 ) -> None:
@@ -43,8 +43,8 @@ async def test_workers_frozen_past_their_session_change_and_commit_nothing_when_
     stream = write_stream(performers=PERFORMERS, events=1200, seed=11, prefix=f"sg_{token_hex(4)}")
     first, middle, last = stream.messages[:400], stream.messages[400:1000], stream.messages[1000:]
     async with (
-        open_house(stack, event_log) as house,
-        event_log.publisher("zombies") as publisher,
+        open_house(stack, broker) as house,
+        broker.producer("zombies") as publisher,
         running_fleet(environment(stack), tmp_path, each=1) as fleet,
         asking_groups(stack.kafka_bootstrap_servers) as groups,
     ):

@@ -53,22 +53,22 @@ def settings_in(folder: Path) -> dict[str, object]:
 
 
 def app_of(
-    service: str, given: dict[str, object], event_log: Broker, log: FilteringBoundLogger
+    service: str, given: dict[str, object], broker: Broker, log: FilteringBoundLogger
 ) -> tuple[web.Application, CommonSettings]:
     settings: CommonSettings
     match service:
         case "gateway":
             settings = GatewaySettings.model_validate(given)
-            return gateway.app.build_app(settings, event_log, log), settings
+            return gateway.app.build_app(settings, broker, log), settings
         case "kyc-worker":
             settings = KycWorkerSettings.model_validate(given)
-            return kyc_worker.app.build_app(settings, event_log, log), settings
+            return kyc_worker.app.build_app(settings, broker, log), settings
         case "sync-worker":
             settings = SyncWorkerSettings.model_validate(given)
-            return sync_worker.app.build_app(settings, event_log, log), settings
+            return sync_worker.app.build_app(settings, broker, log), settings
         case _:
             settings = IngestSettings.model_validate(given)
-            return webhook_ingest.app.build_app(settings, event_log, log), settings
+            return webhook_ingest.app.build_app(settings, broker, log), settings
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -77,9 +77,9 @@ async def test_a_running_service_exports_what_is_on_the_list_for_it_and_nothing_
 ) -> None:
     given = settings_in(tmp_path)
     await migrate(str(given["database_url"]))
-    async with open_broker("", tmp_path / "log") as event_log:
-        await event_log.create_topics(all_topics())
-        app, settings = app_of(service, given, event_log, log)
+    async with open_broker("", tmp_path / "log") as broker:
+        await broker.create_topics(all_topics())
+        app, settings = app_of(service, given, broker, log)
         async with running(app, settings) as api:
             text = (await api.get("/metrics")).body.decode()
     exported = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -15,7 +15,7 @@ from safevideo_common.cache.redis import open_redis
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.all_services import SECRET, whole_house
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.oracle.changes import check_changes
@@ -32,10 +32,10 @@ on_real_backends = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 @on_real_backends
 async def test_while_kafka_hangs_webhooks_are_taken_and_applied_when_it_is_back(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
     name = f"sg_{token_hex(4)}"
-    async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:
+    async with Database.open(stack.database_url) as database, whole_house(stack, broker, log) as url:
         assert await _post(url, performer_updated(name, {"username": "before"}, 1, BEGINNING)) == 200
         with kafka_server.paused():
             for version in range(2, 5):
@@ -45,40 +45,40 @@ async def test_while_kafka_hangs_webhooks_are_taken_and_applied_when_it_is_back(
 
 @on_real_backends
 async def test_a_kafka_that_hangs_in_mid_stream_delays_and_loses_nothing(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
-    async with _streaming(stack, event_log, log):
+    async with _streaming(stack, broker, log):
         with kafka_server.paused():
             await asyncio.sleep(3)  # an outage lasts: longer than the deadline of a publish
 
 
 @on_real_backends
 async def test_a_kafka_that_is_killed_in_mid_stream_delays_and_loses_nothing(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, kafka_server: RunningServer
 ) -> None:
-    async with _streaming(stack, event_log, log):
+    async with _streaming(stack, broker, log):
         kafka_server.kill()
         await asyncio.to_thread(kafka_server.start)
 
 
 @on_real_backends
 async def test_a_database_that_is_killed_in_mid_stream_delays_and_loses_nothing(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, mysql_server: RunningServer
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, mysql_server: RunningServer
 ) -> None:
-    async with _streaming(stack, event_log, log):
+    async with _streaming(stack, broker, log):
         mysql_server.kill()
         await asyncio.to_thread(mysql_server.start)
 
 
 @on_real_backends
 async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_dropped_later(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, redis_server: RunningServer
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, redis_server: RunningServer
 ) -> None:
     name = f"sg_{token_hex(4)}"
     async with (
         Database.open(stack.database_url) as database,
         open_redis(stack.redis_url, db=0, seconds=PATIENCE) as redis,
-        whole_house(stack, event_log, log) as url,
+        whole_house(stack, broker, log) as url,
     ):
         await send_all(url, SECRET, [performer_updated(name, {"username": "before"}, 1, BEGINNING)])
         performer_id = await _id_of(database, name, "before")
@@ -92,10 +92,10 @@ async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_drop
 
 
 @asynccontextmanager
-async def _streaming(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[None]:
+async def _streaming(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[None]:
     """A stream that is in its middle in the block, and as the ledger says after it."""
     ledger = write_ledger(performers=20, events=600, seed=7, prefix=f"sg_{token_hex(4)}")
-    async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:
+    async with Database.open(stack.database_url) as database, whole_house(stack, broker, log) as url:
         await insert_requests(database, ledger)
         first, rest = ledger.sendings[:100], ledger.sendings[100:]
         await send_all(url, SECRET, first)
@@ -107,7 +107,7 @@ async def _streaming(stack: StackUnderTest, event_log: Broker, log: FilteringBou
         await sending
         await wait_until_settled(database, ledger)
         await check(database, ledger)
-        await check_changes(event_log, database, ledger)
+        await check_changes(broker, database, ledger)
 
 
 async def _post(url: str, event: Event) -> int:

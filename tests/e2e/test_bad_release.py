@@ -26,34 +26,34 @@ UNREADABLE = 150
 
 
 async def test_it_halts_says_so_and_leaves_the_events_to_the_next_release(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     prefix = f"sg_{token_hex(4)}"
-    await begin_here(stack, event_log)
-    await _publish_unreadable(event_log, prefix)
+    await begin_here(stack, broker)
+    await _publish_unreadable(broker, prefix)
     async with Database.open(stack.database_url) as database:
-        async with _worker(stack, event_log, log, {}) as api:
+        async with _worker(stack, broker, log, {}) as api:
             await eventually(lambda: _is_halted(api))
             assert (await api.get("/healthz")).status == 200  # a restart would only bury more
             assert b"safevideo_consumer_halted 1.0" in (await api.get("/metrics")).body
             assert await _dead(database, prefix) < 100
-        async with _worker(stack, event_log, log, {"dead_share_limit": 1}) as api:
+        async with _worker(stack, broker, log, {"dead_share_limit": 1}) as api:
             await eventually(lambda: _has_dead(database, prefix, UNREADABLE))
             assert (await api.get("/readyz")).status == 200
 
 
 @asynccontextmanager
 async def _worker(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, changes: dict[str, object]
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, changes: dict[str, object]
 ) -> AsyncIterator[Api]:
     given = {name.lower(): value for name, value in environment(stack).items()}
     settings = KycWorkerSettings.model_validate(given | changes)
-    async with running(kyc_worker.app.build_app(settings, event_log, log), settings) as api:
+    async with running(kyc_worker.app.build_app(settings, broker, log), settings) as api:
         yield api
 
 
-async def _publish_unreadable(event_log: Broker, prefix: str) -> None:
-    async with event_log.publisher("test") as publisher:
+async def _publish_unreadable(broker: Broker, prefix: str) -> None:
+    async with broker.producer("test") as publisher:
         for number in range(UNREADABLE):
             subject = f"{prefix}_{number}"
             envelope = Envelope(f"{prefix}-evt-{number}", kyc.COMPLETED, datetime.now(UTC), subject)

@@ -20,7 +20,8 @@ from cryptography.fernet import Fernet
 from safevideo_common.broker.open import open_broker
 from safevideo_common.database.migrate import migrate
 from safevideo_common.events.topics import PERFORMER, all_topics
-from safevideo_devstack.backends import Options, RunningBackends, RunningServer, running
+from safevideo_devstack.backends import Options
+from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer, running
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.faults.ingest_faults import DISK_KINDS, Door, Kind, befall, plan
 from safevideo_testkit.faults.small_disk import CannotMount, SmallDisk, small_disk
@@ -94,9 +95,9 @@ async def streaming(
     """In the middle of the stream in the block. After it the stream goes on to its end, and the log is judged."""
     stories = write_stories(performers=PERFORMERS, webhooks=webhooks, seed=SEED, prefix=f"sg_{token_hex(4)}")
     await migrate(database_url)
-    async with open_broker(kafka_servers, None) as log:
-        await log.create_topics(all_topics())
-        begins, began = await ends_of(log), time.monotonic()
+    async with open_broker(kafka_servers, None) as broker:
+        await broker.create_topics(all_topics())
+        begins, began = await ends_of(broker), time.monotonic()
         async with open_door(kafka_servers, database_url, folder, disk) as door:
             provider = Provider(f"{door.base_url}/webhooks/sharegram", SECRET, stories, per_second=PER_SECOND)
             async with asyncio.TaskGroup() as group:
@@ -106,7 +107,7 @@ async def streaming(
                 await sending
             await door.until_spool(lambda events: events == 0)
         seconds = time.monotonic() - began
-        verdict = judge(stories, provider.answered, await records_since(log, begins))
+        verdict = judge(stories, provider.answered, await records_since(broker, begins))
     _report(seconds, provider, verdict)
     _check(stories, provider, verdict)
     assert not [*(folder / "spool").rglob("*.spool"), *(folder / "spool").glob("corrupt/*")]

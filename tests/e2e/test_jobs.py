@@ -37,11 +37,11 @@ async def completes(database: Database, job_id: int) -> None:
 
 
 async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     variables = {name.lower(): value for name, value in environment(stack).items()}
     settings = KycWorkerSettings.model_validate(variables | NO_POLL | {"host": "127.0.0.1", "port": 0})
-    app = build_app(settings, event_log, log)
+    app = build_app(settings, broker, log)
     async with Database.open(stack.database_url) as database, run_until_failure(app, settings) as (port, failed):
         for _ in range(3):
             await completes(database, await enqueue(database, NewJob(JOB_HOUSEKEEPING, runner="kyc-worker")))
@@ -54,9 +54,9 @@ async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_a_worker_that_is_told_to_stop_ends_in_order(
-    stack: StackUnderTest, event_log: Broker, tmp_path: Path
+    stack: StackUnderTest, broker: Broker, tmp_path: Path
 ) -> None:
-    await event_log.probe()
+    await broker.probe()
     worker = ServiceProcess("kyc_worker", environment(stack) | {"JOB_POLL_SECONDS": "60"}, tmp_path / "out")
     await worker.start()
     async with Database.open(stack.database_url) as database:

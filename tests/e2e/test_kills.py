@@ -25,13 +25,13 @@ WORKERS = ("sync_worker", "kyc_worker")
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 async def test_workers_that_are_killed_in_mid_stream_apply_each_event_once(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger, tmp_path: Path
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     ledger = write_ledger(performers=50, events=1500, seed=5, prefix=f"sg_{token_hex(4)}")
-    await begin_here(stack, event_log)
+    await begin_here(stack, broker)
     async with (
         Database.open(stack.database_url) as database,
-        ingest_only(stack, event_log, log) as url,
+        ingest_only(stack, broker, log) as url,
         _workers(environment(stack), tmp_path) as workers,
     ):
         await insert_requests(database, ledger)
@@ -44,7 +44,7 @@ async def test_workers_that_are_killed_in_mid_stream_apply_each_event_once(
         await sending
         await wait_until_settled(database, ledger)
         await check(database, ledger)
-        await check_changes(event_log, database, ledger)
+        await check_changes(broker, database, ledger)
 
 
 @asynccontextmanager

@@ -45,18 +45,18 @@ async def database(stack: StackUnderTest) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def api(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[Api]:
+async def api(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[Api]:
     settings = GatewaySettings.model_validate({
         "host": "127.0.0.1", "port": 0, "database_url": stack.database_url, "redis_url": stack.redis_url,
         "kafka_bootstrap_servers": stack.kafka_bootstrap_servers, "shutdown_seconds": 1,
         "encryption_key": KEY, "sharegram_webhook_secret": SECRET,
     })  # fmt: skip
-    async with running(gateway.app.build_app(settings, event_log, log), settings) as api:
+    async with running(gateway.app.build_app(settings, broker, log), settings) as api:
         yield api
 
 
 async def test_what_was_refused_under_a_wrong_secret_is_released_under_the_right_one(
-    database: Database, api: Api, event_log: Broker, log: FilteringBoundLogger
+    database: Database, api: Api, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     performer = f"sg_{Fernet.generate_key().decode()[:16]}"
     async with database.transaction() as tx:
@@ -67,7 +67,7 @@ async def test_what_was_refused_under_a_wrong_secret_is_released_under_the_right
     assert (await reverified(api, admin, dry_run=True))["verdicts"]["holds"]["count"] == NUMBER
     assert (await reverified(api, admin, dry_run=False))["released"] == NUMBER
 
-    found = [record for record in await recent(event_log) if record.key == performer.encode()]
+    found = [record for record in await recent(broker) if record.key == performer.encode()]
     assert [record.value for record in found] == [body(performer, number) for number in range(NUMBER)]
     assert [dict(record.headers)["ce_id"] for record in found] == [b"evt-%d" % number for number in range(NUMBER)]
 
@@ -128,7 +128,7 @@ async def reverified(api: Api, admin: dict[str, str], *, dry_run: bool) -> dict[
     return data
 
 
-async def recent(event_log: Broker) -> list[Record]:
-    async with event_log.reader("test") as reader:
+async def recent(broker: Broker) -> list[Record]:
+    async with broker.reader("test") as reader:
         ends = await reader.end_offsets("sharegram.performer.v1")
         return [record for place, end in ends.items() for record in await reader.read(place, max(0, end - 200), 200)]

@@ -14,13 +14,13 @@ from safevideo_testkit.webhook_sender import send_all
 
 
 async def test_a_shuffled_stream_with_repeats_ends_as_the_provider_made_it(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     ledger = write_ledger(performers=100, events=2000, seed=3, prefix=f"sg_{token_hex(4)}")
-    async with Database.open(stack.database_url) as database, whole_house(stack, event_log, log) as url:
+    async with Database.open(stack.database_url) as database, whole_house(stack, broker, log) as url:
         await insert_requests(database, ledger)
         await send_all(url, SECRET, ledger.sendings)
         await wait_until_settled(database, ledger)
         await check(database, ledger)
-        assert await check_changes(event_log, database, ledger) == 0
+        assert await check_changes(broker, database, ledger) == 0
         assert await duplicates(database, ledger) == ledger.repeats

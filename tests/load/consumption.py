@@ -41,7 +41,7 @@ class Figures:
 
 async def publish_events(bootstrap_servers: str, numbers: range, keys: Keys) -> None:
     """Publish these events, as the door would."""
-    async with open_broker(bootstrap_servers, None) as log, log.publisher("bench") as publisher:
+    async with open_broker(bootstrap_servers, None) as broker, broker.producer("bench") as publisher:
         all_ = list(messages(numbers, keys))
         for start in range(0, len(all_), PUBLISHED_AT_ONCE):
             await _publish(publisher, all_[start : start + PUBLISHED_AT_ONCE])

@@ -137,7 +137,7 @@ async def main(kind: str, address: str, rate: float, seconds: float) -> dict[str
     if kind == "door":
         async with Connections.opened(int(address), IN_TURN) as connections:
             return await _loaded(connections, rate, seconds)
-    async with open_broker(address, None) as log, log.publisher("open-loop") as publisher:
+    async with open_broker(address, None) as broker, broker.producer("open-loop") as publisher:
         for message in messages(range(1), Keys()):
             await publisher.publish(message)
         return await _loaded(Broker(publisher), rate, seconds)

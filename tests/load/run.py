@@ -25,7 +25,8 @@ from worker_bench import worker_table
 
 from safevideo_common.broker.open import open_broker
 from safevideo_common.events.topics import all_topics
-from safevideo_devstack.backends import Options, running
+from safevideo_devstack.backends import Options
+from safevideo_devstack.backends.lifecycle import running
 
 Environment = Mapping[str, str]
 Bench = Callable[[Environment, Path, argparse.Namespace], RenderableType]
@@ -81,8 +82,8 @@ def _print(tables: RenderableType) -> None:
 
 
 async def _create_topics(bootstrap_servers: str) -> None:
-    async with open_broker(bootstrap_servers, None) as log:
-        await log.create_topics(all_topics())
+    async with open_broker(bootstrap_servers, None) as broker:
+        await broker.create_topics(all_topics())
 
 
 @contextmanager

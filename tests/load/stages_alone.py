@@ -186,7 +186,7 @@ def _count() -> None:
 async def _published(bootstrap_servers: str) -> float:
     """By the door's own publisher, as many at once as there are connections, each acknowledged before its next."""
     all_ = list(messages(range(AT_ONCE), Keys()))
-    async with open_broker(bootstrap_servers, None) as log, log.publisher("stages") as publisher:
+    async with open_broker(bootstrap_servers, None) as broker, broker.producer("stages") as publisher:
         await publisher.publish(all_[0])
         async with asyncio.timeout(PUBLISH_SECONDS):
             times = [await _publish_all(publisher, all_) for _ in range(REPEATS)]

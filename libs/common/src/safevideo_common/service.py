@@ -80,8 +80,8 @@ async def _serve(service: str, settings: Settings, build_app: AppFactory[Setting
     capture_stdlib(log)
     watch = MemoryMonitor(service, folder or Path(tempfile.gettempdir()), settings.memory_limit_mb << 20, log)
     try:
-        async with open_broker(settings.kafka_bootstrap_servers, None) as event_log, _watching(watch) as too_much:
-            app = build_app(settings, event_log, log)
+        async with open_broker(settings.kafka_bootstrap_servers, None) as broker, _watching(watch) as too_much:
+            app = build_app(settings, broker, log)
             async with run_until_failure(app, settings) as (port, failed):
                 log.info("Service started", port=port)
                 await _until_ended(failed, too_much, _stop_signal(sink, watch))

@@ -38,7 +38,13 @@ async def cancel_and_wait(task: "asyncio.Task[object]", *, again_seconds: float 
         task.exception()  # heard of: who ends a task does not care what it failed with
 
 
-# What a group of tasks says when it fails.
+async def wait_event(event: asyncio.Event, timeout: float | None) -> bool:
+    """Wait until the event is set, for at most `timeout` seconds. Return False if the time is over."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 @contextmanager

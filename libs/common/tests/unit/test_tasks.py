@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from safevideo_common.tasks import cancel_and_wait, preserve_cancellation
+from safevideo_common.tasks import cancel_and_wait, preserve_cancellation, wait_event
 
 
 async def forget(error: Exception | None = None) -> None:
@@ -71,3 +71,22 @@ async def test_a_task_that_has_failed_or_ended_is_left_alone() -> None:
     await cancel_and_wait(done)
     await cancel_and_wait(done)
     assert isinstance(failed.exception(), OSError)
+
+
+async def test_wait_event_returns_true_when_the_event_is_set() -> None:
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await wait_event(event, timeout=None)
+    assert await wait_event(event, timeout=0)
+
+
+async def test_wait_event_returns_false_when_the_time_is_over() -> None:
+    assert not await wait_event(asyncio.Event(), timeout=0)
+
+
+async def test_wait_event_raises_when_its_task_is_cancelled() -> None:
+    task = asyncio.create_task(wait_event(asyncio.Event(), timeout=60))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

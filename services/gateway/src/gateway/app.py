@@ -50,7 +50,7 @@ nothing old is filled."""
 DATABASE: Final = web.AppKey("database", Database)
 
 
-def build_app(settings: GatewaySettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
+def build_app(settings: GatewaySettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application.
 
     Its start raises `SchemaBehind`, `StartupError` for an `ENCRYPTION_KEY` that can be none, or `DatabaseUnavailable`
@@ -66,13 +66,13 @@ def build_app(settings: GatewaySettings, event_log: Broker, log: FilteringBoundL
             app[DATABASE] = database
             keys = ApiKeyAuthenticator(database, utc_now, log)
             limit = settings.memory_limit_mb << 20
-            parts = build_checks(database, redis, event_log, keys, http, settings.sharegram_api_url, limit)
+            parts = build_checks(database, redis, broker, keys, http, settings.sharegram_api_url, limit)
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_seconds), log)
             performers = PerformerService(database, cache, metrics)
             async with (
                 background_task(app, "api-key-uses", keys.write_uses()),
                 CachedHealthCheck(parts, utc_now) as examination,
-                event_log.publisher(SERVICE) as publisher,
+                broker.producer(SERVICE) as publisher,
             ):
                 reverify = _reverify(settings, database, publisher)
                 announcer = JobNotifier(publisher, utc_now)

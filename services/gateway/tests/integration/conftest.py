@@ -56,9 +56,9 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def embedded_log(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with open_broker("", tmp_path / "log") as embedded_log:
-        yield embedded_log
+async def embedded_broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    async with open_broker("", tmp_path / "log") as embedded_broker:
+        yield embedded_broker
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def settings(database_url: str, redis_url: str) -> GatewaySettings:
 
 @pytest.fixture
 def start(
-    embedded_log: Broker, log: FilteringBoundLogger
+    embedded_broker: Broker, log: FilteringBoundLogger
 ) -> Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]:
     """Runs a gateway with the settings given."""
-    return lambda settings: running(build_app(settings, embedded_log, log), settings)
+    return lambda settings: running(build_app(settings, embedded_broker, log), settings)
 
 
 @pytest.fixture

@@ -37,13 +37,13 @@ def post(gateway: Api, admin: dict[str, str]) -> Callable[..., Awaitable[int]]:
 
 
 async def test_a_replay_and_a_retry_are_told_to_their_worker(
-    post: Callable[..., Awaitable[int]], embedded_log: Broker, database: Database
+    post: Callable[..., Awaitable[int]], embedded_broker: Broker, database: Database
 ) -> None:
     async def heard() -> int:
-        told = await read_by_key(embedded_log, COMMANDS)
+        told = await read_by_key(embedded_broker, COMMANDS)
         return sum(_command.decode(value) == wanted for value in told.get(JOB_TYPE.encode(), ()))
 
-    await embedded_log.create_topics(all_topics(1))
+    await embedded_broker.create_topics(all_topics(1))
     job_id = await post("replays", REPLAY)
     wanted = JobQueued(job_id, JOB_TYPE, "sync-worker")
     await eventually(lambda: equals(heard(), 1))

@@ -11,7 +11,7 @@ from gateway.app import DATABASE_SECONDS, build_app
 from gateway.settings import GatewaySettings
 from safevideo_common.broker.open import open_broker
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 from safevideo_testkit.http import Api, Json, running

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from gateway.performers.cache import PAUSE_SECONDS
 from safevideo_common.cache.performers import KEEP_SECONDS, PerformerCache
 from safevideo_common.cache.redis import ANSWER_SECONDS
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 from safevideo_testkit.http import Api
 

@@ -28,10 +28,10 @@ SERVICE = topics.KYC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
 
 
-def build_app(settings: KycWorkerSettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
+def build_app(settings: KycWorkerSettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application. It refuses to start on a schema that is behind."""
     registry = CollectorRegistry()
-    app = build_worker_app(event_log, log, registry)
+    app = build_worker_app(broker, log, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         handler = VerificationHandler(utc_now, settings.kyc_auto_approve_score)
@@ -46,14 +46,14 @@ def build_app(settings: KycWorkerSettings, event_log: Broker, log: FilteringBoun
                 metrics=ConsumerMetrics(registry),
                 dead_share=dlq_limit_of(settings),
             )
-            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, event_log, settings, registry)}
+            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, settings, registry)}
             async with (
-                run_consumer(app, event_log, TOPICS, consumer, settings),
+                run_consumer(app, broker, TOPICS, consumer, settings),
                 run_job_worker(
                     app,
                     SERVICE,
                     jobs,
-                    event_log,
+                    broker,
                     settings,
                     registry,
                     log,

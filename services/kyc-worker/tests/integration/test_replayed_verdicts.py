@@ -54,22 +54,22 @@ async def told(database: Database) -> list[Message]:
 
 
 async def test_a_damaged_request_is_foreseen_and_restored(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
-    async with Database.open(stack.database_url) as database, event_log.publisher("test") as publisher:
+    async with Database.open(stack.database_url) as database, broker.producer("test") as publisher:
         handler = VerificationHandler(utc_now, 80)
         consumer: ConsumerContext[VerificationEvent, KycRequestStates] = ConsumerContext(
             KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,
             ConsumerMetrics(CollectorRegistry()), DlqLimit(0.5, 1000, 100),
         )  # fmt: skip
         replays = ReplayJob(
-            event_log, consumer, handler, lambda: DlqLimit(0.5, 1000, 100), ReplayMetrics(CollectorRegistry())
+            broker, consumer, handler, lambda: DlqLimit(0.5, 1000, 100), ReplayMetrics(CollectorRegistry())
         )
         jobs = JobHarness(database, log)
         began = rfc3339(utc_now() - timedelta(seconds=1))
         async with database.transaction() as tx:
             request_id = await kyc_requests.insert_request(tx, PERFORMER_ID, VERIFICATION_ID, KycStatus.IN_PROGRESS, AT)
-        await publisher.publish_all([verdict(1, status="passed", riskScore=95), verdict(2, status="failed")])
+        await publisher.publish_batch([verdict(1, status="passed", riskScore=95), verdict(2, status="failed")])
 
         async def replay(**parameters: Any) -> dict[str, Any]:
             known = {"topic": KYC, "target": KYC_WORKER, "from": began, "dryRun": False, "performerIds": [PERFORMER_ID]}

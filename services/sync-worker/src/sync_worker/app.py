@@ -32,10 +32,10 @@ SERVICE = topics.SYNC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
 
 
-def build_app(settings: SyncWorkerSettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
+def build_app(settings: SyncWorkerSettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application. It refuses to start on a schema that is behind."""
     registry = CollectorRegistry()
-    app = build_worker_app(event_log, log, registry)
+    app = build_worker_app(broker, log, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         async with (
@@ -54,15 +54,15 @@ def build_app(settings: SyncWorkerSettings, event_log: Broker, log: FilteringBou
                 metrics=ConsumerMetrics(registry),
                 dead_share=dlq_limit_of(settings),
             )
-            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, event_log, settings, registry)}
+            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, settings, registry)}
             async with (
                 background_task(app, "cache-drops", drops.run()),
-                run_consumer(app, event_log, TOPICS, consumer, settings),
+                run_consumer(app, broker, TOPICS, consumer, settings),
                 run_job_worker(
                     app,
                     SERVICE,
                     jobs,
-                    event_log,
+                    broker,
                     settings,
                     registry,
                     log,

@@ -38,7 +38,7 @@ DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
 
 
-def build_app(settings: IngestSettings, event_log: Broker, log: FilteringBoundLogger) -> web.Application:
+def build_app(settings: IngestSettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
     """The service as an aiohttp application. It starts and serves without the log: events go to the spool then."""
     registry, within = CollectorRegistry(), settings.produce_seconds
     spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds, within)
@@ -67,8 +67,8 @@ def build_app(settings: IngestSettings, event_log: Broker, log: FilteringBoundLo
         kept = _kept(app, settings, registry, log)
         async with (
             kept as (secrets, quarantine),
-            event_log.publisher(SERVICE, acknowledged_within=within) as publisher,
-            open_publisher(app, publisher, event_log.probe, spool, log, registry) as safe,
+            broker.producer(SERVICE, acknowledged_within=within) as publisher,
+            open_publisher(app, publisher, broker.probe, spool, log, registry) as safe,
         ):
             app[SAFE] = safe
             receive = ReceiveWebhook(

@@ -33,15 +33,15 @@ def settings(tmp_path: Path) -> IngestSettings:
 
 
 @pytest.fixture
-async def door_log(tmp_path: Path) -> AsyncIterator[Broker]:
+async def ingest_broker(tmp_path: Path) -> AsyncIterator[Broker]:
     async with open_broker("", tmp_path / "log") as log:
         await log.create_topics(all_topics())
         yield log
 
 
 @pytest.fixture
-async def port(settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[int]:
-    async with run_until_failure(build_app(settings, door_log, log), settings) as (port, _):
+async def port(settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[int]:
+    async with run_until_failure(build_app(settings, ingest_broker, log), settings) as (port, _):
         yield port
 
 

@@ -25,30 +25,32 @@ def signed(body: bytes, secret: bytes = SECRET) -> dict[str, str]:
     return {"X-Sharegram-Signature": "sha256=" + hmac.digest(secret, body, "sha256").hex()}
 
 
-async def records(log: Broker, topic: str) -> list[Record]:
-    async with log.reader("test") as reader:
+async def records(broker: Broker, topic: str) -> list[Record]:
+    async with broker.reader("test") as reader:
         ends = await reader.end_offsets(topic)
         found = [await reader.read(TopicPartition(topic, partition), 0, 100) for _, partition in ends]
     return [record for some in found for record in some]
 
 
-async def test_an_accepted_webhook_is_in_the_log_byte_for_byte(client: aiohttp.ClientSession, door_log: Broker) -> None:
+async def test_an_accepted_webhook_is_in_the_log_byte_for_byte(
+    client: aiohttp.ClientSession, ingest_broker: Broker
+) -> None:
     body = webhook() + b" \n"
     async with client.post(PATH, data=body, headers=signed(body)) as answer:
         assert answer.status == 200
         said = await answer.json()
-    (record,) = await records(door_log, PERFORMER)
+    (record,) = await records(ingest_broker, PERFORMER)
     assert (record.value, record.key) == (body, b"sg_1")
     assert said == {"success": True, "webhookId": parse_headers(record.headers).id, "message": "Webhook received"}
 
 
-async def test_the_envelope_travels_in_the_headers(client: aiohttp.ClientSession, door_log: Broker) -> None:
+async def test_the_envelope_travels_in_the_headers(client: aiohttp.ClientSession, ingest_broker: Broker) -> None:
     body = webhook(id="evt-1")
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     headers = signed(body) | {"X-Request-Id": "req-1", "traceparent": traceparent}
     async with client.post(PATH, data=body, headers=headers) as answer:
         assert answer.headers["X-Request-Id"] == "req-1"
-    (record,) = await records(door_log, PERFORMER)
+    (record,) = await records(ingest_broker, PERFORMER)
     found = dict(record.headers)
     assert found["ce_specversion"] == b"1.0"
     assert found["ce_id"] == b"evt-1"
@@ -91,17 +93,19 @@ async def test_the_secret_that_is_rotated_out_still_counts(client: aiohttp.Clien
     ],
 )
 async def test_each_type_goes_to_its_topic_and_an_unknown_one_is_kept(
-    client: aiohttp.ClientSession, door_log: Broker, event: str, topic: str
+    client: aiohttp.ClientSession, ingest_broker: Broker, event: str, topic: str
 ) -> None:
     body = webhook(event)
     async with client.post(PATH, data=body, headers=signed(body)) as answer:
         assert answer.status == 200
-    assert [record.value for record in await records(door_log, topic)] == [body]
+    assert [record.value for record in await records(ingest_broker, topic)] == [body]
 
 
-async def test_an_event_about_nobody_is_keyed_by_its_own_id(client: aiohttp.ClientSession, door_log: Broker) -> None:
+async def test_an_event_about_nobody_is_keyed_by_its_own_id(
+    client: aiohttp.ClientSession, ingest_broker: Broker
+) -> None:
     body = orjson.dumps({"event": "never.heard.of", "timestamp": "2026-11-24T12:00:00Z", "data": {}, "id": "evt-7"})
     async with client.post(PATH, data=body, headers=signed(body)):
         pass
-    (record,) = await records(door_log, OTHER)
+    (record,) = await records(ingest_broker, OTHER)
     assert record.key == b"evt-7"

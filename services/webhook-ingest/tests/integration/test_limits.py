@@ -41,32 +41,32 @@ LARGE = webhook("b" * 100_000)
 FORGED = signed(GOOD, b"a-secret-of-someone-else")
 
 
-class PausedLog:
+class PausedBroker:
     """The embedded log, whose acknowledgements wait until they are let go."""
 
-    def __init__(self, log: Broker) -> None:
-        self._log = log
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self.let_go = asyncio.Event()
         self.waiting = 0
         self.acknowledged_within = 0.0
         """What its publisher was told."""
 
     async def probe(self) -> None:
-        await self._log.probe()
+        await self._broker.probe()
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
-        await self._log.create_topics(topics)
+        await self._broker.create_topics(topics)
 
     async def topic_states(self, names: Collection[str]) -> Sequence[TopicState]:
-        return await self._log.topic_states(names)
+        return await self._broker.topic_states(names)
 
     def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AbstractAsyncContextManager[Subscription]:
-        return self._log.subscribe(group, topics, client_id)
+        return self._broker.subscribe(group, topics, client_id)
 
     def reader(self, client_id: str) -> AbstractAsyncContextManager[Reader]:
-        return self._log.reader(client_id)
+        return self._broker.reader(client_id)
 
-    def publisher(
+    def producer(
         self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
     ) -> AbstractAsyncContextManager[BatchProducer]:
         self.acknowledged_within = acknowledged_within
@@ -74,38 +74,38 @@ class PausedLog:
 
     @asynccontextmanager
     async def _paused(self, client_id: str) -> AsyncIterator[BatchProducer]:
-        async with self._log.publisher(client_id) as publisher:
+        async with self._broker.producer(client_id) as publisher:
             yield _PausedPublisher(self, publisher)
 
 
 class _PausedPublisher:
-    def __init__(self, log: PausedLog, publisher: BatchProducer) -> None:
-        self._log = log
+    def __init__(self, broker: PausedBroker, publisher: BatchProducer) -> None:
+        self._broker = broker
         self._publisher = publisher
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        self._log.waiting += 1
+        self._broker.waiting += 1
         written = await self._publisher.publish(message)
-        await self._log.let_go.wait()
+        await self._broker.let_go.wait()
         return written
 
-    async def publish_all(self, messages: Sequence[Message]) -> None:
-        await self._publisher.publish_all(messages)
+    async def publish_batch(self, messages: Sequence[Message]) -> None:
+        await self._publisher.publish_batch(messages)
 
 
 @pytest.fixture
-def paused_log(door_log: Broker) -> PausedLog:
-    return PausedLog(door_log)
+def paused_broker(ingest_broker: Broker) -> PausedBroker:
+    return PausedBroker(ingest_broker)
 
 
 @asynccontextmanager
 async def opened(
-    settings: IngestSettings, log: Broker, to: FilteringBoundLogger, **change: object
+    settings: IngestSettings, broker: Broker, to: FilteringBoundLogger, **change: object
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """The door with some settings changed, and a client without a bound of its own."""
     known = IngestSettings.model_validate(settings.model_dump() | change)
     async with (
-        run_until_failure(build_app(known, log, to), known) as (port, _),
+        run_until_failure(build_app(known, broker, to), known) as (port, _),
         aiohttp.ClientSession(
             f"http://127.0.0.1:{port}",
             timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS),
@@ -123,11 +123,14 @@ async def said(client: aiohttp.ClientSession, body: bytes, headers: dict[str, st
 
 
 async def test_one_too_many_is_refused_before_its_body_is_read_and_the_others_are_answered(
-    settings: IngestSettings, paused_log: PausedLog, log: FilteringBoundLogger
+    settings: IngestSettings, paused_broker: PausedBroker, log: FilteringBoundLogger
 ) -> None:
-    async with opened(settings, paused_log, log, max_webhooks_in_flight=3) as client, asyncio.timeout(DEADLINE_SECONDS):
+    async with (
+        opened(settings, paused_broker, log, max_webhooks_in_flight=3) as client,
+        asyncio.timeout(DEADLINE_SECONDS),
+    ):
         held = [asyncio.create_task(said(client, GOOD, signed(GOOD))) for _ in range(3)]
-        while paused_log.waiting < 3:
+        while paused_broker.waiting < 3:
             await asyncio.sleep(0.01)
 
         async def never() -> AsyncIterator[bytes]:
@@ -138,40 +141,40 @@ async def test_one_too_many_is_refused_before_its_body_is_read_and_the_others_ar
             assert answer.status == 503
             assert answer.headers["Retry-After"] == "1"
             assert (await answer.json())["error"]["code"] == "SERVICE_UNAVAILABLE"
-        paused_log.let_go.set()
+        paused_broker.let_go.set()
         assert [status for status, _, _ in await asyncio.gather(*held)] == [200] * 3
         assert (await said(client, GOOD, signed(GOOD)))[0] == 200
 
 
 async def test_a_log_that_gives_no_acknowledgement_is_waited_for_as_long_as_is_set(
-    settings: IngestSettings, paused_log: PausedLog, log: FilteringBoundLogger
+    settings: IngestSettings, paused_broker: PausedBroker, log: FilteringBoundLogger
 ) -> None:
-    async with opened(settings, paused_log, log, produce_seconds=0.5) as client:
+    async with opened(settings, paused_broker, log, produce_seconds=0.5) as client:
         began = asyncio.get_running_loop().time()
         async with ticking() as ticks:
             assert (await said(client, GOOD, signed(GOOD)))[0] == 200
         assert asyncio.get_running_loop().time() - began >= 0.4
         assert ticks.seconds < ACKNOWLEDGED_WITHIN_SECONDS - 0.1
-        assert paused_log.acknowledged_within == 0.5
-        paused_log.let_go.set()
+        assert paused_broker.acknowledged_within == 0.5
+        paused_broker.let_go.set()
 
 
 async def test_a_body_that_trickles_has_its_seconds_in_all(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     async def trickle() -> AsyncIterator[bytes]:
         while True:
             yield b" "
             await asyncio.sleep(0.02)
 
-    async with opened(settings, door_log, log, body_timeout_seconds=0.3) as client:
+    async with opened(settings, ingest_broker, log, body_timeout_seconds=0.3) as client:
         async with client.post(PATH, data=trickle()) as answer:
             assert answer.status == 408
         assert (await said(client, GOOD, signed(GOOD)))[0] == 200
 
 
 async def test_slow_bodies_push_out_each_other_and_no_honest_one(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     async def half() -> AsyncIterator[bytes]:
         yield b"{"
@@ -182,7 +185,7 @@ async def test_slow_bodies_push_out_each_other_and_no_honest_one(
         yield GOOD[10:]
 
     async with opened(
-        settings, door_log, log, max_webhooks_in_flight=8, body_timeout_seconds=DEADLINE_SECONDS
+        settings, ingest_broker, log, max_webhooks_in_flight=8, body_timeout_seconds=DEADLINE_SECONDS
     ) as client:
         slow = [asyncio.create_task(said_to_stream(client, half())) for _ in range(5)]
         assert await next(asyncio.as_completed(slow)) == 503  # the fifth found four on their way
@@ -199,10 +202,10 @@ async def said_to_stream(client: aiohttp.ClientSession, stream: AsyncIterator[by
 
 
 async def test_a_forger_is_told_why_a_few_times_and_then_to_slow_down(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {"failed_signatures_burst": 3, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.2}
-    async with opened(settings, door_log, log, **change) as client:
+    async with opened(settings, ingest_broker, log, **change) as client:
         first = asyncio.get_running_loop().time()
         told = [await said(client, GOOD, FORGED) for _ in range(3)]
         assert told == [(401, None, "WEBHOOK_SIGNATURE_INVALID")] * 3
@@ -214,11 +217,11 @@ async def test_a_forger_is_told_why_a_few_times_and_then_to_slow_down(
 
 
 async def test_a_good_signature_from_a_suspects_address_passes(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     """Sharegram may share a proxy's address with a forger."""
     change = {"failed_signatures_burst": 1, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.0}
-    async with opened(settings, door_log, log, **change) as client:
+    async with opened(settings, ingest_broker, log, **change) as client:
         for _ in range(10):
             await said(client, GOOD, FORGED)
         assert (await said(client, GOOD, signed(GOOD)))[0] == 200
@@ -226,7 +229,7 @@ async def test_a_good_signature_from_a_suspects_address_passes(
 
 
 async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
         "failed_signatures_burst": 1,
@@ -237,7 +240,7 @@ async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
     }
     forger, other = {"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "203.0.113.10"}
     forged_large = signed(LARGE, b"a-secret-of-someone-else")
-    async with opened(settings, door_log, log, **change) as client:
+    async with opened(settings, ingest_broker, log, **change) as client:
         statuses = [(await said(client, LARGE, forged_large | forger))[0] for _ in range(12)]
         assert statuses[0] == 401
         assert statuses[-1] == 429
@@ -247,7 +250,7 @@ async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
 
 
 async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share_and_open_ones_served(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
         "failed_signatures_burst": 1,
@@ -255,7 +258,7 @@ async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share
         "suspects_wait_seconds": 0.0,
         "suspects_connections_per_second": 1,
     }
-    async with opened(settings, door_log, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
+    async with opened(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
         async with client.get("/healthz") as answer:
             port = answer.url.port or 0
         assert await said_to_a_newcomer(port)
@@ -267,7 +270,7 @@ async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share
 
 
 async def test_a_proxy_that_is_trusted_may_open_what_it_likes(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
         "failed_signatures_burst": 1,
@@ -276,7 +279,7 @@ async def test_a_proxy_that_is_trusted_may_open_what_it_likes(
         "suspects_connections_per_second": 1,
         "trusted_proxies": "127.0.0.0/8",
     }
-    async with opened(settings, door_log, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
+    async with opened(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
         async with client.get("/healthz") as answer:
             port = answer.url.port or 0
         for _ in range(2):
@@ -297,9 +300,9 @@ async def said_to_a_newcomer(port: int) -> bytes:
 
 
 async def test_the_metrics_tell_stages_secrets_and_the_last_good_event(
-    settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
-    async with opened(settings, door_log, log) as client:
+    async with opened(settings, ingest_broker, log) as client:
         await said(client, GOOD, signed(GOOD))
         await said(client, GOOD, FORGED)
         async with client.get("/metrics") as answer:

@@ -40,10 +40,10 @@ def shaped(**change: object) -> bytes:
 
 @pytest.fixture(autouse=True)
 async def nothing_was_taken_and_the_door_still_opens(
-    client: aiohttp.ClientSession, door_log: Broker
+    client: aiohttp.ClientSession, ingest_broker: Broker
 ) -> AsyncIterator[None]:
     yield
-    async with door_log.reader("test") as reader:
+    async with ingest_broker.reader("test") as reader:
         for topic in RETENTION_DAYS:
             assert set((await reader.end_offsets(topic)).values()) == {0}
     async with client.post(PATH, data=GOOD, headers=signed(GOOD)) as answer:

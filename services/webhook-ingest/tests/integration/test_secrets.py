@@ -107,12 +107,12 @@ async def test_without_the_database_the_environment_counts(client: aiohttp.Clien
 
 
 async def test_without_an_encryption_key_the_environment_counts_alone(
-    database: Database, settings: IngestSettings, door_log: Broker, log: FilteringBoundLogger
+    database: Database, settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     await keep(database, settings)
     without = settings.model_copy(update={"encryption_key": None})
     async with (
-        run_until_failure(build_app(without, door_log, log), without) as (port, _),
+        run_until_failure(build_app(without, ingest_broker, log), without) as (port, _),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
     ):
         assert (await posted(client, sharegram(ENVIRONMENT)))[0] == 200

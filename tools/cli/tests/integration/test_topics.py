@@ -13,7 +13,8 @@ import pytest
 from safevideo_common.broker.kafka import KafkaBroker
 from safevideo_common.broker.types import Topic
 from safevideo_common.events.topics import KYC, RETENTION_DAYS
-from safevideo_devstack.backends import Options, RunningBackends, running
+from safevideo_devstack.backends import Options
+from safevideo_devstack.backends.lifecycle import RunningBackends, running
 from safevideo_testkit.broker_helpers import DAY_MS
 
 COMMAND = Path(sys.executable).parent / "safevideo"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from safevideo_common.observability.logs import LogSink, build_logger
-from safevideo_devstack.run.door_log import DoorLog
+from safevideo_devstack.run.event_feed import IngestLogTail
 
 Write = Callable[..., None]
 BEFORE = datetime.now(UTC) - timedelta(minutes=1)
@@ -24,7 +24,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_what_the_door_writes_is_read_once(tmp_path: Path, write: Write) -> None:
-    door = DoorLog(tmp_path / "app.log", BEFORE)
+    door = IngestLogTail(tmp_path / "app.log", BEFORE)
     write(event_id='e="1" \\', type="performer.profile.updated", performer="sg_1")
     (arrival,) = door.read()
     assert (arrival.accepted, arrival.code, arrival.details["event_id"]) == (True, "-", 'e="1" \\')
@@ -33,19 +33,19 @@ def test_what_the_door_writes_is_read_once(tmp_path: Path, write: Write) -> None
 
 def test_what_is_written_already_is_passed_over(tmp_path: Path, write: Write) -> None:
     write(event_id="old")
-    door = DoorLog(tmp_path / "app.log", BEFORE)
+    door = IngestLogTail(tmp_path / "app.log", BEFORE)
     write(event_id="new")
     assert [arrival.details["event_id"] for arrival in door.read()] == ["new"]
 
 
 def test_a_line_of_before_that_comes_late_is_passed_over(tmp_path: Path, write: Write) -> None:
-    door = DoorLog(tmp_path / "app.log", datetime.now(UTC) + timedelta(minutes=1))
+    door = IngestLogTail(tmp_path / "app.log", datetime.now(UTC) + timedelta(minutes=1))
     write(event_id="late")
     assert door.read() == []
 
 
 def test_lines_of_others_and_half_lines_are_no_arrivals(tmp_path: Path, write: Write) -> None:
-    door = DoorLog(tmp_path / "app.log", BEFORE)
+    door = IngestLogTail(tmp_path / "app.log", BEFORE)
     write("gateway", event_id="1")
     write(event_id="2")
     whole = (tmp_path / "app.log").read_bytes()
@@ -57,7 +57,7 @@ def test_lines_of_others_and_half_lines_are_no_arrivals(tmp_path: Path, write: W
 
 def test_a_log_that_was_rotated_is_followed_from_its_beginning(tmp_path: Path, write: Write) -> None:
     write(event_id="old", type="a.rather.long.type")
-    door = DoorLog(tmp_path / "app.log", BEFORE)
+    door = IngestLogTail(tmp_path / "app.log", BEFORE)
     (tmp_path / "app.log").replace(tmp_path / "app.log.1")
     write(event_id="new")
     assert [arrival.details["event_id"] for arrival in door.read()] == ["new"]

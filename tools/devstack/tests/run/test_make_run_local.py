@@ -9,8 +9,8 @@ import pytest
 
 from safevideo_devstack.backends import Backends, process
 from safevideo_devstack.backends.stack import local_database
-from safevideo_devstack.run.ports import SIMULATOR
-from safevideo_devstack.run.services import SERVICES
+from safevideo_devstack.run.config import SIMULATOR
+from safevideo_devstack.run.context import SERVICES
 from safevideo_devstack.run.testing import RunningRun, free_offset, serving_run
 
 BACKENDS = ("kafka-1", local_database(), "redis")

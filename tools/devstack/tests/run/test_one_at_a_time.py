@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.run.run_lock import sole_run
+from safevideo_devstack.run.state_files import single_instance
 
 CLEAN = Path(__file__).parents[2] / "clean.py"
 HOLDER = """
-import sys, pathlib, safevideo_devstack.run.run_lock as run_lock
+import sys, pathlib, safevideo_devstack.run.state_files as run_lock
 with run_lock.sole_run(pathlib.Path(sys.argv[1])):
     print(flush=True), input()
 """
 
 
 def test_a_second_run_is_told_which_process_runs(tmp_path: Path) -> None:
-    first, second = sole_run(tmp_path / "lock"), sole_run(tmp_path / "lock")
+    first, second = single_instance(tmp_path / "lock"), single_instance(tmp_path / "lock")
     with first, pytest.raises(StartupError, match=f"process {os.getpid()}") as refused, second:
         pass
     assert f"kill {os.getpid()}" in str(refused.value)
@@ -31,10 +31,10 @@ def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(StartupError, match=f"process {holder.pid}"), sole_run(tmp_path / "lock"):
+        with pytest.raises(StartupError, match=f"process {holder.pid}"), single_instance(tmp_path / "lock"):
             pass
         holder.kill()
-    with sole_run(tmp_path / "lock"):
+    with single_instance(tmp_path / "lock"):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
 
 
@@ -49,7 +49,7 @@ def test_clean_forgets_the_state(tmp_path: Path) -> None:
 
 
 def test_clean_refuses_while_a_run_has_the_folder(tmp_path: Path) -> None:
-    with sole_run(tmp_path / "lock"):
+    with single_instance(tmp_path / "lock"):
         refused = _clean(tmp_path)
     assert refused.returncode == 1
     assert f"process {os.getpid()}" in refused.stderr

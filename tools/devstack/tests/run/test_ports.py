@@ -4,8 +4,7 @@ import socket
 import pytest
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.run.port_holders import holder_of
-from safevideo_devstack.run.ports import PORTS, moved_ports, require_free
+from safevideo_devstack.run.config import PORTS, moved_ports, process_on_port, require_free
 from safevideo_devstack.run.testing import free_offset
 
 
@@ -31,9 +30,9 @@ def test_a_taken_port_is_named_with_its_process_and_what_to_type(address: str) -
 
 def test_a_port_is_also_found_at_an_ipv6_address() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
-        assert holder_of(server.getsockname()[1]).startswith(f"process {os.getpid()} (")
+        assert process_on_port(server.getsockname()[1]).startswith(f"process {os.getpid()} (")
 
 
 def test_a_connection_that_merely_uses_the_port_does_not_have_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        assert holder_of(client.getsockname()[1]) == "a process that cannot be told"
+        assert process_on_port(client.getsockname()[1]) == "a process that cannot be told"

@@ -7,7 +7,7 @@ import pytest
 
 from safevideo_devstack.backends import process
 from safevideo_devstack.backends.process import Process
-from safevideo_devstack.run.roster import Roster
+from safevideo_devstack.run.state_files import PidRegistry
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def sleeper(tmp_path: Path) -> Iterator[Callable[[str], Process]]:
 
 
 @pytest.fixture
-def roster(tmp_path: Path) -> Roster:
+def roster(tmp_path: Path) -> PidRegistry:
     return _roster(tmp_path)
 
 
-def test_pids_are_kept_current(tmp_path: Path, roster: Roster, sleeper: Callable[[str], Process]) -> None:
+def test_pids_are_kept_current(tmp_path: Path, roster: PidRegistry, sleeper: Callable[[str], Process]) -> None:
     first, other, second = sleeper("valkey"), sleeper("kafka-1"), sleeper("valkey")
     roster.note(first)
     roster.note(other)
@@ -40,7 +40,9 @@ def test_pids_are_kept_current(tmp_path: Path, roster: Roster, sleeper: Callable
     assert not (tmp_path / "pids").exists()
 
 
-def test_what_a_killed_run_has_left_is_ended(tmp_path: Path, roster: Roster, sleeper: Callable[[str], Process]) -> None:
+def test_what_a_killed_run_has_left_is_ended(
+    tmp_path: Path, roster: PidRegistry, sleeper: Callable[[str], Process]
+) -> None:
     left = sleeper("valkey")
     roster.note(left)
     assert _roster(tmp_path).end_leftovers() == ["valkey"]
@@ -48,11 +50,11 @@ def test_what_a_killed_run_has_left_is_ended(tmp_path: Path, roster: Roster, sle
     assert _roster(tmp_path).end_leftovers() == []
 
 
-def test_whoever_got_the_pid_of_a_dead_process_is_left_alone(tmp_path: Path, roster: Roster) -> None:
+def test_whoever_got_the_pid_of_a_dead_process_is_left_alone(tmp_path: Path, roster: PidRegistry) -> None:
     roster.note(replace(process.this_process(), birth="of another boot 123"))
     assert _roster(tmp_path).end_leftovers() == []
     assert process.is_running(replace(process.this_process(), pid=os.getpid()))
 
 
-def _roster(folder: Path) -> Roster:
-    return Roster(folder / "pids", folder / "births")
+def _roster(folder: Path) -> PidRegistry:
+    return PidRegistry(folder / "pids", folder / "births")

@@ -1,8 +1,8 @@
 from datetime import UTC, datetime
 
-from safevideo_devstack.run.scene.script import Cast, script
+from safevideo_devstack.run.demo import DemoData, demo_webhooks
 
-SCENE = script(Cast(datetime.now(UTC)))
+SCENE = demo_webhooks(DemoData(datetime.now(UTC)))
 
 
 def test_the_scene_shows_about_ten_webhooks_of_three_performers() -> None:
@@ -19,6 +19,6 @@ def test_one_is_sent_twice_one_is_forged_and_one_comes_late() -> None:
 
 
 def test_a_second_scene_is_about_other_performers_and_events() -> None:
-    again = script(Cast(datetime.now(UTC)))
+    again = demo_webhooks(DemoData(datetime.now(UTC)))
     assert not {webhook.id for webhook in SCENE} & {webhook.id for webhook in again}
     assert not {webhook.performer for webhook in SCENE} & {webhook.performer for webhook in again}

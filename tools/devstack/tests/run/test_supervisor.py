@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from safevideo_devstack.backends import process
-from safevideo_devstack.run.roster import Roster
-from safevideo_devstack.run.supervisor import Program, Supervisor, supervising
+from safevideo_devstack.run.state_files import PidRegistry
+from safevideo_devstack.run.supervisor import Program, Supervisor, open_supervisor
 
 SECONDS = 60.0
 
@@ -31,7 +31,9 @@ def heard() -> Heard:
 
 @pytest.fixture
 async def supervisor(tmp_path: Path, heard: Heard) -> AsyncIterator[Supervisor]:
-    async with supervising(Roster(tmp_path / "pids", tmp_path / "births"), heard.lines.put_nowait) as supervisor:
+    async with open_supervisor(
+        PidRegistry(tmp_path / "pids", tmp_path / "births"), heard.lines.put_nowait
+    ) as supervisor:
         yield supervisor
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.run.env_file import write_env
-from safevideo_devstack.run.secret_store import SecretStore
+from safevideo_devstack.run.state_files import SecretStore, write_env
 from safevideo_devstack.run.testing import sourced
 
 

@@ -24,32 +24,32 @@ SECRET = "the-secret-of-this-test-run"
 
 
 @asynccontextmanager
-async def whole_house(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[str]:
+async def whole_house(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[str]:
     """Ingest and both workers; gives the address of the webhooks. Leaving raises what a background task died of."""
-    await begin_here(stack, event_log)
+    await begin_here(stack, broker)
     common = settings_of(stack)
     kyc, sync = KycWorkerSettings.model_validate(common), SyncWorkerSettings.model_validate(common)
     async with (
-        served(kyc_worker.app.build_app(kyc, event_log, log), kyc),
-        served(sync_worker.app.build_app(sync, event_log, log), sync),
-        ingest_only(stack, event_log, log) as url,
+        served(kyc_worker.app.build_app(kyc, broker, log), kyc),
+        served(sync_worker.app.build_app(sync, broker, log), sync),
+        ingest_only(stack, broker, log) as url,
     ):
         yield url
 
 
 @asynccontextmanager
-async def ingest_only(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[str]:
+async def ingest_only(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[str]:
     """Ingest alone; gives the address of the webhooks."""
     settings = IngestSettings.model_validate(settings_of(stack) | {"sharegram_webhook_secret": SECRET})
-    async with served(webhook_ingest.app.build_app(settings, event_log, log), settings) as port:
+    async with served(webhook_ingest.app.build_app(settings, broker, log), settings) as port:
         yield f"http://127.0.0.1:{port}{PATH}"
 
 
-async def begin_here(stack: StackUnderTest, event_log: Broker) -> None:
+async def begin_here(stack: StackUnderTest, broker: Broker) -> None:
     """Let the workers pass over what earlier tests have left in the broker's topics. Before any worker is started."""
     if stack.kafka_bootstrap_servers:
         groups = {each.SERVICE: each.TOPICS for each in (kyc_worker.app, sync_worker.app)}
-        await seek_groups_to_end(stack.kafka_bootstrap_servers, event_log, groups)
+        await seek_groups_to_end(stack.kafka_bootstrap_servers, broker, groups)
 
 
 def environment(stack: StackUnderTest) -> dict[str, str]:

@@ -18,16 +18,11 @@ import pytest
 from rich.console import Console
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends import (
-    Backends,
-    BackendUnavailable,
-    RunningBackends,
-    control,
-    state,
-)
-from safevideo_devstack.backends.choice import named
-from safevideo_devstack.backends.given import are_given
+from safevideo_devstack.backends import Backends, BackendUnavailable, lifecycle, state
+from safevideo_devstack.backends.external import are_given
+from safevideo_devstack.backends.lifecycle import RunningBackends
 from safevideo_devstack.backends.local import provide_promtool
+from safevideo_devstack.backends.selection import named
 from safevideo_devstack.backends.stack import Asked
 from safevideo_devstack.backends.table import render
 
@@ -134,15 +129,15 @@ def real_ones_required() -> bool:
 
 def new_folder(owned: ExitStack) -> Path:
     """Make a folder for a set, which is stopped and removed with `owned`."""
-    control.sweep(Path(tempfile.gettempdir()), PREFIX)
+    lifecycle.sweep(Path(tempfile.gettempdir()), PREFIX)
     folder = Path(owned.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)))
-    owned.callback(control.down, folder, forget=True, grace_seconds=0.0)
+    owned.callback(lifecycle.down, folder, forget=True, grace_seconds=0.0)
     return folder
 
 
 def up(folder: Path, config: pytest.Config) -> RunningBackends:
     """Bring up a set in `folder`. Raises `StartupError`."""
-    return control.up(
+    return lifecycle.up(
         named_stack(), folder=folder, require_real=real_ones_required(), say=lambda line: print_lines(config, line)
     )
 

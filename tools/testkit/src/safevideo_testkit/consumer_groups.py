@@ -16,17 +16,17 @@ MEMBERS_GONE_SECONDS: Final = DEADLINE_SECONDS
 """A member that was killed is one until its session ends."""
 
 
-async def seek_groups_to_end(bootstrap_servers: str, log: Broker, groups: Mapping[str, Sequence[str]]) -> None:
+async def seek_groups_to_end(bootstrap_servers: str, broker: Broker, groups: Mapping[str, Sequence[str]]) -> None:
     """Let each group begin at the end of its topics: what earlier tests have left there is not this one's.
 
     Waits for the last members of the groups to be gone. Raises `TimeoutError` when they stay.
     """
     for group, topics in groups.items():
-        await _begin_at(bootstrap_servers, group, await _ends(log, topics))
+        await _begin_at(bootstrap_servers, group, await _ends(broker, topics))
 
 
-async def _ends(log: Broker, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
-    async with log.reader("groups") as reader:
+async def _ends(broker: Broker, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+    async with broker.reader("groups") as reader:
         ends = [await reader.end_offsets(topic) for topic in topics]
     return {place: end for each in ends for place, end in each.items()}
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends.given import are_given
+from safevideo_devstack.backends.external import are_given
 from safevideo_testkit.backends_of_run import (
     FOLDER,
     MISSING,

@@ -16,8 +16,8 @@ from typing import Final
 import pytest
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends import RunningBackends, RunningServer
-from safevideo_devstack.backends.programs import find
+from safevideo_devstack.backends.install import find
+from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer
 from safevideo_testkit.backends_of_run import (
     WANTS,
     BackendsOfRun,

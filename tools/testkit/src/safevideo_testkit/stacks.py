@@ -58,7 +58,7 @@ async def stack(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) 
 
 
 @pytest.fixture
-async def event_log(stack: StackUnderTest) -> AsyncIterator[Broker]:
+async def broker(stack: StackUnderTest) -> AsyncIterator[Broker]:
     """The log of `stack`, with its topics."""
     async with open_broker(stack.kafka_bootstrap_servers, stack.log_folder) as log:
         await log.create_topics(all_topics())

@@ -1,4 +1,13 @@
-"""The event log: a port (`port.py`), two adapters (`kafka/`, `embedded/`), and the loop that consumes from it.
+"""The message broker: one port, two adapters.
 
-Services know the port only. Which adapter stands behind it is decided once, in `factory.py`, from the settings.
+    services ──▶ port.py ◀── kafka/      Apache Kafka
+                         ◀── embedded/   one SQLite file, for a run without Kafka
+
+    types.py         messages, records, topics
+    port.py          Broker, Producer, Subscription, Reader, and what each guarantees
+    delivery.py      bounds on messages in flight: how many, and for how long
+    partitioner.py   key to partition, as every Kafka client does it
+    open.py          chooses the adapter from the settings
+
+Services import the port only.
 """

@@ -1,8 +1,8 @@
-"""The bound on what a publisher has accepted and not yet seen acknowledged."""
+"""Bounds on messages in flight (accepted and not yet acknowledged): how many, how large, and for how long."""
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from safevideo_common.broker.types import MAX_VALUE_BYTES, Message
@@ -13,8 +13,19 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 RETRY_AFTER_SECONDS: Final = 5
 
 
+def check_size(message: Message) -> None:
+    """Raise `PayloadTooLarge` for a value over `MAX_VALUE_BYTES`."""
+    if len(message.value) > MAX_VALUE_BYTES:
+        raise PayloadTooLarge(f"A message holds at most {MAX_VALUE_BYTES} bytes.")
+
+
+def size_of(message: Message) -> int:
+    """Return about how many bytes the message takes in memory. Whoever writes headers bounds their size."""
+    return len(message.value) + len(message.key)
+
+
 class InFlightLimit:
-    """Counts messages and bytes: an outage costs a bounded amount of memory, and beyond it is refused at once."""
+    """A limit of messages and bytes in flight. During an outage it bounds the memory and refuses the rest at once."""
 
     __slots__ = ("_bytes", "_max_bytes", "_max_messages", "_messages")
 
@@ -24,60 +35,43 @@ class InFlightLimit:
         self._messages = 0
         self._bytes = 0
 
-    def admit(self, size: int, messages: int = 1) -> None:
-        """Count in messages of together `size` bytes. Raises `BrokerUnavailable` when there is not room for all."""
+    def acquire(self, size: int, messages: int = 1) -> None:
+        """Add messages of `size` bytes in total. Raises `BrokerUnavailable` if there is not room for all of them."""
         if self._messages + messages > self._max_messages or self._bytes + size > self._max_bytes:
-            raise BrokerUnavailable("Too many messages await the event log.", retry_after=RETRY_AFTER_SECONDS)
+            raise BrokerUnavailable("Too many messages wait for the broker.", retry_after=RETRY_AFTER_SECONDS)
         self._messages += messages
         self._bytes += size
 
     def release(self, messages: int, size: int) -> None:
-        """Count out messages of together `size` bytes, acknowledged or given up."""
+        """Remove messages of `size` bytes in total after they are acknowledged or given up."""
         self._messages -= messages
         self._bytes -= size
 
 
-def check_size(message: Message) -> None:
-    """Raises `PayloadTooLarge` for a value over `MAX_VALUE_BYTES`."""
-    if len(message.value) > MAX_VALUE_BYTES:
-        raise PayloadTooLarge(f"A message holds at most {MAX_VALUE_BYTES} bytes.")
-
-
-def size_of(message: Message) -> int:
-    """Bytes that it keeps in memory, about: headers are bounded by those who write them."""
-    return len(message.value) + len(message.key)
-
-
-# One deadline for very many futures, with one timer for all of them.
-
-
-_Future = asyncio.Future[Any]  # what the future holds is its owner's business
+Future = asyncio.Future[Any]  # only the owner of a future uses its result
 
 
 class DeliveryTimeouts:
-    """Fails every watched future that is not done after `seconds`, with `BrokerUnavailable`.
+    """One deadline for many futures: a future that is not done after `seconds` fails with `BrokerUnavailable`.
 
-    `asyncio.timeout` costs a timer, a heap entry and a handle for each message; since all wait equally long, a queue in
-    order of arrival and a timer for its head do the same.
+    `asyncio.timeout` needs a timer, a heap entry and a handle for each message. All messages wait equally long, so a
+    queue in order of arrival and one timer for its head are enough.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._watched: deque[tuple[float, _Future]] = deque()
+        self._watched: deque[tuple[float, Future]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, future: _Future) -> None:
-        """Start its time. What is done at the head is let go here, so the queue stays as long as what is open."""
-        self.watch_all((future,))
+    def watch(self, *futures: Future) -> None:
+        """Start the common deadline of the futures.
 
-    def watch_all(self, futures: Iterable[_Future]) -> None:
-        """Start their common time. Those that are not done by then fail in one step, between which nothing else runs.
-
-        So of messages that follow each other none is sent when an earlier one has just been given up.
+        All expired futures fail in one step of the event loop. So no message is sent after an earlier one of the same
+        batch has timed out.
         """
         watched = self._watched
-        while watched and watched[0][1].done():
+        while watched and watched[0][1].done():  # bounds the queue
             watched.popleft()
         due = self._loop.time() + self._seconds
         watched.extend((due, future) for future in futures)
@@ -85,37 +79,37 @@ class DeliveryTimeouts:
             self._timer = self._loop.call_later(self._seconds, self._expire)
 
     def close(self) -> None:
-        """Fail what is still open."""
+        """Fail all futures that are not done."""
         if self._timer is not None:
             self._timer.cancel()
         for _, future in self._watched:
-            _fail(future, "The publisher was closed before the event log acknowledged the message.")
+            _fail(future, "The producer was closed before the broker acknowledged the message.")
         self._watched.clear()
 
     def _expire(self) -> None:
         watched = self._watched
         now = self._loop.time()
         while watched and (watched[0][1].done() or watched[0][0] <= now):
-            _fail(watched.popleft()[1], "The event log gave no acknowledgement in time.")
+            _fail(watched.popleft()[1], "The broker did not acknowledge the message in time.")
         self._timer = self._loop.call_at(watched[0][0], self._expire) if watched else None
 
 
-async def wait_all(futures: Sequence[_Future]) -> None:
-    """Return when all are done. Raises the first failure that is noticed, or `CancelledError` when this is cancelled.
+async def wait_all(futures: Sequence[Future]) -> None:
+    """Return when all futures are done. Raise the first failure, or `CancelledError` if this task is cancelled.
 
-    Those that are not done then are cancelled in one step, likewise.
+    In both cases cancel the other futures in one step of the event loop.
     """
     try:
         for future in futures:
             if not future.done():
-                await asyncio.wait((future,))  # which lets it be when this task is cancelled: all must end at once
+                await asyncio.wait((future,))  # a cancellation of this task does not cancel this future alone
             future.result()
     finally:
         for future in futures:
             if not future.cancel() and not future.cancelled():
-                future.exception()  # has been told, or is one like it
+                future.exception()  # marks it as retrieved: the failure above stands for all
 
 
-def _fail(future: _Future, reason: str) -> None:
+def _fail(future: Future, reason: str) -> None:
     if not future.done():
         future.set_exception(BrokerUnavailable(reason, retry_after=RETRY_AFTER_SECONDS))

@@ -1,4 +1,4 @@
-"""Which log stands behind the port: decided here, once, from the settings."""
+"""The choice of the broker adapter from the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,14 +12,15 @@ from safevideo_common.errors import StartupError
 
 @asynccontextmanager
 async def open_broker(bootstrap_servers: str, folder: Path | None) -> AsyncIterator[Broker]:
-    """Kafka at `bootstrap_servers` (host:port, comma-separated), or where that is empty the embedded log in `folder`.
+    """Open Kafka at `bootstrap_servers` (host:port, comma-separated), or the embedded broker in `folder` if empty.
 
-    Raises `StartupError` when neither is given, or when another process has the folder open. Kafka may be away.
+    Succeeds while Kafka is unavailable. Raises `StartupError` if there is neither, or if another process has opened
+    the folder.
     """
     if bootstrap_servers.strip():
         yield KafkaBroker(bootstrap_servers)
     elif folder is not None:
-        async with open_embedded_broker(folder) as log:
-            yield log
+        async with open_embedded_broker(folder) as broker:
+            yield broker
     else:
-        raise StartupError("KAFKA_BOOTSTRAP_SERVERS is empty: name a broker, or type `make run` for a log without one.")
+        raise StartupError("KAFKA_BOOTSTRAP_SERVERS is empty. Set it, or type `make run` for the embedded broker.")

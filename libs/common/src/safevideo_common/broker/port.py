@@ -1,7 +1,32 @@
-"""The event log as the services see it. Kafka is one implementation, the embedded log the other.
+"""The message broker as services see it. The adapters are `kafka/` and `embedded/`.
 
-What is promised here is tested on both, in `libs/common/tests/integration/messaging`: `test_log_conformance.py` and
-`test_reader_conformance.py`.
+Publish one message (`Producer.publish`)
+    Guarantee: when it returns, the message is durable: on every in-sync replica of Kafka, or fsynced.
+    Guarantee: messages of one key that were published one after the other keep their order.
+    Not guaranteed: exactly-once. After `BrokerUnavailable` the message may still arrive. The caller publishes
+        it again under the same event id, and consumers remove the duplicate.
+
+Publish a batch (`BatchProducer.publish_batch`)
+    Guarantee: per key, the first copies of the messages are in the order of the batches, even after cancellation.
+    Under: if a batch fails, the caller publishes the whole batch again before it publishes anything later.
+    Not guaranteed: atomicity. Any part of a failed batch may arrive, and retries create duplicates.
+
+Consume in a group (`Subscription`)
+    Guarantee: at-least-once. Each partition has one owner at a time, and its records come in order.
+    Guarantee: `commit` never moves a group backwards.
+    Under: the consumer commits a record only after it has processed it.
+    Guarantee: after partitions changed their owner, `PartitionClaim.check` raises.
+    Not guaranteed: exactly-once. Another member may process the batch between a check and the end of the
+        transaction around it, so processing is idempotent.
+
+Read a range (`Reader`)
+    Guarantee: records come in order, without gaps between the oldest record and the end.
+    Not guaranteed: that old records exist. Retention deletes them.
+
+Bounds: each call ends within its timeout or raises. Opening a producer, a subscription or a reader succeeds while
+the broker is unavailable; their methods raise `BrokerUnavailable` until it is back.
+
+Tested on both adapters: `libs/common/tests/integration/broker/test_conformance.py` and `test_reader_conformance.py`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,44 +44,44 @@ from safevideo_common.broker.types import (
 )
 
 READ_BYTES: Final = 4 * MAX_VALUE_BYTES
-"""Once the values of a read have reached this, it gives what it has: so many large ones do not fill the memory."""
+"""A read stops after its values reach this size, so that large records do not fill the memory."""
 
 ACKNOWLEDGED_WITHIN_SECONDS: Final = 2.0
-"""How long a publisher waits for its acknowledgement when nobody says otherwise."""
-
-
-# What is made for each event is a tuple: a frozen dataclass takes four times as long to make.
+"""The default deadline of a producer for an acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionShard:
-    """A part of a member's partitions: those whose number, divided by `of`, leaves `index`. It is read by itself."""
+    """The partitions of one of several consume loops: those with `partition % of == index`, in every topic.
+
+    Shards of one subscription are fetched independently. All records of a key are in one shard.
+    """
 
     index: int
     of: int
 
-    def has(self, partition: int) -> bool:
-        """Whether the partition of this number belongs to it, whatever its topic: a key is in one share only."""
+    def contains(self, partition: int) -> bool:
+        """Return True if the partition of this number is in the shard."""
         return partition % self.of == self.index
 
 
-WHOLE: Final = PartitionShard(0, 1)
+ALL_PARTITIONS: Final = PartitionShard(0, 1)
 
 
 class PartitionsLost(Exception):
-    """What was fetched may belong to another member by now, who reads it again."""
+    """Another member may own the partitions of a fetched batch. That member reads the batch again."""
 
 
 class PartitionClaim(Protocol):
-    """The right to what was fetched."""
+    """The right to process a fetched batch."""
 
     def check(self) -> None:
-        """Raises `PartitionsLost` once another member may have taken over."""
+        """Raise `PartitionsLost` if another member may own the partitions now."""
         ...
 
 
 class NullClaim:
-    """A claim that never ends: nobody else can have what it is to."""
+    """A claim that never ends, for records that no other member can read."""
 
     __slots__ = ()
 
@@ -65,128 +90,123 @@ class NullClaim:
 
 
 class Producer(Protocol):
-    """Writes to the log."""
+    """Publishes messages. Kafka calls this "produce"."""
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        """Return partition and offset once the message is safe: on every in-sync replica, or fsynced.
+        """Publish a message; return its partition and offset once it is durable.
 
-        Raises `LogUnavailable` when no acknowledgement came within the publisher's deadline. The message may arrive
-        all the same, so a caller that publishes it again uses the same id. Raises `PayloadTooLarge` for a value over
-        `MAX_VALUE_BYTES`.
+        Raises `BrokerUnavailable` if no acknowledgement comes within the deadline of the producer, and
+        `PayloadTooLarge` for a value over `MAX_VALUE_BYTES`.
         """
         ...
 
 
 class BatchProducer(Producer, Protocol):
-    """Writes many messages that belong together, too."""
+    """A producer that also publishes batches."""
 
-    async def publish_all(self, messages: Sequence[Message]) -> None:
-        """Publish one round, in order, under one deadline; return once all of it is safe.
+    async def publish_batch(self, messages: Sequence[Message]) -> None:
+        """Publish the messages in order under one deadline; return once all of them are durable.
 
-        Raises `LogUnavailable` when not all of it was acknowledged within the publisher's deadline; any part of it may
-        arrive all the same. Whatever happens, also when this is cancelled: as long as the caller publishes a round that
-        failed again, whole, before anything that follows it, the first occurrences of a key's messages stand in the log
-        in the order of the rounds. What is published again makes duplicates, no more.
-
-        Raises `PayloadTooLarge` for a value over `MAX_VALUE_BYTES` before anything is published; or later, when the log
-        itself takes no message of its size, which says nothing about the others.
+        Raises `BrokerUnavailable` if a message is not acknowledged within the deadline. Raises `PayloadTooLarge`
+        for a value over `MAX_VALUE_BYTES`, before it publishes anything; or later, if the topic refuses a message
+        for its size. In the second case the result of the other messages is unknown.
         """
         ...
 
 
 class Subscription(Protocol):
-    """One member of a consumer group. Partitions are shared out among the members; each has one owner at a time."""
+    """One member of a consumer group. The members share the partitions; each partition has one owner at a time."""
 
     @property
-    def epoch(self) -> int:
-        """Rises whenever partitions may have changed hands."""
+    def generation(self) -> int:
+        """A number that rises whenever partitions may have changed their owner."""
         ...
 
-    async def fetch(self, *, max_records: int, timeout: float, share: PartitionShard = WHOLE) -> Sequence[Record]:
-        """At most `max_records` records of `share` after the last fetched ones, in order within each partition.
+    async def fetch(
+        self, *, max_records: int, timeout: float, shard: PartitionShard = ALL_PARTITIONS
+    ) -> Sequence[Record]:
+        """Return the next records of `shard`, at most `max_records`, in order within each partition.
 
-        Waits up to `timeout` seconds for the first; an empty result means that there was none. Several shares may be
-        fetched at once; of a share that nobody fetches, a bounded number of bytes is read ahead. Raises
-        `LogUnavailable`.
+        Waits up to `timeout` seconds for the first record; returns an empty sequence if none comes. Several shards
+        may be fetched at once. For a shard that nobody fetches, a bounded number of bytes is read ahead. Raises
+        `BrokerUnavailable`.
         """
         ...
 
-    def hold(self) -> AbstractContextManager[PartitionClaim]:
-        """The claim to what the last fetch gave; entered right after it, with nothing awaited in between.
+    def processing(self) -> AbstractContextManager[PartitionClaim]:
+        """Mark the last fetched batch as in flight, and return the claim to it.
 
-        Before partitions change hands, the log waits a moment for the end of the block: so what is applied there is
-        committed as well, and need not be read again. A block that takes longer loses its claim.
+        Enter the block right after `fetch`, with no `await` between. Before partitions change their owner, the
+        broker waits a bounded time for the end of the block. So the batch can be processed and committed, and nobody
+        reads it again. A block that takes longer loses its claim.
         """
         ...
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Record the next offset to read, per partition. Never moves a group backwards.
+        """Store the next offset to read of each partition. Never moves a group backwards.
 
-        A partition that this member has lost is passed over: its new owner reads the records again.
-        Raises `LogUnavailable` when the outcome is unknown; the price is records read twice, never records lost.
+        Ignores partitions that this member has lost: their new owner reads the records again. Raises
+        `BrokerUnavailable` if the outcome is unknown; then records may be read twice, but none is lost.
         """
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        """Records of each owned partition that are not yet committed by the group."""
+        """Return for each owned partition the number of records that the group has not committed."""
         ...
 
-    def rewind(self) -> None:
-        """Fetch again from the last committed offsets, dropping what was fetched and not committed since."""
+    def seek_to_committed(self) -> None:
+        """Start the next fetch at the committed offsets. Fetched records without a commit come again."""
         ...
 
 
 class Reader(Protocol):
-    """Reads any range of a topic without a group: what replay and the event browser stand on."""
+    """Reads any range of a topic outside of every group. The replay and the event browser use it."""
 
     async def offsets_for_time(self, topic: str, timestamp_ms: int) -> Mapping[TopicPartition, int]:
-        """Per partition the offset of the first record at or after the moment; the end offset where there is none."""
+        """Return per partition the offset of the first record at or after the time; the end offset if none is."""
         ...
 
     async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
-        """Per partition the offset of the oldest record that is kept; the end offset where none is."""
+        """Return per partition the offset of the oldest record; the end offset if there is none."""
         ...
 
     async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
-        """Per partition the offset that the next message will get."""
+        """Return per partition the offset of the next message."""
         ...
 
     async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
-        """Up to `max_records` records from `offset` on; empty only at the end. Raises `LogUnavailable`.
+        """Return up to `max_records` records from `offset` on; empty only at the end. Raises `BrokerUnavailable`.
 
-        Where `offset` is no longer kept it begins with the oldest record that is.
+        If retention has deleted `offset`, starts at the oldest record.
         """
         ...
 
 
 class Broker(Protocol):
-    """The whole log: a factory of the three roles. Each role is a context manager that owns its connections."""
+    """A factory of producers, subscriptions and readers. Each is a context manager that owns its connections."""
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
-        """Create what is missing; leave alone what exists."""
+        """Create the topics that do not exist. Does not change existing ones. Raises `BrokerUnavailable`."""
         ...
 
     async def topic_states(self, names: Collection[str]) -> Sequence[TopicState]:
-        """Those of the topics that exist, as they are. Creates none. Raises `LogUnavailable`."""
+        """Return the states of those topics that exist. Creates none. Raises `BrokerUnavailable`."""
         ...
 
     async def probe(self) -> None:
-        """Return when the log answers; raise `LogUnavailable` when it does not within the probe's deadline."""
+        """Return if the broker answers. Raises `BrokerUnavailable` if it does not within the deadline of the probe."""
         ...
 
-    def publisher(
+    def producer(
         self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
     ) -> AbstractAsyncContextManager[BatchProducer]:
-        """A publisher whose deadline is `acknowledged_within` seconds from the call of `publish`.
-
-        Entering succeeds while the log is away: publishing then raises until it is back.
-        """
+        """Open a producer. Its deadline is `acknowledged_within` seconds from each call of `publish`."""
         ...
 
     def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AbstractAsyncContextManager[Subscription]:
-        """Join `group` for `topics`. A group without a committed offset starts at the beginning."""
+        """Join `group` for `topics`. A group without a committed offset starts at the oldest record."""
         ...
 
     def reader(self, client_id: str) -> AbstractAsyncContextManager[Reader]:
-        """A reader outside of every group."""
+        """Open a reader outside of every group."""
         ...

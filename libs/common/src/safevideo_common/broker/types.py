@@ -1,15 +1,18 @@
-"""Values of the message broker: topics, partitions, messages and records."""
+"""Values of the message broker: topics, partitions, messages and records.
+
+The values that exist once per event are tuples: a frozen dataclass takes four times as long to make.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 MAX_VALUE_BYTES: Final = 1024 * 1024
-"""The largest value that can be published: the largest webhook that is taken."""
+"""The largest value of a message. It equals the largest webhook body."""
 
 
 MAX_RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES
-"""A value of the largest size with its key, headers and framing: a topic has to take as much."""
+"""The largest record with key, headers and framing. Each topic must accept it."""
 
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -24,7 +27,7 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What to create: `partitions` ordered sequences whose records are kept for `retention_ms`."""
+    """A topic to create: its number of partitions, and for how long it keeps records."""
 
     name: str
     partitions: int
@@ -33,22 +36,22 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the log has it."""
+    """The state of a topic on the broker."""
 
     name: str
     partitions: int
     replicas: int
-    """Copies of each record, where the partition with the fewest has them."""
+    """Copies of each record, in the partition with the fewest copies."""
     retention_ms: int | None
-    """For how long records are kept; None for ever."""
+    """How long the topic keeps records. None means for ever."""
     max_record_bytes: int
-    """The largest record that it takes, key, headers and framing included."""
+    """The largest record that the topic accepts, with key, headers and framing."""
     is_compacted: bool
-    """Whether of each key only the latest record is sure to be kept."""
+    """True if the topic may delete all but the latest record of each key."""
 
 
 class Message(NamedTuple):
-    """What is written. Messages of one `key` keep their order; `value` reaches the reader byte for byte."""
+    """A message to publish. Messages of one `key` keep their order; consumers get `value` byte for byte."""
 
     topic: str
     key: bytes
@@ -57,7 +60,7 @@ class Message(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is read. Offsets of a partition start at 0 and rise by one for each message of ours."""
+    """A published message. Offsets of a partition start at 0; each message of ours takes the next one."""
 
     topic: str
     partition: int
@@ -70,5 +73,5 @@ class Record(NamedTuple):
 
 
 def next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:
-    """What to commit once all of `records` are done: per partition the offset after the last one."""
+    """Return the offsets to commit after `records`: for each partition the one after its last record."""
     return {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}

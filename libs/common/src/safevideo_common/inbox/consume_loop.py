@@ -138,13 +138,13 @@ class ConsumeLoop(Generic[Event, States]):
 
     async def _take(self, records: Sequence[Record]) -> None:
         with ExitStack() as holding:
-            claim = holding.enter_context(self.subscription.hold())
+            claim = holding.enter_context(self.subscription.processing())
             try:
                 await self._patiently(partial(self._apply, records, claim))
             except PartitionsLost:
                 # Their new owner reads them again; if that is us, from what is committed.
                 self.log.info("Batch given up, its partitions changed hands", records=len(records))
-                self.subscription.rewind()
+                self.subscription.seek_to_committed()
             else:
                 await self._committed()
                 self._committing = asyncio.create_task(self._commit(records, holding.pop_all()))
@@ -168,7 +168,7 @@ class ConsumeLoop(Generic[Event, States]):
                 return result
 
     async def _fetch(self) -> Sequence[Record]:
-        records = await self.subscription.fetch(max_records=self.batch_records, timeout=FETCH_SECONDS, share=self.share)
+        records = await self.subscription.fetch(max_records=self.batch_records, timeout=FETCH_SECONDS, shard=self.share)
         if records:
             self.progress.ate()
         return records

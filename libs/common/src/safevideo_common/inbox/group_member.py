@@ -64,16 +64,16 @@ class LagMonitor:
         self.metrics.lag(lag)
         self.live_lag.sees(sum(lag.values()))
         for share, progress in self.loops:
-            progress.sees(sum(records for each, records in lag.items() if share.has(each.partition)))
-        self.metrics.rebalanced(self.subscription.epoch - self._epoch)
-        self._epoch = self.subscription.epoch
+            progress.sees(sum(records for each, records in lag.items() if share.contains(each.partition)))
+        self.metrics.rebalanced(self.subscription.generation - self._epoch)
+        self._epoch = self.subscription.generation
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMember(Generic[Event, States]):
     """Consumes `topics` as a member of the consumer's group."""
 
-    event_log: Broker
+    broker: Broker
     topics: Sequence[str]
     consumer: ConsumerContext[Event, States]
     settings: ConsumerSettings
@@ -97,7 +97,7 @@ class GroupMember(Generic[Event, States]):
 
     async def _consume(self) -> None:
         group = self.consumer.group
-        async with self.event_log.subscribe(group, self.topics, group) as subscription:
+        async with self.broker.subscribe(group, self.topics, group) as subscription:
             with unwrap_exception_group():
                 async with asyncio.TaskGroup() as tasks:
                     self._start(subscription, tasks)
@@ -134,7 +134,7 @@ DATABASE: Final = web.AppKey("database", Database)
 PROGRESS: Final = web.AppKey("progress", ConsumerLiveness)
 
 
-def build_worker_app(event_log: Broker, log: FilteringBoundLogger, registry: CollectorRegistry) -> web.Application:
+def build_worker_app(broker: Broker, log: FilteringBoundLogger, registry: CollectorRegistry) -> web.Application:
     """The base app of a worker: alive while its consumer makes progress, ready when database and log answer."""
     progress = ConsumerLiveness()
 
@@ -147,7 +147,7 @@ def build_worker_app(event_log: Broker, log: FilteringBoundLogger, registry: Col
         alive=[HealthCheck("consumer", progress.check)],
         ready=[
             HealthCheck("database", probe_database),
-            HealthCheck("log", event_log.probe),
+            HealthCheck("log", broker.probe),
             HealthCheck("consumer", progress.check_consuming),
         ],
     )
@@ -167,7 +167,7 @@ async def open_worker_database(app: web.Application, settings: ConsumerSettings)
 @asynccontextmanager
 async def run_consumer(
     app: web.Application,
-    event_log: Broker,
+    broker: Broker,
     topics: Sequence[str],
     consumer: ConsumerContext[Event, States],
     settings: ConsumerSettings,
@@ -176,10 +176,10 @@ async def run_consumer(
 
     The death of one of these tasks fails the app.
     """
-    member = GroupMember(event_log, topics, consumer, settings, app[PROGRESS])
+    member = GroupMember(broker, topics, consumer, settings, app[PROGRESS])
     housekeeping = InboxPruner.of(consumer, settings)
     async with (
-        event_log.publisher(f"{consumer.group}-outbox") as publisher,
+        broker.producer(f"{consumer.group}-outbox") as publisher,
         run_outbox_relay(
             app,
             consumer.database,

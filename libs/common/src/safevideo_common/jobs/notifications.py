@@ -30,7 +30,7 @@ _command: Final = msgspec.json.Decoder(JobQueued)
 class JobListener:
     """Run by one task. A message that is lost, or comes twice, costs nothing: the row is what counts."""
 
-    event_log: Broker
+    broker: Broker
     service: str
     job_types: frozenset[str]
     wake: asyncio.Event
@@ -41,7 +41,7 @@ class JobListener:
         group, tries = f"{self.service}.commands", 0
         while True:
             try:
-                async with self.event_log.subscribe(group, [COMMANDS], group) as subscription:
+                async with self.broker.subscribe(group, [COMMANDS], group) as subscription:
                     while True:
                         records = await subscription.fetch(max_records=FETCH_RECORDS, timeout=FETCH_SECONDS)
                         tries = 0

@@ -29,7 +29,7 @@ GRACE_SHARE: Final = 0.5
 
 @asynccontextmanager
 async def run_job_worker(
-    app: web.Application, service: str, handlers: Mapping[str, JobHandler], event_log: Broker,
+    app: web.Application, service: str, handlers: Mapping[str, JobHandler], broker: Broker,
     settings: JobSettings, registry: CollectorRegistry, log: FilteringBoundLogger, *,
     stirred: asyncio.Event | None = None, schedule: Sequence[PeriodicJob] = PERIODIC_JOBS,
     at_once: Mapping[str, int] = NO_LIMITS,
@@ -50,7 +50,7 @@ async def run_job_worker(
             if stirred is not None:
                 stirred.set()
 
-        wake_up = JobListener(event_log, service, frozenset(handlers), engine.wake, log)
+        wake_up = JobListener(broker, service, frozenset(handlers), engine.wake, log)
         tasks = {
             "job-endings": engine.endings.run(),
             "job-heartbeat": engine.heartbeat.run(),

@@ -160,7 +160,7 @@ class OutboxRelay:
 
     async def _publish(self, waiting: Sequence[OutboxMessage]) -> None:
         try:
-            await self.publisher.publish_all([each.message for each in waiting])
+            await self.publisher.publish_batch([each.message for each in waiting])
         except PayloadTooLarge:
             for each in waiting:  # in order, each one acknowledged before the next
                 await self._publish_or_drop(each)

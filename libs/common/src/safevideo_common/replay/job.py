@@ -42,7 +42,7 @@ MAX_CONCURRENT_REPLAYS: Final = 3
 class ReplayJob(Generic[Event, States]):
     """The job's handler in the worker whose events it replays. A run that was cut off goes on at its cursor."""
 
-    event_log: Broker
+    broker: Broker
     consumer: ConsumerContext[Event, States]
     handler: ReplayableHandler[Event, States]
     dead_share: Callable[[], DlqLimit]
@@ -51,11 +51,11 @@ class ReplayJob(Generic[Event, States]):
 
     @classmethod
     def of(
-        cls, consumer: ConsumerContext[Event, States], handler: ReplayableHandler[Event, States], event_log: Broker,
+        cls, consumer: ConsumerContext[Event, States], handler: ReplayableHandler[Event, States], broker: Broker,
         settings: ConsumerSettings, registry: CollectorRegistry,
     ) -> Self:  # fmt: skip
         """That of a worker, which exports its metrics. `handler` is the consumer's, as what it is to a replay."""
-        return cls(event_log, consumer, handler, partial(dlq_limit_of, settings), ReplayMetrics(registry))
+        return cls(broker, consumer, handler, partial(dlq_limit_of, settings), ReplayMetrics(registry))
 
     async def run(self, job: JobContext) -> Mapping[str, object]:
         """Replay what was asked for and say what was found.
@@ -67,7 +67,7 @@ class ReplayJob(Generic[Event, States]):
         consumer = replace(self.consumer, dead_share=self.dead_share())
         async with AsyncExitStack() as stack:
             name = f"{consumer.group}-replay-{job.job_id}"
-            readers = [await stack.enter_async_context(self.event_log.reader(f"{name}-{n}")) for n in range(LANES)]
+            readers = [await stack.enter_async_context(self.broker.reader(f"{name}-{n}")) for n in range(LANES)]
             cursor = await self._cursor(job, readers[0], asked)
             progress = stack.enter_context(self.metrics.watching(cursor, is_dry=asked.dry_run))
             pace = Throttle(asked.events_per_second, consumer.lag, progress.waited)

@@ -141,7 +141,7 @@ MAX_DAYS: Final = max(RETENTION_DAYS.values())
 
 
 async def plan_replay(reader: Reader, asked: ReplayParameters, now: datetime) -> ReplayCheckpoint:
-    """The cursor of a replay that begins at `now`. Raises `LogUnavailable`."""
+    """The cursor of a replay that begins at `now`. Raises `BrokerUnavailable`."""
     kept = await reader.start_offsets(asked.topic)
     ends = await _before(reader, asked, await reader.end_offsets(asked.topic))
     starts = kept

@@ -33,7 +33,7 @@ class PrefetchReader:
         self._ahead: asyncio.Task[Chunk | None] | None = asyncio.create_task(self._read(start))
 
     async def next(self) -> Chunk | None:
-        """The next chunk; None when there is none. Raises `LogUnavailable`: then it is done with."""
+        """The next chunk; None when there is none. Raises `BrokerUnavailable`: then it is done with."""
         if self._ahead is None:
             return None
         chunk, self._ahead = await self._ahead, None

@@ -1,1 +1,1 @@
-"""Patience with what fails: how long to wait before trying again."""
+"""Rules for dependencies that fail: how long to wait, how often to try, what to log."""

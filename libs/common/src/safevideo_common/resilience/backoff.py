@@ -1,21 +1,25 @@
-"""How long to wait before trying again: exponential, capped, with full jitter."""
+"""The delay before the next attempt: exponential, capped, with jitter."""
 
 from dataclasses import dataclass
 from random import uniform
 
 
+def jittered(seconds: float) -> float:
+    """Return a random delay between half of `seconds` and `seconds`, so that replicas spread out."""
+    return uniform(seconds / 2, seconds)  # noqa: S311 - no secret depends on jitter
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays of a retry that has one owner. All in seconds."""
+    """The delays of a retry loop, in seconds."""
 
     initial: float
     maximum: float
 
-    def ceiling(self, tries: int) -> float:
-        """The longest delay after `tries` failures in a row, 1 being the first."""
-        return min(self.maximum, self.initial * 2.0 ** min(tries - 1, 32))
+    def ceiling(self, failures: int) -> float:
+        """Return the longest delay after this number of failures in a row; 1 is the first."""
+        return min(self.maximum, self.initial * 2.0 ** min(failures - 1, 32))
 
-    def delay(self, tries: int) -> float:
-        """A delay in the upper half below the ceiling: many who failed together do not return together."""
-        ceiling = self.ceiling(tries)
-        return uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter guards nothing
+    def delay(self, failures: int) -> float:
+        """Return a jittered delay below the ceiling."""
+        return jittered(self.ceiling(failures))

@@ -1,4 +1,4 @@
-"""Both logs, under one name."""
+"""Both brokers, under one name."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -14,28 +14,28 @@ from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
+async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
     servers = request.getfixturevalue("kafka_bootstrap_servers") if request.param == "kafka" else ""
-    async with open_broker(servers, tmp_path / "log") as opened:
+    async with open_broker(servers, tmp_path / "broker") as opened:
         yield opened
 
 
 @pytest.fixture
-async def topic(log: Broker) -> str:
+async def topic(broker: Broker) -> str:
     """A topic of the test's own."""
-    return await _created(log)
+    return await _create_topic(broker)
 
 
 @pytest.fixture
-def kafka_log(kafka_bootstrap_servers: str) -> KafkaBroker:
+def kafka_broker(kafka_bootstrap_servers: str) -> KafkaBroker:
     """Kafka alone."""
     return KafkaBroker(kafka_bootstrap_servers)
 
 
 @pytest.fixture
-async def kafka_topic(kafka_log: KafkaBroker) -> str:
+async def kafka_topic(kafka_broker: KafkaBroker) -> str:
     """A topic of the test's own on Kafka."""
-    return await _created(kafka_log)
+    return await _create_topic(kafka_broker)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def group() -> str:
     return f"test-{secrets.token_hex(6)}"
 
 
-async def _created(log: Broker) -> str:
+async def _create_topic(broker: Broker) -> str:
     name = f"test-{secrets.token_hex(6)}"
-    await log.create_topics([Topic(name, PARTITIONS, DAY_MS)])
+    await broker.create_topics([Topic(name, PARTITIONS, DAY_MS)])
     return name

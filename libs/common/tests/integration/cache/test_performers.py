@@ -15,7 +15,7 @@ from safevideo_common.cache.performers import (
     PerformerCache,
 )
 from safevideo_common.cache.redis import open_redis
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 

@@ -21,7 +21,7 @@ from safevideo_common.errors import (
     DataRejected,
     ServiceUnavailable,
 )
-from safevideo_devstack.backends.faults import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends.faults import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.harness.consumer import ends_with, mark_stream, waits
 from safevideo_testkit.harness.processor import ProcessorHarness
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import Database, open_database
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends.faults import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.harness.consumer import RecordingHandler, ends_with, mark_stream, waits
 from safevideo_testkit.harness.processor import ProcessorHarness
 

@@ -8,16 +8,13 @@ from safevideo_common.broker.types import Topic
 from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
-from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.relay import RelayHarness
 from safevideo_testkit.stacks import StackUnderTest
 
 
 @pytest.fixture
-async def relay_bench(
-    stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger
-) -> AsyncIterator[RelayHarness]:
+async def relay_bench(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[RelayHarness]:
     topic = f"test-{secrets.token_hex(6)}"
-    await event_log.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
-    async with Database.open(stack.database_url, timeout=DEADLINE_SECONDS) as database:
-        yield RelayHarness(database, event_log, topic, log)
+    await broker.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
+    async with Database.open(stack.database_url, timeout=20) as database:
+        yield RelayHarness(database, broker, topic, log)

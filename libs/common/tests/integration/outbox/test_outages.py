@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.relay import RelayHarness
 from safevideo_testkit.stacks import REAL

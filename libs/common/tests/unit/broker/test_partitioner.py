@@ -19,9 +19,9 @@ def test_partition_of_a_key_follows_the_digest_of_kafkas_java_client(key: bytes,
     assert partition_of(key, 12) == (digest & 0x7FFFFFFF) % 12
 
 
-def test_an_empty_key_has_a_partition() -> None:
+def test_partition_of_an_empty_key_exists() -> None:
     assert 0 <= partition_of(b"", 12) < 12
 
 
-def test_keys_spread_over_all_partitions() -> None:
+def test_partition_of_many_keys_covers_all_partitions() -> None:
     assert {partition_of(f"sg_{number}".encode(), 12) for number in range(500)} == set(range(12))

@@ -159,7 +159,7 @@ _MIB: Final = 1 << 20
 def build_checks(
     database: Database,
     redis: Redis,
-    event_log: Broker,
+    broker: Broker,
     keys: ApiKeyAuthenticator,
     http: ClientSession,
     sharegram_api_url: str,
@@ -169,7 +169,7 @@ def build_checks(
     return [
         HealthCheck(CRITICAL, ANSWER_SECONDS, _answering(database.probe)),
         HealthCheck("redis", ANSWER_SECONDS, _answering(redis.ping)),
-        HealthCheck("kafka", ANSWER_SECONDS, _answering(event_log.probe)),
+        HealthCheck("kafka", ANSWER_SECONDS, _answering(broker.probe)),
         HealthCheck("sharegramApi", HEALTH_SECONDS, _sharegram(http, sharegram_api_url)),
         HealthCheck("authSystem", ANSWER_SECONDS, _answering(keys.probe)),
         HealthCheck("memory", ANSWER_SECONDS, _memory(memory_limit)),

@@ -95,7 +95,7 @@ class QuarantineApi:
         return success(rejected_json(await self._browse.one(row_id_of(request))))
 
     async def reverify(self, request: web.Request) -> web.Response:
-        """Verify again, and release unless it is a dry run. Raises `ValidationFailed`, `LogUnavailable`."""
+        """Verify again, and release unless it is a dry run. Raises `ValidationFailed`, `BrokerUnavailable`."""
         asked = (await parse_body(ReverifyBody, request)).asked()
         caller = caller_of(request)
         report = await self._reverify.run(asked, caller)

@@ -208,8 +208,8 @@ class ReverifyRejected:
     async def run(self, asked: ReverifyRequest, caller: Caller) -> ReverifyReport:
         """Verify what is not released yet, in order of reception, and release what holds unless it is a dry run.
 
-        Raises `LogUnavailable` when the log did not take all of it: what it took is marked, and the next run does the
-        rest. Raises `ValidationFailed` when there is no secret to verify with, `ServiceUnavailable` without
+        Raises `BrokerUnavailable` when the broker did not take all of it: what it took is marked, and the next run
+        does the rest. Raises `ValidationFailed` when there is no secret to verify with, `ServiceUnavailable` without
         `ENCRYPTION_KEY`, and the errors of `database/faults.py`.
         """
         cipher = self._known_cipher()

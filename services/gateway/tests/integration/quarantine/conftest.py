@@ -108,10 +108,10 @@ def quarantine(database: Database) -> Quarantine:
 
 
 @pytest.fixture
-async def records(embedded_log: Broker) -> AsyncIterator[Callable[[], Awaitable[list[Record]]]]:
+async def records(embedded_broker: Broker) -> AsyncIterator[Callable[[], Awaitable[list[Record]]]]:
     """What the log has, in order within each partition."""
-    await embedded_log.create_topics(all_topics())
-    async with embedded_log.reader("test") as reader:
+    await embedded_broker.create_topics(all_topics())
+    async with embedded_broker.reader("test") as reader:
 
         async def read() -> list[Record]:
             ends = [await reader.end_offsets(topic) for topic in RETENTION_DAYS]

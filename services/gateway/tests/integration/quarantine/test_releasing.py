@@ -14,7 +14,6 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
-from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Quarantine = Any  # of this folder's conftest.py
 ALL = ReverifyRequest(None, None, dry_run=False)
@@ -140,20 +139,20 @@ async def test_large_bodies_are_verified_a_few_at_a_time(
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_a_real_log_keeps_the_order_of_each_performer(
-    quarantine: Quarantine, event_log: Broker, caller: Caller, database: Database
+    quarantine: Quarantine, broker: Broker, caller: Caller, database: Database
 ) -> None:
     performers = [f"sg_{id(quarantine)}_{each}" for each in range(3)]
     for number in range(60):
         await quarantine.keep_many(1, performers[number % 3])
-    async with event_log.publisher("test") as publisher:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+    async with broker.producer("test") as publisher:
+        async with asyncio.timeout(20):
             while True:
                 try:
                     await reverify_with(quarantine, publisher).run(ALL, caller)
                     break
                 except BrokerUnavailable:  # it is still connecting
                     await asyncio.sleep(0.1)
-    async with event_log.reader("test") as reader:
+    async with broker.reader("test") as reader:
         ends = await reader.end_offsets("sharegram.performer.v1")
         found = [record for place, end in ends.items() for record in await reader.read(place, max(0, end - 200), 200)]
     for place, performer in enumerate(performers):

@@ -14,12 +14,12 @@ from safevideo_testkit.stacks import StackUnderTest
 
 
 @pytest.fixture
-async def bench(stack: StackUnderTest, event_log: Broker, log: FilteringBoundLogger) -> AsyncIterator[ReplayHarness]:
+async def bench(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[ReplayHarness]:
     async with (
         Database.open(stack.database_url) as database,
-        event_log.publisher("test") as publisher,
-        event_log.reader("test") as reader,
+        broker.producer("test") as publisher,
+        broker.reader("test") as reader,
     ):
         starts = dict(await reader.end_offsets(PERFORMER))
         began = utc_now() - timedelta(seconds=1)
-        yield ReplayHarness(database, event_log, publisher, JobHarness(database, log), log, starts, began)
+        yield ReplayHarness(database, broker, publisher, JobHarness(database, log), log, starts, began)

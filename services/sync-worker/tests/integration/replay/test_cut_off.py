@@ -58,16 +58,16 @@ class CountingReader:
 class CountingLog:
     """A log whose readers count."""
 
-    def __init__(self, event_log: Broker) -> None:
-        self._log = event_log
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self.readers: list[CountingReader] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
+        return getattr(self._broker, name)
 
     @asynccontextmanager
     async def reader(self, client_id: str) -> AsyncIterator[CountingReader]:
-        async with self._log.reader(client_id) as reader:
+        async with self._broker.reader(client_id) as reader:
             self.readers.append(CountingReader(reader))
             yield self.readers[-1]
 
@@ -93,8 +93,8 @@ class CutOff:
 
 async def cut_off_while_live_events_flow(bench: ReplayHarness, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
     """The job once it is completed, and how many records were read for it."""
-    counting: Any = CountingLog(bench.event_log)
-    handler = CutOff(replace(bench.replays, event_log=counting), Random(5))
+    counting: Any = CountingLog(bench.broker)
+    handler = CutOff(replace(bench.replays, broker=counting), Random(5))
     async with bench.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(**asked, eventsPerSecond=SLOWLY))
         round_ = max(1, len(new) // 20)

@@ -33,8 +33,8 @@ only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 
 @pytest.fixture
-async def worker(stack: StackUnderTest, event_log: Broker, tmp_path: Path) -> AsyncIterator[ServiceProcess]:
-    await seek_groups_to_end(stack.kafka_bootstrap_servers, event_log, {SYNC_WORKER: CONSUMED[SYNC_WORKER]})
+async def worker(stack: StackUnderTest, broker: Broker, tmp_path: Path) -> AsyncIterator[ServiceProcess]:
+    await seek_groups_to_end(stack.kafka_bootstrap_servers, broker, {SYNC_WORKER: CONSUMED[SYNC_WORKER]})
     environment = {
         "SAFEVIDEO_ENV": "development",
         "HOST": "127.0.0.1",
@@ -106,7 +106,7 @@ async def test_the_offsets_of_the_live_group_stay_where_they_are(
     await has_decided(bench, events)
 
     async def are_committed() -> bool:
-        async with bench.event_log.reader("test") as reader:
+        async with bench.broker.reader("test") as reader:
             ends = await reader.end_offsets("sharegram.performer.v1")
         committed = await offsets_of_group(stack.kafka_bootstrap_servers)
         return all(committed.get(KafkaPartition(*each), 0) == end for each, end in ends.items() if end)

@@ -56,9 +56,9 @@ class SpoolingPublisher:
         self, publisher: Producer, spool: Spool, probe: Probe, log: FilteringBoundLogger,
         acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS,
     ) -> None:  # fmt: skip
-        """`probe` raises `LogUnavailable` while the log is away. `acknowledged_within` is the deadline of `publisher`.
+        """`probe` raises `BrokerUnavailable` while Kafka is unavailable.
 
-        Ours is `BEFORE_PUBLISHER_SECONDS` earlier.
+        `acknowledged_within` is the deadline of `publisher`. Ours is `BEFORE_PUBLISHER_SECONDS` earlier.
         """
         deadline_seconds = acknowledged_within - BEFORE_PUBLISHER_SECONDS
         self._spool = spool
@@ -71,7 +71,7 @@ class SpoolingPublisher:
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         """Partition and offset in the log; or `SPOOLED` and the number in the spool.
 
-        Raises `LogUnavailable` when neither takes it, and `PayloadTooLarge`.
+        Raises `BrokerUnavailable` when neither takes it, and `PayloadTooLarge`.
         """
         if self._outage.is_on or message.key in self._spooled_keys:
             check_size(message)
@@ -97,7 +97,7 @@ class SpoolingPublisher:
     async def check(self) -> None:
         """Return when events can be made safe: for readiness. A log that is away does not matter while the spool works.
 
-        Raises `LogUnavailable`.
+        Raises `BrokerUnavailable`.
         """
         if self._outage.is_on:
             await self._spool.check()

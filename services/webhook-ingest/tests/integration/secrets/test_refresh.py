@@ -13,7 +13,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.encryption import Cipher
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import DEADLINE_SECONDS, FakeClock, eventually, running_task
 from webhook_ingest.secrets import KeyRing, SecretRefresher

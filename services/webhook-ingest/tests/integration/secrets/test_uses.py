@@ -11,7 +11,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import WebhookSecret
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.eventually import FakeClock, eventually, running_task, ticking
 from webhook_ingest.secrets import KeyRing, SecretUsageRecorder
 

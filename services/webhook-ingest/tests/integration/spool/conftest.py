@@ -28,14 +28,14 @@ from webhook_ingest.spool.spool import MAX_BYTES, open_spool
 
 
 @pytest.fixture
-async def event_log(tmp_path: Path) -> AsyncIterator[Broker]:
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     async with open_broker("", tmp_path / "log") as log:
         await log.create_topics([Topic(TOPIC, PARTITIONS, DAY_MS)])
         yield log
 
 
 @pytest.fixture
-def opened(event_log: Broker, log: FilteringBoundLogger) -> Opened:
+def opened(broker: Broker, log: FilteringBoundLogger) -> Opened:
     """Opens a bench on a spool's folder. It ends as a service does: its task first, then it drains for a while."""
 
     @asynccontextmanager
@@ -44,7 +44,7 @@ def opened(event_log: Broker, log: FilteringBoundLogger) -> Opened:
     ) -> AsyncIterator[SpoolHarness]:
         metrics = SpoolMetrics(registry := CollectorRegistry())
         async with AsyncExitStack() as stack:
-            gate = BrokerGate(await stack.enter_async_context(event_log.publisher("test")), state)
+            gate = BrokerGate(await stack.enter_async_context(broker.producer("test")), state)
             spool = await stack.enter_async_context(open_spool(root, log, metrics, max_bytes))
             watched = Watched(gate)
             keeping = SpoolingPublisher(watched, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
@@ -67,12 +67,12 @@ async def bench(opened: Opened, tmp_path: Path) -> AsyncIterator[SpoolHarness]:
 
 
 @pytest.fixture
-def logged(event_log: Broker) -> Logged:
+def logged(broker: Broker) -> Logged:
     """By key, the values of all that is in the log, in order."""
 
     async def read() -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        async with event_log.reader("test") as reader:
+        async with broker.reader("test") as reader:
             for partition, end in (await reader.end_offsets(TOPIC)).items():
                 at = 0
                 while at < end:

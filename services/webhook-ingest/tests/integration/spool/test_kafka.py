@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.broker.kafka import KafkaBroker
 from safevideo_common.broker.types import Message, Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.spool import Watched
@@ -64,15 +64,15 @@ class Stream:
 
 
 @asynccontextmanager
-async def streaming(kafka_log: KafkaBroker, root: Path, log: FilteringBoundLogger) -> AsyncIterator[Stream]:
+async def streaming(kafka_broker: KafkaBroker, root: Path, log: FilteringBoundLogger) -> AsyncIterator[Stream]:
     """In the middle of the stream in the block; after it, Kafka has all of it in the order of each key."""
     topic = f"test-{secrets.token_hex(6)}"
-    await kafka_log.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
+    await kafka_broker.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
     async with (
-        kafka_log.publisher("test") as publisher,
+        kafka_broker.producer("test") as publisher,
         open_spool(root, log, SpoolMetrics(CollectorRegistry())) as spool,
     ):
-        keeping = SpoolingPublisher(watched := Watched(publisher), spool, kafka_log.probe, log)
+        keeping = SpoolingPublisher(watched := Watched(publisher), spool, kafka_broker.probe, log)
         draining = asyncio.create_task(keeping.run(), name="test-draining")
         stream = Stream(keeping, watched, topic)
         running = asyncio.create_task(stream.run(), name="test-stream")
@@ -84,7 +84,7 @@ async def streaming(kafka_log: KafkaBroker, root: Path, log: FilteringBoundLogge
         draining.cancel()
         await asyncio.wait([draining])
         await keeping.finish(5.0)
-    found = await read(kafka_log, topic)
+    found = await read(kafka_broker, topic)
     assert {key: list(dict.fromkeys(values)) for key, values in found.items()} == stream.sent
 
 
@@ -94,9 +94,9 @@ async def _until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def read(kafka_log: KafkaBroker, topic: str) -> dict[str, list[str]]:
+async def read(kafka_broker: KafkaBroker, topic: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    async with kafka_log.reader("test") as reader:
+    async with kafka_broker.reader("test") as reader:
         for partition, end in (await reader.end_offsets(topic)).items():
             at = 0
             while at < end:
@@ -107,14 +107,14 @@ async def read(kafka_log: KafkaBroker, topic: str) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def kafka_log(kafka_bootstrap_servers: str) -> KafkaBroker:
+def kafka_broker(kafka_bootstrap_servers: str) -> KafkaBroker:
     return KafkaBroker(kafka_bootstrap_servers)
 
 
 async def test_a_kafka_that_hangs_is_noticed_once_and_gets_everything_in_order(
-    kafka_log: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+    kafka_broker: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
 ) -> None:
-    async with streaming(kafka_log, tmp_path / "spool", log) as stream:
+    async with streaming(kafka_broker, tmp_path / "spool", log) as stream:
         with kafka_server.paused():
             await _until(lambda: stream.keeping.depth().is_away)
             calls = stream.publisher.calls
@@ -125,9 +125,9 @@ async def test_a_kafka_that_hangs_is_noticed_once_and_gets_everything_in_order(
 
 
 async def test_a_kafka_that_is_killed_and_started_again_gets_everything_in_order(
-    kafka_log: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+    kafka_broker: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
 ) -> None:
-    async with streaming(kafka_log, tmp_path / "spool", log) as stream:
+    async with streaming(kafka_broker, tmp_path / "spool", log) as stream:
         kafka_server.kill()
         await _until(lambda: stream.keeping.depth().is_away)
         await asyncio.to_thread(kafka_server.start)
@@ -136,9 +136,9 @@ async def test_a_kafka_that_is_killed_and_started_again_gets_everything_in_order
 
 
 async def test_a_kafka_that_hangs_again_and_again_gets_everything_in_order(
-    kafka_log: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
+    kafka_broker: KafkaBroker, kafka_server: RunningServer, tmp_path: Path, log: FilteringBoundLogger
 ) -> None:
-    async with streaming(kafka_log, tmp_path / "spool", log) as stream:
+    async with streaming(kafka_broker, tmp_path / "spool", log) as stream:
         for _ in range(3):
             with kafka_server.paused():
                 await _until(lambda: stream.keeping.depth().is_away)

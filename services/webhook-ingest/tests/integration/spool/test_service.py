@@ -14,7 +14,6 @@ from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import BackgroundTaskDied, run_until_failure
-from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.publishing.spool_drainer import Probe
 from webhook_ingest.publishing.spooling_publisher import SPOOLED, SpoolOptions, open_publisher
 from webhook_ingest.settings import IngestSettings
@@ -35,9 +34,9 @@ class Late:
         return await self._publisher.publish(message)
 
 
-def serving_with(publishing: Callable[[Producer], AsyncIterator[None]], event_log: Broker) -> web.Application:
+def serving_with(publishing: Callable[[Producer], AsyncIterator[None]], broker: Broker) -> web.Application:
     async def door(app: web.Application) -> AsyncIterator[None]:
-        async with event_log.publisher("test") as publisher:
+        async with broker.producer("test") as publisher:
             async for _ in publishing(publisher):
                 yield
 
@@ -47,13 +46,13 @@ def serving_with(publishing: Callable[[Producer], AsyncIterator[None]], event_lo
 
 
 async def test_an_app_that_ends_empties_its_spool_first(
-    event_log: Broker, settings: IngestSettings, log: FilteringBoundLogger, logged: Logged, tmp_path: Path
+    broker: Broker, settings: IngestSettings, log: FilteringBoundLogger, logged: Logged, tmp_path: Path
 ) -> None:
     registry, options = CollectorRegistry(), SpoolOptions(tmp_path / "spool", drain_seconds=20.0)
 
     async def publishing(publisher: Producer) -> AsyncIterator[None]:
         late = Late(publisher)
-        async with open_publisher(app, late, event_log.probe, options, log, registry) as safe:
+        async with open_publisher(app, late, broker.probe, options, log, registry) as safe:
             for number in range(20):
                 partition, _ = await safe.publish(Message("events", b"a", b"%d" % number))
                 assert partition.partition == SPOOLED
@@ -61,7 +60,7 @@ async def test_an_app_that_ends_empties_its_spool_first(
             yield
             late.is_back = True
 
-    app = serving_with(publishing, event_log)
+    app = serving_with(publishing, broker)
     async with run_until_failure(app, settings):
         pass
     assert await logged() == {"a": [str(number) for number in range(20)]}
@@ -69,7 +68,7 @@ async def test_an_app_that_ends_empties_its_spool_first(
 
 
 async def test_an_app_whose_spool_is_not_emptied_any_more_fails(
-    event_log: Broker, settings: IngestSettings, log: FilteringBoundLogger, tmp_path: Path
+    broker: Broker, settings: IngestSettings, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     async def broken() -> NoReturn:
         raise ZeroDivisionError
@@ -83,7 +82,7 @@ async def test_an_app_whose_spool_is_not_emptied_any_more_fails(
                 await safe.publish(Message("events", b"a", b"1"))
             yield
 
-    app = serving_with(publishing, event_log)
-    async with asyncio.timeout(DEADLINE_SECONDS), run_until_failure(app, settings) as (_, failed):
+    app = serving_with(publishing, broker)
+    async with asyncio.timeout(20), run_until_failure(app, settings) as (_, failed):
         with pytest.raises(BackgroundTaskDied, match="spool ended: ZeroDivisionError"):
             await failed

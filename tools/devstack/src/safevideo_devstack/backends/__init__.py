@@ -6,12 +6,10 @@ to own the processes itself calls `install`, `allot` and `servers_of`, then for 
 and `wait_ready`.
 """
 
-from safevideo_devstack.backends.control import down, running, status, up
-from safevideo_devstack.backends.faults import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer, down, running, status, up
 from safevideo_devstack.backends.local import install
 from safevideo_devstack.backends.ports import allot
 from safevideo_devstack.backends.processes import servers_of
-from safevideo_devstack.backends.running import RunningBackends
 from safevideo_devstack.backends.stack import (
     BackendFailed,
     Backends,

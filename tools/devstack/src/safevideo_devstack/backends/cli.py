@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends import Options, control, state
+from safevideo_devstack.backends import Options, lifecycle, state
 from safevideo_devstack.backends.table import render
 
 app = typer.Typer(help="Log, database and cache for tests, demos and benchmarks.", no_args_is_help=True)
@@ -29,7 +29,7 @@ def up(
     """Bring backends up, or show those that are. They go on in the background."""
     options = Options(brokers=3 if three_brokers else 1, fast_start=not bench, tethered=False)
     real = os.environ.get("REQUIRE_REAL_BACKENDS") == "1"
-    backends = control.up(stack, folder=folder, options=options, require_real=real, say=_say)
+    backends = lifecycle.up(stack, folder=folder, options=options, require_real=real, say=_say)
     Console().print(render(backends))
 
 
@@ -39,14 +39,14 @@ def down(
     forget: Annotated[bool, typer.Option("--forget", help="Remove the data as well.")] = False,
 ) -> None:
     """Stop what `up` started, also after a crash."""
-    control.down(folder, forget=forget)
+    lifecycle.down(folder, forget=forget)
 
 
 @app.command()
 def status(folder: Folder = DEFAULT_FOLDER) -> None:
     """Show what is up. Exit code 1 when something that was started does not run, or nothing was started."""
     found = state.read(folder)
-    servers = control.status(folder)
+    servers = lifecycle.status(folder)
     if found and found.backends:
         Console().print(render(found.backends))
     for name, runs in servers.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safevideo_devstack.backends import state
-from safevideo_devstack.backends.given import ask_parts
+from safevideo_devstack.backends.external import ask_parts
 from safevideo_devstack.backends.ports import allot
 from safevideo_devstack.backends.stack import Backends, BackendUnavailable, Options, Ports, Say
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safevideo_devstack.backends import probes, process
-from safevideo_devstack.backends.kafka_jars import VERSION, jars
-from safevideo_devstack.backends.programs import find
+from safevideo_devstack.backends.install import VERSION, find, jars
 from safevideo_devstack.backends.stack import NotReady, Ports, Role
 
 FORMAT_SECONDS = 180.0

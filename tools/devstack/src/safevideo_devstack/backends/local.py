@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safevideo_devstack.backends import debian
+from safevideo_devstack.backends import install as backends_install
+from safevideo_devstack.backends.install import fetch_jars, find, jars, java_version
 from safevideo_devstack.backends.kafka import kafka_cluster
-from safevideo_devstack.backends.kafka_jars import fetch_jars, jars
-from safevideo_devstack.backends.mariadb import MariaDBServer
-from safevideo_devstack.backends.mysql import MySQLServer, is_mysql
-from safevideo_devstack.backends.programs import find, java_version
+from safevideo_devstack.backends.mysql import MariaDBServer, MySQLServer, is_mysql
 from safevideo_devstack.backends.redis import system_redis
 from safevideo_devstack.backends.stack import (
     BackendFailed,
@@ -51,8 +49,8 @@ def install(say: Say, database: LocalDatabase) -> None:
     Raises `BackendUnavailable` with the name of each missing part and what to type.
     """
     missing = _missing(database)
-    if missing and debian.may_install():
-        debian.install(_packages(missing), say)
+    if missing and backends_install.may_install():
+        backends_install.install(_packages(missing), say)
         missing = _missing(database)
     if missing:
         raise BackendUnavailable(what_to_type(missing))
@@ -68,8 +66,8 @@ def install(say: Say, database: LocalDatabase) -> None:
 
 def provide_promtool(say: Say, *, may_install: bool) -> None:
     """Have promtool. On Debian as root it is installed where it is missing. Raises `BackendUnavailable`."""
-    if find("promtool") is None and may_install and debian.may_install():
-        debian.install(PROMTOOL.packages, say)
+    if find("promtool") is None and may_install and backends_install.may_install():
+        backends_install.install(PROMTOOL.packages, say)
     if find("promtool") is None:
         raise BackendUnavailable(what_to_type([PROMTOOL]))
 
@@ -87,7 +85,7 @@ def servers(folder: Path, options: Options) -> tuple[Server, ...]:
 def what_to_type(missing: Sequence[Requirement]) -> str:
     """Names the missing parts and, on Debian, the command that installs them."""
     names = ", ".join(requirement.what for requirement in missing)
-    if debian.is_debian():
+    if backends_install.is_debian():
         return f"{names} missing; type: sudo apt-get install --no-install-recommends {' '.join(_packages(missing))}"
     return f"{names} missing; install with your system's package manager"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safevideo_devstack.backends.stack import BackendFailed
 
-TETHER = Path(__file__).with_name("tether.py")
+TETHER = Path(__file__).with_name("die_with_parent.py")
 POLL_SECONDS = 0.02
 FREEZE_SECONDS = 120.0
 

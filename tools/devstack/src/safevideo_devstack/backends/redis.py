@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from safevideo_devstack.backends import probes
-from safevideo_devstack.backends.programs import find
+from safevideo_devstack.backends.install import find
 from safevideo_devstack.backends.stack import BackendUnavailable, Role
 
 

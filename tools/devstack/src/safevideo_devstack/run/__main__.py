@@ -8,24 +8,20 @@ import uvloop
 
 from safevideo_common.errors import SafeVideoError, StartupError
 from safevideo_common.service import BackgroundTaskDied
-from safevideo_devstack.run.choices import Choices, read_choices
-from safevideo_devstack.run.course import go
-from safevideo_devstack.run.place import Place
-from safevideo_devstack.run.ports import moved_ports, require_free
-from safevideo_devstack.run.roster import Roster
-from safevideo_devstack.run.run import Run
-from safevideo_devstack.run.run_lock import sole_run
-from safevideo_devstack.run.secret_store import SecretStore
+from safevideo_devstack.run.app import run
+from safevideo_devstack.run.config import Config, moved_ports, read_config, require_free
+from safevideo_devstack.run.context import RunContext
+from safevideo_devstack.run.state_files import Paths, PidRegistry, SecretStore, single_instance
 
 
 def main() -> None:
     """Run until Ctrl-C, then exit with 0. Exits with 1 and says what to type when something is in the way."""
     try:
-        choices = read_choices()
-        place = Place(choices.run_dir, choices.stack)
+        choices = read_config()
+        place = Paths(choices.run_dir, choices.stack)
         place.make()
-        with sole_run(place.lock), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(go(_prepared(choices, place)))
+        with single_instance(place.lock), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(_prepared(choices, place)))
     except StartupError as error:
         sys.exit(str(error))
     except SafeVideoError as error:
@@ -38,16 +34,16 @@ def main() -> None:
         sys.exit(f"A port was taken while this started ({error.strerror}). Type the same again; it names who has it.")
 
 
-def _prepared(choices: Choices, place: Place) -> Run:
+def _prepared(choices: Config, place: Paths) -> RunContext:
     """What a killed run has left is ended first: it may have the ports."""
     place.env.unlink(missing_ok=True)
     place.set_large_logs_aside()
-    roster = Roster(place.pids, place.births)
+    roster = PidRegistry(place.pids, place.births)
     if left := roster.end_leftovers():
         _say(f"Ended what an earlier run had left: {', '.join(left)}.")
     require_free(choices.port_offset)
     ports = moved_ports(choices.port_offset)
-    return Run(choices.stack, place, ports, SecretStore(place.secrets), roster, _say)
+    return RunContext(choices.stack, place, ports, SecretStore(place.secrets), roster, _say)
 
 
 def _say(line: str) -> None:

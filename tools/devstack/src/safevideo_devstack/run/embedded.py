@@ -15,14 +15,11 @@ from safevideo_common.observability.logs import FilteringBoundLogger, LogSink, b
 from safevideo_common.service import AppFactory, run_until_failure
 from safevideo_common.settings import CommonSettings
 from safevideo_devstack.backends import Options, Ports, servers_of
-from safevideo_devstack.run.ports import REDIS
-from safevideo_devstack.run.preparing import prepare_database, prepare_log
-from safevideo_devstack.run.run import BackendUrls, Run
-from safevideo_devstack.run.services import SERVICES, service_environment
-from safevideo_devstack.run.simulating import simulating
-from safevideo_devstack.run.stopping import reopen_on_hangup
-from safevideo_devstack.run.supervisor import Supervisor, supervising
-from safevideo_devstack.run.system import System
+from safevideo_devstack.run.config import REDIS
+from safevideo_devstack.run.context import SERVICES, BackendUrls, RunContext, service_environment
+from safevideo_devstack.run.setup import RunningStack, prepare_broker, prepare_database, serve_simulator
+from safevideo_devstack.run.signals import reopen_on_hangup
+from safevideo_devstack.run.supervisor import Supervisor, open_supervisor
 from sync_worker.app import build_app as sync_worker
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.app import build_app as webhook_ingest
@@ -34,9 +31,9 @@ Serve = Callable[[Mapping[str, str], Broker, FilteringBoundLogger], Served]
 
 
 def _hosted(settings_type: type[Settings], build_app: AppFactory[Settings]) -> Serve:
-    def serve(environment: Mapping[str, str], event_log: Broker, log: FilteringBoundLogger) -> Served:
+    def serve(environment: Mapping[str, str], broker: Broker, log: FilteringBoundLogger) -> Served:
         settings = settings_type.model_validate({name.lower(): value for name, value in environment.items()})
-        return run_until_failure(build_app(settings, event_log, log), settings)
+        return run_until_failure(build_app(settings, broker, log), settings)
 
     return serve
 
@@ -51,35 +48,35 @@ HOSTED: Final[Mapping[str, Serve]] = {
 
 
 @asynccontextmanager
-async def embedded(run: Run) -> AsyncIterator[System]:
+async def embedded(run: RunContext) -> AsyncIterator[RunningStack]:
     """All of it in this process, up and answering. Raises `StartupError`, or `OSError` for a port that was taken."""
     async with AsyncExitStack() as stack:
-        supervisor = await stack.enter_async_context(supervising(run.roster, run.say))
+        supervisor = await stack.enter_async_context(open_supervisor(run.roster, run.say))
         redis = await _valkey(supervisor, run)
         backends = BackendUrls("", f"sqlite+aiosqlite:///{run.place.data / 'safevideo.db'}", redis)
         sink = stack.enter_context(_logging(run))
-        event_log = await stack.enter_async_context(open_broker("", run.place.data / "log"))
+        broker = await stack.enter_async_context(open_broker("", run.place.data / "log"))
         await prepare_database(run, backends.database)
-        await prepare_log(event_log)
+        await prepare_broker(broker)
 
         failures = [supervisor.failed]
         for name in SERVICES:
             settings = service_environment(run, backends, name)
-            serve = HOSTED[name](settings, event_log, build_logger(name, sink))
+            serve = HOSTED[name](settings, broker, build_logger(name, sink))
             _port, failed = await stack.enter_async_context(serve)
             failures.append(failed)
-        await stack.enter_async_context(simulating(run))
-        yield System(backends, tuple(failures))
+        await stack.enter_async_context(serve_simulator(run))
+        yield RunningStack(backends, tuple(failures))
 
 
-async def _valkey(supervisor: Supervisor, run: Run) -> str:
+async def _valkey(supervisor: Supervisor, run: RunContext) -> str:
     (server,) = servers_of("embedded", run.place.data, Options(ports=Ports(redis=run.ports[REDIS])))
     await supervisor.keep_server(server)
     return server.url
 
 
 @contextmanager
-def _logging(run: Run) -> Iterator[LogSink]:
+def _logging(run: RunContext) -> Iterator[LogSink]:
     """Text files only: the terminal belongs to the narration."""
     sink = LogSink(run.place.logs, stdout=False)
     capture_stdlib(build_logger("host", sink))

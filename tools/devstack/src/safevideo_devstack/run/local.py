@@ -12,18 +12,17 @@ from safevideo_common.broker.open import open_broker
 from safevideo_common.errors import StartupError
 from safevideo_devstack.backends import Options, Ports, Server, allot, install, servers_of
 from safevideo_devstack.backends.process import last_lines
-from safevideo_devstack.run.ports import REDIS, SIMULATOR
-from safevideo_devstack.run.preparing import prepare_database, prepare_log
-from safevideo_devstack.run.run import BackendUrls, Run
-from safevideo_devstack.run.services import (
+from safevideo_devstack.run.config import REDIS, SIMULATOR
+from safevideo_devstack.run.context import (
     SERVICES,
+    BackendUrls,
+    RunContext,
     command_of,
     service_environment,
     simulator_environment,
 )
-from safevideo_devstack.run.supervisor import Program, Supervisor, supervising
-from safevideo_devstack.run.system import System
-from safevideo_devstack.run.together import together
+from safevideo_devstack.run.setup import RunningStack, prepare_broker, prepare_database, run_together
+from safevideo_devstack.run.supervisor import Program, Supervisor, open_supervisor
 
 READY_SECONDS: Final = 60.0
 ASK_SECONDS: Final = 2.0
@@ -33,28 +32,28 @@ _ROLES: Final = ("log", "database", "cache")
 
 
 @asynccontextmanager
-async def local(run: Run) -> AsyncIterator[System]:
+async def local(run: RunContext) -> AsyncIterator[RunningStack]:
     """All of it, up and answering. Raises `StartupError` with what is missing, or with the last words of what died."""
-    async with supervising(run.roster, run.say) as supervisor:
+    async with open_supervisor(run.roster, run.say) as supervisor:
         servers = await asyncio.to_thread(_servers, run)
-        await together(*(supervisor.keep_server(server) for server in servers))
+        await run_together(*(supervisor.keep_server(server) for server in servers))
         backends = _urls(servers)
         await prepare_database(run, backends.database)
-        async with open_broker(backends.kafka, None) as event_log:
-            await prepare_log(event_log)
+        async with open_broker(backends.kafka, None) as broker:
+            await prepare_broker(broker)
 
         programs = [*_services(run, backends), _simulator(run)]
         for program in programs:
             supervisor.keep(program)
         try:
-            await together(*(_answers(run, supervisor, program) for program in programs))
-            yield System(backends, (supervisor.failed,))
+            await run_together(*(_answers(run, supervisor, program) for program in programs))
+            yield RunningStack(backends, (supervisor.failed,))
         finally:
             # Before the backends, so that each can finish and commit its batch.
             await supervisor.stop([program.name for program in programs])
 
 
-def _servers(run: Run) -> tuple[Server, ...]:
+def _servers(run: RunContext) -> tuple[Server, ...]:
     asked = Options(ports=Ports(redis=run.ports[REDIS]))
     install(run.say, asked.database)
     return servers_of("local", run.place.data, replace(asked, ports=allot(asked)))
@@ -65,19 +64,19 @@ def _urls(servers: Sequence[Server]) -> BackendUrls:
     return BackendUrls(urls["log"], urls["database"], urls["cache"])
 
 
-def _services(run: Run, backends: BackendUrls) -> list[Program]:
+def _services(run: RunContext, backends: BackendUrls) -> list[Program]:
     return [_program(run, name, command_of(name), service_environment(run, backends, name)) for name in SERVICES]
 
 
-def _simulator(run: Run) -> Program:
+def _simulator(run: RunContext) -> Program:
     return _program(run, SIMULATOR, command_of("sharegram-simulator"), simulator_environment(run))
 
 
-def _program(run: Run, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Program:
+def _program(run: RunContext, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Program:
     return Program(name, command, run.place.data / f"{name}.log", environment)
 
 
-async def _answers(run: Run, supervisor: Supervisor, program: Program) -> None:
+async def _answers(run: RunContext, supervisor: Supervisor, program: Program) -> None:
     path = "/_sim/state" if program.name == SIMULATOR else "/readyz"
     try:
         async with asyncio.timeout(READY_SECONDS), ClientSession(timeout=ClientTimeout(total=ASK_SECONDS)) as session:

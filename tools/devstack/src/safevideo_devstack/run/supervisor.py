@@ -12,13 +12,13 @@ from safevideo_devstack.backends import Server, process, wait_ready
 from safevideo_devstack.backends.process import Process
 from safevideo_devstack.backends.stack import Say
 from safevideo_devstack.backends.starting import log_of
-from safevideo_devstack.run.roster import Roster
+from safevideo_devstack.run.state_files import PidRegistry
 
 RESTART: Final = Backoff(initial=0.5, maximum=15.0)
 STEADY_SECONDS: Final = 30.0
 """A process that lasted this long has recovered: its next death counts as the first."""
 
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 SERVICE_GRACE_SECONDS: Final = 3.0
 BACKEND_GRACE_SECONDS: Final = 5.0
 """Kafka takes some seconds to close its log in order. Together they stay below `stopping.STOP_SECONDS`."""
@@ -37,7 +37,7 @@ class Program:
 class Supervisor:
     """The one owner of restarts. Use it from the main thread: what it starts is tethered to that."""
 
-    def __init__(self, roster: Roster, say: Say) -> None:
+    def __init__(self, roster: PidRegistry, say: Say) -> None:
         self._roster = roster
         self._say = say
         self._running: dict[str, Process] = {}
@@ -83,7 +83,7 @@ class Supervisor:
         while True:
             began = clock()
             while self.runs(program.name):  # noqa: ASYNC110 - another process ends, which wakes nobody here
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
             self._roster.strike(program.name)
             deaths = 1 if clock() - began > STEADY_SECONDS else deaths + 1
             delay = RESTART.delay(deaths)
@@ -104,7 +104,7 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def supervising(roster: Roster, say: Say) -> AsyncIterator[Supervisor]:
+async def open_supervisor(roster: PidRegistry, say: Say) -> AsyncIterator[Supervisor]:
     """A supervisor whose programs end with the block."""
     supervisor = Supervisor(roster, say)
     try:

@@ -15,8 +15,8 @@ from typing import Final
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from safevideo_devstack.backends.ports import reserve
-from safevideo_devstack.run.next_steps import SERVING
-from safevideo_devstack.run.ports import is_free, moved_ports
+from safevideo_devstack.run.app import SERVING
+from safevideo_devstack.run.config import is_free, moved_ports
 
 OFFSETS: Final = range(18_000, 26_000)
 """Moves every port below the range from which the kernel takes a client's own."""

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from safevideo_devstack.backends import RunningBackends
+from safevideo_devstack.backends.lifecycle import RunningBackends
 
 Until = Callable[[Callable[[], object]], None]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from safevideo_devstack.backends import control, down
+from safevideo_devstack.backends import lifecycle
+from safevideo_devstack.backends.lifecycle import down
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_backends_go_on_after_up_until_down(folder: Path) -> None:
     at = ("--folder", str(folder))
     came_up = type_in("up", "--stack", "embedded", *at)
     assert (came_up.returncode, "Backends: embedded" in came_up.stdout) == (0, True)
-    assert control.status(folder) == {"valkey": True}
+    assert lifecycle.status(folder) == {"valkey": True}
     assert "valkey: running" in type_in("status", *at).stdout
     assert type_in("down", *at).returncode == 0
     assert type_in("status", *at).returncode == 1
@@ -42,7 +43,7 @@ def test_env_is_for_a_shell_to_evaluate(folder: Path) -> None:
 
 
 def test_status_tells_what_has_ended(folder: Path) -> None:
-    with control.running("embedded", folder=folder) as backends:
+    with lifecycle.running("embedded", folder=folder) as backends:
         backends.redis.kill()
         told = type_in("status", "--folder", str(folder))
     assert (told.returncode, "valkey: ended" in told.stdout) == (1, True)

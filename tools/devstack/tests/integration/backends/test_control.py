@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from safevideo_devstack.backends import (
-    BackendFailed,
-    Options,
-    Ports,
-    RunningBackends,
-    control,
-    down,
-    state,
-    up,
-)
+from safevideo_devstack.backends import BackendFailed, Options, Ports, lifecycle, state
+from safevideo_devstack.backends.lifecycle import RunningBackends, down, up
 from safevideo_devstack.backends.probes import mysql_connection
 from safevideo_devstack.backends.process import Process, is_running
 
@@ -60,9 +52,9 @@ def test_what_is_up_with_other_options_is_started_anew(folder: Path) -> None:
 def test_what_lost_a_server_is_started_anew_on_its_data(folder: Path) -> None:
     first = up("embedded", folder=folder)
     first.redis.kill()
-    assert control.status(folder) == {"valkey": False}
+    assert lifecycle.status(folder) == {"valkey": False}
     up("embedded", folder=folder)
-    assert control.status(folder) == {"valkey": True}
+    assert lifecycle.status(folder) == {"valkey": True}
 
 
 def test_down_ends_every_process_and_keeps_the_data_unless_told_to_forget(folder: Path) -> None:
@@ -70,7 +62,7 @@ def test_down_ends_every_process_and_keeps_the_data_unless_told_to_forget(folder
     processes = state.recorded(folder).processes
     down(folder)
     assert not any(map(is_running, processes))
-    assert control.status(folder) == {}
+    assert lifecycle.status(folder) == {}
     assert (folder / "valkey" / "data").exists()
     down(folder, forget=True)
     assert [entry.name for entry in folder.iterdir()] == ["lock"]
@@ -85,7 +77,7 @@ def test_a_start_that_fails_leaves_nothing_running(folder: Path) -> None:
         options = Options(ports=Ports(redis=holder.getsockname()[1]))
         with pytest.raises(BackendFailed, match="is taken"):
             up("embedded", folder=folder, options=options)
-    assert control.status(folder) == {}
+    assert lifecycle.status(folder) == {}
 
 
 @pytest.mark.parametrize("stack", ["embedded", "local"])
@@ -97,14 +89,14 @@ def test_servers_die_with_a_killed_owner_and_their_folder_is_swept(
         request.getfixturevalue("local")
     processes = _killed_while_up(folder, stack)
     until(lambda: not any(map(is_running, processes)))
-    control.sweep(folder.parent, folder.name)
+    lifecycle.sweep(folder.parent, folder.name)
     assert not folder.exists()
 
 
 def test_the_folder_of_a_live_owner_is_not_swept(folder: Path) -> None:
     up("embedded", folder=folder)
-    control.sweep(folder.parent, folder.name)
-    assert control.status(folder) == {"valkey": True}
+    lifecycle.sweep(folder.parent, folder.name)
+    assert lifecycle.status(folder) == {"valkey": True}
 
 
 @pytest.mark.usefixtures("local")

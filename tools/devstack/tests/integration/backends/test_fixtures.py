@@ -8,7 +8,8 @@ import redis
 from sqlalchemy import text
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends import RunningBackends, control
+from safevideo_devstack.backends import lifecycle
+from safevideo_devstack.backends.lifecycle import RunningBackends
 from safevideo_devstack.backends.probes import mysql_connection
 from safevideo_devstack.backends.stack import local_database
 from safevideo_testkit.databases import created, dropped, emptied
@@ -37,7 +38,7 @@ def test_every_test_finds_an_empty_redis(redis_url: str, number: int, _time: str
 
 @pytest.fixture
 def somebody_elses_redis(tmp_path: Path) -> Iterator[str]:
-    with control.running("embedded", folder=tmp_path / "somebody-elses") as backends:
+    with lifecycle.running("embedded", folder=tmp_path / "somebody-elses") as backends:
         yield backends.redis_url
 
 

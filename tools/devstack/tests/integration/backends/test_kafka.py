@@ -11,14 +11,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from safevideo_common.broker import types
 from safevideo_common.broker.kafka import KafkaBroker
-from safevideo_devstack.backends import (
-    NotReady,
-    Options,
-    RunningBackends,
-    RunningServer,
-    control,
-    probes,
-)
+from safevideo_devstack.backends import NotReady, Options, lifecycle, probes
+from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer
 from safevideo_testkit.broker_helpers import DAY_MS
 
 SECONDS = 180.0
@@ -86,7 +80,7 @@ async def test_a_killed_kafka_comes_back_with_what_it_acknowledged(
 async def test_three_brokers_take_and_give_records_after_one_was_killed(
     tmp_path: Path,
 ) -> None:
-    with control.running("local", folder=tmp_path, options=Options(brokers=3)) as backends:
+    with lifecycle.running("local", folder=tmp_path, options=Options(brokers=3)) as backends:
         topic = Topic(backends.kafka_bootstrap_servers, "survivors")
         await topic.make()
         await topic.write(b"before")

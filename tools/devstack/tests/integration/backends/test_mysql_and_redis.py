@@ -4,7 +4,8 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from safevideo_devstack.backends import NotReady, RunningServer, probes
+from safevideo_devstack.backends import NotReady, probes
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.probes import mysql_connection
 from safevideo_devstack.backends.stack import local_database
 

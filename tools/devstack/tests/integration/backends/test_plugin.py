@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from safevideo_devstack.backends import state
-from safevideo_devstack.backends.given import VARIABLES
+from safevideo_devstack.backends.external import VARIABLES
 from safevideo_devstack.backends.process import Process, is_running
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from safevideo_devstack.backends import BackendFailed, BackendUnavailable, Options, down, up
-from safevideo_devstack.backends.choice import candidates, named, start_first
-from safevideo_devstack.backends.given import VARIABLES
+from safevideo_devstack.backends import BackendFailed, BackendUnavailable, Options
+from safevideo_devstack.backends.external import VARIABLES
+from safevideo_devstack.backends.lifecycle import down, up
 from safevideo_devstack.backends.local import MARIADB, MAVEN, what_to_type
+from safevideo_devstack.backends.selection import candidates, named, start_first
 
 
 @pytest.fixture

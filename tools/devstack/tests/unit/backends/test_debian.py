@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from safevideo_devstack.backends.debian import POLICY_TEXT, no_services
+from safevideo_devstack.backends.install import POLICY_TEXT, no_services
 
 
 def test_while_packages_are_installed_no_service_may_start(tmp_path: Path) -> None:

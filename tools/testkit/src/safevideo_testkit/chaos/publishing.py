@@ -35,16 +35,16 @@ async def _publish(publisher: Producer, message: Message) -> None:
             return
 
 
-async def ends_of(log: Broker, topics: Sequence[str] = TOPICS) -> Mapping[TopicPartition, int]:
+async def ends_of(broker: Broker, topics: Sequence[str] = TOPICS) -> Mapping[TopicPartition, int]:
     """Where they end now."""
-    async with log.reader("chaos") as reader:
+    async with broker.reader("chaos") as reader:
         return await _ends(reader, topics)
 
 
-async def records_since(log: Broker, begins: Mapping[TopicPartition, int]) -> Sequence[Record]:
+async def records_since(broker: Broker, begins: Mapping[TopicPartition, int]) -> Sequence[Record]:
     """All records from `begins` on, in order within each partition."""
     found: list[Record] = []
-    async with log.reader("chaos") as reader:
+    async with broker.reader("chaos") as reader:
         ends = await _ends(reader, sorted({place.topic for place in begins}))
         for place, begin in begins.items():
             at = begin

@@ -43,7 +43,7 @@ class Verdict:
 class House:
     """The log and the database of a test; the offsets are where its part of the log begins."""
 
-    log: Broker
+    broker: Broker
     database: Database
     kafka_bootstrap_servers: str
     begins: Offsets
@@ -57,8 +57,8 @@ class House:
 
     async def judge(self, stream: Stream) -> Verdict:
         """Hold the tables, and what was told, against the records."""
-        expected = fold(stream, await records_since(self.log, self.begins))
-        told = await records_since(self.log, self.told_begins)
+        expected = fold(stream, await records_since(self.broker, self.begins))
+        told = await records_since(self.broker, self.told_begins)
         wrong = await patiently(lambda: differences(self.database, expected))
         return Verdict(expected, told, [*wrong, *differences_told(expected, told)])
 
@@ -75,19 +75,19 @@ class House:
     async def _all_is_committed(self) -> bool:
         async with asking_groups(self.kafka_bootstrap_servers) as groups:
             for group, topics in GROUPS.items():
-                ends, committed = await ends_of(self.log, topics), await groups.committed(group)
+                ends, committed = await ends_of(self.broker, topics), await groups.committed(group)
                 if any(committed.get(place, 0) < end for place, end in ends.items()):
                     return False
         return True
 
 
 @asynccontextmanager
-async def open_house(stack: StackUnderTest, log: Broker) -> AsyncIterator[House]:
+async def open_house(stack: StackUnderTest, broker: Broker) -> AsyncIterator[House]:
     """Both groups begin at the end of the log: what other tests have left there is passed over."""
     servers = stack.kafka_bootstrap_servers
-    await seek_groups_to_end(servers, log, GROUPS)
+    await seek_groups_to_end(servers, broker, GROUPS)
     async with Database.open(stack.database_url, timeout=ANSWERS_SECONDS) as database:
-        yield House(log, database, servers, await ends_of(log, TOPICS), await ends_of(log, TOLD_TOPICS))
+        yield House(broker, database, servers, await ends_of(broker, TOPICS), await ends_of(broker, TOLD_TOPICS))
 
 
 async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:

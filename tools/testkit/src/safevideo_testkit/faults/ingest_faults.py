@@ -10,7 +10,7 @@ from enum import StrEnum
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.faults.small_disk import SmallDisk
 from safevideo_testkit.service_process import ServiceProcess

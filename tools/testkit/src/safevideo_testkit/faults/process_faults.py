@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from safevideo_devstack.backends import RunningServer
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.probes import mysql_connection
 from safevideo_testkit.chaos.workers import SERVICES, Fleet
 from safevideo_testkit.eventually import DEADLINE_SECONDS

@@ -112,10 +112,10 @@ async def _running(folder: Path) -> AsyncIterator[tuple[int, "asyncio.Future[Non
     await migrate(settings.database_url.get_secret_value())
     sink = LogSink(folder / "logs", stdout=False)
     try:
-        async with open_broker("", folder / "log") as event_log:
-            await event_log.create_topics(all_topics(partitions=1))
-            app = build_app(settings, event_log, build_logger("webhook-ingest", sink))
-            async with run_until_failure(app, settings) as (port, failed), event_log.reader("fuzz") as reader:
+        async with open_broker("", folder / "log") as broker:
+            await broker.create_topics(all_topics(partitions=1))
+            app = build_app(settings, broker, build_logger("webhook-ingest", sink))
+            async with run_until_failure(app, settings) as (port, failed), broker.reader("fuzz") as reader:
                 yield port, failed, reader
     finally:
         sink.close()

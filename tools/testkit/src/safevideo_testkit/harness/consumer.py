@@ -94,11 +94,11 @@ async def mark_stream(
     settings = ConsumerSettings.model_validate(
         {"database_url": "sqlite+aiosqlite:///not-used", "kafka_bootstrap_servers": "", "retry_scan_seconds": 0.05}
     )
-    async with open_broker("", folder) as event_log, event_log.publisher("test") as publisher:
-        await event_log.create_topics([Topic(TOPIC, 1, _DAY_MS)])
-        app = build_worker_app(event_log, log, registry)
+    async with open_broker("", folder) as broker, broker.producer("test") as publisher:
+        await broker.create_topics([Topic(TOPIC, 1, _DAY_MS)])
+        app = build_worker_app(broker, log, registry)
         failed = app[FAILED] = asyncio.get_running_loop().create_future()
-        async with run_consumer(app, event_log, [TOPIC], consumer, settings):
+        async with run_consumer(app, broker, [TOPIC], consumer, settings):
             yield ConsumerHarness(handler, publisher)
         if failed.done():
             failed.result()

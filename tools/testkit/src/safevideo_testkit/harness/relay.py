@@ -38,24 +38,24 @@ class InterceptedPublisher:
         """As it is."""
         return await self._publisher.publish(message)
 
-    async def publish_all(self, messages: Sequence[Message]) -> None:
+    async def publish_batch(self, messages: Sequence[Message]) -> None:
         """Once it is let go; `before` and `after` may raise."""
         self.rounds += 1
         await self.let_go.wait()
         self.before(self.rounds)
-        await self._publisher.publish_all(messages)
+        await self._publisher.publish_batch(messages)
         self.after(self.rounds)
 
 
 class RelayHarness:
     """One outbox and one topic; any number of relays between them."""
 
-    def __init__(self, database: Database, event_log: Broker, topic: str, log: FilteringBoundLogger) -> None:
+    def __init__(self, database: Database, broker: Broker, topic: str, log: FilteringBoundLogger) -> None:
         self.database = database
         self.topic = topic
         self.registry = CollectorRegistry()
         self.stirred = asyncio.Event()
-        self._event_log = event_log
+        self._broker = broker
         self._log = log
         self._metrics = RelayMetrics(self.registry)
 
@@ -71,7 +71,7 @@ class RelayHarness:
         self, lease_seconds: float = LEASE_SECONDS
     ) -> AsyncIterator[tuple[OutboxRelay, InterceptedPublisher]]:
         """A relay of its own process, so to say; it does not run yet."""
-        async with self._event_log.publisher("relay") as publisher:
+        async with self._broker.producer("relay") as publisher:
             port = InterceptedPublisher(publisher)
             lease = RelayLease(self.database, lease_seconds)
             yield OutboxRelay(self.database, port, lease, self.stirred, self._log, self._metrics), port
@@ -101,7 +101,7 @@ class RelayHarness:
 
     async def published(self, key: str = "sg_0") -> list[str]:
         """What the log has of a key, in order."""
-        found = await read_by_key(self._event_log, self.topic)
+        found = await read_by_key(self._broker, self.topic)
         return [value.decode() for value in found.get(key.encode(), [])]
 
     async def first_published(self, key: str = "sg_0") -> list[str]:

@@ -105,7 +105,7 @@ class ReplayHarness:
     """What was published since it was made is its own, told apart from others' by the performers' names."""
 
     database: Database
-    event_log: Broker
+    broker: Broker
     publisher: BatchProducer
     jobs: JobHarness
     log: FilteringBoundLogger
@@ -123,7 +123,7 @@ class ReplayHarness:
         )  # fmt: skip
         self.registry = CollectorRegistry()
         self.replays = ReplayJob(
-            self.event_log, self.consumer, self.handler, lambda: DlqLimit(0.5, 1000, 100), ReplayMetrics(self.registry)
+            self.broker, self.consumer, self.handler, lambda: DlqLimit(0.5, 1000, 100), ReplayMetrics(self.registry)
         )
 
     def event(self, name: str, version: int, **changes: Any) -> Sent:
@@ -132,11 +132,11 @@ class ReplayHarness:
     async def publish(self, *events: Sent) -> None:
         self.names |= {each.performer_id for each in events}
         for start in range(0, len(events), 500):
-            await self.publisher.publish_all([each.message() for each in events[start : start + 500]])
+            await self.publisher.publish_batch([each.message() for each in events[start : start + 500]])
 
     async def live(self, batch: int = 100) -> None:
         """Apply all that was published since the last time, as the worker does."""
-        async with self.event_log.reader("live") as reader:
+        async with self.broker.reader("live") as reader:
             for partition, end in (await reader.end_offsets(PERFORMER)).items():
                 while (offset := self.starts[partition]) < end:
                     records = await reader.read(partition, offset, batch)
@@ -214,5 +214,5 @@ class ReplayHarness:
 
     async def skip(self) -> None:
         """The live flow never sees what was published since: its range is lost."""
-        async with self.event_log.reader("live") as reader:
+        async with self.broker.reader("live") as reader:
             self.starts = dict(await reader.end_offsets(PERFORMER))

@@ -27,10 +27,10 @@ class Change(NamedTuple):
     body: Mapping[str, object]
 
 
-async def check_changes(event_log: Broker, database: Database, ledger: Ledger) -> int:
+async def check_changes(broker: Broker, database: Database, ledger: Ledger) -> int:
     """Each applied event is told once by source and id, and in an order that ends in the rows; gives the repeats."""
     await eventually(lambda: _is_all_told(database), SETTLES_SECONDS)
-    told = [_change(record) for record in await _records(event_log) if record.key.decode() in ledger.performers]
+    told = [_change(record) for record in await _records(broker) if record.key.decode() in ledger.performers]
     firsts = list({(each.source, each.id): each for each in reversed(told)}.values())[::-1]
     assert sorted((each.source, each.id) for each in firsts) == await _applied(database, ledger)
     assert _performers(firsts) == ledger.performers
@@ -46,10 +46,10 @@ async def _is_all_told(database: Database) -> bool:
         return False
 
 
-async def _records(event_log: Broker) -> list[Record]:
+async def _records(broker: Broker) -> list[Record]:
     """The whole topic, in order within each partition."""
     found: list[Record] = []
-    async with event_log.reader("changes") as reader:
+    async with broker.reader("changes") as reader:
         for partition, end in (await reader.end_offsets(TOPIC)).items():
             offset = 0
             while offset < end and (records := await reader.read(partition, offset, 1000)):

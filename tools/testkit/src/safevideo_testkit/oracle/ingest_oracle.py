@@ -82,18 +82,18 @@ def judge(stories: Stories, answered: Sequence[str], records: Sequence[Record]) 
     )
 
 
-async def ends_of(log: Broker) -> Mapping[TopicPartition, int]:
+async def ends_of(broker: Broker) -> Mapping[TopicPartition, int]:
     """Where the topics of webhooks end now."""
-    async with log.reader("door-ledger") as reader:
+    async with broker.reader("door-ledger") as reader:
         ends = [await reader.end_offsets(topic) for topic in (PERFORMER, KYC, OTHER)]
     return {place: end for each in ends for place, end in each.items()}
 
 
-async def records_since(log: Broker, begins: Mapping[TopicPartition, int]) -> Sequence[Record]:
+async def records_since(broker: Broker, begins: Mapping[TopicPartition, int]) -> Sequence[Record]:
     """All records from `begins` on, in order within each partition."""
     found: list[Record] = []
-    ends = await ends_of(log)
-    async with log.reader("door-ledger") as reader:
+    ends = await ends_of(broker)
+    async with broker.reader("door-ledger") as reader:
         for place, begin in begins.items():
             at = begin
             while at < ends[place]:

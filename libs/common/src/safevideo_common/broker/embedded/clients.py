@@ -1,209 +1,160 @@
-"""Appends to the embedded log."""
+"""The clients of the embedded broker: producer, subscription, reader."""
 
 import asyncio
 import sqlite3
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from safevideo_common.broker.delivery import DeliveryTimeouts, check_size
-from safevideo_common.broker.embedded import storage as embedded_storage
-from safevideo_common.broker.embedded.storage import Append, FetchRange, commit_offsets, encode_headers, records_of
-from safevideo_common.broker.embedded.writer import MetadataCache, SqliteStorage, Writer
+from safevideo_common.broker.embedded import storage
+from safevideo_common.broker.embedded.metadata import GroupMembership, MetadataCache
+from safevideo_common.broker.embedded.storage import Append, FetchRange
+from safevideo_common.broker.embedded.writer import SqliteStorage
 from safevideo_common.broker.partitioner import partition_of
-from safevideo_common.broker.port import WHOLE, NullClaim, PartitionClaim, PartitionShard
+from safevideo_common.broker.port import ALL_PARTITIONS, NullClaim, PartitionClaim, PartitionShard
 from safevideo_common.broker.types import Message, Record, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 
 
 class EmbeddedProducer:
-    """See `RoundPublisher`. A message that missed its deadline is written all the same, when the disk has recovered."""
+    """See `BatchProducer`. A message whose deadline has passed is still written, once the disk works again."""
 
-    def __init__(self, catalogue: MetadataCache, writer: Writer, deadlines: DeliveryTimeouts) -> None:
-        self._catalogue = catalogue
-        self._writer = writer
-        self._deadlines = deadlines
+    def __init__(self, metadata: MetadataCache, file: SqliteStorage, timeouts: DeliveryTimeouts) -> None:
+        self._metadata = metadata
+        self._file = file
+        self._timeouts = timeouts
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        """Partition and offset, once the message is fsynced."""
-        check_size(message)
-        partition = self._partition(message)
-        written = self._writer.append([self._append(message, partition)])
-        self._deadlines.watch(written)
-        return partition, await written
+        """Return partition and offset once the message is fsynced."""
+        partition, append = self._prepare(message)
+        return partition, await self._write([append])
 
-    async def publish_all(self, messages: Sequence[Message]) -> None:
-        """A round, in one transaction."""
-        for message in messages:
-            check_size(message)
+    async def publish_batch(self, messages: Sequence[Message]) -> None:
+        """Write the messages in one transaction."""
         if messages:
-            written = self._writer.append([self._append(each, self._partition(each)) for each in messages])
-            self._deadlines.watch(written)
-            await written
+            await self._write([append for _, append in map(self._prepare, messages)])
 
-    def _partition(self, message: Message) -> TopicPartition:
-        partitions = self._catalogue.existing(message.topic)
-        return partitions[partition_of(message.key, len(partitions))]
+    def _prepare(self, message: Message) -> tuple[TopicPartition, Append]:
+        check_size(message)
+        partitions = self._metadata.existing_partitions(message.topic)
+        partition = partitions[partition_of(message.key, len(partitions))]
+        headers = storage.encode_headers(message.headers)
+        return partition, Append(self._metadata.partition_id(partition), message.key, message.value, headers)
 
-    def _append(self, message: Message, partition: TopicPartition) -> Append:
-        headers = encode_headers(message.headers)
-        return Append(self._catalogue.ids[partition], message.key, message.value, headers)
-
-
-# Reads any range of the embedded log.
-
-
-class EmbeddedReader:
-    """See `Reader`."""
-
-    def __init__(self, catalogue: MetadataCache, file: SqliteStorage) -> None:
-        self._catalogue = catalogue
-        self._file = file
-
-    async def offsets_for_time(self, topic: str, timestamp_ms: int) -> Mapping[TopicPartition, int]:
-        """By bisection in each partition."""
-        spans = [self._catalogue.kept(partition) for partition in self._catalogue.existing(topic)]
-
-        def find(connection: sqlite3.Connection) -> dict[TopicPartition, int]:
-            return {span.partition: embedded_storage.offset_at(connection, span, timestamp_ms) for span in spans}
-
-        return await self._file.ask(find)
-
-    async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
-        """From memory."""
-        return {partition: self._catalogue.starts[partition] for partition in self._catalogue.existing(topic)}
-
-    async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
-        """From memory."""
-        return {partition: self._catalogue.ends[partition] for partition in self._catalogue.existing(topic)}
-
-    async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
-        """A range; one that begins before the oldest kept record begins with that one."""
-        if partition not in self._catalogue.existing(partition.topic):
-            raise BrokerUnavailable(f"Topic {partition.topic} has no partition {partition.partition}.")
-        kept = self._catalogue.kept(partition)
-        span = kept._replace(start=max(offset, kept.start))
-        return await self._file.ask(lambda connection: embedded_storage.records(connection, span, max_records))
-
-
-# Who reads for a consumer group.
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Member:
-    """One subscription of a group."""
-
-    topics: tuple[str, ...]
-
-
-class GroupCoordinator:
-    """The members of every group. A topic belongs to the one that came first, until it leaves; then to the next.
-
-    All members live in one process, so sharing a topic out among them would gain nothing.
-    """
-
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        self._members: defaultdict[str, list[Member]] = defaultdict(list)
-        self._on_change = on_change
-
-    @contextmanager
-    def joined(self, group: str, topics: Sequence[str]) -> Iterator[Member]:
-        """Be a member for as long as the context lasts."""
-        member = Member(tuple(topics))
-        members = self._members[group]
-        members.append(member)
-        try:
-            yield member
-        finally:
-            members.remove(member)
-            self._on_change()
-
-    def topics_of(self, group: str, member: Member) -> list[str]:
-        """The topics that this member owns at this moment."""
-        members = self._members[group]
-        return [topic for topic in member.topics if next((m for m in members if topic in m.topics), None) is member]
-
-
-# Reads the embedded log for a consumer group.
+    async def _write(self, batch: Sequence[Append]) -> int:
+        written = self._file.append(batch)
+        self._timeouts.watch(written)
+        return await written
 
 
 class EmbeddedSubscription:
     """See `Subscription`."""
 
-    def __init__(
-        self, group: str, member: Member, groups: GroupCoordinator, catalogue: MetadataCache, file: SqliteStorage
-    ) -> None:
-        self._group = group
-        self._member = member
-        self._groups = groups
-        self._catalogue = catalogue
+    def __init__(self, membership: GroupMembership, metadata: MetadataCache, file: SqliteStorage) -> None:
+        self._membership = membership
+        self._group = membership.group
+        self._metadata = metadata
         self._file = file
         self._positions: dict[TopicPartition, int] = {}
-        self._turn = 0
+        self._fetches = 0
 
     @property
-    def epoch(self) -> int:
+    def generation(self) -> int:
         """Always 0: a member keeps its topics until it leaves."""
         return 0
 
-    def hold(self) -> AbstractContextManager[PartitionClaim]:
-        """A claim that never ends."""
+    def processing(self) -> AbstractContextManager[PartitionClaim]:
+        """Return a claim that never ends."""
         return nullcontext(NullClaim())
 
-    async def fetch(self, *, max_records: int, timeout: float, share: PartitionShard = WHOLE) -> Sequence[Record]:
-        """The next records; waits for the first of them without asking again and again."""
+    async def fetch(
+        self, *, max_records: int, timeout: float, shard: PartitionShard = ALL_PARTITIONS
+    ) -> Sequence[Record]:
+        """Return the next records. Waits for the first one without polling."""
         try:
             async with asyncio.timeout(timeout) as limit:
-                while not (spans := self._unread(share)):
-                    await self._catalogue.news()
+                while not (ranges := self._unread(shard)):
+                    await self._metadata.wait_for_data()
                 limit.reschedule(None)
-                return await self._read(spans, max_records)
+                return await self._read(ranges, max_records)
         except TimeoutError:
             return ()
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Done once the offsets are fsynced."""
+        """Return once the offsets are fsynced."""
         owned = set(self._owned())
         forward = {
             partition: offset
             for partition, offset in offsets.items()
-            if partition in owned and offset > self._catalogue.committed(self._group, partition)
+            if partition in owned and offset > self._metadata.committed(self._group, partition)
         }
         if forward:
-            by_id = {self._catalogue.ids[partition]: offset for partition, offset in forward.items()}
-            await self._file.write(lambda connection: commit_offsets(connection, self._group, by_id))
-            self._catalogue.commit(self._group, forward)
+            by_id = {self._metadata.partition_id(partition): offset for partition, offset in forward.items()}
+            await self._file.write(lambda connection: storage.commit_offsets(connection, self._group, by_id))
+            self._metadata.commit(self._group, forward)
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        """From what is known in memory."""
-        ends, committed = self._catalogue.ends, self._catalogue.committed
-        return {partition: ends[partition] - committed(self._group, partition) for partition in self._owned()}
+        """Return the lag from memory."""
+        metadata, group = self._metadata, self._group
+        return {each: metadata.high_watermark(each) - metadata.committed(group, each) for each in self._owned()}
 
-    def rewind(self) -> None:
-        """Forget the positions: the next fetch begins at what is committed."""
+    def seek_to_committed(self) -> None:
+        """Forget the positions: the next fetch starts at the committed offsets."""
         self._positions.clear()
 
     def _owned(self) -> list[TopicPartition]:
-        topics = self._groups.topics_of(self._group, self._member)
-        return [partition for topic in topics for partition in self._catalogue.partitions_of(topic)]
+        return [each for topic in self._membership.owned_topics() for each in self._metadata.partitions_of(topic)]
 
-    def _unread(self, share: PartitionShard) -> list[FetchRange]:
-        spans = []
+    def _unread(self, shard: PartitionShard) -> list[FetchRange]:
+        ranges = []
         for partition in self._owned():
-            if not share.has(partition.partition):
+            if not shard.contains(partition.partition):
                 continue
-            start = max(self._positions.get(partition, 0), self._catalogue.committed(self._group, partition))
-            kept = self._catalogue.kept(partition)
-            if start < kept.end:
-                spans.append(kept._replace(start=start))
-        return spans
+            start = max(self._positions.get(partition, 0), self._metadata.committed(self._group, partition))
+            available = self._metadata.available_range(partition)
+            if start < available.end:
+                ranges.append(available._replace(start=start))
+        return ranges
 
-    async def _read(self, spans: Sequence[FetchRange], max_records: int) -> Sequence[Record]:
-        # Each fetch begins with another partition, so that a full one cannot starve the rest.
-        self._turn = (self._turn + 1) % len(spans)
-        turned = [*spans[self._turn :], *spans[: self._turn]]
-        found = await self._file.ask(lambda connection: records_of(connection, turned, max_records))
+    async def _read(self, ranges: Sequence[FetchRange], max_records: int) -> Sequence[Record]:
+        # Each fetch starts with another partition, so that a full one cannot starve the others.
+        self._fetches += 1
+        first = self._fetches % len(ranges)
+        rotated = [*ranges[first:], *ranges[:first]]
+        found = await self._file.read(lambda connection: storage.read_ranges(connection, rotated, max_records))
         for record in found:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
         return found
+
+
+class EmbeddedReader:
+    """See `Reader`."""
+
+    def __init__(self, metadata: MetadataCache, file: SqliteStorage) -> None:
+        self._metadata = metadata
+        self._file = file
+
+    async def offsets_for_time(self, topic: str, timestamp_ms: int) -> Mapping[TopicPartition, int]:
+        """Return the offsets by bisection in each partition."""
+        ranges = [self._metadata.available_range(each) for each in self._metadata.existing_partitions(topic)]
+
+        def find(connection: sqlite3.Connection) -> dict[TopicPartition, int]:
+            return {each.partition: storage.offset_for_time(connection, each, timestamp_ms) for each in ranges}
+
+        return await self._file.read(find)
+
+    async def start_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """Return the low watermarks."""
+        return {each: self._metadata.low_watermark(each) for each in self._metadata.existing_partitions(topic)}
+
+    async def end_offsets(self, topic: str) -> Mapping[TopicPartition, int]:
+        """Return the high watermarks."""
+        return {each: self._metadata.high_watermark(each) for each in self._metadata.existing_partitions(topic)}
+
+    async def read(self, partition: TopicPartition, offset: int, max_records: int) -> Sequence[Record]:
+        """Return records from `offset` on, or from the oldest record if that is later."""
+        if partition not in self._metadata.existing_partitions(partition.topic):
+            raise BrokerUnavailable(f"Topic {partition.topic} has no partition {partition.partition}.")
+        available = self._metadata.available_range(partition)
+        fetch = available._replace(start=max(offset, available.start))
+        return await self._file.read(lambda connection: storage.read_range(connection, fetch, max_records))

@@ -1,94 +1,92 @@
-"""Whether what was fetched is still this member's to apply.
+"""Fencing of fetched batches: a batch may be processed only until its partitions change their owner.
 
-aiokafka revokes all partitions at each rebalance, so one epoch stands for every partition's.
+aiokafka revokes all partitions at each rebalance, so one generation stands for all of them.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Final
 
 from safevideo_common.broker.port import PartitionsLost
-from safevideo_common.tasks import cancel_and_wait
+from safevideo_common.tasks import cancel_and_wait, wait_event
 
-BEAT_SECONDS: Final = 1.0
+TOUCH_SECONDS: Final = 1.0
 FROZEN_SECONDS: Final = 12.0
-"""A process that stood still for so long counts as thrown out of its group, a little before it is: the session timeout
-is 15 s, and its last heartbeat was sent up to a second before it froze."""
+"""A process that stood still for this long counts as removed from its group. This is before the broker removes it: the
+session timeout is 15 s, and the process may have sent its last heartbeat a second before it froze."""
 
 
 class Assignment:
-    """One for a subscription, whatever becomes of its connections."""
+    """The ownership of the partitions of one subscription. It outlives the connections."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        """`now` is a clock in seconds that goes on while the process stands still."""
+        """`now` is a clock in seconds that continues while the process stands still."""
         self._now = now
-        self.epoch = 0
-        self._held = 0
-        self._released = asyncio.Event()
-        self._last_beat = now()
+        self.generation = 0
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._last_touch = now()
 
     @contextmanager
     def hold(self) -> Iterator["AssignmentClaim"]:
-        """A claim of this epoch. `drain` waits for the end of the block."""
-        self._held += 1
+        """Return a claim of this generation. `drain` waits for the end of the block."""
+        self._in_flight += 1
+        self._idle.clear()
         try:
-            yield AssignmentClaim(self, self.epoch)
+            yield AssignmentClaim(self, self.generation)
         finally:
-            self._held -= 1
-            if not self._held:
-                self._released.set()
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     async def drain(self, seconds: float) -> None:
-        """Return when nothing is held any more, at the latest after `seconds`; then end the epoch."""
-        if self._held:
-            self._released.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._released.wait()
-        self.lose()
+        """Wait up to `seconds` until no batch is in flight, then revoke."""
+        if self._in_flight:
+            await wait_event(self._idle, seconds)
+        self.revoke()
 
-    def lose(self) -> None:
-        """End the epoch: every claim is void."""
-        self.epoch += 1
+    def revoke(self) -> None:
+        """End the generation: every claim becomes void."""
+        self.generation += 1
 
-    def beat(self) -> None:
-        """Show that the event loop turns; a long gap ends the epoch. Called before each check and by a timer."""
+    def touch(self) -> None:
+        """Record that the event loop runs. After a long gap, revoke. A timer and each check call this."""
         now = self._now()
-        if now - self._last_beat > FROZEN_SECONDS:
-            self.lose()
-        self._last_beat = now
+        if now - self._last_touch > FROZEN_SECONDS:
+            self.revoke()
+        self._last_touch = now
 
 
 class AssignmentClaim:
-    """See `Claim`."""
+    """See `PartitionClaim`. Void after a rebalance, after a new connection, and after the process stood still."""
 
-    __slots__ = ("_epoch", "_ownership")
+    __slots__ = ("_assignment", "_generation")
 
-    def __init__(self, ownership: Assignment, epoch: int) -> None:
-        self._ownership = ownership
-        self._epoch = epoch
+    def __init__(self, assignment: Assignment, generation: int) -> None:
+        self._assignment = assignment
+        self._generation = generation
 
     def check(self) -> None:
-        """Void after a rebalance, with a new connection, and when the process has stood still."""
-        self._ownership.beat()
-        if self._ownership.epoch != self._epoch:
+        """Raise `PartitionsLost` if the claim is void."""
+        self._assignment.touch()
+        if self._assignment.generation != self._generation:
             raise PartitionsLost
 
 
 @asynccontextmanager
 async def open_assignment(client_id: str) -> AsyncIterator[Assignment]:
-    """The ownership of one subscription, with the task that watches for standstills."""
-    ownership = Assignment()
-    beats = asyncio.create_task(_keep_beating(ownership), name=f"kafka-beats-{client_id}")
+    """Open the assignment of one subscription, with the task that detects standstills."""
+    assignment = Assignment()
+    task = asyncio.create_task(_keep_touching(assignment), name=f"kafka-assignment-{client_id}")
     try:
-        yield ownership
+        yield assignment
     finally:
-        await cancel_and_wait(beats)
+        await cancel_and_wait(task)
 
 
-async def _keep_beating(ownership: Assignment) -> None:
+async def _keep_touching(assignment: Assignment) -> None:
     while True:
-        await asyncio.sleep(BEAT_SECONDS)
-        ownership.beat()
+        await asyncio.sleep(TOUCH_SECONDS)
+        assignment.touch()

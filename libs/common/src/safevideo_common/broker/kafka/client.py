@@ -1,153 +1,155 @@
-"""How a client of Kafka is kept connected, whatever becomes of the brokers."""
+"""The clients of aiokafka: connecting them again, errors, stopping them in bounded time, records.
+
+This module is the only one that uses private attributes of aiokafka; see the section at the end.
+"""
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from operator import itemgetter
-from typing import Final, Generic, NoReturn, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaConnectionError, KafkaError
 
 from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS
 from safevideo_common.broker.types import MAX_VALUE_BYTES, Record
 from safevideo_common.errors import BrokerUnavailable
-from safevideo_common.tasks import cancel_and_wait
+from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.tasks import cancel_and_wait, wait_event
 
-FIRST_DELAY_SECONDS: Final = 0.1
-MAX_DELAY_SECONDS: Final = 5.0
+RECONNECT: Final = Backoff(initial=0.1, maximum=5.0)
+STABLE_SECONDS: Final = 5.0
+"""After this long a connection counts as stable: its failure begins a new outage."""
+
 GRACE_SECONDS: Final = 2.0
-"""What a client gets to connect before its user goes on without it, and to say goodbye before it is cut off."""
+"""A client has this long to connect before its user continues without it, and to stop before it is cut off."""
+
+FETCH_BYTES: Final = 16 * MAX_VALUE_BYTES
+"""The most that one fetch holds in memory, for all partitions of a broker together."""
 
 _logger = logging.getLogger(__name__)
 
 
-class Session(Protocol):
-    """A client that is connected, with what it holds as long as it lasts."""
+class Session:
+    """A connected client with the state that lasts as long as its connection."""
 
-    @property
-    def broken(self) -> "asyncio.Future[NoReturn]":
-        """Gets an exception once the client is of no more use and a new one has to be made."""
-        ...
+    def __init__(self) -> None:
+        self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: BaseException) -> None:
+        """End the session: a new client replaces this one."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def wait_failed(self) -> NoReturn:
+        """Wait until the session fails, and raise the error."""
+        await self._failed
 
 
 S = TypeVar("S", bound=Session)
 
 
 class ReconnectingClient(Generic[S]):
-    """The present session, if there is one."""
+    """A client that connects again whenever its session fails. `run` is for one task."""
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[S]]) -> None:
         self._connect = connect
         self._session: S | None = None
-        self._up = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._failures = 0
 
     @property
-    def session(self) -> S:
-        """The present session. Raises `BrokerUnavailable` while there is none."""
+    def current(self) -> S:
+        """The current session. Raises `BrokerUnavailable` if there is none."""
         if self._session is None:
-            raise BrokerUnavailable("Kafka is away.", retry_after=RETRY_AFTER_SECONDS)
+            raise BrokerUnavailable("Kafka is not connected.", retry_after=RETRY_AFTER_SECONDS)
         return self._session
 
-    async def session_within(self, seconds: float) -> S:
-        """The session, waited for up to `seconds`. Raises `BrokerUnavailable` when there is none by then."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._up.wait()
-        except TimeoutError:
-            pass
-        return self.session
+    async def wait_for_session(self, seconds: float) -> S:
+        """Return the session; wait up to `seconds` for it. Raises `BrokerUnavailable` if there is none then."""
+        await wait_event(self._connected, seconds)
+        return self.current
 
-    async def keep(self) -> None:
-        """Connect, and connect again when that fails or the session breaks, for ever. The delay grows, with jitter."""
-        failures = 0
-        loop = asyncio.get_running_loop()
+    async def run(self) -> NoReturn:
+        """Connect, and connect again with backoff whenever that fails or the session fails."""
         while True:
-            began = loop.time()
             try:
-                await self._live()
-            # Whatever ends a session, the next one is the cure: this is the one owner of that decision.
-            except Exception as error:  # noqa: BLE001
-                _logger.warning("Kafka session ended, connecting again: %s", error)
-            failures = 0 if loop.time() - began > MAX_DELAY_SECONDS else failures + 1
-            await asyncio.sleep(_delay(failures))
+                await self._run_session()
+            except Exception as error:  # noqa: BLE001 - a new session is the remedy for every error, and only here
+                self._failures += 1
+                if self._failures == 1:  # one line per outage
+                    _logger.warning("Kafka connection failed, connecting again: %s", error)
+            await asyncio.sleep(RECONNECT.delay(self._failures))
 
-    async def _live(self) -> None:
+    async def _run_session(self) -> NoReturn:
         async with self._connect() as session:
+            stable = asyncio.get_running_loop().call_later(STABLE_SECONDS, self._reset_failures)
             self._session = session
-            self._up.set()
+            self._connected.set()
             try:
-                await session.broken
+                await session.wait_failed()
             finally:
-                self._up.clear()
+                self._connected.clear()
                 self._session = None
+                stable.cancel()
 
-
-def _delay(failures: int) -> float:
-    ceiling = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(failures, 32))
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter guards nothing
+    def _reset_failures(self) -> None:
+        self._failures = 0
 
 
 @asynccontextmanager
 async def open_client(
     name: str, connect: Callable[[], AbstractAsyncContextManager[S]]
 ) -> AsyncIterator[ReconnectingClient[S]]:
-    """Keep a session open by the background task `name`. Entering waits a moment for it and succeeds without it."""
-    connection = ReconnectingClient(connect)
-    keeper = asyncio.create_task(connection.keep(), name=name)
+    """Keep a session open with the background task `name`. Waits a bounded time for it, and succeeds without it."""
+    client = ReconnectingClient(connect)
+    task = asyncio.create_task(client.run(), name=name)
     try:
         try:
-            await connection.session_within(GRACE_SECONDS)
+            await client.wait_for_session(GRACE_SECONDS)
         except BrokerUnavailable:
-            _logger.warning("Kafka is away; %s starts without it", name)
-        yield connection
+            _logger.warning("Kafka is unavailable, %s starts without it", name)
+        yield client
     finally:
-        await cancel_and_wait(keeper)
+        await cancel_and_wait(task)
 
 
 @asynccontextmanager
-async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
-    """Bound a request by `seconds`, and turn every way in which Kafka fails to answer into `BrokerUnavailable`."""
+async def translate_errors(request: str, seconds: float) -> AsyncIterator[None]:
+    """Bound a request by `seconds`, and raise `BrokerUnavailable` for each way in which Kafka may fail to answer."""
     try:
         async with asyncio.timeout(seconds):
             yield
-    # Not all errors of aiokafka are a KafkaError: these two come from a client that was stopped under its user.
+    # Two errors of aiokafka are no KafkaError. They come from a client that was stopped while it was in use.
     except (KafkaError, ConsumerStoppedError, IllegalOperation, TimeoutError, OSError) as error:
-        raise BrokerUnavailable(f"Kafka did not answer: {what}.", retry_after=RETRY_AFTER_SECONDS) from error
+        raise BrokerUnavailable(f"Kafka did not answer: {request}.", retry_after=RETRY_AFTER_SECONDS) from error
 
 
-# How clients of aiokafka are ended in bounded time.
-#
-# Their own `stop` delivers what they hold and says goodbye first. While a broker hangs, that never comes to an end: an
-# idempotent producer tries for ever. So they get a moment, and then are taken apart, which takes their private parts.
+_header_value: Final = itemgetter(1)
 
 
-async def stop_producer(producer: AIOKafkaProducer) -> None:
-    """End it, within about two seconds. What it still holds is given up."""
-    if not await _stopped(producer):
-        producer._message_accumulator.fail_all(KafkaConnectionError())
-        await _end(producer._sender.sender_task)
-        await _close(producer.client)
-
-
-async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """End it, within about two seconds. If it could not leave its group, the session timeout makes it leave."""
-    if not await _stopped(consumer):
-        coordinator, fetcher = consumer._coordinator, consumer._fetcher
-        if coordinator is not None:
-            for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task"):
-                await _end(getattr(coordinator, name, None))
-        if fetcher is not None:
-            for task in (fetcher._fetch_task, *fetcher._pending_tasks):
-                await _end(task)
-        await _close(consumer._client)
+def to_record(fetched: ConsumerRecord) -> Record:
+    """Convert a record of aiokafka. Parts that another producer left out become empty."""
+    headers = tuple(fetched.headers)
+    if not all(map(_header_value, headers)):
+        headers = tuple((name, value or b"") for name, value in headers)
+    return Record(
+        fetched.topic,
+        fetched.partition,
+        fetched.offset,
+        fetched.timestamp,
+        fetched.key or b"",
+        fetched.value or b"",
+        headers,
+    )
 
 
 async def run_shielded(name: str, work: Coroutine[object, object, None]) -> None:
-    """Await `work`, which is short, to its end, also when this task is cancelled meanwhile; it is cancelled then."""
+    """Await `work`, which is short, to its end. If this task is cancelled meanwhile, raise that afterwards."""
     task = asyncio.create_task(work, name=name)
     cancelled = False
     while not task.done():
@@ -160,7 +162,47 @@ async def run_shielded(name: str, work: Coroutine[object, object, None]) -> None
         raise asyncio.CancelledError
 
 
-async def _stopped(client: AIOKafkaProducer | AIOKafkaConsumer) -> bool:
+# Private attributes of aiokafka 0.14. Two reasons:
+#
+# 1. `stop` first delivers what the client holds and leaves the group. While a broker hangs, that never ends: an
+#    idempotent producer tries for ever. After `GRACE_SECONDS` the tasks of the client are ended one by one.
+# 2. `AIOKafkaAdminClient.create_topics` raises AttributeError in a cluster without a controller.
+#
+# `test_aiokafka_has_the_private_attributes` fails if an upgrade renames one of them.
+
+COORDINATOR_TASKS: Final = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
+
+
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """Stop the producer within about two seconds. Gives up what it still holds."""
+    if not await _stop_within_grace(producer):
+        producer._message_accumulator.fail_all(KafkaConnectionError())
+        await _end(producer._sender.sender_task)
+        await _close(producer.client)
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop the consumer within about two seconds. If it cannot leave its group, the session timeout removes it."""
+    if not await _stop_within_grace(consumer):
+        coordinator, fetcher = consumer._coordinator, consumer._fetcher
+        if coordinator is not None:
+            for name in COORDINATOR_TASKS:
+                await _end(getattr(coordinator, name, None))
+        if fetcher is not None:
+            for task in (fetcher._fetch_task, *fetcher._pending_tasks):
+                await _end(task)
+        await _close(consumer._client)
+
+
+async def has_controller(admin: AIOKafkaAdminClient) -> bool:
+    """Return True if the admin client knows the controller of the cluster, after it has asked for it."""
+    client: AIOKafkaClient = admin._client
+    if client.cluster.controller is None:
+        await client.force_metadata_update()
+    return client.cluster.controller is not None
+
+
+async def _stop_within_grace(client: AIOKafkaProducer | AIOKafkaConsumer) -> bool:
     with suppress(TimeoutError):
         async with asyncio.timeout(GRACE_SECONDS):
             await client.stop()
@@ -169,37 +211,12 @@ async def _stopped(client: AIOKafkaProducer | AIOKafkaConsumer) -> bool:
 
 
 async def _end(task: "asyncio.Task[object] | None") -> None:
-    # The first cancellation asks some of them to finish what they have begun; the second ends that too.
+    # Some tasks finish their work after the first cancellation. The second one ends them.
     if task is not None:
         await cancel_and_wait(task, again_seconds=0.05)
 
 
 async def _close(client: AIOKafkaClient) -> None:
     await client.close()
-    if client._md_update_fut is not None:  # those who wait for it would wait for ever
+    if client._md_update_fut is not None:  # otherwise its waiters wait for ever
         client._md_update_fut.cancel()
-
-
-# Records as aiokafka gives them, and how large they may be.
-
-
-FETCH_BYTES: Final = 16 * MAX_VALUE_BYTES
-"""What one fetch holds in memory at most, all partitions of a broker together."""
-
-_value: Final = itemgetter(1)
-
-
-def record_of(found: ConsumerRecord) -> Record:
-    """The same in our words. What other clients left out is empty."""
-    headers = tuple(found.headers)
-    if not all(map(_value, headers)):
-        headers = tuple((name, value or b"") for name, value in headers)
-    return Record(
-        found.topic,
-        found.partition,
-        found.offset,
-        found.timestamp,
-        found.key or b"",
-        found.value or b"",
-        headers,
-    )

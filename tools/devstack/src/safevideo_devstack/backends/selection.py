@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from safevideo_devstack.backends.docker import start_docker
-from safevideo_devstack.backends.given import start_given
+from safevideo_devstack.backends.external import start_given
 from safevideo_devstack.backends.processes import start_embedded, start_local
 from safevideo_devstack.backends.stack import (
     Asked,

@@ -13,33 +13,33 @@ def _future() -> "asyncio.Future[int]":
 
 
 @in_virtual_time
-async def test_a_future_that_is_not_done_in_time_fails() -> None:
-    with closing(DeliveryTimeouts(0.05)) as deadlines:
-        deadlines.watch(late := _future())
+async def test_future_fails_at_its_deadline() -> None:
+    with closing(DeliveryTimeouts(0.05)) as timeouts:
+        timeouts.watch(late := _future())
         with pytest.raises(BrokerUnavailable) as failure:
             await late
     assert failure.value.retry_after
 
 
 @in_virtual_time
-async def test_a_future_that_is_done_in_time_keeps_its_result() -> None:
-    with closing(DeliveryTimeouts(0.05)) as deadlines:
-        deadlines.watch(early := _future())
+async def test_future_keeps_its_result_if_it_is_done_in_time() -> None:
+    with closing(DeliveryTimeouts(0.05)) as timeouts:
+        timeouts.watch(early := _future())
         early.set_result(7)
-        deadlines.watch(late := _future())
+        timeouts.watch(late := _future())
         with pytest.raises(BrokerUnavailable):
             await late
     assert await early == 7
 
 
 @in_virtual_time
-async def test_each_future_has_its_own_time() -> None:
+async def test_each_future_has_its_own_deadline() -> None:
     loop = asyncio.get_running_loop()
-    with closing(DeliveryTimeouts(2.0)) as deadlines:
+    with closing(DeliveryTimeouts(2.0)) as timeouts:
         began = loop.time()
-        deadlines.watch(first := _future())
+        timeouts.watch(first := _future())
         await asyncio.wait([first], timeout=0.5)
-        deadlines.watch(second := _future())
+        timeouts.watch(second := _future())
         await asyncio.wait([first])
         assert loop.time() - began == pytest.approx(2.0)
         assert not second.done()
@@ -49,27 +49,27 @@ async def test_each_future_has_its_own_time() -> None:
 
 
 @in_virtual_time
-async def test_the_clock_starts_again_after_a_time_without_futures() -> None:
-    with closing(DeliveryTimeouts(0.02)) as deadlines:
+async def test_timer_starts_again_after_a_time_without_futures() -> None:
+    with closing(DeliveryTimeouts(0.02)) as timeouts:
         for _ in range(3):
-            deadlines.watch(future := _future())
+            timeouts.watch(future := _future())
             with pytest.raises(BrokerUnavailable):
                 await future
 
 
-async def test_closing_fails_what_is_open() -> None:
-    deadlines = DeliveryTimeouts(60)
-    deadlines.watch(future := _future())
-    deadlines.close()
+async def test_close_fails_open_futures() -> None:
+    timeouts = DeliveryTimeouts(60)
+    timeouts.watch(future := _future())
+    timeouts.close()
     with pytest.raises(BrokerUnavailable):
         await future
 
 
 @in_virtual_time
-async def test_those_that_are_watched_together_fail_in_one_step() -> None:
+async def test_futures_of_one_batch_fail_in_one_step() -> None:
     seen: list[tuple[bool, ...]] = []
-    with closing(DeliveryTimeouts(0.05)) as deadlines:
-        deadlines.watch_all(together := [_future() for _ in range(5)])
+    with closing(DeliveryTimeouts(0.05)) as timeouts:
+        timeouts.watch(*(together := [_future() for _ in range(5)]))
         for each in together:
             each.add_done_callback(lambda _: seen.append(tuple(other.done() for other in together)))
         await asyncio.wait(together)
@@ -77,7 +77,7 @@ async def test_those_that_are_watched_together_fail_in_one_step() -> None:
     assert all(isinstance(each.exception(), BrokerUnavailable) for each in together)
 
 
-async def test_all_done_returns_when_the_last_is_done() -> None:
+async def test_wait_all_returns_when_the_last_future_is_done() -> None:
     futures = [_future() for _ in range(3)]
     waiting = asyncio.ensure_future(wait_all(futures))
     for each in reversed(futures):
@@ -87,7 +87,7 @@ async def test_all_done_returns_when_the_last_is_done() -> None:
     await waiting
 
 
-async def test_one_failure_ends_them_all_in_one_step() -> None:
+async def test_wait_all_cancels_the_others_after_a_failure() -> None:
     futures = [_future() for _ in range(3)]
     waiting = asyncio.ensure_future(wait_all(futures))
     futures[0].set_result(0)
@@ -97,7 +97,7 @@ async def test_one_failure_ends_them_all_in_one_step() -> None:
     assert futures[2].cancelled()
 
 
-async def test_who_waits_and_is_cancelled_ends_them_all_in_one_step() -> None:
+async def test_wait_all_cancels_all_in_one_step_when_it_is_cancelled() -> None:
     seen: list[tuple[bool, ...]] = []
     futures = [_future() for _ in range(3)]
     futures[0].add_done_callback(lambda _: seen.append(tuple(each.cancelled() for each in futures)))

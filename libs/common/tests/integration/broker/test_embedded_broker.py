@@ -1,4 +1,4 @@
-"""What only the embedded log promises: it outlives its process, and one process at a time has it."""
+"""Guarantees of the embedded broker alone: it survives its process, and one process at a time opens it."""
 
 import asyncio
 import os
@@ -12,17 +12,16 @@ import pytest
 
 from safevideo_common.broker.embedded import open_embedded_broker
 from safevideo_common.broker.open import open_broker
-from safevideo_common.broker.types import Topic, TopicPartition
+from safevideo_common.broker.types import Topic, TopicPartition, next_offsets
 from safevideo_common.errors import BrokerUnavailable, StartupError
 from safevideo_testkit.broker_helpers import (
     DAY_MS,
-    after,
     fetch_exactly,
     message,
-    publish_all,
+    publish_in_order,
     values,
 )
-from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 PUBLISH_FOR_EVER = """
 import asyncio, sys
@@ -30,27 +29,27 @@ from pathlib import Path
 from safevideo_common.broker.embedded import open_embedded_broker
 from safevideo_common.broker.types import Message, Topic
 
-async def publish(publisher, worker):
+async def publish(producer, worker):
     for number in range(1_000_000):
         value = b"%d-%d" % (worker, number)
-        partition, offset = await publisher.publish(Message("events", b"sg_%d" % worker, value))
+        partition, offset = await producer.publish(Message("events", b"sg_%d" % worker, value))
         print(partition.partition, offset, value.decode(), flush=True)
 
 async def main():
-    async with open_embedded_broker(Path(sys.argv[1])) as log:
-        await log.create_topics([Topic("events", 4, 86_400_000)])
-        async with log.publisher("child") as publisher:
-            await asyncio.gather(*(publish(publisher, worker) for worker in range(20)))
+    async with open_embedded_broker(Path(sys.argv[1])) as broker:
+        await broker.create_topics([Topic("events", 4, 86_400_000)])
+        async with broker.producer("child") as producer:
+            await asyncio.gather(*(publish(producer, worker) for worker in range(20)))
 
 asyncio.run(main())
 """
 
 
-async def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+async def test_killed_process_loses_no_acknowledged_message(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for life in range(1, 4):
         acknowledged += await _publish_until_killed(tmp_path, acknowledgements=300 * life)
-    async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
+    async with open_embedded_broker(tmp_path) as broker, broker.reader("test") as reader:
         found: dict[str, str] = {}
         for partition, end in (await reader.end_offsets("events")).items():
             records = await reader.read(partition, 0, end)
@@ -58,8 +57,8 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Pa
             found |= {f"{record.partition} {record.offset}": record.value.decode() for record in records}
     assert len(acknowledged) >= 1800
     for line in acknowledged:
-        place, value = line.rsplit(" ", 1)
-        assert found[place] == value
+        position, value = line.rsplit(" ", 1)
+        assert found[position] == value
 
 
 async def _publish_until_killed(folder: Path, acknowledgements: int) -> list[str]:
@@ -75,40 +74,37 @@ async def _publish_until_killed(folder: Path, acknowledgements: int) -> list[str
     return [line for line in [*lines, *rest] if line]
 
 
-async def test_a_second_opener_is_told_which_process_has_the_log(tmp_path: Path) -> None:
+async def test_second_process_learns_which_process_has_the_broker_open(tmp_path: Path) -> None:
     async with open_embedded_broker(tmp_path):
         with pytest.raises(StartupError, match=f"process {os.getpid()}"):
             async with open_embedded_broker(tmp_path):
                 pass
 
 
-async def test_a_log_that_was_closed_can_be_opened_again_and_goes_on(tmp_path: Path) -> None:
+async def test_reopened_broker_continues_its_offsets_and_groups(tmp_path: Path) -> None:
     for life in range(3):
-        async with open_embedded_broker(tmp_path) as log:
-            await log.create_topics([Topic("events", 1, DAY_MS)])
-            places = await publish_all(log, [message("events", "key", str(life))])
-            assert places == [(TopicPartition("events", 0), life)]
-            async with log.subscribe("group", ["events"], "test") as subscription:
+        async with open_embedded_broker(tmp_path) as broker:
+            await broker.create_topics([Topic("events", 1, DAY_MS)])
+            positions = await publish_in_order(broker, [message("events", "key", str(life))])
+            assert positions == [(TopicPartition("events", 0), life)]
+            async with broker.subscribe("group", ["events"], "test") as subscription:
                 records = await fetch_exactly(subscription, 1)
-                await subscription.commit(after(records))
+                await subscription.commit(next_offsets(records))
     assert values(records) == [b"2"]
 
 
-async def test_records_past_their_retention_are_gone_and_offsets_go_on(tmp_path: Path) -> None:
+async def test_retention_deletes_old_records_and_offsets_continue(tmp_path: Path) -> None:
     partition = TopicPartition("events", 0)
-    async with open_embedded_broker(tmp_path) as log:
-        await log.create_topics([Topic("events", 1, DAY_MS), Topic("longer", 1, 9 * DAY_MS)])
-        await publish_all(log, [message("events", "key", "old") for _ in range(5)])
-        await publish_all(log, [message("longer", "key", "old")])
+    async with open_embedded_broker(tmp_path) as broker:
+        await broker.create_topics([Topic("events", 1, DAY_MS), Topic("longer", 1, 9 * DAY_MS)])
+        await publish_in_order(broker, [message("events", "key", "old") for _ in range(5)])
+        await publish_in_order(broker, [message("longer", "key", "old")])
     _age(tmp_path, days=2)
-    async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
-        await publish_all(log, [message("events", "key", "new")])
-        async with log.subscribe("group", ["events", "longer"], "test") as subscription:
-
-            async def is_gone() -> bool:
-                return (await subscription.lag())[partition] <= 1
-
-            await eventually(is_gone)
+    async with open_embedded_broker(tmp_path) as broker, broker.reader("test") as reader:
+        await publish_in_order(broker, [message("events", "key", "new")])
+        async with broker.subscribe("group", ["events", "longer"], "test") as subscription, asyncio.timeout(30):
+            while (await subscription.lag())[partition] > 1:
+                await asyncio.sleep(0.01)
             assert values(await fetch_exactly(subscription, 2)) == [b"new", b"old"]
         assert [record.offset for record in await reader.read(partition, 0, 10)] == [5]
         assert await reader.end_offsets("events") == {partition: 6}
@@ -121,33 +117,33 @@ def _age(folder: Path, days: int) -> None:
         connection.execute("UPDATE records SET timestamp_ms = timestamp_ms - ?", (days * DAY_MS,))
 
 
-async def test_a_clock_that_steps_back_does_not_disturb_the_order_of_timestamps(tmp_path: Path) -> None:
-    async with open_embedded_broker(tmp_path) as log:
-        await log.create_topics([Topic("events", 1, DAY_MS)])
-        await publish_all(log, [message("events", "key")])
+async def test_timestamps_never_decrease_when_the_clock_steps_back(tmp_path: Path) -> None:
+    async with open_embedded_broker(tmp_path) as broker:
+        await broker.create_topics([Topic("events", 1, DAY_MS)])
+        await publish_in_order(broker, [message("events", "key")])
     _age(tmp_path, days=-1)  # as if the clock had been a day ahead
-    async with open_embedded_broker(tmp_path) as log, log.reader("test") as reader:
-        await publish_all(log, [message("events", "key")])
+    async with open_embedded_broker(tmp_path) as broker, broker.reader("test") as reader:
+        await publish_in_order(broker, [message("events", "key")])
         first, second = await reader.read(TopicPartition("events", 0), 0, 2)
     assert second.timestamp_ms >= first.timestamp_ms > time.time_ns() // 1_000_000
 
 
-async def test_a_closed_log_refuses_instead_of_hanging(tmp_path: Path) -> None:
-    async with open_embedded_broker(tmp_path) as log:
-        await log.create_topics([Topic("events", 1, DAY_MS)])
-        publishing, reading = log.publisher("test"), log.reader("test")
-        publisher, reader = await publishing.__aenter__(), await reading.__aenter__()
+async def test_closed_broker_raises_instead_of_hanging(tmp_path: Path) -> None:
+    async with open_embedded_broker(tmp_path) as broker:
+        await broker.create_topics([Topic("events", 1, DAY_MS)])
+        publishing, reading = broker.producer("test"), broker.reader("test")
+        producer, reader = await publishing.__aenter__(), await reading.__aenter__()
     with pytest.raises(BrokerUnavailable):
-        await publisher.publish(message("events", "key"))
+        await producer.publish(message("events", "key"))
     with pytest.raises(BrokerUnavailable):
         await reader.read(TopicPartition("events", 0), 0, 1)
     with pytest.raises(BrokerUnavailable):
-        await log.probe()
+        await broker.probe()
     await publishing.__aexit__(None, None, None)
     await reading.__aexit__(None, None, None)
 
 
-async def test_without_a_broker_and_a_folder_there_is_no_log(tmp_path: Path) -> None:
+async def test_open_broker_raises_without_a_server_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="KAFKA_BOOTSTRAP_SERVERS"):
         async with open_broker("", None):
             pass

@@ -1,4 +1,4 @@
-"""Runs a command that dies with its parent: `python tether.py PARENT_PID COMMAND…`.
+"""Runs a command that dies with its parent: `python die_with_parent.py PARENT_PID COMMAND…`.
 
 A test run that is killed cannot stop its servers, so the kernel does. A pre-exec function would do the same, but may
 deadlock in a process that has threads. The kernel watches the thread that started it, which must be a lasting one.

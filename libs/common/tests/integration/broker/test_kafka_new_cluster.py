@@ -1,4 +1,4 @@
-"""A cluster that has just come up, or come back: it answers, and knows neither brokers nor a controller yet."""
+"""A Kafka cluster that has just started: it answers, and knows neither brokers nor a controller yet."""
 
 import asyncio
 import struct
@@ -7,24 +7,24 @@ from contextlib import asynccontextmanager
 
 from safevideo_common.broker.kafka import KafkaBroker
 from safevideo_common.broker.types import Topic
-from safevideo_testkit.broker_helpers import DAY_MS, message, publish_all
+from safevideo_testkit.broker_helpers import DAY_MS, message, publish_in_order
 
 METADATA = 3
-NOBODY = struct.pack(">iihii", 0, 0, -1, -1, 0)
+NO_CONTROLLER = struct.pack(">iihii", 0, 0, -1, -1, 0)
 """No brokers, no name, no controller, no topics: in all the versions that aiokafka speaks with a Kafka of today."""
 
 
-async def test_topics_are_created_once_it_has_a_controller(kafka_bootstrap_servers: str, kafka_topic: str) -> None:
+async def test_create_topics_waits_for_a_controller(kafka_bootstrap_servers: str, kafka_topic: str) -> None:
     topic = f"{kafka_topic}-new"
-    async with _knowing_nobody_at_first(kafka_bootstrap_servers, questions=4) as address:
+    async with _without_controller_at_first(kafka_bootstrap_servers, requests=4) as address:
         await KafkaBroker(address).create_topics([Topic(topic, 1, DAY_MS)])
-    assert await publish_all(KafkaBroker(kafka_bootstrap_servers), [message(topic, "key")])
+    assert await publish_in_order(KafkaBroker(kafka_bootstrap_servers), [message(topic, "key")])
 
 
 @asynccontextmanager
-async def _knowing_nobody_at_first(servers: str, questions: int) -> AsyncIterator[str]:
-    """Where someone answers as the broker does, but for the first `questions` about the cluster."""
-    left = questions
+async def _without_controller_at_first(servers: str, requests: int) -> AsyncIterator[str]:
+    """The address of a proxy to the broker. It answers the first `requests` for metadata without a controller."""
+    left = requests
 
     async def answer(near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         nonlocal left
@@ -33,7 +33,7 @@ async def _knowing_nobody_at_first(servers: str, questions: int) -> AsyncIterato
             kind, _version, correlation = struct.unpack_from(">hhi", request)
             if kind == METADATA and left:
                 left -= 1
-                reply = struct.pack(">i", correlation) + NOBODY
+                reply = struct.pack(">i", correlation) + NO_CONTROLLER
             else:
                 to_far.write(struct.pack(">i", len(request)) + request)
                 reply = await _framed(far)
