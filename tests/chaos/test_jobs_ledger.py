@@ -21,11 +21,10 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.errors import ServiceUnavailable
-from safevideo_common.jobs.model import FINISHED, AttemptOutcome, JobStatus
+from safevideo_common.jobs.model import FINISHED, AttemptOutcome, Job, JobAttempt, JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import Job, NewJob
-from safevideo_common.jobs.store.attempts import JobAttempt
-from safevideo_devstack.backends.lifecycle import RunningServer
+from safevideo_common.jobs.store import attempts as job_attempts
+from safevideo_devstack.backends import RunningServer
 from safevideo_testkit.chaos.job_worker import LEASE_SECONDS, steps
 from safevideo_testkit.chaos.workers import running_fleet
 from safevideo_testkit.eventually import eventually, running_task
@@ -34,7 +33,7 @@ from safevideo_testkit.faults.process_faults import JOBS_ROUND, Chaos, plan
 JOBS = int(os.environ.get("CHAOS_JOBS", "60"))
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
-WORKER = "chaos_job_worker"
+WORKER = "safevideo_testkit.chaos.job_worker"
 STEPS = 40
 OFTEN = 1000
 """Tries: a job that is cut off in many of them is not to fail of it."""
@@ -68,7 +67,7 @@ async def test_whatever_befalls_it_each_step_is_done_once_and_each_job_ends(
     fresh_mysql_database: str, mysql_server: RunningServer, tmp_path: Path
 ) -> None:
     await migrate(fresh_mysql_database)
-    environment = {"DATABASE_URL": fresh_mysql_database, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {"DATABASE_URL": fresh_mysql_database}
     async with (
         Database.open(fresh_mysql_database) as database,
         running_fleet(environment, tmp_path, each=3, services=[WORKER]) as fleet,
@@ -98,7 +97,7 @@ async def queued(database: Database) -> list[int]:
 
 
 def new(job_type: str) -> NewJob:
-    return NewJob(job_type, {"steps": STEPS}, max_tries=3 if job_type == "never_well" else OFTEN)
+    return NewJob(job_type, {"steps": STEPS}, max_attempts=3 if job_type == "never_well" else OFTEN)
 
 
 async def all_ended(database: Database) -> bool:
@@ -119,7 +118,7 @@ async def judged(database: Database, job_ids: Iterable[int], resets: Mapping[int
         ):
             done[job_id].append((run, place))
         for job_id in job_ids:
-            job, tries = await job_admin.get(reading, job_id), await job_admin.attempts_of(reading, job_id)
+            job, tries = await job_admin.get(reading, job_id), await job_attempts.attempts_of(reading, job_id)
             faults = [
                 *faults_of_job(job, tries),
                 *faults_of_steps(job, done[job_id], resets.get(job_id, 0)),
@@ -140,8 +139,8 @@ def faults_of_job(job: Job, tries: list[JobAttempt]) -> list[str]:
     is_cut_off = job.job_type == "never_well" and (job.error or "").startswith("LEASE_LOST")
     if job.status is not status or (job.error != error and not is_cut_off):
         faults.append(f"ended as {job.status}, {job.error}")
-    if not tries or tries[-1].outcome.value != job.status.value or tries[-1].number != job.tries:
-        faults.append(f"{job.tries} tries, the last of which is told as {tries[-1] if tries else None}")
+    if not tries or tries[-1].outcome.value != job.status.value or tries[-1].number != job.attempts:
+        faults.append(f"{job.attempts} tries, the last of which is told as {tries[-1] if tries else None}")
     return faults
 
 

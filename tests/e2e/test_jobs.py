@@ -10,9 +10,8 @@ from kyc_worker.settings import KycWorkerSettings
 from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
 from safevideo_common.jobs.maintenance import JOB_HOUSEKEEPING
-from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.model import JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
 from safevideo_testkit.all_services import environment

@@ -33,9 +33,8 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import outbox
 from safevideo_common.jobs.maintenance import JOB_HOUSEKEEPING
-from safevideo_common.jobs.model import JobStatus
+from safevideo_common.jobs.model import JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import NewJob
 from safevideo_common.jobs.store.queue import Claimer, DueJobs
 from safevideo_testkit.databases import created, dropped
 
@@ -143,7 +142,7 @@ async def _claim_ms(database: Database) -> float:
         async with database.reading() as reading:
             found = [each.job_id for each in await due.find(reading, CLAIMED)]
         async with database.transaction() as tx:
-            taken = await claimer.take(tx, found)
+            taken = await claimer.claim(tx, found)
         times.append((perf_counter() - began) * 1000)
         if len(taken) != CLAIMED:
             raise RuntimeError("a claim has found too few jobs")

@@ -18,9 +18,8 @@ from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.events.topics import PERFORMER, SYNC_WORKER
-from safevideo_common.jobs.model import FINISHED, JobStatus
+from safevideo_common.jobs.model import FINISHED, Job, JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import Job, NewJob
 from safevideo_common.replay.request import JOB_TYPE, MAX_EVENTS_PER_SECOND
 from safevideo_testkit.databases import created, dropped
 

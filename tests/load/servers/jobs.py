@@ -22,15 +22,16 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.jobs.model import AttemptOutcome, JobStatus, Priority
+from safevideo_common.jobs.model import AttemptOutcome, JobAttempt, JobStatus, Priority
+from safevideo_common.jobs.running_jobs import POOL_SIZE
 from safevideo_common.jobs.runtime import limits_of
 from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.jobs.store import attempts as job_attempts
-from safevideo_common.jobs.store.attempts import JobAttempt
-from safevideo_common.jobs.store.queue import _TAKE_FRESH
-from safevideo_common.jobs.worker import POOL_SIZE, JobWorker
+from safevideo_common.jobs.store.queue import _CLAIM_NEW_RUN
+from safevideo_common.jobs.worker import JobWorker
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
+from safevideo_common.tasks import cancel_and_wait
 
 JOB_TYPE: Final = "no_op"
 NOW: Final = datetime(2026, 11, 24, tzinfo=UTC)
@@ -52,14 +53,11 @@ class NoOp:
 async def engine(database: Database, settings: JobSettings, jobs: int) -> None:
     handler, log = NoOp(), build_logger("bench", LogSink(None, stdout=False))
     metrics = JobMetrics(CollectorRegistry(), [JOB_TYPE])
-    running = JobWorker("bench", {JOB_TYPE: handler}, database, limits_of(settings), metrics, log)
-    works = (running.endings, running.heartbeat, running.rescue, running)
-    tasks = [asyncio.create_task(work.run()) for work in works]
-    while handler.done < jobs or running.in_hand.runs:
+    worker = JobWorker("bench", {JOB_TYPE: handler}, database, limits_of(settings), metrics, log)
+    running = asyncio.create_task(worker.run())
+    while handler.done < jobs or not worker.is_idle:
         await asyncio.sleep(0.005)
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    await cancel_and_wait(running)
 
 
 async def plain(database: Database, _settings: JobSettings, jobs: int) -> None:
@@ -77,10 +75,10 @@ async def plain(database: Database, _settings: JobSettings, jobs: int) -> None:
 
 
 async def limit(database: Database, settings: JobSettings, jobs: int) -> None:
-    for batch in _batches(await _ids(database), limits_of(settings).claim):
+    for batch in _batches(await _ids(database), limits_of(settings).fetch):
         async with database.transaction() as tx:
             taking = {"ids": batch, "token": "t" * 32, "by": "bench-00000000", "lease_seconds": 30.0}
-            await tx.execute(_TAKE_FRESH, taking)
+            await tx.execute(_CLAIM_NEW_RUN, taking)
         async with database.transaction() as tx:
             await job_attempts._WRITE.execute(tx, [_completed(job_id) for job_id in batch])
             await job_attempts.record_attempts(tx, [_tried(job_id) for job_id in batch])

@@ -31,8 +31,8 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.inbox.redrive import RedriveService
-from safevideo_common.jobs.admin import JobService
 from safevideo_common.jobs.notifications import JobNotifier
+from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
 from safevideo_common.web.app import base_app
@@ -76,7 +76,7 @@ def build_app(settings: GatewaySettings, broker: Broker, log: FilteringBoundLogg
             ):
                 reverify = _reverify(settings, database, publisher)
                 announcer = JobNotifier(publisher, utc_now)
-                administration = JobService(database, utc_now, announcer.tell)
+                administration = JobService(database, utc_now, announcer.notify)
                 pages = Apis(
                     HealthApi(examination),
                     PerformersApi(performers),

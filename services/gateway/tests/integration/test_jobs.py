@@ -13,9 +13,8 @@ from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import batch_job_tries, batch_jobs, outbox
-from safevideo_common.jobs.model import Priority
+from safevideo_common.jobs.model import NewJob, Priority
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import NewJob
 from safevideo_testkit.http import Answer, Api
 
 ON_BOTH = pytest.mark.parametrize(
@@ -103,7 +102,7 @@ async def test_a_job_is_shown_with_its_tries_their_errors_and_when_it_may_end(
     now = utc_now()
     await changed(database, 2, started_at=now - timedelta(seconds=60), queued_at=now - timedelta(seconds=300))
     ended = {
-        "job_id": 2, "number": 1, "worker": "w", "outcome": "put_off", "error": "AWAY: it is",
+        "job_id": 2, "number": 1, "worker": "w", "outcome": "retryable", "error": "AWAY: it is",
         "started_at": now - timedelta(seconds=200), "ended_at": now - timedelta(seconds=140),
     }  # fmt: skip
     reset = ended | {"outcome": "reset", "error": "RESET_BY_HAND: it was", "started_at": now - timedelta(seconds=290)}
@@ -113,7 +112,7 @@ async def test_a_job_is_shown_with_its_tries_their_errors_and_when_it_may_end(
     data = (await gateway.get("/api/v1/admin/jobs/2", admin)).json["data"]
     assert [(each["number"], each["outcome"], each["error"]) for each in data["history"]] == [
         (1, "reset", "RESET_BY_HAND: it was"),
-        (1, "put_off", "AWAY: it is"),
+        (1, "retryable", "AWAY: it is"),
     ]
     assert (data["processedItems"], data["totalItems"], data["status"]) == (5, 10, "processing")
     seconds, since = (jobs_moment(data["estimatedEndAt"]) - now).total_seconds(), (utc_now() - now).total_seconds()

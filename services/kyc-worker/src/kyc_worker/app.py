@@ -57,8 +57,8 @@ def build_app(settings: KycWorkerSettings, broker: Broker, log: FilteringBoundLo
                     settings,
                     registry,
                     log,
-                    stirred=consumer.outbox_stirred,
-                    at_once={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
+                    outbox_wakeup=consumer.outbox_stirred,
+                    concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                 ),
             ):
                 yield

@@ -23,8 +23,7 @@ from safevideo_common.events.topics import KYC, KYC_WORKER
 from safevideo_common.inbox.dead_letters import DlqLimit
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
-from safevideo_common.jobs.model import JobStatus
-from safevideo_common.jobs.store.admin import NewJob
+from safevideo_common.jobs.model import JobStatus, NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.replay.job import ReplayJob
@@ -74,7 +73,7 @@ async def test_a_damaged_request_is_foreseen_and_restored(
         async def replay(**parameters: Any) -> dict[str, Any]:
             known = {"topic": KYC, "target": KYC_WORKER, "from": began, "dryRun": False, "performerIds": [PERFORMER_ID]}
             job_id = await jobs.enqueue(NewJob(JOB_TYPE, known | parameters, runner=KYC_WORKER))
-            return dict((await jobs.becomes(job_id, JobStatus.COMPLETED)).result or {})
+            return dict((await jobs.wait_for_status(job_id, JobStatus.COMPLETED)).result or {})
 
         async with jobs.running({JOB_TYPE: replays}, service=KYC_WORKER):
             assert (await replay())["byOutcome"] == {"applied": 2}

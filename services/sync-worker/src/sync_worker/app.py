@@ -66,8 +66,8 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, log: FilteringBoundL
                     settings,
                     registry,
                     log,
-                    stirred=consumer.outbox_stirred,
-                    at_once={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
+                    outbox_wakeup=consumer.outbox_stirred,
+                    concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                 ),
             ):
                 yield

@@ -12,10 +12,10 @@ from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
 from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
 from safevideo_common.errors import DatabaseUnavailable
-from safevideo_common.jobs.admin import JobDetails, JobService
-from safevideo_common.jobs.model import FINISHED, REASON_LENGTH, JobStatus, Priority
+from safevideo_common.jobs.model import FINISHED, REASON_LENGTH, Job, JobStatus, Priority
 from safevideo_common.jobs.serializers import details_document, job_document
-from safevideo_common.jobs.store.admin import Job, JobFilter
+from safevideo_common.jobs.service import JobDetails, JobService
+from safevideo_common.jobs.store.admin import JobFilter
 
 POLL_SECONDS: Final = 1.0
 MAX_FAILED_POLLS: Final = 30
@@ -99,8 +99,8 @@ def print_job(job: Job, *, as_json: bool) -> None:
 def _print_table(jobs: Sequence[Job]) -> None:
     rows = (
         (
-            str(job.id), job.job_type, job.status, job.priority, f"{job.progress} %", f"{job.tries}/{job.max_tries}",
-            format_minute(job.created_at), job.error or "",
+            str(job.id), job.job_type, job.status, job.priority, f"{job.progress} %",
+            f"{job.attempts}/{job.max_attempts}", format_minute(job.created_at), job.error or "",
         )
         for job in jobs
     )  # fmt: skip
@@ -116,14 +116,14 @@ def _print_details(details: JobDetails, *, as_json: bool) -> None:
         print(to_yaml(document | {"result": result, "history": history}))
 
 
-async def _find(job_filter: JobFilter, page: int, limit: int, order: SortOrder) -> tuple[list[Job], int]:
+async def _find(job_filter: JobFilter, page: int, limit: int, order: SortOrder) -> tuple[Sequence[Job], int]:
     async with open_database() as database:
-        return await JobService(database, utc_now).page(job_filter, page=page, limit=limit, order=order.value)
+        return await JobService(database, utc_now).list(job_filter, page=page, limit=limit, order=order.value)
 
 
 async def _get(job_id: int) -> JobDetails:
     async with open_database() as database:
-        return await JobService(database, utc_now).one(job_id)
+        return await JobService(database, utc_now).get(job_id)
 
 
 async def _retry(job_id: int) -> Job:
@@ -156,10 +156,10 @@ async def _wait(job_id: int, timeout: float | None, *, quiet: bool) -> JobDetail
 async def _poll(service: JobService, job_id: int) -> JobDetails:
     for _ in range(MAX_FAILED_POLLS):
         try:
-            return await service.one(job_id)
+            return await service.get(job_id)
         except DatabaseUnavailable:
             await asyncio.sleep(POLL_SECONDS)
-    return await service.one(job_id)
+    return await service.get(job_id)
 
 
 class _ProgressBar:

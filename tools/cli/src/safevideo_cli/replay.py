@@ -10,8 +10,8 @@ from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson, From, To
 from safevideo_common.clock import utc_now
 from safevideo_common.events.envelope import is_external_id
-from safevideo_common.jobs.admin import JobService
-from safevideo_common.jobs.store.admin import Job
+from safevideo_common.jobs.model import Job
+from safevideo_common.jobs.service import JobService
 from safevideo_common.replay.request import (
     EVENTS_PER_SECOND,
     MAX_EVENTS_PER_SECOND,

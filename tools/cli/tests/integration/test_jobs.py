@@ -18,8 +18,8 @@ from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_jobs
+from safevideo_common.jobs.model import NewJob
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import NewJob
 
 COMMAND = Path(sys.executable).parent / "safevideo"
 REPLAY = ("replay", "--topic", "sharegram.performer.v1", "--target", "sync-worker")

@@ -1,112 +1,116 @@
-"""Writing how tries end: what has gathered meanwhile goes in one transaction."""
+"""Writing how attempts end: all completions that have gathered meanwhile go into one transaction."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import DataRejected, ServiceUnavailable
+from safevideo_common.errors import DataRejected
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.jobs.model import AttemptOutcome, error_text
+from safevideo_common.jobs.model import AttemptOutcome, CompletedJob, JobCompletion, Lease, error_text
 from safevideo_common.jobs.store import attempts as job_attempts
-from safevideo_common.jobs.store.attempts import CompletedJob, JobCompletion, Lease
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.resilience.outages import Outage
+from safevideo_common.tasks import wait_event
 
 MAX_COMPLETIONS_PER_WRITE: Final = 400
-LOCKED_SECONDS: Final = 0.5
-"""Between two looks whether a row is free again that somebody has locked, an operator say."""
+LOCKED_RETRY_SECONDS: Final = 0.5
+"""Time between two attempts to complete a job whose row another transaction, such as an operator's, has locked."""
 OUTAGE: Final = Backoff(initial=0.1, maximum=5.0)
-_REFUSED: Final = error_text("RESULT_REFUSED", "the database does not take the job's result")
+_RESULT_REFUSED: Final = error_text("RESULT_REFUSED", "the database does not take the job's result")
 
 
-@dataclass(slots=True)
 class JobCompleter:
-    """Run by one task. Its queue is bounded by the jobs in hand."""
+    """Writes completions in batches. The running jobs bound its queue."""
 
-    database: Database
-    metrics: JobMetrics
-    log: FilteringBoundLogger
-    forget: Callable[[Iterable[Lease]], None]
-    """Hears of leases that this process is done with: written, or lost."""
-    _waiting: list[JobCompletion] = field(default_factory=list)
-    _locked: list[JobCompletion] = field(default_factory=list)
-    _came: asyncio.Event = field(default_factory=asyncio.Event)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(
+        self,
+        database: Database,
+        metrics: JobMetrics,
+        logger: FilteringBoundLogger,
+        release: Callable[[Collection[Lease]], None],
+    ) -> None:
+        """`release` gets the leases that are finished: their completion is written, or they are lost."""
+        self._database = database
+        self._metrics = metrics
+        self._logger = logger
+        self._release = release
+        self._waiting: list[JobCompletion] = []
+        self._locked: list[JobCompletion] = []
+        self._added = asyncio.Event()
+        self._flushing = asyncio.Lock()
 
-    def add(self, ending: JobCompletion) -> None:
-        """To be written soon."""
-        self._waiting.append(ending)
-        self._came.set()
+    def complete(self, completion: JobCompletion) -> None:
+        """Queue a completion for the next write."""
+        self._waiting.append(completion)
+        self._added.set()
 
     async def run(self) -> None:
-        """Until cancelled. While the database is away it waits, and after a lease's time others have the jobs."""
-        tries = 0
+        """Write completions until cancelled. In a long database outage the leases expire; others rescue the jobs."""
+        outage = Outage(
+            self._logger,
+            OUTAGE,
+            began="Job completions not written, retrying",
+            ended="Job completions written again",
+        )
         while True:
-            await self._wait()
-            try:
+            await wait_event(self._added, LOCKED_RETRY_SECONDS if self._locked else None)
+            async with outage.attempt():
                 await self.flush()
-            except ServiceUnavailable as error:
-                tries += 1
-                if tries == 1:
-                    self.log.warning("Job endings wait", code=error.code, reason=error.message)
-                await asyncio.sleep(OUTAGE.delay(tries))
-            else:
-                tries = 0
-
-    async def _wait(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOCKED_SECONDS if self._locked else None):
-                await self._came.wait()
 
     async def flush(self) -> None:
-        """Write what waits. Raises `ServiceUnavailable`; then it waits on."""
-        async with self._turn:
+        """Write the queued completions. Raises `ServiceUnavailable`; the rest stays queued."""
+        async with self._flushing:
             self._waiting, self._locked = [*self._waiting, *self._locked], []
             while batch := self._waiting[:MAX_COMPLETIONS_PER_WRITE]:
-                await self._write(batch)
-            self._came.clear()
+                written, locked = await self._write(batch)
+                self._waiting = self._waiting[len(batch) :]
+                self._locked += locked
+                self._report(batch, written, locked)
+            self._added.clear()
 
-    async def _write(self, batch: Sequence[JobCompletion]) -> None:
+    async def _write(self, batch: Sequence[JobCompletion]) -> tuple[list[CompletedJob], list[JobCompletion]]:
+        """Write the batch together; if the database rejects a value, write each completion alone."""
         try:
-            ended, again = await self._end(batch)
+            return await self._write_together(batch)
         except DataRejected:
-            ended, again = [], []
-            for each in batch:
-                some, rest = await self._end_alone(each)
-                ended += some
-                again += rest
-        done = {each.lease for each in batch} - {each.lease for each in again}
-        self._waiting = self._waiting[len(batch) :]
-        self._locked += again
-        self._report(batch, ended, done)
+            written: list[CompletedJob] = []
+            locked: list[JobCompletion] = []
+            for completion in batch:
+                each_written, each_locked = await self._write_alone(completion)
+                written += each_written
+                locked += each_locked
+            return written, locked
 
-    async def _end(self, batch: Sequence[JobCompletion]) -> tuple[list[CompletedJob], list[JobCompletion]]:
-        async with self.database.transaction() as tx:
+    async def _write_together(self, batch: Sequence[JobCompletion]) -> tuple[list[CompletedJob], list[JobCompletion]]:
+        async with self._database.transaction() as tx:
             return await job_attempts.complete(tx, batch)
 
-    async def _end_alone(self, ending: JobCompletion) -> tuple[list[CompletedJob], list[JobCompletion]]:
+    async def _write_alone(self, completion: JobCompletion) -> tuple[list[CompletedJob], list[JobCompletion]]:
         try:
-            return await self._end([ending])
+            return await self._write_together([completion])
         except DataRejected:
-            return await self._end([ending._replace(outcome=AttemptOutcome.FAILED, error=_REFUSED, result=None)])
+            failed = completion._replace(outcome=AttemptOutcome.FAILED, error=_RESULT_REFUSED, result=None)
+            return await self._write_together([failed])
 
-    def _report(self, batch: Sequence[JobCompletion], ended: Sequence[CompletedJob], done: set[Lease]) -> None:
-        self.metrics.ended(ended)
-        written = {each.lease: each for each in ended}
-        for each in batch:
-            if each.lease in written:
-                self._tell(each, written[each.lease])
-            elif each.lease in done:
-                self.metrics.lease_lost()
-                self.log.warning("Job lease lost", code="LEASE_LOST", job_id=each.lease.job_id)
-        self.forget(done)
+    def _report(
+        self, batch: Sequence[JobCompletion], written: Sequence[CompletedJob], locked: Sequence[JobCompletion]
+    ) -> None:
+        self._metrics.record_completed(written)
+        finished = {each.lease for each in batch} - {each.lease for each in locked}
+        job_by_lease = {each.lease: each for each in written}
+        for completion in batch:
+            if job := job_by_lease.get(completion.lease):
+                self._log_end(job, completion.error)
+            elif completion.lease in finished:
+                self._metrics.record_lease_lost()
+                self._logger.warning("Job lease lost", code="LEASE_LOST", job_id=completion.lease.job_id)
+        self._release(finished)
 
-    def _tell(self, ending: JobCompletion, ended: CompletedJob) -> None:
-        of = {"job_id": ended.lease.job_id, "job_type": ended.job_type}
-        if ended.outcome is AttemptOutcome.COMPLETED:
-            self.log.debug("Job completed", **of)
+    def _log_end(self, job: CompletedJob, error: str | None) -> None:
+        fields = {"job_id": job.lease.job_id, "job_type": job.job_type}
+        if job.outcome is AttemptOutcome.COMPLETED:
+            self._logger.debug("Job completed", **fields)
         else:
-            self.log.warning("Job try ended", **of, outcome=ended.outcome, reason=ending.error)
+            self._logger.warning("Job attempt not completed", **fields, outcome=job.outcome, reason=error)

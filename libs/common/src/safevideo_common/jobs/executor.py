@@ -1,4 +1,4 @@
-"""One try of a job, under its lease."""
+"""An attempt of a job: its context, and the handler's outcome as a completion."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -19,79 +19,83 @@ from safevideo_common.jobs.handler import (
     PermanentJobError,
     RetryableJobError,
 )
-from safevideo_common.jobs.model import AttemptOutcome, attempts_exhausted, error_text
+from safevideo_common.jobs.model import (
+    AttemptOutcome,
+    ClaimedJob,
+    JobCompletion,
+    JobProgress,
+    error_text,
+    retry_or_fail,
+)
 from safevideo_common.jobs.store import attempts as job_attempts
-from safevideo_common.jobs.store.attempts import JobCompletion, JobProgress
-from safevideo_common.jobs.store.queue import ClaimedJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 
-CHECK_SECONDS: Final = 1.0
-"""Between two looks at the row, however often a handler asks."""
+STOP_CHECK_SECONDS: Final = 1.0
+"""Minimum time between two reads of the row by `raise_if_stopped`."""
+_INTERRUPTED: Final = error_text("INTERRUPTED", "its worker shut down")
 
 
 class JobExecution:
-    """The `JobRun` of the engine."""
+    """An attempt of a job in this process; the `JobContext` of its handler."""
 
     def __init__(self, job: ClaimedJob, database: Database, lease_seconds: float, steps: asyncio.Semaphore) -> None:
-        """`steps` bounds the transactions of all runs of the process."""
+        """`steps` bounds the concurrent transactions of all attempts of the process."""
         self.job: Final = job
-        self.is_draining = False
+        self.is_shutting_down = False
         self.is_lost = False
         self.is_cancelled = False
         self._database = database
         self._lease_seconds = lease_seconds
         self._steps = steps
         self._cursor = job.cursor
-        self._looked = monotonic()
+        self._checked_at = monotonic()
 
     @property
     def job_id(self) -> int:
-        """See `JobRun`."""
+        """See `JobContext`."""
         return self.job.job_id
 
     @property
     def job_type(self) -> str:
-        """See `JobRun`."""
+        """See `JobContext`."""
         return self.job.job_type
 
     @property
     def parameters(self) -> Mapping[str, object]:
-        """See `JobRun`."""
+        """See `JobContext`."""
         return self.job.parameters
 
     @property
     def cursor(self) -> Mapping[str, object] | None:
-        """See `JobRun`."""
+        """See `JobContext`."""
         return self._cursor
 
     @property
-    def tries(self) -> int:
-        """See `JobRun`."""
-        return self.job.tries
+    def attempt(self) -> int:
+        """See `JobContext`."""
+        return self.job.attempt
 
     @property
     def request_id(self) -> str | None:
-        """See `JobRun`."""
+        """See `JobContext`."""
         return self.job.request_id
 
     @asynccontextmanager
     async def step(
         self, cursor: Mapping[str, object] | None = None, *, processed: int | None = None, total: int | None = None
     ) -> AsyncIterator[AsyncConnection]:
-        """See `JobRun`. The row is locked first: who takes the job back waits, or finds that the lease goes on."""
-        self._raise_what_is_known(draining=False)
+        """See `JobContext`. Locks the row first: a rescuer skips it until the step has ended."""
+        self._raise_if_lost_or_cancelled()
         async with self._steps, self._database.transaction() as tx:
-            by = JobProgress(cursor, processed, total)
-            self._learn(await job_attempts.advance(tx, self.job.lease, self._lease_seconds, by))
-            self._raise_what_is_known(draining=False)
+            await self.checkpoint(tx, cursor, processed=processed, total=total)
             yield tx
-        self._looked = monotonic()
+        self._checked_at = monotonic()
         if cursor is not None:
             self._cursor = cursor
-        self._raise_what_is_known()
+        self._raise_if_stopped()
 
-    async def seal(
+    async def checkpoint(
         self,
         tx: AsyncConnection,
         cursor: Mapping[str, object] | None = None,
@@ -99,86 +103,85 @@ class JobExecution:
         processed: int | None = None,
         total: int | None = None,
     ) -> None:
-        """See `JobRun`."""
-        by = JobProgress(cursor, processed, total)
-        self._learn(await job_attempts.advance(tx, self.job.lease, self._lease_seconds, by))
-        self._raise_what_is_known(draining=False)
+        """See `JobContext`."""
+        progress = JobProgress(cursor, processed, total)
+        self._update(await job_attempts.save_progress(tx, self.job.lease, self._lease_seconds, progress))
+        self._raise_if_lost_or_cancelled()
 
-    async def check(self) -> None:
-        """See `JobRun`."""
-        if monotonic() - self._looked >= CHECK_SECONDS:
-            self._looked = monotonic()
-            with suppress(ServiceUnavailable):  # the heartbeat tells of an outage, and a lease that is over is noticed
-                async with self._database.reading() as reading:
-                    self._learn(await job_attempts.is_cancelled(reading, self.job.lease))
-        self._raise_what_is_known()
+    async def raise_if_stopped(self) -> None:
+        """See `JobContext`."""
+        if monotonic() - self._checked_at >= STOP_CHECK_SECONDS:
+            self._checked_at = monotonic()
+            with suppress(ServiceUnavailable):  # the lease renewer reports an outage and an expired lease
+                async with self._database.reading() as connection:
+                    self._update(await job_attempts.is_cancel_requested(connection, self.job.lease))
+        self._raise_if_stopped()
 
-    def _learn(self, is_cancelled: bool | None) -> None:
-        self.is_lost = self.is_lost or is_cancelled is None
-        self.is_cancelled = self.is_cancelled or is_cancelled is True
+    def _update(self, is_cancel_requested: bool | None) -> None:
+        self.is_lost = self.is_lost or is_cancel_requested is None
+        self.is_cancelled = self.is_cancelled or is_cancel_requested is True
 
-    def _raise_what_is_known(self, *, draining: bool = True) -> None:
+    def _raise_if_lost_or_cancelled(self) -> None:
         if self.is_lost:
             raise LeaseLost
         if self.is_cancelled:
             raise JobCancelled
-        if self.is_draining and draining:
+
+    def _raise_if_stopped(self) -> None:
+        self._raise_if_lost_or_cancelled()
+        if self.is_shutting_down:
             raise JobShutdown
-
-
-# One try: the handler runs, and what it returns or raises becomes an ending.
-
-
-INTERRUPTED = error_text("INTERRUPTED", "its worker was told to stop")
 
 
 @dataclass(frozen=True, slots=True)
 class JobExecutor:
-    """Knows the handlers, and how long to wait after a failure."""
+    """Runs handlers, and turns their results and errors into completions."""
 
     handlers: Mapping[str, JobHandler]
     retry: Backoff
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
 
-    async def attempt(self, run: JobExecution) -> JobCompletion | None:
-        """How the try has ended; None when its lease is lost, and there is nothing to write.
+    async def execute(self, execution: JobExecution) -> JobCompletion | None:
+        """Run the handler and return the completion; None if the lease is lost and nothing must be written.
 
-        Cancelling it ends the try: as lost or drained, whichever the run says.
+        If this is cancelled, the attempt ends: with a lost lease, an interruption or a failure, as `execution` says.
         """
+        lease = execution.job.lease
         try:
-            result = await self.handlers[run.job_type].run(run)
+            result = await self.handlers[execution.job_type].run(execution)
         except asyncio.CancelledError:
-            return self._cut_off(run)
-        except (LeaseLost, JobCancelled, JobShutdown) as stopped:
-            return self._stopped(run, stopped)
+            return self._cancelled(execution)
+        except LeaseLost:
+            return None
+        except JobCancelled:
+            return JobCompletion(lease, AttemptOutcome.CANCELLED)
+        except JobShutdown:
+            return JobCompletion(lease, AttemptOutcome.INTERRUPTED, _INTERRUPTED)
         except PermanentJobError as error:
-            return self._ending(run, AttemptOutcome.FAILED, error_text(error.code, error.message))
+            return JobCompletion(lease, AttemptOutcome.FAILED, error_text(error.code, error.message))
         except (RetryableJobError, SafeVideoError) as error:
-            return self._put_off(run, error_text(error.code, error.message))
+            return self._retry_later(execution, error_text(error.code, error.message))
         except Exception as error:
-            self.log.exception("Job handler failed", job_id=run.job_id, job_type=run.job_type)
-            return self._put_off(run, error_text("HANDLER_FAILED", f"the handler raised {type(error).__name__}"))
-        return self._ending(run, AttemptOutcome.COMPLETED)._replace(result=result)
+            self.logger.exception("Job handler failed", job_id=execution.job_id, job_type=execution.job_type)
+            sentence = f"the handler raised {type(error).__name__}"
+            return self._retry_later(execution, error_text("HANDLER_FAILED", sentence))
+        return JobCompletion(lease, AttemptOutcome.COMPLETED, result=result)
 
-    def _stopped(self, run: JobExecution, stopped: LeaseLost | JobCancelled | JobShutdown) -> JobCompletion | None:
-        if isinstance(stopped, LeaseLost):
+    def _cancelled(self, execution: JobExecution) -> JobCompletion | None:
+        if execution.is_lost:
             return None
-        if isinstance(stopped, JobCancelled):
-            return self._ending(run, AttemptOutcome.CANCELLED)
-        return self._ending(run, AttemptOutcome.DRAINED, INTERRUPTED)
+        if execution.is_shutting_down:
+            return JobCompletion(execution.job.lease, AttemptOutcome.INTERRUPTED, _INTERRUPTED)
+        return self._retry_later(execution, error_text("HANDLER_FAILED", "the handler was cancelled"))
 
-    def _cut_off(self, run: JobExecution) -> JobCompletion | None:
-        if run.is_lost:
-            return None
-        if run.is_draining:
-            return self._ending(run, AttemptOutcome.DRAINED, INTERRUPTED)
-        return self._put_off(run, error_text("HANDLER_FAILED", "the handler was cancelled"))
-
-    def _put_off(self, run: JobExecution, error: str) -> JobCompletion:
-        if attempts_exhausted(run.tries, run.job.max_tries):
-            return self._ending(run, AttemptOutcome.FAILED, error)
-        return self._ending(run, AttemptOutcome.PUT_OFF, error)._replace(delay=self.retry.delay(run.tries))
-
-    @staticmethod
-    def _ending(run: JobExecution, outcome: AttemptOutcome, error: str | None = None) -> JobCompletion:
-        return JobCompletion(run.job.lease, outcome, error)
+    def _retry_later(self, execution: JobExecution, error: str) -> JobCompletion:
+        job = execution.job
+        delay = self.retry.delay(job.attempt)
+        return retry_or_fail(
+            job.lease,
+            AttemptOutcome.RETRYABLE,
+            error,
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            delay=delay,
+        )

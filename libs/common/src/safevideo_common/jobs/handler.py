@@ -1,4 +1,4 @@
-"""What a type of job is made of: a handler, and what a run offers to it."""
+"""The interface for authors of job types: a handler, the context of one attempt, and the errors."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -8,23 +8,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class JobInterrupted(Exception):
-    """Base of what ends a run from outside. A handler lets it pass; the engine knows what to write."""
+    """Base of the errors that stop an attempt from outside. A handler does not catch them."""
 
 
 class LeaseLost(JobInterrupted):
-    """Another worker has the job, or an operator has reset it: this run writes nothing any more."""
+    """Another worker has the job, or an operator has reset it. This attempt writes nothing from now on."""
 
 
 class JobCancelled(JobInterrupted):
-    """Somebody has asked for it."""
+    """Cancellation of the job was requested."""
 
 
 class JobShutdown(JobInterrupted):
-    """The worker stops: the job goes back to the queue with what it has saved."""
+    """The worker shuts down. The job returns to the queue with its last saved cursor."""
 
 
 class PermanentJobError(Exception):
-    """Trying again would not help: the job fails at once. The message is a sentence without values."""
+    """A failure that no retry can fix: the job fails at once. The message is a sentence without values."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -33,7 +33,7 @@ class PermanentJobError(Exception):
 
 
 class RetryableJobError(Exception):
-    """It may go better later: the job is put off, at most for as many tries as it has. Likewise without values."""
+    """A failure that a later attempt may not have. The message is a sentence without values."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -42,56 +42,57 @@ class RetryableJobError(Exception):
 
 
 class JobContext(Protocol):
-    """One try of a job, as its handler sees it."""
+    """An attempt of a job, as its handler sees it."""
 
     @property
     def job_id(self) -> int:
-        """The row's id."""
+        """The id of the row."""
         ...
 
     @property
     def job_type(self) -> str:
-        """As it was registered."""
+        """The type under which the handler is registered."""
         ...
 
     @property
     def parameters(self) -> Mapping[str, object]:
-        """As they were asked for; check them, and raise `PermanentJobError` for what makes no sense."""
+        """The parameters of the job. Check them, and raise `PermanentJobError` if they are invalid."""
         ...
 
     @property
     def cursor(self) -> Mapping[str, object] | None:
-        """Where the last try left off, None in a fresh run; after a step it is what the step has saved."""
+        """The cursor that the last step saved, also in an earlier attempt. None in a new run."""
         ...
 
     @property
-    def tries(self) -> int:
-        """Which try this is, from 1."""
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
         ...
 
     @property
     def request_id(self) -> str | None:
-        """Of the request that asked for the job."""
+        """The id of the request that enqueued the job."""
         ...
 
     @property
-    def is_draining(self) -> bool:
-        """Whether the worker is about to stop: the next checkpoint raises `JobShutdown`."""
+    def is_shutting_down(self) -> bool:
+        """True if the worker shuts down: the next `step` or `raise_if_stopped` raises `JobShutdown`."""
         ...
 
     def step(
         self, cursor: Mapping[str, object] | None = None, *, processed: int | None = None, total: int | None = None
     ) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction of the work's own, which also saves how far the work is: both are committed, or neither.
+        """Open a transaction for a part of the work. It saves the progress too: both are committed, or neither.
 
-        `cursor` is where the next try goes on, `processed` and `total` are items since the beginning; what is None
-        stays as it was. It extends the lease, so it must be over within the lease's time. Raises `LeaseLost` or
-        `JobCancelled` before anything is done; `JobShutdown` after the commit, when the worker stops; and the errors of
-        the database, on which the job is put off and goes on at its last step.
+        The next attempt continues at `cursor`. `processed` and `total` count items since the beginning. An argument
+        that is None changes nothing. A step renews the lease, and must end within the lease's time.
+
+        Raises `LeaseLost` or `JobCancelled` before any work is done, and `JobShutdown` after the commit. Raises the
+        errors of the database; let them pass, and the next attempt continues at the last step.
         """
         ...
 
-    async def seal(
+    async def checkpoint(
         self,
         tx: AsyncConnection,
         cursor: Mapping[str, object] | None = None,
@@ -99,28 +100,28 @@ class JobContext(Protocol):
         processed: int | None = None,
         total: int | None = None,
     ) -> None:
-        """What a step does, at the end of a transaction of the handler's own: for one that works in several at once.
+        """Save the progress at the end of a transaction of the handler, for a handler with several at once.
 
-        Others at this job wait from here to its commit, so nothing but that may follow. Raises `LeaseLost` or
-        `JobCancelled`: then the transaction must fail.
+        The row of the job stays locked until the commit, so the commit must follow directly. Raises `LeaseLost` or
+        `JobCancelled`; then the handler must roll back.
         """
         ...
 
-    async def check(self) -> None:
-        """A checkpoint between steps: raises `LeaseLost`, `JobCancelled` or `JobShutdown`. It costs next to nothing.
+    async def raise_if_stopped(self) -> None:
+        """Raise `LeaseLost`, `JobCancelled` or `JobShutdown` if the attempt must end.
 
-        Call it every few seconds of work that has no steps.
+        Call it every few seconds of work without steps. It reads the row at most once a second.
         """
         ...
 
 
 class JobHandler(Protocol):
-    """Does jobs of one type. A job may be run again from its last step, whatever died, so a step must stand that."""
+    """The work of one job type. An attempt may repeat the work after the last step, so each step must allow that."""
 
     async def run(self, job: JobContext) -> Mapping[str, object] | None:
-        """Do the work and return its result, which everybody sees who sees the table.
+        """Do the work, and return its result, which every reader of the table sees.
 
-        Raises `PermanentJobError` to fail at once; whatever else it raises is tried again later. Work that blocks goes
-        off the event loop (`asyncio.to_thread`): the lease of every job in this process is extended on it.
+        Raises `PermanentJobError` to fail at once; every other error leads to a retry. Blocking work runs in a thread
+        (`asyncio.to_thread`), because the event loop renews the leases of all jobs of the process.
         """
         ...

@@ -1,105 +1,92 @@
-"""Keeping the leases of all jobs in hand, and learning what was asked of them meanwhile."""
+"""Leases: renewing those of this process, and rescuing jobs whose lease has expired."""
 
 import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from random import uniform
 from time import monotonic
 from typing import Final
 
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
-from safevideo_common.jobs.executor import JobExecution
 from safevideo_common.jobs.metrics import JobMetrics
+from safevideo_common.jobs.model import CompletedJob
+from safevideo_common.jobs.running_jobs import RunningJobs
 from safevideo_common.jobs.store import attempts as job_attempts
-from safevideo_common.jobs.store.attempts import MAX_RESCUED_PER_SCAN, CompletedJob, Lease
+from safevideo_common.jobs.store.attempts import MAX_RESCUED_PER_SCAN
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff, jittered
 
 RENEWALS_PER_LEASE: Final = 3
 LATE_SHARE: Final = 0.5
-"""Of the time between two beats: what comes later than that is told."""
+"""A renewal that is later than this share of the interval is reported."""
+SCANS_PER_LEASE: Final = 2
+_MAX_DELAYS: Final = 20
+"""Rescued jobs with more attempts than this all have the last delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewer:
-    """Run by one task. Where it comes too late, the database has the last word, and the runs end."""
+    """Renews the leases of all running jobs. If a renewal is too late, the database decides, and the attempts end."""
 
     database: Database
-    runs: Mapping[Lease, JobExecution]
+    running: RunningJobs
     lease_seconds: float
-    lose: Callable[[Lease], None]
-    """Ends the run of a job whose lease is lost."""
     metrics: JobMetrics
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
 
     async def run(self) -> None:
-        """Until cancelled. A beat that fails is tried again at the next; a lease stands two that fail."""
-        every = self.lease_seconds / RENEWALS_PER_LEASE
-        due = monotonic() + every
+        """Renew until cancelled. A lease survives two renewals in a row that fail."""
+        interval = self.lease_seconds / RENEWALS_PER_LEASE
+        due = monotonic() + interval
         while True:
             await asyncio.sleep(max(0.0, due - monotonic()))
             late = monotonic() - due
-            await self._beat(every)
+            try:
+                async with asyncio.timeout(interval):
+                    await self.renew()
+            except (SafeVideoError, TimeoutError) as error:
+                jobs = len(self.running.leases)
+                self.logger.warning("Job heartbeat failed", reason=type(error).__name__, jobs=jobs)
             late = max(late, monotonic() - due)
-            if late > every * LATE_SHARE:
-                self.metrics.beat_late()
-                self.log.warning("Job heartbeat late", seconds=round(late, 3), jobs=len(self.runs))
-            due = max(due + every, monotonic())
+            if late > interval * LATE_SHARE:
+                self.metrics.record_late_renewal()
+                self.logger.warning("Job heartbeat late", seconds=round(late, 3), jobs=len(self.running.leases))
+            due = max(due + interval, monotonic())
 
-    async def _beat(self, within: float) -> None:
-        try:
-            async with asyncio.timeout(within):
-                await self.beat()
-        except (SafeVideoError, TimeoutError) as error:
-            self.log.warning("Job heartbeat failed", reason=type(error).__name__, jobs=len(self.runs))
-
-    async def beat(self) -> None:
-        """One beat for all jobs in hand. Raises the errors of the database."""
-        if not (leases := set(self.runs)):
+    async def renew(self) -> None:
+        """Renew all leases once. Raises the errors of the database."""
+        if not (leases := set(self.running.leases)):
             return
         async with self.database.transaction() as tx:
-            seen = await job_attempts.renew(tx, leases, self.lease_seconds)
-        for lease in seen.asked_to_stop & self.runs.keys():
-            self.runs[lease].is_cancelled = True
-        for lease in seen.lost & self.runs.keys():
-            self.lose(lease)
-
-
-# Taking back the jobs of workers that died.
-
-
-SCANS_PER_LEASE: Final = 2
-_TRIES_TOLD_APART: Final = 20
+            renewal = await job_attempts.renew(tx, leases, self.lease_seconds)
+        self.running.apply(renewal)
 
 
 @dataclass(frozen=True, slots=True)
 class Rescuer:
-    """Run by one task in every process, for jobs of all types: those whose only worker died too."""
+    """Returns jobs of dead workers to the queue, in every process and for all types: a whole service may be dead."""
 
     database: Database
     lease_seconds: float
     retry: Backoff
     metrics: JobMetrics
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
 
     async def run(self) -> None:
-        """Until cancelled. What fails is tried again at the next look."""
+        """Rescue until cancelled. The next scan repeats what fails."""
         while True:
             try:
                 while len(await self.rescue()) == MAX_RESCUED_PER_SCAN:
                     pass
             except SafeVideoError as error:
-                self.log.warning("Job rescue put off", code=error.code, reason=error.message)
-            seconds = self.lease_seconds / SCANS_PER_LEASE
-            await asyncio.sleep(uniform(seconds / 2, seconds))  # noqa: S311 - jitter guards nothing
+                self.logger.warning("Job rescue failed, retrying later", code=error.code, reason=error.message)
+            await asyncio.sleep(jittered(self.lease_seconds / SCANS_PER_LEASE))
 
     async def rescue(self) -> list[CompletedJob]:
-        """Those whose lease has run out, at most `MAX_RESCUED_PER_SCAN`. Raises the errors of the database."""
-        delays = [self.retry.delay(tries) for tries in range(1, _TRIES_TOLD_APART + 1)]
+        """Rescue at most `MAX_RESCUED_PER_SCAN` jobs whose lease has expired. Raises the errors of the database."""
+        delays = [self.retry.delay(attempts) for attempts in range(1, _MAX_DELAYS + 1)]
         async with self.database.transaction() as tx:
             rescued = await job_attempts.rescue(tx, delays)
-        self.metrics.rescued(rescued)
-        for each in rescued:
-            self.log.warning("Job rescued", job_id=each.lease.job_id, job_type=each.job_type, status=each.status)
+        self.metrics.record_rescued(rescued)
+        for job in rescued:
+            self.logger.warning("Job rescued", job_id=job.lease.job_id, job_type=job.job_type, status=job.status)
         return rescued

@@ -1,9 +1,8 @@
-"""The job that keeps the table of jobs small, and the look at how long the queue is."""
+"""Maintenance of `batch_jobs`: deleting old jobs, measuring the queue, normalizing words that were mistyped by hand."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from random import uniform
 from typing import Final
 
 from safevideo_common.database.engine import Database
@@ -13,6 +12,7 @@ from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.store import stats as job_stats
 from safevideo_common.jobs.store.stats import InvalidValues
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import jittered
 from safevideo_common.resilience.duty_cycle import DutyCycle
 
 JOB_HOUSEKEEPING: Final = "job_housekeeping"
@@ -20,26 +20,26 @@ CHUNK_ROWS: Final = 500
 CHUNK_PAUSE_SECONDS: Final = 0.1
 MEASURE_INTERVAL: Final = 10.0
 MEASURE_SHARE: Final = 0.02
-"""Of the time, at most, for counting what waits."""
+"""Maximum share of the time for measuring the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobCleaner:
-    """Deletes jobs that were finished longer ago than `keep_days`, with their tries, chunk by chunk."""
+    """The handler that deletes jobs which finished more than `keep_days` ago, with their attempts, chunk by chunk."""
 
     keep_days: int
 
     async def run(self, job: JobContext) -> Mapping[str, object]:
-        """See `JobHandler`. What is deleted is gone, so a try that begins again finds less to do."""
-        place: int | None = _number(job.cursor, "after")
+        """See `JobHandler`. A repeated chunk finds fewer jobs to delete."""
+        after: int | None = _number(job.cursor, "after")
         deleted = _number(job.cursor, "deleted")
-        while place is not None:
-            # The chunk says how far it came; a cursor that is one chunk behind costs one look at what is left of it.
-            async with job.step({"after": place, "deleted": deleted}, processed=deleted) as tx:
-                swept = await job_stats.prune(tx, place, self.keep_days * 86400, CHUNK_ROWS)
-            deleted += swept.deleted
-            place = swept.last
-            await asyncio.sleep(CHUNK_PAUSE_SECONDS if place is not None else 0)
+        while after is not None:
+            # Only the chunk finds its end, so the cursor is one chunk behind; repeating that chunk is cheap.
+            async with job.step({"after": after, "deleted": deleted}, processed=deleted) as tx:
+                pruned = await job_stats.prune(tx, after, self.keep_days * 86400, CHUNK_ROWS)
+            deleted += pruned.deleted
+            after = pruned.last
+            await asyncio.sleep(CHUNK_PAUSE_SECONDS if after is not None else 0)
         return {"deleted": deleted}
 
 
@@ -50,38 +50,39 @@ def _number(cursor: Mapping[str, object] | None, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class QueueMonitor:
-    """Measures what waits, and mends what was mistyped by hand.
-
-    Run by one task in every process: nobody may be running any jobs at all.
-    """
+    """Measures the queue and normalizes invalid words. Runs in every process: no other may be running jobs."""
 
     database: Database
     metrics: JobMetrics
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
 
     async def run(self) -> None:
-        """Until cancelled."""
-        pace = DutyCycle(MEASURE_SHARE)
+        """Measure until cancelled."""
+        duty_cycle = DutyCycle(MEASURE_SHARE)
         while True:
-            if pace.is_due():
-                with pace.measured():
-                    await self.look()
-            await asyncio.sleep(uniform(MEASURE_INTERVAL / 2, MEASURE_INTERVAL))  # noqa: S311 - jitter guards nothing
+            if duty_cycle.is_due():
+                with duty_cycle.measured():
+                    await self.measure()
+            await asyncio.sleep(jittered(MEASURE_INTERVAL))
 
-    async def look(self) -> None:
-        """Once. What fails is done at the next look."""
+    async def measure(self) -> None:
+        """Measure and normalize once. If the database fails, the metrics have no values until the next time."""
         try:
-            async with self.database.reading() as reading:
-                self.metrics.queue(await job_stats.depths(reading))
-                found = await job_stats.find_invalid(reading)
-            self.metrics.unknown(found.unknown)
-            await self._mend(found)
+            async with self.database.reading() as connection:
+                self.metrics.set_depths(await job_stats.depths(connection))
+                invalid = await job_stats.find_invalid(connection)
+            self.metrics.set_invalid(invalid.unknown)
+            await self._normalize(invalid)
         except SafeVideoError:
-            self.metrics.queue(None)
-            self.metrics.unknown(None)
+            self.metrics.set_depths(None)
+            self.metrics.set_invalid(None)
 
-    async def _mend(self, found: InvalidValues) -> None:
-        if found.statuses or found.priorities:
+    async def _normalize(self, invalid: InvalidValues) -> None:
+        if invalid.statuses or invalid.priorities:
             async with self.database.transaction() as tx:
-                await job_stats.normalize(tx, found)
-            self.log.warning("Job words mended", statuses=len(found.statuses), jobs=sorted(found.priorities))
+                await job_stats.normalize(tx, invalid)
+            self.logger.warning(
+                "Invalid job status or priority normalized",
+                statuses=len(invalid.statuses),
+                jobs=sorted(invalid.priorities),
+            )

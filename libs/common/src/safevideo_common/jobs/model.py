@@ -1,12 +1,13 @@
-"""What a job is and what can become of it. The words are those of the contract, §9, and of the table's columns.
+"""The data of a job, and the rules of its states. No I/O.
 
-The package `jobs` has the diagram of the states, and says what each transition checks.
+The words are those of docs/contract.md, section 9. The docstring of the package has the state diagram.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 DEFAULT_MAX_ATTEMPTS: Final = 5
 ERROR_LENGTH: Final = 1000
@@ -14,7 +15,7 @@ REASON_LENGTH: Final = 255
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -22,7 +23,7 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """Never written: how a job is shown whose status somebody has mistyped by hand. Nobody runs it."""
+    """Never written: shown for a status that was mistyped by hand. No worker runs such a job."""
 
 
 KNOWN_STATUSES: Final = tuple(status for status in JobStatus if status is not JobStatus.UNKNOWN)
@@ -31,7 +32,7 @@ UNFINISHED: Final = (JobStatus.QUEUED, JobStatus.PROCESSING)
 
 
 class Priority(StrEnum):
-    """How urgent a job is."""
+    """The urgency of a job."""
 
     LOW = "low"
     NORMAL = "normal"
@@ -45,28 +46,162 @@ PRIORITY_AGING: Final[Mapping[Priority, timedelta]] = {
     Priority.NORMAL: timedelta(minutes=5),
     Priority.LOW: timedelta(0),
 }
-"""A priority is a head start in the queue: what has waited an hour longer goes before whatever is urgent, so a flood of
-urgent jobs delays the low ones by an hour and does not starve them."""
+"""A priority is a head start in one queue. A low job that has waited an hour longer goes before an urgent one, so a
+flood of urgent jobs delays low ones by an hour and never starves them."""
 
 
 class AttemptOutcome(StrEnum):
-    """How one try of a job ended."""
+    """The result of one attempt of a job."""
 
     COMPLETED = "completed"
-    PUT_OFF = "put_off"
-    """It failed and is tried again."""
+    RETRYABLE = "retryable"
+    """It failed; the job will be attempted again."""
     FAILED = "failed"
     CANCELLED = "cancelled"
-    DRAINED = "drained"
-    """Its worker was told to stop; the try does not count."""
+    INTERRUPTED = "interrupted"
+    """Its worker shut down; the attempt does not count."""
     LEASE_LOST = "lease_lost"
     """Its worker died, or was frozen past its lease."""
     RESET = "reset"
-    """Somebody changed the row by hand while the worker had it. Written when the job is claimed again."""
+    """An operator changed the row by hand while the worker had it. Written when the job is claimed again."""
+
+
+STATUS_AFTER: Final[Mapping[AttemptOutcome, JobStatus]] = {
+    AttemptOutcome.COMPLETED: JobStatus.COMPLETED,
+    AttemptOutcome.RETRYABLE: JobStatus.QUEUED,
+    AttemptOutcome.FAILED: JobStatus.FAILED,
+    AttemptOutcome.CANCELLED: JobStatus.CANCELLED,
+    AttemptOutcome.INTERRUPTED: JobStatus.QUEUED,
+    AttemptOutcome.LEASE_LOST: JobStatus.QUEUED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enqueue. `parameters` hold no secret and no personal data: every reader of the table sees them."""
+
+    job_type: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
+    runner: str | None = None
+    """The only service that may run it; None allows each service that knows the type."""
+    unique_key: str | None = None
+    """At most one job with this key is queued or processing at a time."""
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    created_by: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of `batch_jobs`, without the token of its lease."""
+
+    id: int
+    job_type: str
+    parameters: Mapping[str, object]
+    priority: Priority
+    status: JobStatus
+    error: str | None
+    created_at: datetime
+    runner: str | None
+    unique_key: str | None
+    queued_at: datetime
+    next_try_at: datetime
+    attempts: int
+    max_attempts: int
+    lease_until: datetime | None
+    heartbeat_at: datetime | None
+    worker: str | None
+    progress: int
+    total_items: int | None
+    processed_items: int
+    cursor: Mapping[str, object] | None
+    result: Mapping[str, object] | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    created_by: str | None
+    request_id: str | None
+
+
+class JobAttempt(NamedTuple):
+    """A row of `batch_job_tries`: an attempt that ended. `number` begins at 1 in each new run of the job."""
+
+    job_id: int
+    number: int
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    outcome: AttemptOutcome
+    error: str | None
+
+
+class Lease(NamedTuple):
+    """The right to work on a job. Each claim has a new token; only the token in the row is valid."""
+
+    job_id: int
+    token: str
+
+
+class ClaimedJob(NamedTuple):
+    """A job under a lease of this process."""
+
+    job_id: int
+    job_type: str
+    parameters: Mapping[str, object]
+    cursor: Mapping[str, object] | None
+    attempt: int
+    max_attempts: int
+    request_id: str | None
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """The progress that a step saves. A field that is None stays unchanged."""
+
+    cursor: Mapping[str, object] | None = None
+    processed: int | None = None
+    total: int | None = None
+
+
+class JobCompletion(NamedTuple):
+    """The end of an attempt, before it is written."""
+
+    lease: Lease
+    outcome: AttemptOutcome
+    error: str | None = None
+    result: Mapping[str, object] | None = None
+    delay: float = 0.0
+    """Seconds until the next attempt, if there is one."""
+
+    @property
+    def status(self) -> JobStatus:
+        """Return the job's status after this attempt."""
+        return STATUS_AFTER[self.outcome]
+
+
+class CompletedJob(NamedTuple):
+    """The end of an attempt, as it was written."""
+
+    lease: Lease
+    job_type: str
+    outcome: AttemptOutcome
+    status: JobStatus
+
+
+def retry_or_fail(
+    lease: Lease, outcome: AttemptOutcome, error: str, *, attempt: int, max_attempts: int, delay: float
+) -> JobCompletion:
+    """Return the completion of a failed attempt: `outcome` and a retry, or FAILED if it was the last attempt."""
+    if attempt >= max_attempts:
+        return JobCompletion(lease, AttemptOutcome.FAILED, error)
+    return JobCompletion(lease, outcome, error, delay=delay)
 
 
 def status_of(word: str) -> JobStatus:
-    """What a word in the column means: case, and spaces around it, say nothing."""
+    """Return the status that a word in the column means. Case and surrounding spaces are ignored."""
     try:
         return JobStatus(word.strip().lower())
     except ValueError:
@@ -74,28 +209,18 @@ def status_of(word: str) -> JobStatus:
 
 
 def priority_of(word: str) -> Priority:
-    """Likewise; normal, where it is none of the four."""
+    """Return the priority that a word in the column means; NORMAL if it is not one of the four."""
     try:
         return Priority(word.strip().lower())
     except ValueError:
         return Priority.NORMAL
 
 
-def matches_runner(status: JobStatus, error: str | None, next_try_at: datetime, now: datetime) -> bool:
-    """The whole rule. A job in backoff has its error set: `error` NULL means at once, whatever else the row says."""
-    return status is JobStatus.QUEUED and (error is None or next_try_at <= now)
-
-
 def is_new_run(error: str | None) -> bool:
-    """Whether a claim begins a job anew: its tries count from one, and it has no cursor."""
+    """Return True if a claim starts a new run: attempts count from 1, and there is no cursor."""
     return error is None
 
 
 def error_text(code: str, sentence: str) -> str:
-    """What the column `error` says: a stable code, a colon, a sentence without values."""
+    """Return the text of the column `error`: a stable code, a colon, a sentence without values."""
     return f"{code}: {sentence}"[:ERROR_LENGTH]
-
-
-def attempts_exhausted(tries: int, max_tries: int) -> bool:
-    """Whether a failed try was the last."""
-    return tries >= max_tries

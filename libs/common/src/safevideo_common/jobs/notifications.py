@@ -1,7 +1,7 @@
-"""Hearing at once of jobs that others have queued."""
+"""The wake-up of workers by messages on `integration.commands.v1`. A lost message costs one poll interval."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -15,91 +15,86 @@ from safevideo_common.clock import Clock
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.events.commands import JobQueued, job_queued
 from safevideo_common.events.topics import COMMANDS
-from safevideo_common.jobs.store.admin import Job
+from safevideo_common.jobs.model import Job
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.resilience.outages import Outage
 
 FETCH_SECONDS: Final = 5.0
 FETCH_RECORDS: Final = 500
 OUTAGE: Final = Backoff(initial=0.5, maximum=10.0)
+MAX_PENDING: Final = 100
+"""Pending notifications; during a Kafka outage each takes as long as the producer's timeout."""
 
-_command: Final = msgspec.json.Decoder(JobQueued)
+_decoder: Final = msgspec.json.Decoder(JobQueued)
+
+
+class JobNotifier:
+    """Publishes the wake-up message directly, in a process without an outbox relay.
+
+    The outbox has the same message, and the relay of another process publishes it within a second. So a failed or
+    surplus notification is dropped, and a duplicate wakes a worker that finds nothing to do.
+    """
+
+    def __init__(self, producer: Producer, clock: Clock) -> None:
+        self._producer = producer
+        self._clock = clock
+        self._pending: asyncio.Queue[Job] = asyncio.Queue(MAX_PENDING)
+
+    def notify(self, job: Job) -> None:
+        """Queue a notification of a job whose row is committed. Returns at once and never raises."""
+        with suppress(asyncio.QueueFull):
+            self._pending.put_nowait(job)
+
+    async def run(self) -> None:
+        """Publish notifications until cancelled."""
+        while True:
+            job = await self._pending.get()
+            command = JobQueued(job.id, job.job_type, job.runner)
+            message = job_queued(command, f"job-{job.id}-{token_hex(8)}", self._clock(), job.request_id)
+            with suppress(BrokerUnavailable):
+                await self._producer.publish(message)
 
 
 @dataclass(frozen=True, slots=True)
 class JobListener:
-    """Run by one task. A message that is lost, or comes twice, costs nothing: the row is what counts."""
+    """Wakes the worker of this process when a job that it may run was queued."""
 
     broker: Broker
     service: str
     job_types: frozenset[str]
-    wake: asyncio.Event
-    log: FilteringBoundLogger
+    wakeup: asyncio.Event
+    logger: FilteringBoundLogger
 
-    async def run(self) -> None:
-        """Until cancelled. While the log is away the engine finds its jobs by looking."""
-        group, tries = f"{self.service}.commands", 0
+    async def listen(self) -> None:
+        """Listen until cancelled. During a Kafka outage the worker finds its jobs by polling."""
+        group = f"{self.service}.commands"
+        outage = Outage(
+            self.logger,
+            OUTAGE,
+            began="Job notifications not received, retrying",
+            ended="Job notifications received again",
+        )
         while True:
             try:
                 async with self.broker.subscribe(group, [COMMANDS], group) as subscription:
                     while True:
                         records = await subscription.fetch(max_records=FETCH_RECORDS, timeout=FETCH_SECONDS)
-                        tries = 0
+                        outage.recovered()
                         if records:
-                            self.hear(records)
+                            self.handle(records)
                             await subscription.commit(next_offsets(records))
             except BrokerUnavailable as error:
-                tries += 1
-                if tries == 1:
-                    self.log.warning("Job messages wait", code=error.code, reason=error.message)
-                await asyncio.sleep(OUTAGE.delay(tries))
+                await outage.failed(error)
 
-    def hear(self, records: Sequence[Record]) -> None:
-        """Wake the engine when one of them is about a job for us."""
-        if any(self._is_ours(command) for command in _commands(records)):
-            self.wake.set()
+    def handle(self, records: Sequence[Record]) -> None:
+        """Set `wakeup` if one of the records is about a job that this process may run."""
+        if any(self._may_run(record) for record in records):
+            self.wakeup.set()
 
-    def _is_ours(self, command: JobQueued) -> bool:
-        return command.job_type in self.job_types and command.runner in (None, self.service)
-
-
-def _commands(records: Iterable[Record]) -> Iterable[JobQueued]:
-    for record in records:
+    def _may_run(self, record: Record) -> bool:
         try:
-            yield _command.decode(record.value)
+            command = _decoder.decode(record.value)
         except msgspec.MsgspecError:
-            continue  # of another kind, or from a later build
-
-
-# Telling the workers at once of a job that was queued, for processes without an outbox relay.
-
-
-MAX_PENDING: Final = 100
-"""Announcements; while Kafka is away each takes as long as the publisher's deadline."""
-
-
-class JobNotifier:
-    """Sends beside the answer what wakes the workers. `run` is one task's.
-
-    Nothing depends on it: the same message is in the outbox, whose relay, in another process, looks again within a
-    second. So what fails, or finds no room, is dropped, and what comes twice wakes a worker that finds nothing to do.
-    """
-
-    def __init__(self, publisher: Producer, clock: Clock) -> None:
-        self._publisher = publisher
-        self._clock = clock
-        self._waiting: asyncio.Queue[Job] = asyncio.Queue(MAX_PENDING)
-
-    def tell(self, job: Job) -> None:
-        """Announce a job whose row is committed. Returns at once and never raises."""
-        with suppress(asyncio.QueueFull):
-            self._waiting.put_nowait(job)
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            job = await self._waiting.get()
-            command = JobQueued(job.id, job.job_type, job.runner)
-            message = job_queued(command, f"job-{job.id}-{token_hex(8)}", self._clock(), job.request_id)
-            with suppress(BrokerUnavailable):
-                await self._publisher.publish(message)
+            return False  # a command of another kind, or of a later release
+        return command.job_type in self.job_types and command.runner in (None, self.service)

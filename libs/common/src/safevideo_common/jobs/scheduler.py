@@ -1,14 +1,13 @@
-"""Periodic jobs: the table of them, and who queues them when it is time.
+"""Periodic jobs: their list, and the enqueuer.
 
-Every process looks. A slot fires in one transaction, which moves the entry's last slot forward and queues the job: so
-it fires once, and what nobody was there for fires once when somebody is. The times are the database's.
+Every process looks at the clock. One transaction advances the periodic job's last fire time and enqueues the job, so
+each fire time enqueues one job. Of several missed fire times only the last one counts. All times are the database's.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from random import uniform
 from typing import Final
 
 from sqlalchemy import insert, select, update
@@ -19,14 +18,13 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import schedule_fires
 from safevideo_common.errors import DatabaseConflict, SafeVideoError
 from safevideo_common.jobs.metrics import JobMetrics
-from safevideo_common.jobs.model import Priority
+from safevideo_common.jobs.model import NewJob, Priority
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import jittered
 
-# When a periodic job is due. A slot is a time at which it is due, in UTC; of missed slots only the last counts.
-
-
+CHECK_INTERVAL: Final = 10.0
+CREATED_BY: Final = "schedule"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,8 +34,8 @@ class Interval:
 
     every: timedelta
 
-    def slot_at(self, now: datetime) -> datetime:
-        """Return the last slot that is not after `now`."""
+    def fire_time_at(self, now: datetime) -> datetime:
+        """The last slot that is not after `now`."""
         return now - (now - _EPOCH) % self.every
 
 
@@ -47,7 +45,7 @@ class Daily:
 
     at: time
 
-    def slot_at(self, now: datetime) -> datetime:
+    def fire_time_at(self, now: datetime) -> datetime:
         """Return the last slot that is not after `now`."""
         today = datetime.combine(now.astimezone(UTC), self.at, UTC)
         return today if today <= now else today - timedelta(days=1)
@@ -55,99 +53,92 @@ class Daily:
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """An entry of the schedule: a job to be queued once a slot, whatever number of processes look at the clock."""
+    """A job that is enqueued once at each fire time, by one of all processes."""
 
     name: str
-    """At most 64 characters, and never used for another entry."""
+    """At most 64 characters; never reuse the name of a former periodic job."""
     job_type: str
     when: Interval | Daily
     parameters: Mapping[str, object] = field(default_factory=dict)
     priority: Priority = Priority.LOW
 
 
-CHECK_INTERVAL: Final = 10.0
-CREATED_BY: Final = "schedule"
-
 PERIODIC_JOBS: Final[Sequence[PeriodicJob]] = (PeriodicJob("job-housekeeping", "job_housekeeping", Daily(time(3, 30))),)
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJobEnqueuer:
-    """Run by one task in every process."""
+    """Enqueues periodic jobs when they are due. Runs in every process."""
 
     database: Database
-    entries: Sequence[PeriodicJob]
-    queued: Callable[[], None]
-    """Called when a job was queued."""
+    periodic_jobs: Sequence[PeriodicJob]
+    on_enqueued: Callable[[], None]
+    """Called after the commit when a job was enqueued."""
     metrics: JobMetrics
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
 
     async def run(self) -> None:
-        """Until cancelled. What fails is tried again at the next look."""
+        """Check until cancelled. The next check repeats what fails."""
         while True:
             try:
-                await self.look()
+                await self.run_once()
             except SafeVideoError as error:
-                self.log.warning("Schedule put off", code=error.code, reason=error.message)
-            await asyncio.sleep(uniform(CHECK_INTERVAL / 2, CHECK_INTERVAL))  # noqa: S311 - jitter guards nothing
+                self.logger.warning("Periodic job check failed, retrying later", code=error.code, reason=error.message)
+            await asyncio.sleep(jittered(CHECK_INTERVAL))
 
-    async def look(self) -> int:
-        """Queue what is due; how many jobs. Raises the errors of the database."""
-        async with self.database.reading() as reading:
-            now, fired = await last_fires(reading)
-        due = [(entry, entry.when.slot_at(now)) for entry in self.entries]
-        fires = [await self._fire(entry, slot) for entry, slot in due if _is_later(slot, fired.get(entry.name))]
-        if any(fires):
-            self.queued()
-        return sum(fires)
+    async def run_once(self) -> int:
+        """Enqueue all periodic jobs that are due, and return their number. Raises the errors of the database."""
+        async with self.database.reading() as connection:
+            now, last = await _last_fire_times(connection)
+        enqueued = 0
+        for job in self.periodic_jobs:
+            fire_time = job.when.fire_time_at(now)
+            if job.name not in last or last[job.name] < fire_time:
+                enqueued += await self._enqueue(job, fire_time)
+        if enqueued:
+            self.on_enqueued()
+        return enqueued
 
-    async def _fire(self, entry: PeriodicJob, slot: datetime) -> bool:
+    async def _enqueue(self, periodic: PeriodicJob, fire_time: datetime) -> bool:
         job = NewJob(
-            entry.job_type,
-            entry.parameters,
-            entry.priority,
-            unique_key=f"{entry.name}@{slot:%Y-%m-%dT%H:%M:%SZ}",
+            periodic.job_type,
+            periodic.parameters,
+            periodic.priority,
+            unique_key=f"{periodic.name}@{fire_time:%Y-%m-%dT%H:%M:%SZ}",
             created_by=CREATED_BY,
         )
         try:
             async with self.database.transaction() as tx:
-                if not await fire(tx, entry.name, slot):
+                if not await _advance(tx, periodic.name, fire_time):
                     return False
                 await job_admin.enqueue(tx, job)
         except DatabaseConflict:
-            return False  # another is at it; if it fails, the next look finds the slot
-        self.metrics.fired(entry.name)
-        self.log.info("Schedule fired", name=entry.name, job_type=entry.job_type)
+            return False  # another process enqueues it; if that fails, the next check finds the fire time again
+        self.metrics.record_enqueued(periodic.name)
+        self.logger.info("Periodic job enqueued", name=periodic.name, job_type=periodic.job_type)
         return True
-
-
-def _is_later(slot: datetime, fired: datetime | None) -> bool:
-    return fired is None or slot > fired
-
-
-# Which slot of each entry of the schedule was the last to fire.
 
 
 _c: Final = schedule_fires.c
 
 
-async def last_fires(reading: AsyncConnection) -> tuple[datetime, dict[str, datetime]]:
-    """The database's time, and the last slot by entry."""
-    now = await reading.scalar(select(now_plus()))
+async def _last_fire_times(connection: AsyncConnection) -> tuple[datetime, dict[str, datetime]]:
+    """Return the database's time, and the last fire time by name."""
+    now = await connection.scalar(select(now_plus()))
     assert isinstance(now, datetime)
-    rows = await reading.execute(select(_c.name, _c.slot))
+    rows = await connection.execute(select(_c.name, _c.slot))
     return now, {row.name: row.slot for row in rows}
 
 
-async def fire(tx: AsyncConnection, name: str, slot: datetime) -> bool:
-    """Whether the slot is ours to fire: of all who try it is one, and never again for an earlier slot.
+async def _advance(tx: AsyncConnection, name: str, fire_time: datetime) -> bool:
+    """Advance the last fire time. Return False if another process did it, or if it is later already.
 
-    Raises `DatabaseConflict` for all but one of those who are the first ever at the same moment.
+    Raises `DatabaseConflict` if several processes insert the first fire time at once, for all but one of them.
     """
-    moved = await tx.execute(update(schedule_fires).where(_c.name == name, _c.slot < slot).values(slot=slot))
+    moved = await tx.execute(update(schedule_fires).where(_c.name == name, _c.slot < fire_time).values(slot=fire_time))
     if moved.rowcount:
         return True
     if await tx.scalar(select(_c.name).where(_c.name == name)) is not None:
         return False
-    await tx.execute(insert(schedule_fires).values(name=name, slot=slot))
+    await tx.execute(insert(schedule_fires).values(name=name, slot=fire_time))
     return True

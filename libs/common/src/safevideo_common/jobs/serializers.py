@@ -1,18 +1,16 @@
-"""How jobs are told by the API and by the command."""
+"""Jobs as JSON documents of the API and of the command."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
 
 from safevideo_common.clock import format_timestamp, rfc3339
-from safevideo_common.jobs.admin import JobDetails
-from safevideo_common.jobs.model import AttemptOutcome, JobStatus
-from safevideo_common.jobs.store.admin import Job
-from safevideo_common.jobs.store.attempts import JobAttempt
+from safevideo_common.jobs.model import AttemptOutcome, Job, JobAttempt, JobStatus
+from safevideo_common.jobs.service import JobDetails
 
 
 def job_document(job: Job) -> dict[str, object]:
-    """One line of a list. The result is not there: it may be long, and hold what only administrators may see."""
+    """Return a job as an item of a list: without its result, which may be long and for administrators only."""
     return {
         "jobId": job.id,
         "jobType": job.job_type,
@@ -24,8 +22,8 @@ def job_document(job: Job) -> dict[str, object]:
         "progress": job.progress,
         "totalItems": job.total_items,
         "processedItems": job.processed_items,
-        "tries": job.tries,
-        "maxTries": job.max_tries,
+        "tries": job.attempts,
+        "maxTries": job.max_attempts,
         "nextTryAt": rfc3339(job.next_try_at) if job.status is JobStatus.QUEUED and job.error else None,
         "createdAt": rfc3339(job.created_at),
         "queuedAt": rfc3339(job.queued_at),
@@ -39,41 +37,41 @@ def job_document(job: Job) -> dict[str, object]:
 
 
 def details_document(details: JobDetails, now: datetime) -> dict[str, object]:
-    """All of one job."""
-    job, tries = details
+    """Return a job with its result and its attempts."""
+    job, attempts = details
     return job_document(job) | {
         "worker": job.worker,
         "heartbeatAt": format_timestamp(job.heartbeat_at),
         "leaseUntil": format_timestamp(job.lease_until),
-        "estimatedEndAt": format_timestamp(estimated_end(job, tries, now)),
+        "estimatedEndAt": format_timestamp(estimated_end(job, attempts, now)),
         "result": job.result,
-        "history": [try_document(each) for each in tries],
+        "history": [attempt_document(each) for each in attempts],
     }
 
 
-def try_document(ended: JobAttempt) -> dict[str, object]:
-    """How one try ended."""
+def attempt_document(attempt: JobAttempt) -> dict[str, object]:
+    """Return an attempt that ended."""
     return {
-        "number": ended.number,
-        "worker": ended.worker,
-        "startedAt": format_timestamp(ended.started_at),
-        "endedAt": rfc3339(ended.ended_at),
-        "outcome": ended.outcome,
-        "error": ended.error,
+        "number": attempt.number,
+        "worker": attempt.worker,
+        "startedAt": format_timestamp(attempt.started_at),
+        "endedAt": rfc3339(attempt.ended_at),
+        "outcome": attempt.outcome,
+        "error": attempt.error,
     }
 
 
-def estimated_end(job: Job, tries: Sequence[JobAttempt], now: datetime) -> datetime | None:
-    """When a running job is done if the rest goes as fast as what it has done in all its tries."""
+def estimated_end(job: Job, attempts: Sequence[JobAttempt], now: datetime) -> datetime | None:
+    """Return when a running job ends if it goes on at the average speed of all attempts of this run."""
     if job.status is not JobStatus.PROCESSING or job.started_at is None or not job.total_items:
         return None
     if not job.processed_items:
         return None
-    of_this_run = takewhile(lambda each: each.outcome is not AttemptOutcome.RESET, reversed(tries))
-    began = ((each.started_at, each.ended_at) for each in of_this_run if each.started_at)
+    of_this_run = takewhile(lambda each: each.outcome is not AttemptOutcome.RESET, reversed(attempts))
+    times = ((each.started_at, each.ended_at) for each in of_this_run if each.started_at)
     worked = sum(
-        (ended_at - started_at for started_at, ended_at in began if started_at >= job.queued_at),
+        (ended_at - started_at for started_at, ended_at in times if started_at >= job.queued_at),
         max(now - job.started_at, timedelta(0)),
     )
-    left = max(0, job.total_items - job.processed_items)
-    return now + worked * (left / job.processed_items)
+    remaining = max(0, job.total_items - job.processed_items)
+    return now + worked * (remaining / job.processed_items)

@@ -7,7 +7,7 @@ from safevideo_common.settings import CommonSettings
 
 
 class JobSettings(CommonSettings):
-    """Bounds of the job engine."""
+    """Settings of the job worker."""
 
     job_slots: int = Field(200, ge=1, le=1000, description="Jobs in hand at once; each process has as many.")
     job_lease_seconds: float = Field(

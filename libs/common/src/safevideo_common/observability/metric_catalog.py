@@ -169,7 +169,8 @@ JOBS_CLAIMED: Final = CounterMetric(
 )
 JOB_TRIES: Final = CounterMetric(
     _JOBS, "safevideo_job_tries_total",
-    "Tries by how they ended: completed, put_off (tried again), failed, cancelled, drained.", ("job_type", "outcome"),
+    "Tries by how they ended: completed, retryable (tried again), failed, cancelled, interrupted.",
+    ("job_type", "outcome"),
 )  # fmt: skip
 JOB_SECONDS: Final = HistogramMetric(_JOBS, "safevideo_job_seconds", "Time of a try.", ("job_type",))
 JOB_LEASES_LOST: Final = CounterMetric(

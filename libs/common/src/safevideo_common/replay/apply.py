@@ -77,7 +77,7 @@ class CheckpointedBatch(Generic[Event, States]):
         cursor = self.run.cursor.copy()
         self._add(cursor, self._advance)
         try:
-            await self.run.job.seal(tx, cursor.document(), processed=cursor.processed, total=cursor.total)
+            await self.run.job.checkpoint(tx, cursor.document(), processed=cursor.processed, total=cursor.total)
         except JobInterrupted as stopped:
             raise PartitionsLost from stopped
         return done
@@ -112,7 +112,7 @@ class ApplyPartition(Generic[Event, States]):
                 self.run.cursor.missed(partition.partition, chunk.start)
                 for batch, upto in _batches(self.run.wanted(chunk), chunk, self.run.pace.batch):
                     await self._apply(partition.partition, batch, upto)
-                    await self.run.pace.rest(len(batch), self.run.job.check)
+                    await self.run.pace.rest(len(batch), self.run.job.raise_if_stopped)
         await self.run.save()
 
     async def _apply(self, partition: int, batch: Sequence[Delivery], upto: int) -> None:
@@ -146,7 +146,7 @@ class ApplyPartition(Generic[Event, States]):
             raise lost.__cause__ or lost from None
         finally:
             self._met_known = self._met_known or checkpoints.met_known
-        await self.run.job.check()
+        await self.run.job.raise_if_stopped()
 
 
 def _batches(deliveries: Sequence[Delivery], chunk: Chunk, most: int) -> Iterator[tuple[Sequence[Delivery], int]]:

@@ -49,7 +49,7 @@ class ReplayContext(Generic[Event, States]):
             async with self.consumer.database.transaction() as tx:
                 with_turn = await self.sealing.acquire()  # within: who has the turn never waits for a transaction
                 processed = sum(each.processed for each in (self.cursor, *self.ahead.values()))
-                await self.job.seal(tx, self.cursor.document(), processed=processed, total=self.cursor.total)
+                await self.job.checkpoint(tx, self.cursor.document(), processed=processed, total=self.cursor.total)
         finally:
             if with_turn:
                 self.sealing.release()
@@ -62,7 +62,7 @@ class ReplayContext(Generic[Event, States]):
             await self.save()
         else:
             self.came_further()
-            await self.job.check()
+            await self.job.raise_if_stopped()
 
     def came_further(self) -> None:
         """Say so to who watches."""

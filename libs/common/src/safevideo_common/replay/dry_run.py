@@ -160,7 +160,7 @@ class DryRunPartition(Generic[Event, States]):
                     part.count(Counter(each.envelope.type for each in deliveries), outcomes)
                 part.reached(number, chunk.end)
                 await run.save_now_and_then()
-                await run.pace.rest(len(deliveries), run.job.check)
+                await run.pace.rest(len(deliveries), run.job.raise_if_stopped)
         forecast.finish()
         part.performers = [{"performerId": name, "changes": shown(each)} for name, each in forecast.shown.items()]
         part.performers_changing, part.is_exact = forecast.changing, forecast.is_exact

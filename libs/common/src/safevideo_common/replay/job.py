@@ -137,7 +137,7 @@ async def _retry_while_unavailable(
             if tries >= OUTAGE_TRIES:
                 raise
             await asyncio.sleep(OUTAGE_BACKOFF.delay(tries))
-            await run.job.check()
+            await run.job.raise_if_stopped()
 
 
 async def _skip_deleted(run: ReplayContext[Event, States], partition: TopicPartition, reader: Reader) -> None:

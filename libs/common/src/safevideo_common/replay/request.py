@@ -11,8 +11,8 @@ from safevideo_common.clock import rfc3339
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.events.envelope import Envelope, EventType, ExternalId, Timestamp
 from safevideo_common.events.topics import CONSUMED
-from safevideo_common.jobs.admin import JobService
-from safevideo_common.jobs.store.admin import Job, NewJob
+from safevideo_common.jobs.model import Job, NewJob
+from safevideo_common.jobs.service import JobService
 
 JOB_TYPE: Final = "event_replay"
 TOPICS: Final = tuple(topic for topics in CONSUMED.values() for topic in topics)
@@ -104,4 +104,4 @@ async def enqueue_replay(administration: JobService, asked: ReplayParameters, ca
     if faults := asked.faults():
         raise ValidationFailed("Some fields of the replay are wrong.", details=faults)
     job = NewJob(JOB_TYPE, asked.document(), runner=asked.target, created_by=caller.name, request_id=caller.request_id)
-    return await administration.ask(job, REPLAY_REQUESTED, caller)
+    return await administration.enqueue(job, REPLAY_REQUESTED, caller)

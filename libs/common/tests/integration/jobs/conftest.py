@@ -1,6 +1,6 @@
-"""Every test that takes `bench` or `database` runs on SQLite and on the MySQL family, with no job in the table.
+"""Each test with `harness` or `database` runs on SQLite and on the MySQL family, with empty tables.
 
-What is migrated is migrated once for all of them: it takes longer than most of these tests.
+The migrations run once for all tests, because they take longer than most of them.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def shared_mysql_url(mysql_server_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite database to be copied."""
+    """Return a migrated SQLite database to copy."""
     file = tmp_path_factory.mktemp("jobs") / "migrated.db"
     asyncio.run(migrate(f"sqlite+aiosqlite:///{file}"))
     return file
@@ -55,5 +55,5 @@ async def emptied(url: str) -> None:
 
 
 @pytest.fixture
-async def bench(database: Database, log: FilteringBoundLogger) -> JobHarness:
+async def harness(database: Database, log: FilteringBoundLogger) -> JobHarness:
     return JobHarness(database, log)

@@ -7,10 +7,10 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.query import PageQuery, StorableTimestamp, pagination, parse_query, row_id_of
 from safevideo_common.clock import Clock
-from safevideo_common.jobs.admin import JobService
-from safevideo_common.jobs.model import REASON_LENGTH, JobStatus, Priority
+from safevideo_common.jobs.model import REASON_LENGTH, Job, JobStatus, Priority
 from safevideo_common.jobs.serializers import details_document, job_document
-from safevideo_common.jobs.store.admin import Job, JobFilter
+from safevideo_common.jobs.service import JobService
+from safevideo_common.jobs.store.admin import JobFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.responses import success
 
@@ -47,7 +47,7 @@ class JobsApi:
     async def list(self, request: web.Request) -> web.Response:
         """One page, the newest first unless asked otherwise. Raises `ValidationFailed`."""
         query = parse_query(JobQuery, request)
-        found, total = await self._administration.page(
+        found, total = await self._administration.list(
             query.filter(), page=query.page, limit=query.limit, order=query.order
         )
         extra = {"pagination": pagination(query.page, query.limit, total)}
@@ -55,7 +55,7 @@ class JobsApi:
 
     async def show(self, request: web.Request) -> web.Response:
         """One job, its tries and their errors. Raises `JobNotFound`, `ValidationFailed` for what can be no id."""
-        details = await self._administration.one(row_id_of(request))
+        details = await self._administration.get(row_id_of(request))
         return success(details_document(details, self._clock()))
 
     async def retry(self, request: web.Request) -> web.Response:

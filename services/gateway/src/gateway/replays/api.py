@@ -7,8 +7,8 @@ from pydantic import Field
 
 from gateway.http.body import Body, BodyTimestamp, parse_body
 from gateway.http.caller import caller_of
-from safevideo_common.jobs.admin import JobService
 from safevideo_common.jobs.serializers import job_document
+from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.replay.request import (
     EVENTS_PER_SECOND,

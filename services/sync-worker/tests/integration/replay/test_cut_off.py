@@ -11,7 +11,7 @@ from typing import Any
 from safevideo_common.broker.port import Broker, Reader
 from safevideo_common.broker.types import Record, TopicPartition
 from safevideo_common.jobs.handler import JobContext, JobHandler, RetryableJobError
-from safevideo_common.jobs.store.admin import Job
+from safevideo_common.jobs.model import Job
 from safevideo_common.replay.job import LANES
 from safevideo_common.replay.reader import CHUNK_RECORDS
 from safevideo_common.replay.request import JOB_TYPE
@@ -102,7 +102,7 @@ async def cut_off_while_live_events_flow(bench: ReplayHarness, new: Sequence[Sen
             await bench.publish(*new[start : start + round_])
             await bench.live(500)
         job = await bench.ended(job_id, 60 + 20 * SECONDS)
-    assert (handler.cuts, job.tries) == (CUTS, CUTS + 1)
+    assert (handler.cuts, job.attempts) == (CUTS, CUTS + 1)
     return job, sum(each.records for each in counting.readers)
 
 

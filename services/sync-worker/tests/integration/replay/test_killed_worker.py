@@ -93,7 +93,7 @@ async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayHarn
     rows = await bench.inbox()
     assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
     assert {duplicates for *_, duplicates in rows} == {0}
-    assert [outcome for _, outcome in await bench.jobs.tries(job_id)] == ["lease_lost"] * KILLS + ["completed"]
+    assert [outcome for _, outcome in await bench.jobs.attempts(job_id)] == ["lease_lost"] * KILLS + ["completed"]
     assert sum(result_of(job)["byOutcome"].values()) == result_of(job)["events"] >= len(old)
 
 
@@ -129,12 +129,12 @@ async def test_one_replay_too_many_waits_in_the_queue_until_another_has_ended(
         await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=1)) for _ in range(MAX_CONCURRENT_REPLAYS + 1)
     ]
     for job_id in (first, *others):
-        await bench.jobs.becomes(job_id, JobStatus.PROCESSING)
+        await bench.jobs.wait_for_status(job_id, JobStatus.PROCESSING)
     waiting = await bench.jobs.job(last)
     assert (waiting.status, waiting.lease_until) == (JobStatus.QUEUED, None)
     await bench.cancel(first)
-    await bench.jobs.becomes(last, JobStatus.PROCESSING)
+    await bench.jobs.wait_for_status(last, JobStatus.PROCESSING)
     for job_id in (*others, last):
         await bench.cancel(job_id)
-        await bench.jobs.becomes(job_id, JobStatus.CANCELLED)
+        await bench.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
     assert worker.ended is None

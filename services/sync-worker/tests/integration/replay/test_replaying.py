@@ -118,17 +118,17 @@ async def test_a_faulty_event_costs_only_itself_and_not_the_run(bench: ReplayHar
 async def test_parameters_that_make_no_sense_fail_the_job_at_once(bench: ReplayHarness) -> None:
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(topic="sharegram.kyc.v1"))
-        job = await bench.jobs.becomes(job_id, JobStatus.FAILED)
+        job = await bench.jobs.wait_for_status(job_id, JobStatus.FAILED)
     assert job.error == "PARAMETERS_INVALID: target: sync-worker does not read sharegram.kyc.v1"
-    assert job.tries == 1
+    assert job.attempts == 1
 
 
 async def test_a_replay_is_cancelled_while_it_is_throttled(bench: ReplayHarness) -> None:
     await bench.publish(*(bench.event("a", number, bio=str(number)) for number in range(50)))
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2))
-        await bench.jobs.becomes(job_id, JobStatus.PROCESSING)
+        await bench.jobs.wait_for_status(job_id, JobStatus.PROCESSING)
         await bench.cancel(job_id)
-        job = await bench.jobs.becomes(job_id, JobStatus.CANCELLED)
+        job = await bench.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
     assert job.cancel_reason == "enough"
     assert len(await bench.inbox()) < 50

@@ -81,7 +81,7 @@ async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled
         assert scrape.value("records_left", mode=mode) > 0
         assert scrape.value("waited_seconds_total", reason="live_lag") == 0
         await bench.cancel(job_id)
-        await bench.jobs.becomes(job_id, JobStatus.CANCELLED)
+        await bench.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
     assert scrape.is_at_rest()
 
 
@@ -90,7 +90,7 @@ async def test_a_run_that_fails_leaves_no_figure_behind(bench: ReplayHarness) ->
     await bench.publish(*(bench.event("a", number, verified="perhaps") for number in range(120)))
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=100))
-        job = await bench.jobs.becomes(job_id, JobStatus.FAILED)
+        job = await bench.jobs.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.error or "").startswith("TOO_MANY_DEAD")
     assert scrape.is_at_rest()
 
@@ -132,5 +132,5 @@ async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(bench: Replay
     async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
         job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2))
         await scrape.rises("records_left", 0, mode="real")
-        await bench.jobs.by_hand(job_id, status="failed")
+        await bench.jobs.update_row(job_id, status="failed")
         await scrape.comes_to_rest()

@@ -1,4 +1,4 @@
-"""A worker of the jobs of `test_jobs_ledger.py`, as a process: `python -m chaos_job_worker`. SIGTERM drains it."""
+"""A worker of the jobs of `test_jobs_ledger.py`, as a process. SIGTERM drains it."""
 
 import asyncio
 import os
@@ -11,17 +11,13 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
 from safevideo_common.database.engine import Database
-from safevideo_common.jobs.handler import (
-    JobContext,
-    JobHandler,
-    PermanentJobError,
-    RetryableJobError,
-)
+from safevideo_common.jobs.handler import JobContext, JobHandler, PermanentJobError, RetryableJobError
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.worker import JobWorker, WorkerLimits
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.tasks import cancel_and_wait
 from safevideo_testkit.harness.jobs import FunctionHandler
 
 LEASE_SECONDS: Final = 3.0
@@ -37,24 +33,24 @@ steps = Table(
     Column("run", String(16), nullable=False),
     Column("place", Integer, nullable=False),
 )
-"""What the jobs have done: no key forbids to do it twice."""
+"""The steps that the jobs have done; no key prevents a duplicate."""
 
 
 async def steady(job: JobContext) -> Mapping[str, object]:
-    """So many steps. A fresh run has a name of its own, which its cursor keeps."""
+    """Do the number of steps in the parameters. Each new run has a name, which its cursor keeps."""
     cursor: Mapping[str, Any] = job.cursor or {"run": token_hex(8), "place": 0}
     total = int(str(job.parameters["steps"]))
-    while (place := cursor["place"] + 1) <= total:
-        cursor = {"run": cursor["run"], "place": place}
-        async with job.step(cursor, processed=place, total=total) as tx:
+    while (number := cursor["place"] + 1) <= total:
+        cursor = {"run": cursor["run"], "place": number}
+        async with job.step(cursor, processed=number, total=total) as tx:
             await tx.execute(insert(steps).values(job_id=job.job_id, **cursor))
         await asyncio.sleep(PAUSE_SECONDS)
     return cursor
 
 
 async def never_well(job: JobContext) -> Mapping[str, object]:
-    """A step, and then what may go better later, each time."""
-    async with job.step({"run": "none", "place": job.tries}):
+    """Do a step, then raise a retryable error, in each attempt."""
+    async with job.step({"run": "none", "place": job.attempt}):
         pass
     raise RetryableJobError("NOT_YET", "it may go better later")
 
@@ -69,22 +65,19 @@ HANDLERS: Mapping[str, JobHandler] = {work.__name__: FunctionHandler(work) for w
 async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    log = build_logger("chaos-job-worker", LogSink(None))
+    logger = build_logger("chaos-job-worker", LogSink(None))
     async with Database.open(os.environ["DATABASE_URL"], pool_size=7) as database:
-        bounds = WorkerLimits(SLOTS, LEASE_SECONDS, 0.2, Backoff(0.1, 0.5))
+        limits = WorkerLimits(SLOTS, LEASE_SECONDS, 0.2, Backoff(0.1, 0.5))
         metrics = JobMetrics(CollectorRegistry(), HANDLERS)
-        engine = JobWorker("chaos", HANDLERS, database, bounds, metrics, log)
-        parts = (engine.endings.run(), engine.heartbeat.run(), engine.rescue.run(), engine.run())
-        tasks = [asyncio.create_task(each) for each in parts]
-        log.info("Service started")
-        await asyncio.wait([*tasks, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()  # none may end by itself
-        await engine.drain(DRAIN_SECONDS)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        worker = JobWorker("chaos", HANDLERS, database, limits, metrics, logger)
+        running = asyncio.create_task(worker.run())
+        stopping = asyncio.create_task(stop.wait())
+        logger.info("Service started")
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()  # it must not end by itself
+        await worker.drain(DRAIN_SECONDS)
+        await cancel_and_wait(running)
 
 
 if __name__ == "__main__":

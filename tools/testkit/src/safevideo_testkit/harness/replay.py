@@ -26,9 +26,8 @@ from safevideo_common.inbox.handler import delivery_of
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext
 from safevideo_common.jobs.handler import JobHandler
-from safevideo_common.jobs.model import FINISHED, JobStatus
+from safevideo_common.jobs.model import FINISHED, Job, JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.jobs.store.admin import Job, NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.replay.job import ReplayJob
@@ -149,7 +148,7 @@ class ReplayHarness:
             "topic": PERFORMER, "target": SYNC_WORKER, "from": rfc3339(self.began), "dryRun": False,
             "performerIds": sorted(self.names), "eventsPerSecond": MAX_EVENTS_PER_SECOND,
         }  # fmt: skip
-        return NewJob(JOB_TYPE, known | parameters, runner=SYNC_WORKER, max_tries=100)
+        return NewJob(JOB_TYPE, known | parameters, runner=SYNC_WORKER, max_attempts=100)
 
     async def replay(self, handler: JobHandler | None = None, **parameters: Any) -> Job:
         """Run one to its end."""

@@ -1,6 +1,6 @@
-"""A worker of the database named by the first argument, with leases of so many seconds; its log goes to stdout.
+"""A job worker as a process. Arguments: the URL of the database, the seconds of a lease. It logs to stdout.
 
-Its handlers do what handlers must not do, or what a test has to catch them at.
+Its handlers misbehave, or do what a test must interrupt.
 """
 
 import asyncio
@@ -23,15 +23,16 @@ from safevideo_testkit.harness.jobs import FunctionHandler
 
 
 async def step_on(job: JobContext) -> None:
-    """Saves a cursor again and again, for ever."""
+    """Save a cursor again and again, for ever."""
     for place in range(1, 1_000_000):
         async with job.step({"place": place}):
-            os.write(1, f"step of {job.job_id}\n".encode())
+            pass
+        os.write(1, f"step of {job.job_id}\n".encode())  # after the commit: a kill may follow at once
         await asyncio.sleep(0.05)
 
 
 async def answer_late(job: JobContext) -> Mapping[str, object]:
-    """Asks for nothing while it works, and has a result in the end."""
+    """Work without a checkpoint, and return a result."""
     os.write(1, f"working on {job.job_id}\n".encode())
     await asyncio.sleep(float(str(job.parameters["seconds"])))
     return {"by": "program"}
@@ -44,7 +45,7 @@ async def kill_the_process(_job: JobContext) -> None:
 async def block_the_loop(job: JobContext) -> Mapping[str, object]:
     seconds = float(str(job.parameters["seconds"]))
     os.write(1, f"blocking in {job.job_id}\n".encode())
-    time.sleep(seconds)  # noqa: ASYNC251 - what this is about
+    time.sleep(seconds)  # noqa: ASYNC251 - the test is about this
     return {"by": "program"}
 
 
@@ -61,10 +62,11 @@ HANDLERS: Mapping[str, JobHandler] = {
 
 async def work(url: str, lease_seconds: float) -> None:
     async with Database.open(url, pool_size=7) as database:
-        log = build_logger("program", LogSink(None))
-        bounds = WorkerLimits(10, lease_seconds, 0.05, Backoff(0.05, 0.1))
-        engine = JobWorker("test-worker", HANDLERS, database, bounds, JobMetrics(CollectorRegistry(), HANDLERS), log)
-        await asyncio.gather(engine.endings.run(), engine.heartbeat.run(), engine.run())
+        logger = build_logger("program", LogSink(None))
+        limits = WorkerLimits(10, lease_seconds, 0.05, Backoff(0.05, 0.1))
+        await JobWorker(
+            "test-worker", HANDLERS, database, limits, JobMetrics(CollectorRegistry(), HANDLERS), logger
+        ).run()
 
 
 asyncio.run(work(sys.argv[1], float(sys.argv[2])))
