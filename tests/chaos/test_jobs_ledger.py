@@ -103,7 +103,7 @@ def new(job_type: str) -> NewJob:
 async def all_ended(database: Database) -> bool:
     unfinished = select(func.count()).where(batch_jobs.c.status.not_in(FINISHED))
     with suppress(ServiceUnavailable):
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             return await reading.scalar(unfinished) == 0
     return False
 
@@ -111,7 +111,7 @@ async def all_ended(database: Database) -> bool:
 async def judged(database: Database, job_ids: Iterable[int], resets: Mapping[int, int]) -> list[str]:
     """What is wrong, job by job."""
     wrong: list[str] = []
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         done: defaultdict[int, list[Step]] = defaultdict(list)
         for job_id, run, place in await reading.execute(
             select(steps.c.job_id, steps.c.run, steps.c.place).order_by(steps.c.id)

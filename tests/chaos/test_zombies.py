@@ -101,12 +101,12 @@ async def _has_more_events(database: Database, than: int) -> bool:
 
 async def _waits_for_performers(database: Database) -> bool:
     waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return bool(await connection.scalar(text(waiting)))
 
 
 async def _everything(house: House, groups: Groups) -> tuple[Sequence[Rows], Sequence[Offsets]]:
     """All rows that events have written, and what is committed."""
-    async with house.database.reading() as connection:
+    async with house.database.read_connection() as connection:
         rows = [(await connection.execute(select(table).order_by(table.c.id))).all() for table in EFFECTS]
     return rows, [await groups.committed(group) for group in GROUPS]

@@ -82,7 +82,7 @@ async def test_while_redis_is_away_events_are_applied_and_what_is_cached_is_drop
     ):
         await send_all(url, SECRET, [performer_updated(name, {"username": "before"}, 1, BEGINNING)])
         performer_id = await _id_of(database, name, "before")
-        await PerformerCache(redis, seconds=PATIENCE).fill(performer_id, b"before")
+        await PerformerCache(redis, seconds=PATIENCE).set_if_not_invalidated(performer_id, b"before")
         with redis_server.paused():
             await send_all(url, SECRET, [performer_updated(name, {"username": "after"}, 2, BEGINNING)])
             await _id_of(database, name, "after")
@@ -121,7 +121,7 @@ async def _id_of(database: Database, name: str, username: str) -> int:
     """Our id of the performer, once its username is this."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
-            async with database.reading() as connection:
+            async with database.read_connection() as connection:
                 found = await performers.id_of(connection, name)
                 stored = await performers.get(connection, found) if found else None
             if found and stored and stored.performer.fields["username"] == username:

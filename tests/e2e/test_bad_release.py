@@ -71,6 +71,6 @@ async def _has_dead(database: Database, prefix: str, number: int) -> bool:
 
 async def _dead(database: Database, prefix: str) -> int:
     of_this_test = event_inbox.c.performer_id.startswith(prefix, autoescape=True)
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         query = select(func.count()).where(of_this_test, event_inbox.c.status == "dead")
         return await connection.scalar(query) or 0

@@ -88,7 +88,7 @@ class Worker:
         return await self._rows(event_inbox)
 
     async def _rows(self, table: Table) -> Rows:
-        async with self._database.reading() as connection:
+        async with self._database.read_connection() as connection:
             return [dict(row._mapping) for row in await connection.execute(select(table))]
 
 

@@ -29,7 +29,7 @@ async def enqueue(database: Database, job: NewJob) -> int:
 
 async def completes(database: Database, job_id: int) -> None:
     async def is_so() -> bool:
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             return (await job_admin.get(reading, job_id)).status is JobStatus.COMPLETED
 
     await eventually(is_so)

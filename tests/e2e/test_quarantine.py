@@ -84,7 +84,7 @@ async def refuse_all(database: Database, log: FilteringBoundLogger, performer: s
     quarantine = DatabaseQuarantine(
         QuarantineQueue(1000, metrics),
         database,
-        Cipher.of(KEY),
+        Cipher.from_key(KEY),
         RetentionLimits(),
         clock=utc_now,
         log=log,

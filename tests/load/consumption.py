@@ -74,13 +74,13 @@ async def _rows_beyond(database: Database, before: int, rows: int) -> int:
 
 
 async def _last_id(database: Database) -> int:
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return int(await connection.scalar(select(func.max(event_inbox.c.id))) or 0)
 
 
 async def _check(database: Database, before: int, rows: int) -> None:
     """The ids were counted, which is cheap. Now the rows are."""
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         counted = select(func.count()).where(event_inbox.c.id > before, event_inbox.c.status == "applied")
         found = int(await connection.scalar(counted) or 0)
     if found < rows:

@@ -96,7 +96,7 @@ async def _rate(server: str, way: str, number: int) -> Rate:
         async with database.transaction() as tx:
             await tx.execute(_FILL_ALIKE, {"rows": number})
         took = await asyncio.to_thread(_run, url, way, number)
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             done = await reading.scalar(text("SELECT COUNT(*) FROM batch_jobs WHERE status = 'completed'"))
         if done != number:
             raise RuntimeError(f"{way} has completed {done} of {number} jobs")
@@ -139,7 +139,7 @@ async def _claim_ms(database: Database) -> float:
     due, claimer, times = DueJobs(("no_op", "another"), "bench"), Claimer("bench", 30.0), []
     for _ in range(CLAIMS):
         began = perf_counter()
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             found = [each.job_id for each in await due.find(reading, CLAIMED)]
         async with database.transaction() as tx:
             taken = await claimer.claim(tx, found)
@@ -213,7 +213,7 @@ class _Again:
         """Wait for it; milliseconds from its row to its start."""
         async with asyncio.timeout(STARTED_WITHIN_SECONDS):
             while True:
-                async with self.database.reading() as reading:
+                async with self.database.read_connection() as reading:
                     job = await job_admin.get(reading, self.job_id)
                 if job.status is JobStatus.COMPLETED and job.started_at is not None:
                     return (job.started_at - job.queued_at).total_seconds() * 1000

@@ -100,7 +100,7 @@ async def _replayed(environment: Mapping[str, str], folder: Path, name: str, beg
 async def _ended(database: Database, job_id: int) -> Job:
     async with asyncio.timeout(GIVE_UP_SECONDS):
         while True:
-            async with database.reading() as reading:
+            async with database.read_connection() as reading:
                 job = await job_admin.get(reading, job_id)
             if job.status in FINISHED:
                 return job

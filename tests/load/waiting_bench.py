@@ -86,7 +86,7 @@ async def fill(
 async def look(database: Database, find: Callable[[AsyncConnection], Awaitable[list[QueueHead]]]) -> float:
     """The median of a few looks, in ms."""
     times = []
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         for _ in range(LOOKS):
             started = perf_counter()
             await find(reading)

@@ -32,7 +32,7 @@ def _table(group: Group, metrics: Iterator[Metric]) -> str:
 
 def _row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    return f"| `{metric.name}` | {_kind(metric)} | {labels} | {metric.unit} | {metric.says}{_bounds(metric)} |"
+    return f"| `{metric.name}` | {_kind(metric)} | {labels} | {metric.unit} | {metric.help}{_bounds(metric)} |"
 
 
 def _kind(metric: Metric) -> str:

@@ -85,7 +85,7 @@ async def limit(database: Database, settings: JobSettings, jobs: int) -> None:
 
 
 async def _ids(database: Database) -> list[int]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return list(await reading.scalars(select(_c.id)))
 
 

@@ -1,4 +1,4 @@
-"""Time as a port: code that must be tested at a given moment takes a `Clock`; `decide` takes none at all."""
+"""Time as a port: code that is tested at a fixed time takes a `Clock`; the domain takes none."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,30 +9,30 @@ import msgspec
 _encode: Final = msgspec.json.Encoder().encode
 
 Clock = Callable[[], datetime]
-"""Gives the present moment, timezone-aware, in UTC."""
+"""Returns the current time, timezone-aware, in UTC."""
 
 
 def utc_now() -> datetime:
-    """The present moment in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
-def rfc3339(moment: datetime) -> str:
-    """`2026-11-24T20:58:25.123Z`: UTC, milliseconds. `moment` must be timezone-aware."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def rfc3339(at: datetime) -> str:
+    """Return `at`, which must be timezone-aware, as `2026-11-24T20:58:25.123Z`: UTC, milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def format_timestamp(moment: datetime | None) -> str | None:
-    """Return `moment` as `rfc3339` writes it, or None for None."""
-    return None if moment is None else rfc3339(moment)
+def format_timestamp(at: datetime | None) -> str | None:
+    """Return `at` like `rfc3339`, or None."""
+    return None if at is None else rfc3339(at)
 
 
-def utc_text(moment: datetime) -> str:
-    """`2026-11-24T20:58:25.123456`: UTC, without saying so; microseconds where there are any.
+def utc_text(at: datetime) -> str:
+    """Return `at` in UTC as `2026-11-24T20:58:25.123456`, with microseconds where there are any.
 
-    Raises `ValueError` for a moment without a timezone: nobody could say what it means.
+    Raises `ValueError` if `at` has no timezone: its meaning would be unknown.
     """
-    if moment.tzinfo is None:
-        raise ValueError("a moment needs a timezone")
-    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    if at.tzinfo is None:
+        raise ValueError("a datetime needs a timezone")
+    in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
     return _encode(in_utc)[1:-2].decode()  # without the quotes and the Z, and in a sixth of the time of `isoformat`

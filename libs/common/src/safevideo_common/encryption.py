@@ -1,7 +1,7 @@
-"""What must not be readable in a database or on a disk: encrypted with `ENCRYPTION_KEY`, authenticated, key by key.
+"""Encryption of what must not be readable in a database or on a disk.
 
-Fernet (AES-128-CBC with HMAC-SHA256) by way of `cryptography`. The first key encrypts, all of them decrypt, so a key is
-rotated by putting a new one in front: `ENCRYPTION_KEY=new,old`.
+It is Fernet (AES-128-CBC with HMAC-SHA256) from `cryptography`. The first key of `ENCRYPTION_KEY` encrypts, all keys
+decrypt. To rotate a key, put the new one in front: `ENCRYPTION_KEY=new,old`.
 """
 
 from typing import Self
@@ -12,18 +12,18 @@ from safevideo_common.errors import SafeVideoError, StartupError
 
 
 class DecryptionFailed(SafeVideoError):
-    """No key at hand opens this: it was written under another one, or is damaged."""
+    """No configured key decrypts the value: it was encrypted under another key, or is damaged."""
 
 
 class Cipher:
-    """Encrypts and decrypts small values, such as a secret or a webhook's body."""
+    """Encryption and decryption of small values, such as a secret or the body of a webhook."""
 
     def __init__(self, keys: MultiFernet) -> None:
         self._keys = keys
 
     @classmethod
-    def of(cls, encryption_key: str) -> Self:
-        """From the setting: keys of 32 random bytes in URL-safe base64, comma-separated. Raises `StartupError`."""
+    def from_key(cls, encryption_key: str) -> Self:
+        """Make a cipher of keys of 32 random bytes in URL-safe base64, comma-separated. Raises `StartupError`."""
         try:
             keys = [Fernet(key.strip()) for key in encryption_key.split(",")]
         except ValueError:
@@ -34,11 +34,11 @@ class Cipher:
         return cls(MultiFernet(keys))
 
     def encrypt(self, plain: bytes) -> bytes:
-        """About a third longer than `plain`; differs each time."""
+        """Encrypt `plain`. The result is about a third longer and differs each time."""
         return self._keys.encrypt(plain)
 
     def decrypt(self, encrypted: bytes) -> bytes:
-        """Inverse of `encrypt`, under any of the keys. Raises `DecryptionFailed`."""
+        """Decrypt with any of the keys. Raises `DecryptionFailed`."""
         try:
             return self._keys.decrypt(encrypted)
         except InvalidToken:

@@ -1,7 +1,6 @@
-"""Every failure the outside can see, one class each: its stable code, its HTTP status, and what may be said about it.
+"""Every error that a client can see, one class each with its stable code and HTTP status (contract, §2).
 
-The codes are those of the contract, §2. A handler raises one of these; the base web app renders it
-(`web/middleware.py`) and nothing else builds an error body.
+A handler raises one of these. Only the web app renders an error body.
 """
 
 from collections.abc import Mapping
@@ -25,14 +24,14 @@ class SafeVideoError(Exception):
 
 
 class ValidationFailed(SafeVideoError):
-    """The request is well authenticated and makes no sense; `details` has one entry a field."""
+    """The request is authenticated and invalid; `details` has one entry per field."""
 
     code = "VALIDATION_ERROR"
     status = 400
 
 
 class Unauthorized(SafeVideoError):
-    """No credentials, or credentials that name no one."""
+    """No credentials, or credentials that identify no client."""
 
     code = "UNAUTHORIZED"
     status = 401
@@ -46,7 +45,7 @@ class WebhookSignatureInvalid(SafeVideoError):
 
 
 class Forbidden(SafeVideoError):
-    """Known, but not allowed."""
+    """The caller is identified and lacks the role."""
 
     code = "FORBIDDEN"
     status = 403
@@ -70,28 +69,28 @@ class JobNotFound(NotFound):
 
 
 class MethodNotAllowed(SafeVideoError):
-    """The path exists and does not take this method."""
+    """The path exists and does not support this method."""
 
     code = "METHOD_NOT_ALLOWED"
     status = 405
 
 
 class InvalidStatusTransition(SafeVideoError):
-    """The thing is there, and the status that it has does not allow this; the message says which it is."""
+    """The current status of the resource does not allow the operation; the message names the status."""
 
     code = "INVALID_STATUS_TRANSITION"
     status = 409
 
 
 class JobNotCancellable(SafeVideoError):
-    """The job is finished: there is nothing left to cancel."""
+    """The job is finished and cannot be cancelled."""
 
     code = "JOB_NOT_CANCELLABLE"
     status = 409
 
 
 class RequestTimedOut(SafeVideoError):
-    """The sender took longer over its body than a request may take."""
+    """The sender took too long to send its body."""
 
     code = "REQUEST_TIMEOUT"
     status = 408
@@ -105,53 +104,53 @@ class PayloadTooLarge(SafeVideoError):
 
 
 class UnsupportedMediaType(SafeVideoError):
-    """The body is encoded in a way that is not taken here."""
+    """The encoding of the body is not supported."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415
 
 
 class RateLimited(SafeVideoError):
-    """More than this caller may ask for in the time; `retry_after` says when to come again."""
+    """The caller exceeded its rate limit; `retry_after` says when to retry."""
 
     code = "RATE_LIMITED"
     status = 429
 
 
 class ServiceUnavailable(SafeVideoError):
-    """Something this request needs is away; `retry_after` says when to come again."""
+    """A dependency of this request is unavailable; `retry_after` says when to retry."""
 
     code = "SERVICE_UNAVAILABLE"
     status = 503
 
 
 class Overloaded(ServiceUnavailable):
-    """This process has as much in hand as it takes: refused at once, before anything was read."""
+    """This process is at its limit: it rejects the request before it reads anything."""
 
 
 class BrokerUnavailable(ServiceUnavailable):
-    """The event log gave no acknowledgement in time. The message may still arrive: publish it under the same id."""
+    """The broker did not acknowledge in time. The message may still arrive: publish it again under the same id."""
 
 
 class DatabaseUnavailable(ServiceUnavailable):
-    """The database does not answer, not in time, or takes no writes. A commit may have gone through all the same."""
+    """The database does not answer in time or accepts no writes. A commit may have succeeded nevertheless."""
 
 
 class DatabaseConflict(ServiceUnavailable):
-    """Another transaction was quicker, and nothing of this one was written: run it again at once, from its reads on."""
+    """Another transaction won the conflict and nothing was written: run this one again, including its reads."""
 
 
 class DataRejected(SafeVideoError):
-    """The database will never take these values: they are too long, out of range or break a constraint."""
+    """The database always rejects these values: they are too long, out of range or break a constraint."""
 
 
 class InternalError(SafeVideoError):
-    """A fault of ours. The reason is in the log under the request id, never in the answer."""
+    """A bug of ours. The log has the reason under the request id, the response never has it."""
 
 
 class StartupError(Exception):
-    """The process must not start as configured. The message says what is wrong and which command mends it."""
+    """The configuration does not allow a start. The message says what is wrong and which command fixes it."""
 
 
 class SchemaBehind(StartupError):
-    """The database's schema is not the one this build was written for."""
+    """The database has an older schema than this build needs."""

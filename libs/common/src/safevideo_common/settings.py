@@ -1,6 +1,6 @@
-"""Settings that services share, read from the environment once, in `__main__`. Names are those of the contract, §12.
+"""Settings that services share, read from the environment once, at the start (contract, §12).
 
-A service's own settings extend `CommonSettings`. `.env.example` is made from these classes and checked for drift.
+The settings of a service extend `CommonSettings`. `.env.example` is generated from these classes and checked for drift.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ _DEFAULT_LOOKING: Final = ("changeme", "change-me", "change_me", "default", "exa
 
 
 class ProcessSettings(BaseSettings):
-    """What everything that we start needs to know. A field's variable is its name in capitals."""
+    """Settings of every process. The variable of a field is its name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -26,7 +26,7 @@ class ProcessSettings(BaseSettings):
 
 
 class DatabaseSettings(ProcessSettings):
-    """What a command that works on the database alone needs to know."""
+    """Settings of a command that needs only the database."""
 
     database_url: SecretStr = Field(
         description="mysql+aiomysql://user:password@host/safevideo, or sqlite+aiosqlite:///path for the embedded run."
@@ -34,13 +34,13 @@ class DatabaseSettings(ProcessSettings):
 
 
 class KafkaSettings(ProcessSettings):
-    """What a command that works on the log alone needs to know."""
+    """Settings of a command that needs only the broker."""
 
     kafka_bootstrap_servers: str = Field(description="Comma-separated host:port of the brokers.")
 
 
 class CommonSettings(KafkaSettings, DatabaseSettings):
-    """What every service needs to know."""
+    """Settings of every service."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a container's port is its own
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -70,11 +70,11 @@ AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 
 def load_settings(kind: type[AnySettings]) -> AnySettings:
-    """Read `kind` from the environment. Raises `StartupError` naming every variable that is wrong, never its value."""
+    """Read `kind` from the environment. Raises `StartupError` that names each wrong variable, never its value."""
     try:
         settings = kind()
     except ValidationError as error:
-        lines = [f"  {str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        lines = [f"  {str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors(include_input=False)]
         raise StartupError("\n".join(["These settings are missing or wrong:", *lines])) from None
     if settings.safevideo_env == "production":
         _reject_weak_secrets(settings)
@@ -90,7 +90,7 @@ def _reject_weak_secrets(settings: ProcessSettings) -> None:
 
 
 def explain_weak_secret(secret: str) -> str | None:
-    """Why `secret` must not guard anything, or None."""
+    """Return why `secret` is too weak for production, or None."""
     if len(secret) < MIN_SECRET_LENGTH:
         return f"is shorter than {MIN_SECRET_LENGTH} characters"
     if any(part in secret.lower() for part in _DEFAULT_LOOKING) or len(set(secret)) < 4:

@@ -1,22 +1,22 @@
-"""Cancellation that is not lost.
+"""Owning tasks: start, cancel and wait, without losing a cancellation or hiding an error.
 
-A client may forget that its task was cancelled: before Python 3.12 `asyncio.wait_for`, which redis-py and aiomysql use,
-drops a cancellation that comes just as it ends; and where a rollback fails on a connection that is gone, that failure
-takes its place. Such a task would go on for good, or wait for the database, and its process would not end.
+A library may forget that its task was cancelled. Before Python 3.12 `asyncio.wait_for`, which redis-py and aiomysql
+use, drops a cancellation that arrives just as it returns. Where a rollback fails on a lost connection, that error
+replaces the cancellation. Such a task would run or wait forever, and its process would not stop.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-AGAIN_SECONDS: Final = 5.0
-"""More than any task of ours takes to end in order once it is cancelled."""
+RECANCEL_SECONDS: Final = 5.0
+"""More than any of our tasks needs to stop once it is cancelled."""
 
 
 @contextmanager
 def preserve_cancellation() -> Iterator[None]:
-    """Raise `CancelledError` at the end when the task was cancelled inside and what ran there did not say so."""
+    """Raise `CancelledError` at the end if the task was cancelled inside and the block did not raise it."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
     try:
@@ -29,13 +29,13 @@ def preserve_cancellation() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
-async def cancel_and_wait(task: "asyncio.Task[object]", *, again_seconds: float = AGAIN_SECONDS) -> None:
-    """Cancel a task and return once it has ended, in whichever way. Where it forgets that, it is cancelled again."""
+async def cancel_and_wait(task: "asyncio.Task[object]", *, again_seconds: float = RECANCEL_SECONDS) -> None:
+    """Cancel a task and return once it has ended, with or without an error. Cancel again if it forgets that."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=again_seconds)
     if not task.cancelled():
-        task.exception()  # heard of: who ends a task does not care what it failed with
+        task.exception()  # retrieved, or asyncio would log it
 
 
 async def wait_event(event: asyncio.Event, timeout: float | None) -> bool:
@@ -47,9 +47,19 @@ async def wait_event(event: asyncio.Event, timeout: float | None) -> bool:
         return False
 
 
+@asynccontextmanager
+async def running_task(work: Coroutine[object, object, None], name: str) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run `work` as a task beside the block, and cancel it at the end of the block."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        await cancel_and_wait(task)
+
+
 @contextmanager
 def unwrap_exception_group() -> Iterator[None]:
-    """Around an `asyncio.TaskGroup`: raise the error of the task that failed first, in place of a group of errors."""
+    """Raise the first error of the `asyncio.TaskGroup` inside, in place of a group of errors."""
     try:
         yield
     except ExceptionGroup as group:

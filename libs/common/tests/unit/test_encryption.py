@@ -12,28 +12,28 @@ NEW, OLD = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 
 @given(st.binary(max_size=200))
-def test_a_value_comes_back(plain: bytes) -> None:
-    cipher = Cipher.of(NEW)
+def test_cipher_decrypts_what_it_encrypted(plain: bytes) -> None:
+    cipher = Cipher.from_key(NEW)
     assert cipher.decrypt(cipher.encrypt(plain)) == plain
 
 
-def test_the_same_value_looks_different_each_time() -> None:
-    cipher = Cipher.of(NEW)
+def test_cipher_encrypts_the_same_value_differently_each_time() -> None:
+    cipher = Cipher.from_key(NEW)
     assert cipher.encrypt(b"x") != cipher.encrypt(b"x")
 
 
-def test_after_a_rotation_the_old_key_still_opens_and_the_new_one_closes() -> None:
-    rotated = Cipher.of(f"{NEW}, {OLD}")
-    assert rotated.decrypt(Cipher.of(OLD).encrypt(b"x")) == b"x"
+def test_rotated_cipher_decrypts_with_the_old_key_and_encrypts_with_the_new() -> None:
+    rotated = Cipher.from_key(f"{NEW}, {OLD}")
+    assert rotated.decrypt(Cipher.from_key(OLD).encrypt(b"x")) == b"x"
     with pytest.raises(DecryptionFailed):
-        Cipher.of(OLD).decrypt(rotated.encrypt(b"x"))
+        Cipher.from_key(OLD).decrypt(rotated.encrypt(b"x"))
 
 
 @pytest.mark.parametrize(
     "key", ["", "short", f"{NEW},", "ä" * 44, NEW[:-2]], ids=["empty", "short", "a comma", "no ASCII", "cut off"]
 )
-def test_a_key_of_another_shape_stops_the_start_without_being_shown(key: str) -> None:
+def test_malformed_key_raises_startup_error_without_showing_it(key: str) -> None:
     with pytest.raises(StartupError) as refused:
-        Cipher.of(key)
+        Cipher.from_key(key)
     assert "ENCRYPTION_KEY must be" in str(refused.value)
     assert key == "" or key not in str(refused.value)

@@ -28,11 +28,11 @@ def refusal() -> str:
     return str(refused.value)
 
 
-def test_settings_come_from_variables_in_capitals(environment: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_variables_in_capitals(environment: pytest.MonkeyPatch) -> None:
     assert load_settings(ServiceSettings).a_secret.get_secret_value() == GOOD["A_SECRET"]
 
 
-def test_every_variable_that_is_wrong_is_named_and_its_value_is_not_shown(environment: pytest.MonkeyPatch) -> None:
+def test_settings_error_names_each_wrong_variable_without_its_value(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("DATABASE_URL")
     environment.setenv("PORT", "a-secret-in-the-wrong-place")
     said = refusal()
@@ -42,18 +42,18 @@ def test_every_variable_that_is_wrong_is_named_and_its_value_is_not_shown(enviro
 
 
 @pytest.mark.parametrize("secret", ["zX7-brief", "changeme-changeme-1", "aaaaaaaaaaaaaaaaaa", "your-secret-goes-here"])
-def test_in_production_a_weak_secret_stops_the_start(environment: pytest.MonkeyPatch, secret: str) -> None:
+def test_weak_secret_raises_startup_error_in_production(environment: pytest.MonkeyPatch, secret: str) -> None:
     environment.setenv("A_SECRET", f"{GOOD['A_SECRET']},{secret}")
     said = refusal()
     assert said.startswith("A_SECRET ")
     assert secret not in said
 
 
-def test_in_development_a_weak_secret_is_taken(environment: pytest.MonkeyPatch) -> None:
+def test_weak_secret_is_accepted_in_development(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("A_SECRET", "short")
     environment.setenv("SAFEVIDEO_ENV", "development")
     load_settings(ServiceSettings)
 
 
-def test_a_random_secret_is_not_weak() -> None:
+def test_random_secret_is_not_weak() -> None:
     assert explain_weak_secret("f3c1b2a49d8e7f60") is None

@@ -28,22 +28,22 @@ async def outcome_when_cancelled(error: Exception | None = None) -> str:
     return "cancelled" if task.cancelled() else "went on"
 
 
-async def test_a_cancellation_that_was_forgotten_is_raised() -> None:
+async def test_preserve_cancellation_raises_a_forgotten_cancellation() -> None:
     assert await outcome_when_cancelled() == "cancelled"
 
 
-async def test_also_when_something_else_failed_meanwhile() -> None:
+async def test_preserve_cancellation_replaces_another_error() -> None:
     assert await outcome_when_cancelled(OSError()) == "cancelled"
 
 
-async def test_without_a_cancellation_nothing_is_changed() -> None:
+async def test_preserve_cancellation_changes_nothing_without_a_cancellation() -> None:
     with preserve_cancellation():
         pass
     with pytest.raises(OSError, match="as it was"), preserve_cancellation():
         raise OSError("as it was")
 
 
-async def test_a_deadline_around_it_stays_a_deadline() -> None:
+async def test_preserve_cancellation_keeps_an_outer_timeout() -> None:
     async def work() -> None:
         async with asyncio.timeout(0):
             with preserve_cancellation():
@@ -53,7 +53,7 @@ async def test_a_deadline_around_it_stays_a_deadline() -> None:
         await work()
 
 
-async def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
+async def test_cancel_and_wait_cancels_again_if_the_task_forgets() -> None:
     async def work() -> None:
         await forget()
         await asyncio.Event().wait()
@@ -64,7 +64,7 @@ async def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() ->
     assert task.cancelled()
 
 
-async def test_a_task_that_has_failed_or_ended_is_left_alone() -> None:
+async def test_cancel_and_wait_returns_for_a_finished_task() -> None:
     failed, done = asyncio.create_task(forget(OSError())), asyncio.create_task(asyncio.sleep(0))
     await asyncio.sleep(0)
     await cancel_and_wait(failed)

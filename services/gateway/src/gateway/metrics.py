@@ -1,4 +1,4 @@
-"""What the gateway counts, beyond its requests."""
+"""The metrics of the gateway, except those of its HTTP requests."""
 
 from typing import Literal
 
@@ -11,11 +11,11 @@ Source = Literal["cache", "database"]
 
 
 class GatewayMetrics:
-    """Where performers were read from."""
+    """The number of performers read, by source."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._performer_reads = counter(metric_catalog.PERFORMER_READS, registry)
 
     def performer_read(self, source: Source) -> None:
-        """One performer that was found."""
+        """Count one performer that was found."""
         self._performer_reads.labels(source).inc()

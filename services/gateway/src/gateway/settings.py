@@ -1,4 +1,4 @@
-"""What the gateway needs to know beyond the common settings."""
+"""Settings of the gateway, in addition to the common ones."""
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -44,10 +44,10 @@ class GatewaySettings(CommonSettings):
         return value
 
     def webhook_secrets(self) -> tuple[WebhookSecret, ...]:
-        """Those of the environment."""
+        """Return the webhook secrets of the environment."""
         secret = self.sharegram_webhook_secret
         return environment_secrets(secret.get_secret_value()) if secret else ()
 
     def cipher(self) -> Cipher | None:
-        """For what is kept encrypted; None where no key is set. Raises `StartupError` for a key that can be none."""
-        return Cipher.of(self.encryption_key.get_secret_value()) if self.encryption_key else None
+        """Return the cipher of the quarantine, or None without a key. Raises `StartupError` for a malformed key."""
+        return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None

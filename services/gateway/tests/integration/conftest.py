@@ -138,11 +138,11 @@ def store(database: Database) -> Callable[..., Awaitable[int]]:
     """Stores a performer and gives our id."""
 
     async def store(sharegram_id: str = "sg_1", version: int | None = 3, **fields: object) -> int:
-        stamp = WriteVersion(version, 1_700_000_000_000_000)
+        write_version = WriteVersion(version, 1_700_000_000_000_000)
         whole = {**DEFAULTS, "username": "jane", "display_name": "Jane", "email": EMAIL, **fields}
         async with database.transaction() as tx:
-            await performers.insert_new(tx, [Performer(sharegram_id, whole, dict.fromkeys(fields, stamp))], NOW)
-        async with database.reading() as connection:
+            await performers.insert_new(tx, [Performer(sharegram_id, whole, dict.fromkeys(fields, write_version))], NOW)
+        async with database.read_connection() as connection:
             found = await performers.id_of(connection, sharegram_id)
         assert found is not None
         return found
@@ -158,7 +158,7 @@ def rename(database: Database) -> Callable[[str, str], Awaitable[None]]:
         async with database.transaction() as tx:
             found = (await performers.load_for_update(tx, [sharegram_id]))[sharegram_id]
             fields = {**found.performer.fields, "username": username}
-            after = Performer(sharegram_id, fields, found.performer.stamps)
+            after = Performer(sharegram_id, fields, found.performer.write_versions)
             await performers.update(tx, [found._replace(performer=after)], NOW)
 
     return rename

@@ -19,7 +19,7 @@ MakeKey = Callable[[Role], Awaitable[dict[str, str]]]
 
 
 async def the_key(database: Database) -> ApiKey:
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         (key,) = await api_keys.all_keys(connection)
     return key
 
@@ -40,7 +40,7 @@ async def the_key(database: Database) -> ApiKey:
         {"Authorization": "Bearer sv_guess"},
     ],
 )
-async def test_nobody_gets_in_without_a_key_of_theirs(
+async def test_api_rejects_requests_without_a_valid_key(
     gateway: Api, admin: dict[str, str], path: str, headers: dict[str, str]
 ) -> None:
     answer = await gateway.get(path, headers)
@@ -48,24 +48,24 @@ async def test_nobody_gets_in_without_a_key_of_theirs(
     assert admin["X-API-Key"].encode() not in answer.body
 
 
-async def test_a_key_is_good_for_its_own_client_only(gateway: Api, admin: dict[str, str], user: dict[str, str]) -> None:
+async def test_api_rejects_a_key_of_another_client(gateway: Api, admin: dict[str, str], user: dict[str, str]) -> None:
     answer = await gateway.get(EVENTS, {**admin, "X-API-Client": user["X-API-Client"]})
     assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.PERFORMER, Role.MODERATOR])
 @pytest.mark.parametrize("path", [EVENTS, EVENT])
-async def test_the_events_are_for_admins(gateway: Api, key: MakeKey, role: Role, path: str) -> None:
+async def test_events_need_the_role_admin(gateway: Api, key: MakeKey, role: Role, path: str) -> None:
     answer = await gateway.get(path, await key(role))
     assert (answer.status, answer.code) == (403, "FORBIDDEN")
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_performers_are_for_every_role(gateway: Api, key: MakeKey, role: Role) -> None:
+async def test_performers_need_any_role(gateway: Api, key: MakeKey, role: Role) -> None:
     assert (await gateway.get(PERFORMER, await key(role))).code == "PERFORMER_NOT_FOUND"
 
 
-async def test_an_expired_key_opens_nothing(gateway: Api, database: Database) -> None:
+async def test_api_rejects_an_expired_key(gateway: Api, database: Database) -> None:
     past = datetime.now(UTC) - timedelta(days=2)
     async with database.transaction() as tx:
         secret = await api_keys.create(tx, "late", Role.ADMIN, past, past + timedelta(days=1))
@@ -73,20 +73,20 @@ async def test_an_expired_key_opens_nothing(gateway: Api, database: Database) ->
     assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
 
 
-async def test_a_revoked_key_opens_nothing(gateway: Api, database: Database, admin: dict[str, str]) -> None:
+async def test_api_rejects_a_revoked_key(gateway: Api, database: Database, admin: dict[str, str]) -> None:
     async with database.transaction() as tx:
         assert await api_keys.revoke(tx, (await the_key(database)).id, datetime.now(UTC))
     answer = await gateway.get(EVENTS, admin)
     assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
 
 
-async def test_of_two_keys_of_a_client_either_opens(gateway: Api, admin: dict[str, str], key: MakeKey) -> None:
+async def test_api_accepts_both_keys_of_a_client(gateway: Api, admin: dict[str, str], key: MakeKey) -> None:
     second = await key(Role.ADMIN)
     assert (await gateway.get(EVENTS, admin)).status == 200
     assert (await gateway.get(EVENTS, second)).status == 200
 
 
-async def test_a_key_shows_when_it_was_last_used(gateway: Api, database: Database, admin: dict[str, str]) -> None:
+async def test_api_records_the_last_use_of_a_key(gateway: Api, database: Database, admin: dict[str, str]) -> None:
     began = datetime.now(UTC)
     assert (await gateway.get(EVENTS, admin)).status == 200
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -95,6 +95,6 @@ async def test_a_key_shows_when_it_was_last_used(gateway: Api, database: Databas
     assert began <= used <= datetime.now(UTC)
 
 
-async def test_an_unknown_path_needs_no_key_to_be_unknown(gateway: Api) -> None:
+async def test_unknown_path_is_404_without_a_key(gateway: Api) -> None:
     answer = await gateway.get("/api/v1/nothing")
     assert (answer.status, answer.code) == (404, "NOT_FOUND")

@@ -9,7 +9,7 @@ Logged = Callable[[], list[str]]
 EMAIL = "jane@example.com"
 
 
-async def test_a_request_is_found_by_its_id(gateway: Api, user: dict[str, str], logged: Logged) -> None:
+async def test_log_line_has_the_request_id(gateway: Api, user: dict[str, str], logged: Logged) -> None:
     answer = await gateway.get("/api/v1/performers/1", {**user, "X-Request-Id": "incident-7"})
     assert answer.headers["X-Request-Id"] == "incident-7"
     assert answer.json["error"]["requestId"] == "incident-7"
@@ -17,7 +17,7 @@ async def test_a_request_is_found_by_its_id(gateway: Api, user: dict[str, str], 
     assert "status=404" in line
 
 
-async def test_neither_keys_nor_personal_data_are_logged(
+async def test_log_has_no_keys_and_no_personal_data(
     gateway: Api, admin: dict[str, str], store: Store, logged: Logged
 ) -> None:
     performer_id = await store("sg_1")

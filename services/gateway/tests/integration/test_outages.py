@@ -36,7 +36,7 @@ def part_is(name: str, status: str) -> Callable[[Json], bool]:
 
 
 @TROUBLES
-async def test_without_redis_it_is_degraded_until_redis_is_back(
+async def test_gateway_is_degraded_while_redis_is_unavailable(
     gateway: Api, redis_server: RunningServer, trouble: str
 ) -> None:
     await until(gateway, part_is("redis", "healthy"))
@@ -49,7 +49,7 @@ async def test_without_redis_it_is_degraded_until_redis_is_back(
     assert (await until(gateway, part_is("redis", "healthy")))["status"] == "healthy"
 
 
-async def test_it_starts_without_redis(
+async def test_gateway_starts_without_redis(
     start: Start, settings: GatewaySettings, store: Callable[..., Awaitable[int]], user: dict[str, str]
 ) -> None:
     performer_id = await store("sg_1")
@@ -60,7 +60,9 @@ async def test_it_starts_without_redis(
         assert (await api.get(HEALTH)).json["status"] == "degraded"
 
 
-async def test_without_kafka_it_starts_and_is_degraded(settings: GatewaySettings, log: FilteringBoundLogger) -> None:
+async def test_gateway_starts_without_kafka_and_is_degraded(
+    settings: GatewaySettings, log: FilteringBoundLogger
+) -> None:
     async with (
         open_broker(f"127.0.0.1:{free_port()}", None) as gone,
         running(build_app(settings, gone, log), settings) as api,
@@ -73,7 +75,7 @@ async def test_without_kafka_it_starts_and_is_degraded(settings: GatewaySettings
 
 @ON_MYSQL
 @TROUBLES
-async def test_without_the_database_it_is_unhealthy_until_the_database_is_back(
+async def test_gateway_is_unhealthy_while_the_database_is_unavailable(
     gateway: Api, mysql_server: RunningServer, admin: dict[str, str], trouble: str
 ) -> None:
     assert (await gateway.get(EVENTS, admin)).status == 200
@@ -90,7 +92,7 @@ async def test_without_the_database_it_is_unhealthy_until_the_database_is_back(
 
 @ON_MYSQL
 @TROUBLES
-async def test_without_the_database_requests_are_refused_in_time_and_the_cache_still_answers(
+async def test_gateway_without_the_database_answers_from_the_cache_and_fails_in_time(
     gateway: Api,
     mysql_server: RunningServer,
     admin: dict[str, str],

@@ -16,7 +16,7 @@ from safevideo_testkit.http import Api
 Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 
 
-async def test_a_schema_that_is_behind_stops_the_start_and_names_the_command(
+async def test_start_on_an_old_schema_names_the_command(
     start: Start, settings: GatewaySettings, database: Database
 ) -> None:
     async with database.transaction() as tx:
@@ -26,7 +26,7 @@ async def test_a_schema_that_is_behind_stops_the_start_and_names_the_command(
             pass
 
 
-async def test_an_empty_database_stops_the_start_and_names_the_command(
+async def test_start_on_an_empty_database_names_the_command(
     start: Start, settings: GatewaySettings, tmp_path: object
 ) -> None:
     empty = settings.model_copy(update={"database_url": SecretStr(f"sqlite+aiosqlite:///{tmp_path}/empty.db")})
@@ -35,7 +35,7 @@ async def test_an_empty_database_stops_the_start_and_names_the_command(
             pass
 
 
-async def test_a_database_that_is_not_there_stops_the_start(start: Start, settings: GatewaySettings) -> None:
+async def test_start_fails_without_the_database(start: Start, settings: GatewaySettings) -> None:
     gone = settings.model_copy(
         update={"database_url": SecretStr(f"mysql+aiomysql://u:p@127.0.0.1:{free_port()}/safevideo")}
     )
@@ -45,7 +45,7 @@ async def test_a_database_that_is_not_there_stops_the_start(start: Start, settin
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "redis://127.0.0.1:6379/1", "redis://u:hidden@127.0.0.1:x"])
-async def test_a_redis_address_that_cannot_be_meant_stops_the_start_and_is_not_shown(
+async def test_start_fails_with_an_invalid_redis_url_without_showing_it(
     start: Start, settings: GatewaySettings, url: str
 ) -> None:
     with pytest.raises(StartupError, match="REDIS_URL") as refusal:
@@ -54,7 +54,7 @@ async def test_a_redis_address_that_cannot_be_meant_stops_the_start_and_is_not_s
     assert "hidden" not in str(refusal.value)
 
 
-async def test_a_schema_that_falls_behind_later_takes_it_out_of_traffic(gateway: Api, database: Database) -> None:
+async def test_old_schema_fails_the_readiness_check(gateway: Api, database: Database) -> None:
     assert (await gateway.get("/readyz")).status == 200
     async with database.transaction() as tx:
         await tx.execute(text("UPDATE alembic_version SET version_num = '0001'"))
@@ -64,16 +64,14 @@ async def test_a_schema_that_falls_behind_later_takes_it_out_of_traffic(gateway:
     assert (await gateway.get("/healthz")).status == 200
 
 
-async def test_a_table_that_is_gone_is_the_databases_fault_and_not_the_callers(
-    gateway: Api, database: Database, admin: dict[str, str]
-) -> None:
+async def test_missing_table_is_service_unavailable(gateway: Api, database: Database, admin: dict[str, str]) -> None:
     async with database.transaction() as tx:
         await tx.execute(text("DROP TABLE event_inbox"))
     answer = await gateway.get("/api/v1/admin/events", admin)
     assert (answer.status, answer.code) == (503, "SERVICE_UNAVAILABLE")
 
 
-async def test_a_key_store_that_is_gone_is_no_reason_to_refuse_anybody(
+async def test_missing_key_table_is_service_unavailable_and_not_unauthorized(
     gateway: Api, database: Database, admin: dict[str, str]
 ) -> None:
     async with database.transaction() as tx:

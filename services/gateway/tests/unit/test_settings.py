@@ -17,12 +17,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_the_port_is_the_contracts_and_sharegram_not_configured() -> None:
+def test_settings_have_the_port_of_the_contract_and_no_sharegram() -> None:
     settings = load_settings(GatewaySettings)
     assert (settings.port, settings.sharegram_api_url) == (3000, "")
 
 
-def test_secrets_and_key_are_optional_and_read_as_the_door_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_read_optional_secrets_and_key_like_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
     without = load_settings(GatewaySettings)
     assert (without.webhook_secrets(), without.cipher()) == ((), None)
     monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", "a-new-webhook-key-1, an-old-webhook-key-2")
@@ -33,7 +33,7 @@ def test_secrets_and_key_are_optional_and_read_as_the_door_reads_them(monkeypatc
 
 
 @pytest.mark.parametrize("secret", ["whsec_not-base-64-at-all", "a-new-webhook-key-1,,"])
-def test_a_secret_that_can_be_none_stops_the_start_unquoted(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+def test_malformed_secret_raises_startup_error_without_showing_it(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", secret)
     with pytest.raises(StartupError, match="SHAREGRAM_WEBHOOK_SECRET") as refusal:
         load_settings(GatewaySettings)
@@ -42,7 +42,7 @@ def test_a_secret_that_can_be_none_stops_the_start_unquoted(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("address", ["api.sharegram.com", "ftp://api.sharegram.com", "file:///etc/passwd"])
-def test_an_address_that_cannot_be_called_stops_the_start(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_invalid_sharegram_url_raises_startup_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("SHAREGRAM_API_URL", address)
     with pytest.raises(StartupError, match="SHAREGRAM_API_URL") as refusal:
         load_settings(GatewaySettings)

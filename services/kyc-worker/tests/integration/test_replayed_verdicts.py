@@ -47,7 +47,7 @@ def verdict(seconds: int, **result: Any) -> Message:
 
 
 async def told(database: Database) -> list[Message]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         messages = [each.message for each in await outbox_store.fetch_pending(reading, 1000, 1 << 30)]
     return [each for each in messages if each.topic == "integration.events.v1"]
 
@@ -85,7 +85,7 @@ async def test_a_damaged_request_is_foreseen_and_restored(
             assert dry["performers"] == [{"performerId": PERFORMER_ID, "changes": changes}]
             real = await replay(force=True)
         assert dry["byOutcome"] == real["byOutcome"] == {"stale": 1, "applied": 1}
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             assert await reading.scalar(select(table.c.status).where(table.c.id == request_id)) == "rejected"
         *_, correction = await told(database)
         assert len(await told(database)) == 3

@@ -42,10 +42,10 @@ def test_one_by_one_in_batches_and_in_any_order_the_requests_end_the_same(
     events = [
         VerificationEvent(
             f"ver_{number}",
-            VerificationResult(f"sg_{number}", status, score, {}, WriteVersion(None, at), says_failed),
+            VerificationResult(f"sg_{number}", status, score, {}, WriteVersion(None, at), reported_failed),
             CAUSE,
         )
-        for at, (number, status, score, says_failed) in enumerate(findings)
+        for at, (number, status, score, reported_failed) in enumerate(findings)
     ]
     arrivals = random.sample([*events, *events], 2 * len(events))
     cuts = sorted(random.sample(range(len(arrivals) + 1), random.randint(0, len(arrivals))))

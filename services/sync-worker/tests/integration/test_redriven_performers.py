@@ -89,7 +89,7 @@ class Worker:
         return {name: stored.performer.fields[name] for name in ("username", "bio")}
 
     async def status(self, version: int) -> str:
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             (row,) = await get_by_event_id(reading, f"evt-{version}")
         return row.status
 

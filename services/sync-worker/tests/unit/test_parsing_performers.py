@@ -42,7 +42,7 @@ def test_a_status_is_a_field_like_the_others() -> None:
 
 def test_the_stamp_is_the_version_and_the_time() -> None:
     event = parsed({"performerId": "sg_1", "version": 7, "changes": {"username": "a"}})
-    assert event.patch.stamp == WriteVersion(7, int(AT.timestamp()) * 1_000_000)
+    assert event.patch.write_version == WriteVersion(7, int(AT.timestamp()) * 1_000_000)
 
 
 def test_fields_that_are_not_known_are_left_alone() -> None:

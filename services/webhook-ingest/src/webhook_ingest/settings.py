@@ -114,7 +114,7 @@ class IngestSettings(CommonSettings):
 
     def cipher(self) -> Cipher | None:
         """What opens the secrets that the database keeps. Raises `StartupError` for a key that is none."""
-        return Cipher.of(self.encryption_key.get_secret_value()) if self.encryption_key else None
+        return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -96,7 +96,7 @@ async def test_a_secret_made_while_the_door_is_open_counts_by_the_next_try(
     assert (await posted(client, sharegram(KEPT)))[0] == 200
 
     async def is_noted() -> bool:
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             return [secret for secret in await webhook_secrets.listed(reading, SHAREGRAM) if secret.last_used_at] != []
 
     await eventually(is_noted)

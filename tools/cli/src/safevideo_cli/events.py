@@ -164,12 +164,12 @@ def _print_report(report: RedriveReport, *, is_dry: bool) -> None:
 
 
 async def _find(event_filter: InboxFilter, page: int, limit: int, order: SortOrder) -> tuple[list[InboxRecord], int]:
-    async with open_database() as database, database.reading() as connection:
+    async with open_database() as database, database.read_connection() as connection:
         return await inbox_queries.find(connection, event_filter, page=page, limit=limit, order=order.value)
 
 
 async def _get(event: str) -> list[InboxRecord]:
-    async with open_database() as database, database.reading() as connection:
+    async with open_database() as database, database.read_connection() as connection:
         if rows := await inbox_queries.find_by_event_id(connection, event):
             return rows
     raise NotFound(f"There is no event {event}; see: safevideo events list")

@@ -85,7 +85,7 @@ async def _generate(client: str, role: Role, expires_at: datetime | None) -> str
 
 
 async def _list() -> list[ApiKey]:
-    async with open_database() as database, database.reading() as connection:
+    async with open_database() as database, database.read_connection() as connection:
         return await api_keys.all_keys(connection)
 
 

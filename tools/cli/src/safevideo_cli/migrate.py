@@ -26,11 +26,11 @@ def migrate(context: typer.Context, as_json: AsJson = False) -> None:
 
         before = asyncio.run(migrate_database(database_url(), report))
         if as_json:
-            print_json({"before": before.current, "after": before.reached, "applied": applied})
+            print_json({"before": before.current, "after": before.target, "applied": applied})
         elif applied:
-            print(f"The schema is at {before.reached} now.")
+            print(f"The schema is at {before.target} now.")
         else:
-            print(f"The schema is at {before.reached}; there was nothing to do.")
+            print(f"The schema is at {before.target}; there was nothing to do.")
 
 
 @app.command()

@@ -70,7 +70,7 @@ def _names_in_environment() -> Sequence[str]:
 
 
 async def _stored() -> Sequence[SecretRow]:
-    async with open_database() as database, database.reading() as connection:
+    async with open_database() as database, database.read_connection() as connection:
         return await webhook_secrets.listed(connection, SHAREGRAM)
 
 

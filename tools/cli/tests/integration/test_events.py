@@ -66,7 +66,7 @@ def events(fresh_sqlite_url: str) -> Run:
 
 def audited(url: str) -> list[AuditEntry]:
     async def read() -> list[AuditEntry]:
-        async with Database.open(url) as database, database.reading() as reading:
+        async with Database.open(url) as database, database.read_connection() as reading:
             records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=100, order="asc")
             return [record.entry for record in records]
 

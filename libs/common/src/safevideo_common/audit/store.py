@@ -1,4 +1,4 @@
-"""Who did what, when, from where: written in the transaction of what was done, so that neither is there alone."""
+"""The audit log. An entry is written in the transaction of its action, so neither exists without the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _c: Final = audit_log.c
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One act. `details` hold no secret and no personal data: ids, counts and choices."""
+    """One action. `details` have ids, counts and options, never a secret or personal data."""
 
     at: datetime
     actor: str
@@ -29,15 +29,15 @@ class AuditEntry:
 
 
 class Caller(NamedTuple):
-    """Who asks, and from where: what the audit log wants to know."""
+    """The caller of an action, as the audit log records it."""
 
     name: str
     role: str
     remote: str | None
     request_id: str
 
-    def did(self, action: str, clock: Clock, details: Mapping[str, object]) -> AuditEntry:
-        """The entry for an act of this caller's."""
+    def entry(self, action: str, clock: Clock, details: Mapping[str, object]) -> AuditEntry:
+        """Return the entry for an action of this caller."""
         return AuditEntry(clock(), self.name, self.role, action, self.remote, self.request_id, details)
 
 
@@ -51,7 +51,7 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What to look for; all conditions hold at once. The range is of `at`, its end excluded."""
+    """Conditions that must all match. The range is of `at`, without its end."""
 
     actor: str | None = None
     action: str | None = None

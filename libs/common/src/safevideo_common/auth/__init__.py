@@ -1,1 +1,1 @@
-"""Who calls: API keys, roles, and the guard of a route."""
+"""Authentication and authorization: API keys, roles, and the guard of a route."""

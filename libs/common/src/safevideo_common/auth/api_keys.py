@@ -1,4 +1,4 @@
-"""Keys of systems that call our API. A key is shown once, when it is made; the table holds its hash alone."""
+"""Keys of the systems that call our API. A key is shown once, when it is created; the table has only its hash."""
 
 import re
 import secrets
@@ -20,7 +20,7 @@ TOUCH_EVERY: Final = timedelta(minutes=1)
 
 
 class Role(StrEnum):
-    """What a caller may do; each includes the ones before it."""
+    """The permission of a caller; each role includes the ones before it."""
 
     USER = "user"
     PERFORMER = "performer"
@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it may be shown."""
+    """A key without its secret."""
 
     id: int
     client: str
@@ -41,11 +41,11 @@ class ApiKey:
     revoked_at: datetime | None
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether it still opens anything."""
+        """Return whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
     def needs_touch(self, now: datetime) -> bool:
-        """Whether `touch` would write: a caller need not begin a transaction for nothing."""
+        """Return whether `touch` would write, which saves a transaction that would not."""
         return self.last_used_at is None or self.last_used_at <= now - TOUCH_EVERY
 
 
@@ -56,7 +56,7 @@ _SHOWN: Final = (_c.id, _c.client, _c.role, _c.created_at, _c.expires_at, _c.las
 async def create(
     tx: AsyncConnection, client: str, role: Role, now: datetime, expires_at: datetime | None = None
 ) -> str:
-    """Make a key for `client` and return it; it cannot be had again. Raises `ValueError` for an improper name."""
+    """Create a key for `client` and return it; it cannot be read again. Raises `ValueError` for an invalid name."""
     if not CLIENT_NAME.fullmatch(client):
         raise ValueError("a client's name is 1 to 64 letters, digits, dots, hyphens and underscores")
     key = PREFIX + secrets.token_urlsafe(32)
@@ -65,28 +65,28 @@ async def create(
     return key
 
 
-async def find(reading: AsyncConnection, client: str, key: str, now: datetime) -> ApiKey | None:
-    """The key if it is this client's and valid. How long it takes says nothing about how much of it is right."""
-    wanted = _hash(key)
-    rows = await reading.execute(select(*_SHOWN, _c.key_hash).where(_c.client == client, _c.revoked_at.is_(None)))
-    matching = [_api_key(row) for row in rows if compare_digest(row.key_hash, wanted)]
-    return next((found for found in matching if found.is_valid(now)), None)
+async def find(connection: AsyncConnection, client: str, key: str, now: datetime) -> ApiKey | None:
+    """Return the key if it is this client's and valid. The comparison takes constant time."""
+    digest = _hash(key)
+    rows = await connection.execute(select(*_SHOWN, _c.key_hash).where(_c.client == client, _c.revoked_at.is_(None)))
+    matching = [_api_key(row) for row in rows if compare_digest(row.key_hash, digest)]
+    return next((each for each in matching if each.is_valid(now)), None)
 
 
 async def touch(tx: AsyncConnection, key_id: int, now: datetime) -> None:
-    """Note that the key was used; written at most once every `TOUCH_EVERY`."""
+    """Record that the key was used, at most once every `TOUCH_EVERY`."""
     is_old = or_(_c.last_used_at.is_(None), _c.last_used_at <= now - TOUCH_EVERY)
     await tx.execute(update(api_keys).where(_c.id == key_id, is_old).values(last_used_at=now))
 
 
-async def all_keys(reading: AsyncConnection) -> list[ApiKey]:
-    """Every key there is, those that open nothing any more included."""
-    rows = await reading.execute(select(*_SHOWN).order_by(_c.id))
+async def all_keys(connection: AsyncConnection) -> list[ApiKey]:
+    """Return every key, including the revoked and expired ones."""
+    rows = await connection.execute(select(*_SHOWN).order_by(_c.id))
     return [_api_key(row) for row in rows]
 
 
 async def revoke(tx: AsyncConnection, key_id: int, now: datetime) -> bool:
-    """Let the key open nothing from now on. False if there is no such key, or it was revoked before."""
+    """Revoke the key. Return False if there is no such key, or if it was revoked before."""
     result = await tx.execute(update(api_keys).where(_c.id == key_id, _c.revoked_at.is_(None)).values(revoked_at=now))
     return result.rowcount == 1
 

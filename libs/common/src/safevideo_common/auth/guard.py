@@ -1,4 +1,4 @@
-"""Who is calling, and whether they may. How they prove it is the `Authenticator`'s business: API keys, later tokens."""
+"""Authorization by role. An `Authenticator` identifies the caller: by API key, later by token."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ _RANK: Final = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller whose credentials were checked. A role includes those below it."""
+    """A caller whose credentials were verified."""
 
     name: str
     role: Role
 
-    def may_act_as(self, least: Role) -> bool:
-        """Whether this caller has the role `least` or a higher one."""
-        return _RANK[self.role] >= _RANK[least]
+    def may_act_as(self, minimum: Role) -> bool:
+        """Return whether this caller has the role `minimum` or a higher one."""
+        return _RANK[self.role] >= _RANK[minimum]
 
 
 class Authenticator(Protocol):
-    """Tells from a request's headers who is calling."""
+    """A way to identify the caller by the headers of a request."""
 
     async def authenticate(self, headers: CIMultiDictProxy[str]) -> Principal:
-        """The caller. Raises `Unauthorized` when the credentials are missing or name no one."""
+        """Return the caller. Raises `Unauthorized` if the credentials are missing or invalid."""
         ...
 
 
@@ -41,16 +41,16 @@ PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 
 def guard(authenticator: Authenticator) -> Guard:
-    """`require(least, handler)`: a handler that callers below `least` do not reach.
+    """Return `require(minimum, handler)`, which makes a handler that only callers with that role reach.
 
-    It raises `Unauthorized` for who is unknown and `Forbidden` for who is known and too low.
+    The handler raises `Unauthorized` for an unknown caller, and `Forbidden` for a lower role.
     """
 
-    def require(least: Role, handler: Handler) -> Handler:
+    def require(minimum: Role, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
             principal = await authenticator.authenticate(request.headers)
-            if not principal.may_act_as(least):
-                raise Forbidden(f"This needs the role {least.value}.")
+            if not principal.may_act_as(minimum):
+                raise Forbidden(f"This needs the role {minimum.value}.")
             request[PRINCIPAL] = principal
             return await handler(request)
 

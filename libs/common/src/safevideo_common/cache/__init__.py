@@ -1,1 +1,1 @@
-"""Redis: the connection to it, and what is kept there for a while to spare the database."""
+"""Redis: the connection, and the cache of performers that saves database reads."""

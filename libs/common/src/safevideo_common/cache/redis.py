@@ -1,4 +1,4 @@
-"""The connection to Redis or Valkey. Redis is never the only place of anything: every caller can do without."""
+"""The connection to Redis or Valkey. No data is only in Redis: every caller works without it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,17 +12,17 @@ from redis.backoff import NoBackoff
 from safevideo_common.errors import StartupError
 
 ANSWER_SECONDS: Final = 0.25
-"""For connecting, and for each answer. Redis answers in well under a millisecond or is in trouble."""
+"""Timeout of connecting and of each answer. A healthy Redis answers in well under a millisecond."""
 
 MAX_CONNECTIONS: Final = 16
 
 
 @asynccontextmanager
 async def open_redis(url: str, db: int, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[Redis]:
-    """A client of database `db` with a bounded pool; it connects with its first command.
+    """Open a client of database `db` with a bounded pool; it connects with its first command.
 
-    `seconds` bound connecting, each answer and the wait for a free connection, each by itself. A command is tried once:
-    whoever needs it again decides that. It raises `redis.RedisError` when Redis is away.
+    `seconds` is the timeout of connecting, of each answer and of the wait for a free connection. A command is tried
+    once; the caller decides about retries. It raises `redis.RedisError` if Redis is unavailable.
     Raises `StartupError` when `url` is not `redis[s]://[user:password@]host[:port]`, without showing it.
     """
     _check(url)

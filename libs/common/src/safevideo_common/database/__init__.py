@@ -1,4 +1,4 @@
-"""Tables, migrations, transactions and the inbox.
+"""The database: engine, errors, schema, and the tables that several features use.
 
-What MySQL, MariaDB and SQLite do differently sits in `dialect/` alone.
+Only `dialect/` knows the differences between MySQL, MariaDB and SQLite. Queries of one feature are in its package.
 """

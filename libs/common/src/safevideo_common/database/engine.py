@@ -1,4 +1,4 @@
-"""The database as the services see it: transactions, reads and a probe, each with a deadline."""
+"""The database: transactions, read connections and a probe, each with a deadline."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,27 +18,27 @@ PROBE_SECONDS: Final = 2.0
 
 
 class Database:
-    """A pool of connections to one database. Everything raises the errors of `database/faults.py`."""
+    """A pool of connections to one database. All methods raise the errors of `database/errors.py`."""
 
     def __init__(self, engine: AsyncEngine, timeout: float) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(reading=True)
+        self._read_engine = engine.execution_options(reading=True)
         self._timeout = timeout
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, pool_size: int = 5, timeout: float = 30.0) -> AsyncIterator[Self]:
-        """A pool that connects when it is first used, and is closed at the end.
+        """Open a pool. It connects when it is first used, and the end of the block closes it.
 
-        `timeout` is in seconds, for one transaction in all: waiting for a connection, its statements, the commit.
-        Raises `StartupError` for a URL that cannot be meant.
+        `timeout` is in seconds, for a whole transaction: the wait for a connection, the statements, the commit.
+        Raises `StartupError` for an invalid URL.
         """
         async with open_database(url, pool_size) as engine:
             yield cls(engine, timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A writing transaction: committed at the end, rolled back when anything is raised inside."""
+        """Begin a transaction. It commits at the end, and rolls back if the block raises."""
         with preserve_cancellation(), translate_errors():
             async with (
                 asyncio.timeout(self._timeout),
@@ -48,22 +48,22 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with; nothing written through it is kept."""
+    async def read_connection(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection for reads; its transaction is rolled back."""
         with preserve_cancellation(), translate_errors():
-            async with asyncio.timeout(self._timeout), self._reading.connect() as connection:
+            async with asyncio.timeout(self._timeout), self._read_engine.connect() as connection:
                 yield connection
 
     async def probe(self) -> None:
-        """Return when the database answers; raise `DatabaseUnavailable` when it does not within `PROBE_SECONDS`."""
+        """Return if the database answers; raise `DatabaseUnavailable` if it does not within `PROBE_SECONDS`."""
         with preserve_cancellation(), translate_errors():
-            async with asyncio.timeout(PROBE_SECONDS), self._reading.connect() as connection:
+            async with asyncio.timeout(PROBE_SECONDS), self._read_engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
 
 
 @asynccontextmanager
 async def open_database(url: str, pool_size: int) -> AsyncIterator[AsyncEngine]:
-    """The engine alone, without deadlines: for what may take long, like a migration. Raises `StartupError`."""
+    """Open an engine without deadlines, for long work such as a migration. Raises `StartupError`."""
     try:
         opening = open_engine(make_url(url), pool_size)
     except (ArgumentError, TypeError):  # TypeError: an SQLite database in memory, which no two connections share

@@ -1,9 +1,9 @@
-"""What a failed statement means. Three answers, decided here alone:
+"""The meaning of a failed statement. Only this module classifies errors, as one of three:
 
-- `DatabaseConflict`: another transaction was quicker; the same one succeeds when it is run again at once.
-- `DataRejected`: these values will never be taken. Only what is surely the fault of the values counts as such.
-- `DatabaseUnavailable`: all the rest, a missing table or privilege included. It passes, or an operator mends it; to
-  wait costs time, to blame the event would cost the event.
+- `DatabaseConflict`: another transaction won. The same transaction succeeds if it runs again at once.
+- `DataRejected`: the database never accepts these values. Only errors that the values surely cause count as such.
+- `DatabaseUnavailable`: all other errors, also a missing table or privilege. They pass, or an operator fixes them.
+  To wait costs time; to blame the values would lose the event.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _MYSQL_CONFLICTS: Final = frozenset({
     1213,  # deadlock
     3572,  # a row is locked, and the statement would not wait (MySQL)
 })  # fmt: skip
-_MYSQL_REFUSALS: Final = frozenset({
+_MYSQL_REJECTIONS: Final = frozenset({
     1048, 1364,  # NULL or nothing in a column that must have a value
     1153,  # larger than the server takes
     1264, 1690,  # out of range
@@ -42,65 +42,62 @@ _MYSQL_REFUSALS: Final = frozenset({
 })  # fmt: skip
 _SQLITE_CONFLICTS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
 _SQLITE_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_SQLITE_REFUSALS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
+_SQLITE_REJECTIONS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
 _CONFLICT: Final = (DatabaseConflict, "another transaction was quicker")
-_REFUSED: Final = (DataRejected, "the database refused the values")
+_REJECTED: Final = (DataRejected, "the database refused the values")
 _UNAVAILABLE: Final = (DatabaseUnavailable, "the database cannot serve this now")
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise what fails inside as one of the three errors. Their messages hold no value of the statement."""
+    """Raise each error inside as one of the three. Their messages have no value of the statement."""
     try:
         yield
     except (TimeoutError, PoolTimeout) as error:
         raise DatabaseUnavailable("the database did not answer in time") from error
     except DBAPIError as error:
-        raise _named(error) from error
-    except (StatementError, OverflowError, UnicodeError) as error:  # refused before it reached the server
+        raise _translated(error) from error
+    except (StatementError, OverflowError, UnicodeError) as error:  # raised before the statement reached the server
         raise DataRejected("a value does not fit its column") from error
 
 
-def _named(error: DBAPIError) -> SafeVideoError:
+def _translated(error: DBAPIError) -> SafeVideoError:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", 0)  # absent where the driver itself objects, and not SQLite
-        fault, meaning = _meaning_on_sqlite(code)
+        code = getattr(cause, "sqlite_errorcode", 0)  # absent if the driver raised it, and not SQLite
+        kind, meaning = _meaning_on_sqlite(code)
     else:
         code = cause.args[0] if cause is not None and cause.args else 0
-        fault, meaning = _meaning_on_mysql(code)
-    return fault(f"{meaning} ({type(cause).__name__} {code})")
+        kind, meaning = _meaning_on_mysql(code)
+    return kind(f"{meaning} ({type(cause).__name__} {code})")
 
 
 def _meaning_on_mysql(code: object) -> tuple[type[SafeVideoError], str]:
     if code in _MYSQL_CONFLICTS:
         return _CONFLICT
-    return _REFUSED if code in _MYSQL_REFUSALS else _UNAVAILABLE
+    return _REJECTED if code in _MYSQL_REJECTIONS else _UNAVAILABLE
 
 
 def _meaning_on_sqlite(code: int) -> tuple[type[SafeVideoError], str]:
-    family = code & 0xFF  # the rest of an extended code says more than is asked here
+    family = code & 0xFF  # the other bits of an extended code are details
     if code in _SQLITE_CONFLICTS or family in _SQLITE_BUSY:
         return _CONFLICT
-    return _REFUSED if family in _SQLITE_REFUSALS else _UNAVAILABLE
-
-
-# Running a transaction again that met another one on the same rows.
+    return _REJECTED if family in _SQLITE_REJECTIONS else _UNAVAILABLE
 
 
 MAX_CONFLICT_ATTEMPTS: Final = 5
 CONFLICT_BACKOFF: Final = Backoff(initial=0.02, maximum=0.5)
-"""Two transactions met on the same rows: the loser runs again at once, a little apart."""
+"""Short: the transaction that won the rows is already finished."""
 
 _Result = TypeVar("_Result")
 
 
 async def retry_on_conflict(step: Callable[[], Awaitable[_Result]]) -> _Result:
-    """The result of `step`, run again at once where another transaction was quicker. Raises `DatabaseUnavailable`."""
-    for tries in range(1, MAX_CONFLICT_ATTEMPTS + 1):
+    """Return the result of `step`, repeated after each conflict. Raises `DatabaseUnavailable` at the end."""
+    for attempt in range(1, MAX_CONFLICT_ATTEMPTS + 1):
         try:
             return await step()
         except DatabaseConflict:
-            await asyncio.sleep(CONFLICT_BACKOFF.delay(tries))
+            await asyncio.sleep(CONFLICT_BACKOFF.delay(attempt))
     raise DatabaseUnavailable("other transactions were quicker each time")

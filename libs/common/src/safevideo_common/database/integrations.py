@@ -1,4 +1,4 @@
-"""The partners that we are connected to: one row a provider."""
+"""The partners that we are connected to: one row per provider."""
 
 from datetime import datetime
 from typing import Final
@@ -16,16 +16,16 @@ _ADD: Final = Upsert(integrations, ("provider",), ("provider",))
 
 
 async def ensure(tx: AsyncConnection, provider: str, now: datetime) -> int:
-    """The id of the provider's row. One that this makes is not enabled: it only holds what belongs to the provider."""
-    if (found := await _id_of(tx, provider)) is not None:
-        return found
+    """Return the id of the provider's row. A new row is not enabled: it is only the owner of other rows."""
+    if (existing := await _id_of(tx, provider)) is not None:
+        return existing
     row = {"provider": provider, "is_enabled": False, "created_at": now, "updated_at": now}
-    await tx.execute(_ADD.statement(tx.dialect), [row])  # changes nothing if another was quicker
-    made = await _id_of(tx, provider)
-    assert made is not None
-    return made
+    await tx.execute(_ADD.statement(tx.dialect), [row])  # changes nothing if another transaction was first
+    created = await _id_of(tx, provider)
+    assert created is not None
+    return created
 
 
 async def _id_of(tx: AsyncConnection, provider: str) -> int | None:
-    found: int | None = await tx.scalar(select(_c.id).where(_c.provider == provider))
-    return found
+    row_id: int | None = await tx.scalar(select(_c.id).where(_c.provider == provider))
+    return row_id

@@ -20,26 +20,26 @@ _BY_VERIFICATION: Final = (
     .order_by(_c.verification_id)
 )
 _LOCKED: Final = for_update(_BY_VERIFICATION)
-_JUDGED: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
+_RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at")
 _UPDATE: Final = Bulk(
-    Upsert(kyc_requests, ("id",), (*_JUDGED, "updated_at")),
-    ("id", "performer_id", "verification_id", *_JUDGED, "created_at", "updated_at"),
+    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at", "result_arrival")),
+    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", "result_arrival"),
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def load_for_update(tx: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:
-    """Those of them that we know a request of, by verification id, locked until the transaction ends."""
+    """Return the existing requests by verification id, locked until the transaction ends."""
     return await _load(tx, _LOCKED, verification_ids)
 
 
-async def load(reading: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:
-    """The same without locks: they may be others by now."""
-    return await _load(reading, _BY_VERIFICATION, verification_ids)
+async def load(connection: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:
+    """Return the existing requests by verification id, without locks: they may be outdated."""
+    return await _load(connection, _BY_VERIFICATION, verification_ids)
 
 
 async def update(tx: AsyncConnection, changed: Iterable[KycRequest], now: datetime) -> None:
-    """Write requests that `load_for_update` found, in one statement."""
+    """Write requests that `load_for_update` returned, in one statement."""
     # The rows exist and are locked, so it never inserts.
     await _UPDATE.execute(tx, (_row(request, now) for request in changed))
 
@@ -63,11 +63,11 @@ async def insert_request(
 async def _load(
     connection: AsyncConnection, query: Select[*tuple[Any, ...]], verification_ids: Iterable[str]
 ) -> Mapping[str, KycRequest]:
-    found: dict[str, KycRequest] = {}
-    for some in chunks(verification_ids):
-        rows = await connection.execute(query, {"verification_ids": some})
-        found |= {row.verification_id: _request(row) for row in rows}
-    return found
+    requests: dict[str, KycRequest] = {}
+    for chunk in chunks(verification_ids):
+        rows = await connection.execute(query, {"verification_ids": chunk})
+        requests |= {row.verification_id: _request(row) for row in rows}
+    return requests
 
 
 def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
@@ -78,14 +78,14 @@ def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
         status=KycStatus(row.status),
         risk_score=row.risk_score,
         result=row.result,
-        stamp=None
+        write_version=None
         if row.result_at is None
         else WriteVersion(row.result_version, _micros(row.result_at), row.result_arrival),
     )
 
 
 def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
-    stamp = request.stamp
+    version = request.write_version
     return (
         request.id,
         request.performer_id,
@@ -93,13 +93,13 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         request.status,
         request.risk_score,
         request.result,
-        stamp and stamp.version,
-        stamp and _EPOCH + timedelta(microseconds=stamp.at_micros),
-        stamp.arrival if stamp else 0,
+        version and version.version,
+        version and _EPOCH + timedelta(microseconds=version.at_micros),
+        version.arrival if version else 0,
         now,
         now,
     )
 
 
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def _micros(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)

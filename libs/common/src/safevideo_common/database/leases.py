@@ -1,8 +1,8 @@
-"""Leases: of all processes, one at a time has a name to itself, for as long as it keeps extending it.
+"""Leases: one process at a time owns a name, for as long as it renews the lease.
 
-Time is the database's, so clocks that differ do no harm. A holder that was frozen past its lease may go on for a moment
-without knowing that another has it: what is done under a lease must stand that, or call `renew` in the transaction
-that writes, and roll it back when another has had the lease since.
+Time is the database's, so different clocks do no harm. A holder that was frozen past its lease may continue shortly
+although another process has it. Work under a lease must tolerate that, or call `renew` in the transaction that writes
+and roll back if another process has had the lease since.
 """
 
 from typing import Final
@@ -16,18 +16,17 @@ from safevideo_common.database.tables import leases
 _c: Final = leases.c
 _is_mine: Final = and_(_c.name == bindparam("of"), _c.holder == bindparam("by"))
 _is_free: Final = and_(_c.name == bindparam("of"), _c.expires_at <= now_plus())
-_FIRST: Final = Upsert(leases, ("name",), ("name",))  # of two at once, the later one leaves the row as it is
+_FIRST: Final = Upsert(leases, ("name",), ("name",))  # of two concurrent inserts, the later one changes nothing
 
 
 async def acquire(tx: AsyncConnection, name: str, holder: str, seconds: float) -> bool:
-    """Take the lease if it is free, extend it if it is `holder`'s; whether `holder` has it for `seconds` from now.
+    """Acquire a free lease, or extend `holder`'s own. Return whether `holder` has it for `seconds` from now.
 
-    Until the transaction ends nobody else can take it: they wait. `name` and `holder` have at most 64 characters; a
-    `holder` must be new for each process and never used again.
+    Until the transaction ends, others wait for it. `name` and `holder` have at most 64 characters; each process must
+    use a new `holder`.
     """
-    taking = update(leases).where(or_(_is_mine, _is_free)).values(holder=holder, expires_at=now_plus(seconds))
-    taken = await tx.execute(taking, {"of": name, "by": holder})
-    if taken.rowcount:
+    acquiring = update(leases).where(or_(_is_mine, _is_free)).values(holder=holder, expires_at=now_plus(seconds))
+    if (await tx.execute(acquiring, {"of": name, "by": holder})).rowcount:
         return True
     first = _FIRST.statement(tx.dialect).values(name=name, holder=holder, expires_at=now_plus(seconds))
     await tx.execute(first)
@@ -35,14 +34,14 @@ async def acquire(tx: AsyncConnection, name: str, holder: str, seconds: float) -
 
 
 async def renew(tx: AsyncConnection, name: str, holder: str, seconds: float) -> bool:
-    """Extend the lease if it was `holder`'s last, and say whether it was.
+    """Extend the lease and return True if `holder` was the last to have it.
 
-    Unlike `acquire` it is no new beginning: what `holder` knew from before is still so, since nobody else has had it.
+    Unlike after `acquire`, the state that `holder` has read before is still valid: no other process had the lease.
     """
     extending = update(leases).where(_is_mine).values(expires_at=now_plus(seconds))
     return bool((await tx.execute(extending, {"of": name, "by": holder})).rowcount)
 
 
 async def release(tx: AsyncConnection, name: str, holder: str) -> None:
-    """Let another take it at once. Does nothing if it is not `holder`'s any more."""
+    """Release the lease. Does nothing if `holder` does not have it any more."""
     await tx.execute(update(leases).where(_is_mine).values(expires_at=now_plus()), {"of": name, "by": holder})

@@ -1,4 +1,4 @@
-"""The mirror of Sharegram's performers: written by sync-worker, read by the gateway."""
+"""The mirror of Sharegram's performers. sync-worker writes it, the gateway reads it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from safevideo_common.domain.performers import FIELDS, Performer
 
 
 class LockedPerformer(NamedTuple):
-    """A performer whose row is locked, and our id of it."""
+    """A performer whose row is locked, with our id."""
 
     id: int
     performer: Performer
@@ -25,7 +25,7 @@ class LockedPerformer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredPerformer:
-    """A performer with what only the database knows."""
+    """A performer with the columns that only the database has."""
 
     id: int
     performer: Performer
@@ -46,17 +46,17 @@ _UPDATE: Final = Bulk(Upsert(performers, ("id",), (*FIELDS, "field_stamps", "upd
 
 
 async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
-    """Those of them that exist, by Sharegram id, locked until the transaction ends."""
+    """Return the existing performers by Sharegram id, locked until the transaction ends."""
     return await _load(tx, _LOCKED, sharegram_ids)
 
 
-async def load(reading: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
-    """The same without locks: they may be others by now."""
-    return await _load(reading, _BY_SHAREGRAM_ID, sharegram_ids)
+async def load(connection: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
+    """Return the existing performers by Sharegram id, without locks: they may be outdated."""
+    return await _load(connection, _BY_SHAREGRAM_ID, sharegram_ids)
 
 
 async def insert_new(tx: AsyncConnection, new: Iterable[Performer], now: datetime) -> None:
-    """Insert performers that `load_for_update` did not find.
+    """Insert performers that `load_for_update` did not return.
 
     Raises `DatabaseConflict` if another transaction has inserted one of them since.
     """
@@ -64,51 +64,51 @@ async def insert_new(tx: AsyncConnection, new: Iterable[Performer], now: datetim
 
 
 async def update(tx: AsyncConnection, changed: Iterable[LockedPerformer], now: datetime) -> None:
-    """Write performers that `load_for_update` found, in one statement."""
+    """Write performers that `load_for_update` returned, in one statement."""
     # The rows exist and are locked, so it never inserts.
     await _UPDATE.execute(tx, ((row_id, *_row(performer, now)) for row_id, performer in changed))
 
 
-async def get(reading: AsyncConnection, performer_id: int) -> StoredPerformer | None:
-    """The performer with our id."""
-    row = (await reading.execute(_BY_ID, {"id": performer_id})).one_or_none()
+async def get(connection: AsyncConnection, performer_id: int) -> StoredPerformer | None:
+    """Return the performer with our id, or None."""
+    row = (await connection.execute(_BY_ID, {"id": performer_id})).one_or_none()
     return row and _stored(row)
 
 
-async def id_of(reading: AsyncConnection, sharegram_id: str) -> int | None:
-    """Our id of a performer."""
-    found: int | None = await reading.scalar(select(_c.id).where(_c.sharegram_id == sharegram_id))
-    return found
+async def id_of(connection: AsyncConnection, sharegram_id: str) -> int | None:
+    """Return our id of a performer, or None."""
+    row_id: int | None = await connection.scalar(select(_c.id).where(_c.sharegram_id == sharegram_id))
+    return row_id
 
 
 async def _load(
     connection: AsyncConnection, query: Select[*tuple[Any, ...]], sharegram_ids: Iterable[str]
 ) -> Mapping[str, LockedPerformer]:
-    found: dict[str, LockedPerformer] = {}
-    for some in chunks(sharegram_ids):
-        for row_id, *mirrored in await connection.execute(query, {"sharegram_ids": some}):
-            performer = _performer(*mirrored)
-            found[performer.sharegram_id] = LockedPerformer(row_id, performer)
-    return found
+    loaded: dict[str, LockedPerformer] = {}
+    for chunk in chunks(sharegram_ids):
+        for row_id, *columns in await connection.execute(query, {"sharegram_ids": chunk}):
+            performer = _performer(*columns)
+            loaded[performer.sharegram_id] = LockedPerformer(row_id, performer)
+    return loaded
 
 
 def _stored(row: Row[*tuple[Any, ...]]) -> StoredPerformer:
-    row_id, *mirrored, created_at, updated_at = row
-    return StoredPerformer(row_id, _performer(*mirrored), created_at, updated_at)
+    row_id, *columns, created_at, updated_at = row
+    return StoredPerformer(row_id, _performer(*columns), created_at, updated_at)
 
 
 def _performer(sharegram_id: str, *rest: Any) -> Performer:
-    *values, stamps = rest
-    written = {name: _write_version(*stamp) for name, stamp in stamps.items()}
-    return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), written)
+    *values, versions = rest
+    write_versions = {name: _write_version(*version) for name, version in versions.items()}
+    return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), write_versions)
 
 
 @lru_cache(maxsize=4096)
 def _write_version(version: int | None, at_micros: int, arrival: int = 0) -> WriteVersion:
-    """Made once where the fields of a performer have the same, as they have after each whole profile."""
+    """Return one shared object for equal versions: all fields of a performer have the same after a whole profile."""
     return WriteVersion(version, at_micros, arrival)
 
 
 def _row(performer: Performer, now: datetime) -> tuple[object, ...]:
-    stamps = {name: tuple(stamp) for name, stamp in performer.stamps.items()}
-    return (performer.sharegram_id, *map(performer.fields.get, FIELDS), stamps, now, now)
+    versions = {name: tuple(version) for name, version in performer.write_versions.items()}
+    return (performer.sharegram_id, *map(performer.fields.get, FIELDS), versions, now, now)

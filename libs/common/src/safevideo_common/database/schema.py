@@ -1,4 +1,4 @@
-"""Whether the database's schema is the one that this build needs. Migrating is `database/migrate.py`."""
+"""Check that the database has the schema that this build needs."""
 
 from pathlib import Path
 from typing import Final
@@ -15,12 +15,12 @@ _version: Final = table("alembic_version", column("version_num"))
 
 
 def head() -> str:
-    """The number of the newest migration in this build, such as `0013`."""
+    """Return the number of the newest migration in this build, such as `0010`."""
     return max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 def revision(connection: Connection) -> str | None:
-    """The number of the last migration that the database has had; `None` if it has had none."""
+    """Return the number of the database's last migration, or None for an empty database."""
     if not inspect(connection).has_table(_version.name):
         return None
     number: str | None = connection.scalar(select(_version.c.version_num))
@@ -28,11 +28,11 @@ def revision(connection: Connection) -> str | None:
 
 
 async def check_schema(database: Database) -> None:
-    """Return if this build can work on the schema; raise `SchemaBehind`, which says what to run, if not.
+    """Raise `SchemaBehind`, which says what to run, if this build needs a newer schema.
 
-    A schema ahead of the build is fine: migrations only add, and a rolling deployment migrates first.
+    A schema ahead of the build is allowed: migrations only add, and a rolling deployment migrates first.
     """
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         current = await connection.run_sync(revision)
     if current is None:
         raise SchemaBehind("The database is empty. Run: safevideo migrate")

@@ -1,1 +1,1 @@
-"""The rules, and nothing but the rules: standard library only, no clock, no network, no database."""
+"""Pure rules: standard library only, no clock, no network, no database."""

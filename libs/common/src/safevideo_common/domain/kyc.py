@@ -1,4 +1,4 @@
-"""A KYC request and the provider's verdicts on it."""
+"""A KYC request and the provider's verification results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,20 +25,20 @@ class KycStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """What the provider found. `risk_score` runs from 0 to 100, higher is safer."""
+    """The result that the provider reported. `risk_score` is from 0 to 100, higher is safer."""
 
     performer_id: str
     status: str
     risk_score: float | None
     checks: Mapping[str, object]
-    stamp: WriteVersion
-    says_failed: bool
-    """Whether the event's type says that the verification failed."""
+    write_version: WriteVersion
+    reported_failed: bool
+    """True if the event's type reports a failed verification."""
 
 
 @dataclass(frozen=True, slots=True)
 class KycRequest:
-    """One request: its state here, and the last verdict that it took."""
+    """One request: its state here, and the last verification result applied to it."""
 
     id: int
     performer_id: str
@@ -46,39 +46,39 @@ class KycRequest:
     status: KycStatus
     risk_score: float | None = None
     result: Mapping[str, object] | None = None
-    stamp: WriteVersion | None = None
+    write_version: WriteVersion | None = None
 
 
-def decide(request: KycRequest, verdict: VerificationResult, auto_approve_score: float) -> tuple[KycRequest, Outcome]:
-    """The request after `verdict`, and what became of the event.
+def decide(request: KycRequest, result: VerificationResult, auto_approve_score: float) -> tuple[KycRequest, Outcome]:
+    """Return the request after `result`, and the outcome of the event.
 
-    A provider may correct itself, so every newer verdict applies, also on a request that was verified or rejected.
+    A provider may correct itself, so every newer result applies, also to a request that was verified or rejected.
     """
-    if fault := _contradiction(request, verdict):
-        return request, fault
-    if request.stamp is not None and request.stamp.is_newer_than(verdict.stamp):
+    if contradiction := _contradiction(request, result):
+        return request, contradiction
+    if request.write_version is not None and request.write_version.wins_over(result.write_version):
         return request, STALE
     after = replace(
         request,
-        status=status_after(verdict, auto_approve_score),
-        risk_score=verdict.risk_score,
-        result={"status": verdict.status, "riskScore": verdict.risk_score, "checks": dict(verdict.checks)},
-        stamp=verdict.stamp,
+        status=status_after(result, auto_approve_score),
+        risk_score=result.risk_score,
+        result={"status": result.status, "riskScore": result.risk_score, "checks": dict(result.checks)},
+        write_version=result.write_version,
     )
     return after, APPLIED
 
 
-def status_after(verdict: VerificationResult, auto_approve_score: float) -> KycStatus:
-    """Contract, §4: a pass at or over the score verifies, a failure rejects, everything between goes to a person."""
-    if verdict.status == "failed":
+def status_after(result: VerificationResult, auto_approve_score: float) -> KycStatus:
+    """Return the status that `result` leads to (contract, §4): neither a safe pass nor a failure goes to a person."""
+    if result.status == "failed":
         return KycStatus.REJECTED
-    safe = verdict.risk_score is not None and verdict.risk_score >= auto_approve_score
-    return KycStatus.VERIFIED if verdict.status == "passed" and safe else KycStatus.IN_REVIEW
+    safe = result.risk_score is not None and result.risk_score >= auto_approve_score
+    return KycStatus.VERIFIED if result.status == "passed" and safe else KycStatus.IN_REVIEW
 
 
-def _contradiction(request: KycRequest, verdict: VerificationResult) -> Outcome | None:
-    if verdict.performer_id != request.performer_id:
+def _contradiction(request: KycRequest, result: VerificationResult) -> Outcome | None:
+    if result.performer_id != request.performer_id:
         return dead("PERFORMER_MISMATCH", "the verification belongs to another performer")
-    if verdict.says_failed and verdict.status != "failed":
+    if result.reported_failed and result.status != "failed":
         return dead("CONTRADICTORY_RESULT", "the event says that the verification failed, its result does not")
     return None

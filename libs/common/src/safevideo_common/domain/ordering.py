@@ -1,7 +1,7 @@
-"""The provider's order of events, kept field by field.
+"""The provider's order of events: each field is a last-writer-wins register.
 
-Contract, §8.2: by `version` where the provider sends one, else by `timestamp`, a tie broken by arrival. Patches are
-kept apart by field, so two of them that arrive in the wrong order end in the same row as in the right order.
+A write carries a `WriteVersion`. A field keeps the value and the version of its greatest write (contract, §8.2).
+Patches are ordered field by field, so two patches give the same row in either order of arrival.
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 
 class WriteVersion(NamedTuple):
-    """When, in the provider's order, a value was written."""
+    """The position of a write in the provider's order."""
 
     version: int | None
+    """The provider's version number, where it sends one."""
     at_micros: int
     """Unix microseconds of the event's `timestamp`."""
     arrival: int = 0
-    """Place in the performer's partition of the log. So an event that waited, or is applied again, wins no tie against
-    one that came after it."""
+    """Offset in the performer's partition. An event that was delayed or replayed loses a tie against a later one."""
 
-    def is_newer_than(self, other: "WriteVersion") -> bool:
-        """Whether this comes after `other`. Versions decide when both have one; otherwise times do; then arrival."""
+    def wins_over(self, other: "WriteVersion") -> bool:
+        """Return whether this write is newer: by version when both have one, else by time, then by arrival."""
         if self.version is not None and other.version is not None:
             ours, theirs = self.version, other.version
         else:
@@ -27,15 +27,15 @@ class WriteVersion(NamedTuple):
         return ours > theirs or (ours == theirs and self.arrival > other.arrival)
 
 
-def winning_fields(
-    patch: Mapping[str, object], stamp: WriteVersion, stamps: Mapping[str, WriteVersion]
+def fields_won(
+    patch: Mapping[str, object], write_version: WriteVersion, last_writes: Mapping[str, WriteVersion]
 ) -> dict[str, object]:
-    """The part of `patch` that no newer write has overtaken.
+    """Return the part of `patch` that no newer write has overtaken.
 
-    A field whose last write has an equal stamp is won by the patch: it is that very write, or came from another log.
+    If versions are equal, the patch wins: it is the same write again, or a write from another topic.
     """
     return {
         field: value
         for field, value in patch.items()
-        if (last := stamps.get(field)) is None or not last.is_newer_than(stamp)
+        if (last := last_writes.get(field)) is None or not last.wins_over(write_version)
     }

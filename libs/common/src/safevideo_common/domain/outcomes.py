@@ -1,4 +1,4 @@
-"""What can become of an event. The words are those of the contract, §6, and of the inbox's `status` column."""
+"""The possible outcomes of an event, in the words of the contract, §6, and of the inbox's `status` column."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,9 +13,9 @@ class Status(StrEnum):
     WAITING = "waiting"
     """It cannot be applied yet, or an earlier event of its performer cannot: it is tried again."""
     DEAD = "dead"
-    """It will not be tried again by itself; `reason` says why."""
+    """It is not tried again automatically; `reason` says why."""
     IGNORED = "ignored"
-    """Of a type that is not known here: kept and shown, without effect."""
+    """Its type is not handled here: stored and shown, without effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Outcome:
 
     @property
     def code(self) -> str:
-        """The stable part of the reason, or the status where there is none."""
+        """Return the stable part of the reason, or the status where there is none."""
         return (self.reason or self.status).partition(":")[0]
 
 
@@ -37,10 +37,10 @@ IGNORED = Outcome(Status.IGNORED)
 
 
 def waiting(code: str, sentence: str) -> Outcome:
-    """Not now: to be tried again."""
+    """Return the outcome of an event that must be tried again later."""
     return Outcome(Status.WAITING, f"{code}: {sentence}")
 
 
 def dead(code: str, sentence: str) -> Outcome:
-    """Never: what is wrong lies in the event itself, or its tries are used up."""
+    """Return the outcome of an event that is invalid, or whose attempts are exhausted."""
     return Outcome(Status.DEAD, f"{code}: {sentence}")

@@ -1,1 +1,1 @@
-"""The wire contracts: what travels in the log, one module a topic, and the envelope they share."""
+"""The wire contracts: the messages on the broker, one module per topic, and their common envelope."""

@@ -1,7 +1,7 @@
-"""What changed here, for others: `integration.events.v1`.
+"""Change events for other systems: `integration.events.v1`.
 
-Each event that a worker applies makes one change event, whose id is that of its cause: source and id together are
-unique, and a change that is published twice has the same. Key and subject are Sharegram's performer id.
+Each event that a worker applies creates one change event with the id of its cause. Source and id together are unique,
+so a consumer recognises a change that is published twice. Key and subject are Sharegram's performer id.
 """
 
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ KYC_CHANGED: Final = "integration.kyc.changed"
 
 
 def source_of(group: str) -> str:
-    """The `ce_source` of what a consumer group tells."""
+    """Return the `ce_source` of what a consumer group publishes."""
     return f"/safevideo/{group}"
 
 
 SOURCES: Final = {PERFORMER_CHANGED: source_of(SYNC_WORKER), KYC_CHANGED: source_of(KYC_WORKER)}
-"""Each type of change has one teller."""
+"""Each type of change has one publisher."""
 
 
 class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A performer's fields that the event has won, by their names on the wire, with their new values.
+    """The fields of a performer that an event changed, by their names on the wire, with their new values.
 
     Changes of one performer come in the order in which they were applied; the last one of a field is its value.
     `version` and `at` are the provider's, of the event `causedBy`: its place in the provider's order, which may be
@@ -44,7 +44,7 @@ class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A KYC request that took a verdict. `requestId` is ours; `status` may be what it was before."""
+    """A verification result that was applied. `requestId` is ours; `status` may be the same as before."""
 
     performer_id: ExternalId
     request_id: int
@@ -61,17 +61,17 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def performer_changed(cause: Envelope, change: PerformerChange) -> Message:
-    """The event that tells of `change`."""
+    """Return the message that publishes `change`."""
     return _message(PERFORMER_CHANGED, cause, change.performer_id, _encode(change))
 
 
 def kyc_changed(cause: Envelope, change: KycChange) -> Message:
-    """The event that tells of `change`."""
+    """Return the message that publishes `change`."""
     return _message(KYC_CHANGED, cause, change.performer_id, _encode(change))
 
 
 def _message(change_type: str, cause: Envelope, performer_id: str, body: bytes) -> Message:
-    told = Envelope(
+    envelope = Envelope(
         cause.id, change_type, cause.time, performer_id, cause.request_id, cause.traceparent, SOURCES[change_type]
     )
-    return Message(CHANGES, performer_id.encode(), body, told.headers())
+    return Message(CHANGES, performer_id.encode(), body, envelope.headers())

@@ -1,6 +1,6 @@
-"""What is asked of the workers: `integration.commands.v1`.
+"""Commands to the workers: `integration.commands.v1`.
 
-A message wakes those who may do the work, and no more: the work itself is a row that they find without it.
+A message only wakes the workers. The work itself is a row, which they find without the message.
 """
 
 from datetime import datetime
@@ -27,6 +27,6 @@ class JobQueued(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 def job_queued(command: JobQueued, command_id: str, at: datetime, request_id: str | None) -> Message:
-    """The message, keyed by the job's type. `command_id` is unique: a job that is queued again has another."""
+    """Return the message, keyed by the job's type. `command_id` is unique: a job that is queued again has another."""
     envelope = Envelope(command_id, JOB_QUEUED, at, None, request_id or "", "", SOURCE)
     return Message(COMMANDS, command.job_type.encode(), _encode(command), envelope.headers())

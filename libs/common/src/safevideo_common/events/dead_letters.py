@@ -1,10 +1,10 @@
-"""Copies of dead events: `<group>.dlq.v1`. Key, value and headers are those of the record, these headers are added."""
+"""Dead letters: `<group>.dlq.v1`. A dead letter is the original record with these headers added."""
 
 import msgspec
 
 
 class DeadLetterHeaders(msgspec.Struct, frozen=True):
-    """Whence, why, and after how many tries. `dlq_reason` is a stable code, a colon, a sentence without values."""
+    """The origin, the reason (a stable code, a colon, a sentence without values) and the number of attempts."""
 
     dlq_group: str
     dlq_topic: str

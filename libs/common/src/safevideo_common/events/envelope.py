@@ -10,7 +10,7 @@ from safevideo_common.clock import utc_text
 from safevideo_common.domain.ordering import WriteVersion
 
 SOURCE: Final = "sharegram"
-"""Of what Sharegram sent. Sources of our own begin with `/safevideo/`."""
+"""The source of events that Sharegram sent. Our own sources begin with `/safevideo/`."""
 
 ExternalId = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,128}\Z")]
 """An id that another party made: 1 to 128 visible ASCII characters, which every collation and log line keeps whole."""
@@ -21,7 +21,7 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def is_external_id(text: str) -> bool:
-    """Whether `text` is an `ExternalId`, told in a third of the time that the pattern takes."""
+    """Return whether `text` is an `ExternalId`, in a third of the time that the pattern takes."""
     return 0 < len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text
 
 
@@ -30,7 +30,7 @@ class EnvelopeInvalid(ValueError):
 
 
 class Envelope(NamedTuple):
-    """What is known of an event without reading its body."""
+    """The attributes of an event outside its body."""
 
     id: str
     type: str
@@ -41,12 +41,12 @@ class Envelope(NamedTuple):
     request_id: str = ""
     traceparent: str = ""
     source: str = SOURCE
-    """Who tells; an id is unique within its source."""
+    """The publisher; an id is unique within its source."""
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
-        """As record headers; an absent attribute is left out."""
+        """Return the attributes as record headers, without the absent ones."""
         headers = [
-            *_same_for_all(self.source),
+            *_constant_headers(self.source),
             ("ce_id", self.id.encode()),
             ("ce_type", self.type.encode()),
             ("ce_time", rfc3339_precise(self.time)),
@@ -61,21 +61,21 @@ class Envelope(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _same_for_all(source: str) -> tuple[tuple[str, bytes], ...]:
-    """The headers that all events of a source have."""
+def _constant_headers(source: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that all events of a source have."""
     return (("ce_specversion", b"1.0"), ("ce_source", source.encode()), ("content-type", b"application/json"))
 
 
-def rfc3339_precise(moment: datetime) -> bytes:
-    """Like `rfc3339`, with microseconds where there are any: order by time must survive the trip."""
-    text = utc_text(moment).encode()
-    if not moment.microsecond:
+def rfc3339_precise(at: datetime) -> bytes:
+    """Return `at` like `rfc3339`, with microseconds where there are any: they decide the order of events."""
+    text = utc_text(at).encode()
+    if not at.microsecond:
         return text + b".000Z"
-    return (text if moment.microsecond % 1000 else text[:-3]) + b"Z"
+    return (text if at.microsecond % 1000 else text[:-3]) + b"Z"
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """The headers that are read; `content-type` and `ce_specversion` say the same of every event."""
+    """The headers that are read; `content-type` and `ce_specversion` are the same in every event."""
 
     ce_id: ExternalId
     ce_type: EventType
@@ -87,7 +87,7 @@ class Attributes(msgspec.Struct, frozen=True):
 
 
 def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
-    """Inverse of `Envelope.headers`. Raises `EnvelopeInvalid`."""
+    """Parse what `Envelope.headers` made. Raises `EnvelopeInvalid`."""
     try:
         found = msgspec.convert({name: value.decode() for name, value in headers}, Attributes, strict=False)
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
@@ -103,13 +103,10 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
     )
 
 
-# Where an event stands in the provider's order.
-
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def write_version_of(version: int | None, moment: datetime, arrival: int) -> WriteVersion:
-    """The stamp of an event with this version, where it has one, that happened at `moment`."""
-    return WriteVersion(version, (moment - _EPOCH) // _MICROSECOND, arrival)
+def write_version_of(version: int | None, at: datetime, arrival: int) -> WriteVersion:
+    """Return the write version of an event that happened at `at`, with the provider's version if it sent one."""
+    return WriteVersion(version, (at - _EPOCH) // _MICROSECOND, arrival)

@@ -12,7 +12,7 @@ TYPES: Final = (COMPLETED, FAILED)
 
 
 class Result(msgspec.Struct, frozen=True, rename="camel"):
-    """The provider's verdict. `risk_score` runs from 0 to 100, higher is safer."""
+    """The provider's result. `risk_score` is from 0 to 100, higher is safer."""
 
     status: Literal["passed", "review", "failed"]
     risk_score: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None

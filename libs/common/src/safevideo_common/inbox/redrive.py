@@ -114,7 +114,7 @@ class RedriveService:
                 raise _refusal(found)
             await inbox_redrive.requeue(tx, chosen, self._clock())
             details = {"eventId": named[0].event_id, "rowIds": chosen, "was": {row.group: row.status for row in found}}
-            await audit_store.record(tx, caller.did(RETRIED, self._clock, details))
+            await audit_store.record(tx, caller.entry(RETRIED, self._clock, details))
             return [row for row in await inbox_queries.find_by_event_id(tx, given) if row.row_id in chosen]
 
     async def survey(self, wanted: RedriveFilter, caller: Caller) -> RedriveReport:
@@ -138,14 +138,14 @@ class RedriveService:
 
     async def _survey(self, wanted: RedriveFilter) -> RedriveReport:
         now = self._clock()
-        async with self._database.reading() as reading:
+        async with self._database.read_connection() as reading:
             tallies = await inbox_redrive.count_redrivable(reading, wanted, now)
             sample = await inbox_redrive.redrivable(reading, wanted, now, SAMPLE_EVENTS)
         return RedriveReport(tallies, sample, is_complete=not sample)
 
     async def _take_up(self, wanted: RedriveFilter, caller: Caller, limit: int) -> tuple[int, bool]:
         redriven, until = 0, self._seconds() + RUN_SECONDS
-        async with self._database.reading() as reading:
+        async with self._database.read_connection() as reading:
             row_ids = await inbox_redrive.redrivable(reading, wanted, self._clock(), limit + 1)
         for start in range(0, min(len(row_ids), limit), CHUNK_EVENTS):
             if start and self._seconds() > until:
@@ -162,7 +162,7 @@ class RedriveService:
             chosen = [row.row_id for row in found if row.status is wanted.status and row.can_be_taken_up]
             if chosen:
                 await inbox_redrive.requeue(tx, chosen, self._clock())
-                await audit_store.record(tx, caller.did(REDRIVEN, self._clock, {"rowIds": chosen}))
+                await audit_store.record(tx, caller.entry(REDRIVEN, self._clock, {"rowIds": chosen}))
         return len(chosen)
 
     async def _note(self, report: RedriveReport, wanted: RedriveFilter, caller: Caller, *, is_dry: bool) -> None:
@@ -175,7 +175,7 @@ class RedriveService:
             "complete": report.is_complete,
         }
         async with self._database.transaction() as tx:
-            await audit_store.record(tx, caller.did(REDRIVE, self._clock, details))
+            await audit_store.record(tx, caller.entry(REDRIVE, self._clock, details))
 
 
 def _refusal(found: Sequence[RedriveCandidate]) -> NotFound | InvalidStatusTransition:

@@ -75,7 +75,7 @@ class InboxPruner:
                 self.log.info("Old events left the inbox", rows=deleted)
 
     async def _look(self) -> None:
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             size = await inbox_size(reading, self.group)
         age = self.clock() - size.oldest_waiting if size.oldest_waiting else timedelta()
         self.metrics.measured(size.rows, size.waiting, size.dead, max(age.total_seconds(), 0.0))

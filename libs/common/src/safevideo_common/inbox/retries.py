@@ -75,7 +75,7 @@ class RetryScanner(Generic[Event, States]):
 
     async def _heads(self, pace: DutyCycle | None) -> list[QueueHead]:
         consumer, pace = self.consumer, pace or DutyCycle(1.0)
-        async with consumer.database.reading() as connection:
+        async with consumer.database.read_connection() as connection:
             heads = await inbox_retries.due_heads(connection, consumer.group, consumer.clock(), HEADS_PER_SCAN)
             if pace.is_due():
                 with pace.measured():

@@ -113,7 +113,7 @@ class JobExecution:
         if monotonic() - self._checked_at >= STOP_CHECK_SECONDS:
             self._checked_at = monotonic()
             with suppress(ServiceUnavailable):  # the lease renewer reports an outage and an expired lease
-                async with self._database.reading() as connection:
+                async with self._database.read_connection() as connection:
                     self._update(await job_attempts.is_cancel_requested(connection, self.job.lease))
         self._raise_if_stopped()
 

@@ -68,7 +68,7 @@ class QueueMonitor:
     async def measure(self) -> None:
         """Measure and normalize once. If the database fails, the metrics have no values until the next time."""
         try:
-            async with self.database.reading() as connection:
+            async with self.database.read_connection() as connection:
                 self.metrics.set_depths(await job_stats.depths(connection))
                 invalid = await job_stats.find_invalid(connection)
             self.metrics.set_invalid(invalid.unknown)

@@ -88,7 +88,7 @@ class PeriodicJobEnqueuer:
 
     async def run_once(self) -> int:
         """Enqueue all periodic jobs that are due, and return their number. Raises the errors of the database."""
-        async with self.database.reading() as connection:
+        async with self.database.read_connection() as connection:
             now, last = await _last_fire_times(connection)
         enqueued = 0
         for job in self.periodic_jobs:

@@ -38,12 +38,12 @@ class JobService:
 
     async def list(self, matching: JobFilter, *, page: int, limit: int, order: Order) -> tuple[Sequence[Job], int]:
         """Return one page, counted from 1, and the number of all matching jobs."""
-        async with self._database.reading() as connection:
+        async with self._database.read_connection() as connection:
             return await job_admin.find(connection, matching, page=page, limit=limit, order=order)
 
     async def get(self, job_id: int) -> JobDetails:
         """Return a job with its attempts. Raises `JobNotFound`."""
-        async with self._database.reading() as connection:
+        async with self._database.read_connection() as connection:
             return JobDetails(await job_admin.get(connection, job_id), await attempts_of(connection, job_id))
 
     async def enqueue(self, job: NewJob, action: str, caller: Caller) -> Job:
@@ -94,4 +94,4 @@ class JobService:
         return await retry_on_conflict(attempt)
 
     async def _audit(self, tx: AsyncConnection, caller: Caller, action: str, details: dict[str, object]) -> None:
-        await audit_store.record(tx, caller.did(action, self._clock, details))
+        await audit_store.record(tx, caller.entry(action, self._clock, details))

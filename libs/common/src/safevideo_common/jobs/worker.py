@@ -83,7 +83,7 @@ class JobFetcher:
         return FetchedJobs(jobs, bool(jobs) and len(found) >= limit)
 
     async def _find(self, limit: int, capacity: Mapping[str, int]) -> list[int]:
-        async with self._database.reading() as connection:
+        async with self._database.read_connection() as connection:
             found = await self._due.find(connection, limit, capacity)
             if len(found) < limit and self._reset_scans.is_due():
                 with self._reset_scans.measured():

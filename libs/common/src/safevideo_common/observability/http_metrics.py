@@ -1,4 +1,4 @@
-"""Requests by route and status. The route is the pattern, never the path: ids and forged paths make no new series."""
+"""HTTP request metrics by route and status. The route is the pattern, never the path: no id makes a new series."""
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram
@@ -10,14 +10,14 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 
 
 class HttpMetrics:
-    """One app's histogram of request times."""
+    """The histogram of request durations of one app."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = histogram(metric_catalog.HTTP_REQUEST_SECONDS, registry)
         self._children: dict[tuple[str, str, int], Histogram] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
+        """Record one request that was answered."""
         key = (method if method in _METHODS else "other", route, status)
         child = self._children.get(key)
         if child is None:
@@ -26,6 +26,6 @@ class HttpMetrics:
 
 
 def route_of(request: web.Request) -> str:
-    """The pattern of the request's route, such as `/api/v1/performers/{id}`, or `unmatched`."""
+    """Return the pattern of the request's route, such as `/api/v1/performers/{id}`, or `unmatched`."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unmatched"

@@ -1,19 +1,19 @@
-"""Where log lines go: stdout as JSON, and text files under `LOG_DIR`.
+"""Buffered output of log lines: JSON on stdout for containers, text files under `LOG_DIR` (contract, §14).
 
-Lines are gathered and then formatted and written together: that takes half the time of doing it one by one between
-other work. It happens after `FLUSH_SECONDS` at the latest, at once from ERROR on, and when the process ends in order.
-A killed process may lose the lines of its last moment, never its data.
+Lines are buffered, then formatted and written together: that takes half the time. The sink writes them after at most
+`FLUSH_SECONDS`, at once from ERROR on, and when the process stops in order. A killed process may lose the last lines.
 """
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from select import PIPE_BUF
 from typing import Final
 
-from safevideo_common.observability.log_format import json_line, text_line
+import orjson
 
 FLUSH_SECONDS: Final = 0.05
 FLUSH_LINES: Final = 250
@@ -21,12 +21,14 @@ STDOUT: Final = "-"
 
 _URGENT: Final = frozenset({"error", "critical"})
 _STREAMS: Final = frozenset({"sync", "audit"})
+_COLUMNS: Final = frozenset({"timestamp", "level", "service", "code", "event"})
+_BARE: Final = re.compile(r"[!#-<>-~]+")  # visible ASCII without the quote and the equals sign
 
 Line = Mapping[str, object]
 
 
 class LogSink:
-    """One per process; services that share a process share it."""
+    """The log output of a process; services that share a process share it."""
 
     def __init__(self, folder: Path | None, *, stdout: bool = True) -> None:
         self._folder = folder
@@ -38,7 +40,7 @@ class LogSink:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, line: Line, stream: object = None) -> None:
-        """Take a line, which must not change any more. `stream` may name `sync` or `audit`, which have own files."""
+        """Buffer a line, which must not change any more. `stream` may be `sync` or `audit`, which have own files."""
         self._pending.append((line, stream))
         if line["level"] in _URGENT or len(self._pending) >= FLUSH_LINES:
             self.flush()
@@ -46,26 +48,20 @@ class LogSink:
             self._flush_later()
 
     def flush(self) -> None:
-        """Write what is gathered. A full disk or a closed pipe costs the lines, never the service."""
+        """Write the buffer. With a full disk or a closed pipe the lines are lost and the service continues."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         pending, self._pending = self._pending, []
         if self._stdout:
-            for piece in _pieces([json_line(line) for line, _ in pending]):
+            for piece in _pieces([_json_line(line) for line, _ in pending]):
                 self._append(STDOUT, piece)
         if self._folder is not None:
             for name, lines in _by_file(pending).items():
                 self._append(name, b"".join(lines))
 
-    def _append(self, name: str, data: bytes) -> None:
-        try:
-            _write_all(self._descriptor(name), data)
-        except OSError:
-            return
-
     def reopen(self) -> None:
-        """Let go of the files, so that the next line opens them anew: what logrotate asks for with SIGHUP."""
+        """Close the files, so that the next line opens them again: what logrotate requests with SIGHUP."""
         self.flush()
         for descriptor in self._descriptors.values():
             os.close(descriptor)
@@ -79,6 +75,14 @@ class LogSink:
         except RuntimeError:  # no loop yet, or another thread: nobody would flush later
             self.flush()
 
+    def _append(self, name: str, data: bytes) -> None:
+        try:
+            descriptor, rest = self._descriptor(name), memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            return
+
     def _descriptor(self, name: str) -> int:
         if name == STDOUT:
             return sys.__stdout__.fileno() if sys.__stdout__ else 1
@@ -89,7 +93,7 @@ class LogSink:
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines, as many as a pipe takes in one piece: the processes of one container share stdout."""
+    """Join whole lines up to what a pipe writes atomically: the processes of one container share stdout."""
     piece = b""
     for line in lines:
         if piece and len(piece) + len(line) > PIPE_BUF:
@@ -103,7 +107,7 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 def _by_file(pending: Iterable[tuple[Line, object]]) -> Mapping[str, list[bytes]]:
     files: dict[str, list[bytes]] = {}
     for line, stream in pending:
-        text = text_line(line)
+        text = _text_line(line)
         files.setdefault("app.log", []).append(text)
         if line["level"] in _URGENT:
             files.setdefault("error.log", []).append(text)
@@ -112,7 +116,22 @@ def _by_file(pending: Iterable[tuple[Line, object]]) -> Mapping[str, list[bytes]
     return files
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _json_line(line: Line) -> bytes:
+    return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+
+
+def _text_line(line: Line) -> bytes:
+    """Format `DATE TIME LEVEL SERVICE CODE message key=value …`. The fifth column is the code, or `-`."""
+    date, _, time = str(line["timestamp"]).partition("T")
+    pairs = "".join(f" {key}={_text_value(value)}" for key, value in line.items() if key not in _COLUMNS)
+    message = str(line["event"]).replace("\n", "\\n")
+    level = str(line["level"]).upper()
+    return f"{date} {time} {level} {line['service']} {line.get('code', '-')} {message}{pairs}\n".encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def _text_value(value: object) -> str:
+    """Return the value bare where that is unambiguous, else as JSON: no input can forge a line or a key."""
+    text = value if isinstance(value, str) else str(value)
+    return text if _BARE.fullmatch(text) else orjson.dumps(text).decode()

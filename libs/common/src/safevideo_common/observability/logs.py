@@ -1,73 +1,78 @@
-"""Structured logging: one logger a service, made in its wiring and handed down.
+"""Structured logging: one logger per service, made in its wiring and passed down.
 
-A call is `log.info("Webhook signature valid", event_id=…)`; failures carry `code=`. Lines bound with `stream="sync"` or
-`stream="audit"` also go to `sync.log` or `audit.log`.
+A call is `logger.info("Webhook signature valid", event_id=…)`; failures carry `code=`. Lines bound with `stream="sync"`
+or `stream="audit"` also go to `sync.log` or `audit.log`. Values whose key sounds like a secret are redacted.
 """
 
 import logging
+import re
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from time import time_ns
 from typing import Final
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from safevideo_common.observability.log_format import TimestampFormatter, redacted
 from safevideo_common.observability.log_sink import LogSink
 
 __all__ = ["DEFAULT_FOLDER", "FilteringBoundLogger", "LogSink", "build_logger", "capture_stdlib", "log_folder"]
 
 DEFAULT_FOLDER: Final = Path("/var/log/safevideo")
 
+_SECRET: Final = re.compile("secret|token|password|authorization|signature|api_key|email|document")
+
 
 def log_folder(configured: Path | None) -> Path | None:
-    """`LOG_DIR`, or the default folder where it exists, or none."""
+    """Return `LOG_DIR`, or the default folder where it exists, or None."""
     return configured or (DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else None)
 
 
 def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringBoundLogger:
-    """The logger of one service. Lines less severe than `level` cost next to nothing."""
+    """Make the logger of one service. Lines below `level` cost next to nothing."""
     wrapper = type("Logger", (_FastBoundLogger, structlog.make_filtering_bound_logger(level)), {})
-    wrapped: FilteringBoundLogger = structlog.wrap_logger(
+    logger: FilteringBoundLogger = structlog.wrap_logger(
         _LineLogger(service, sink), processors=[], wrapper_class=wrapper, context_class=dict
     ).bind()
-    return wrapped
+    return logger
 
 
 def capture_stdlib(logger: FilteringBoundLogger, level: str = "WARNING") -> None:
-    """Send what libraries log through `logger`, from `level` on, in place of stdlib's own handlers."""
+    """Send what libraries log from `level` on through `logger`, in place of the handlers of `logging`."""
     root = logging.getLogger()
     root.handlers = [_StdlibHandler(logger)]
     root.setLevel(level)
 
 
-class _FastBoundLogger:
-    """structlog's last step without its chain of processors: there is only one thing to do, and it is done often."""
-
-    _context: dict[str, object]
-    _logger: "_LineLogger"
-
-    def _proxy_to_logger(self, method_name: str, event: object = None, **fields: object) -> None:
-        lines = self._logger
-        placed = {"timestamp": lines.stamps.now(), "level": method_name, "service": lines.service, "event": event}
-        lines.write({**placed, **self._context, **fields})
-
-
 class _LineLogger:
-    """Where the lines of one service go."""
+    """The destination of one service's lines."""
 
     def __init__(self, service: str, sink: LogSink) -> None:
         self.service = service
-        self.stamps = TimestampFormatter()
         self._sink = sink
 
     def write(self, line: dict[str, object]) -> None:
-        """`line` is the caller's no more. Its `stream` is no part of it."""
+        """Pass `line` on, without its `stream` and its secrets. The caller must not change it any more."""
         stream = line.pop("stream", None)
-        self._sink.write(redacted(line), stream)
+        _redact(line)
+        self._sink.write(line, stream)
+
+
+class _FastBoundLogger:
+    """structlog's last step without a chain of processors: this is called for every line."""
+
+    _context: dict[str, object]
+    _logger: _LineLogger
+
+    def _proxy_to_logger(self, method_name: str, event: object = None, **fields: object) -> None:
+        columns = {"timestamp": _timestamp(), "level": method_name, "service": self._logger.service, "event": event}
+        self._logger.write({**columns, **self._context, **fields})
 
 
 class _StdlibHandler(logging.Handler):
-    """Lines of libraries. Only the exception's type is kept: its text may quote what a user sent."""
+    """The lines of libraries. They keep only the type of an exception: its text may quote what a user sent."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
@@ -80,3 +85,29 @@ class _StdlibHandler(logging.Handler):
         if record.levelno >= logging.ERROR:
             fields["code"] = "LIBRARY_ERROR"
         self._logger.log(record.levelno, record.getMessage(), **fields)
+
+
+def _timestamp() -> str:
+    """Return the current time as `2026-11-24T20:58:25.123Z`."""
+    second, millisecond = divmod(time_ns() // 1_000_000, 1000)
+    return f"{_second_text(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+_harmless_keys: Final[set[str]] = set()
+"""Keys that were checked: there are as many as the code has."""
+
+
+def _redact(line: MutableMapping[str, object]) -> None:
+    """Replace the value of each key that sounds like a secret or personal data."""
+    if line.keys() <= _harmless_keys:
+        return
+    for key in line:
+        if _SECRET.search(key):
+            line[key] = "[redacted]"
+        else:
+            _harmless_keys.add(key)

@@ -1,7 +1,7 @@
 """Every metric that a process exports, one entry each. `make metrics-list` makes docs/metrics.md from here.
 
-A process makes its metrics from these entries alone (`metric.py`); `tests/contracts/test_metrics.py` holds the two
-against each other. A label has few values, all known beforehand: no id, no address, nothing that a sender chooses.
+A process creates its metrics only from these entries; `tests/contracts/test_metrics.py` checks that. A label has few
+values, which are known in advance: no id, no address, nothing that a sender chooses.
 """
 
 from typing import Final

@@ -150,7 +150,7 @@ class OutboxRelay:
     async def relay(self) -> int:
         """Publish one batch and return its size. Raise `ServiceUnavailable`; `RelayLeaseLost` after duplicates."""
         self.stirred.clear()
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             waiting = await outbox_store.fetch_pending(reading, BATCH_MESSAGES, BATCH_BYTES)
         if waiting:
             await self._publish(waiting)
@@ -226,7 +226,7 @@ async def watch_depth(database: Database, clock: Clock, metrics: RelayMetrics) -
 
 async def _depth(database: Database) -> OutboxDepth | None:
     try:
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             return await outbox_store.depth(reading)
     except ServiceUnavailable:
         return None

@@ -1,4 +1,4 @@
-"""What the gateway shows of the quarantine. No body is read here, and no signature is shown."""
+"""Reading the quarantine for operators, without bodies and signatures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ _c: Final = rejected_webhooks.c
 
 @dataclass(frozen=True, slots=True)
 class RejectedFilter:
-    """What to look for; all conditions hold at once. The range is of `received_at`, its end excluded."""
+    """Conditions that must all match. The range is of `received_at`, without its end."""
 
     reason: str | None = None
     released: bool | None = None
@@ -26,7 +26,7 @@ class RejectedFilter:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """The facts of one rejected webhook. Sizes and digests are those of the body as it was sent."""
+    """One rejected webhook without its body. Size and digest are those of the body as sent."""
 
     row_id: int
     received_at: datetime
@@ -56,9 +56,9 @@ async def find(
     return [_record(row) for row in rows], total
 
 
-async def get(reading: AsyncConnection, row_id: int) -> RejectedRecord | None:
-    """One row."""
-    row = (await reading.execute(select(*_SHOWN).where(_c.id == row_id))).one_or_none()
+async def get(connection: AsyncConnection, row_id: int) -> RejectedRecord | None:
+    """Return one webhook, or None."""
+    row = (await connection.execute(select(*_SHOWN).where(_c.id == row_id))).one_or_none()
     return _record(row) if row else None
 
 

@@ -1,8 +1,4 @@
-"""The quarantine: webhooks whose signature was refused, kept so that they can be verified again (contract, §7).
-
-The door writes it, the gateway reads it and releases. What keeps it small is in `rejected_bounds.py`, what the gateway
-shows of it in `rejected_browser.py`.
-"""
+"""Writing rejected webhooks to the quarantine, and reading them to release them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,11 +16,11 @@ _SHORT_LENGTH: Final = 64
 _REQUEST_ID_LENGTH: Final = 128
 
 _c: Final = rejected_webhooks.c
-_IN_ORDER: Final = (_c.received_at, _c.id)
+_OLDEST_FIRST: Final = (_c.received_at, _c.id)
 
 
 class Rejection(NamedTuple):
-    """One refused webhook as it is stored. Two of the same `fingerprint` are the same one, sent again."""
+    """One rejected webhook as it is stored. Rejections with one `fingerprint` are deliveries of the same webhook."""
 
     fingerprint: str
     received_at: datetime
@@ -37,15 +33,15 @@ class Rejection(NamedTuple):
     body: bytes
     """Encrypted."""
     body_sha256: str
-    """Of the body as it was sent, in hex."""
+    """Of the body as sent, in hex."""
     body_bytes: int
-    """Likewise."""
+    """Of the body as sent."""
     remote: str
     request_id: str
 
 
 class RepeatCount(NamedTuple):
-    """Further deliveries of a webhook that is kept already."""
+    """Further deliveries of a webhook that is already stored."""
 
     fingerprint: str
     times: int
@@ -53,14 +49,14 @@ class RepeatCount(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A webhook that waits in quarantine."""
+    """A webhook that is not released, with its size."""
 
     row_id: int
     body_bytes: int
 
 
-class Quarantined(NamedTuple):
-    """What verifying it again needs. `body` is encrypted."""
+class StoredRejection(NamedTuple):
+    """The data for verifying a webhook again. `body` is encrypted."""
 
     row_id: int
     received_at: datetime
@@ -70,7 +66,7 @@ class Quarantined(NamedTuple):
 
 
 class ReleasedWebhook(NamedTuple):
-    """A row whose event the log has acknowledged, and under which id."""
+    """A row whose event the broker has acknowledged, and the id of the event."""
 
     row_id: int
     event_id: str
@@ -103,45 +99,45 @@ _RELEASE: Final = (
 )
 
 
-async def known(reading: AsyncConnection, fingerprints: Iterable[str]) -> set[str]:
-    """Those that are kept already: their bodies need not be encrypted again."""
+async def existing_fingerprints(connection: AsyncConnection, fingerprints: Iterable[str]) -> set[str]:
+    """Return the fingerprints that are already stored: their bodies need not be encrypted again."""
     found: set[str] = set()
-    for some in chunks(fingerprints):
-        found.update(await reading.scalars(select(_c.fingerprint).where(_c.fingerprint.in_(some))))
+    for chunk in chunks(fingerprints):
+        found.update(await connection.scalars(select(_c.fingerprint).where(_c.fingerprint.in_(chunk))))
     return found
 
 
 async def count_repeats(tx: AsyncConnection, repeats: Sequence[RepeatCount]) -> None:
-    """Add to what is kept. One that was evicted in the meantime stays evicted."""
+    """Count further deliveries. A webhook that was evicted in the meantime stays evicted."""
     rows = [{"of": each.fingerprint, "times": each.times, "seen_at": each.last_seen_at} for each in repeats]
     if rows:
         await tx.execute(_COUNT, rows)
 
 
 async def add(tx: AsyncConnection, rejections: Sequence[Rejection]) -> None:
-    """Keep new ones, given in order of reception. One that another process was quicker to keep is counted there."""
+    """Store new webhooks, in order of reception. If another process has stored one, count it as a repeat."""
     await _ADD.execute(tx, map(_row, rejections))
 
 
-async def unreleased(reading: AsyncConnection, wanted: Collection[int] | None = None) -> list[Candidate]:
-    """Those that wait, all or the `wanted` row ids among them, in order of reception."""
-    rows = await reading.execute(select(_c.id, _c.body_bytes).where(_c.released_at.is_(None)).order_by(*_IN_ORDER))
-    found = [Candidate(*row) for row in rows]
-    return found if wanted is None else [each for each in found if each.row_id in wanted]
+async def unreleased(connection: AsyncConnection, row_ids: Collection[int] | None = None) -> list[Candidate]:
+    """Return the webhooks that are not released, all or those of `row_ids`, in order of reception."""
+    query = select(_c.id, _c.body_bytes).where(_c.released_at.is_(None)).order_by(*_OLDEST_FIRST)
+    candidates = [Candidate(*row) for row in await connection.execute(query)]
+    return candidates if row_ids is None else [each for each in candidates if each.row_id in row_ids]
 
 
-async def load(reading: AsyncConnection, row_ids: Sequence[int]) -> list[Quarantined]:
-    """Those of the rows that are there and not released, in order of reception; at most a few hundred at a time."""
-    rows = await reading.execute(
+async def load(connection: AsyncConnection, row_ids: Sequence[int]) -> list[StoredRejection]:
+    """Return the rows that exist and are not released, in order of reception; at most a few hundred at a time."""
+    rows = await connection.execute(
         select(_c.id, _c.received_at, _c.headers, _c.body, _c.request_id)
         .where(_c.id.in_(row_ids), _c.released_at.is_(None))
-        .order_by(*_IN_ORDER)
+        .order_by(*_OLDEST_FIRST)
     )
-    return [Quarantined(row.id, row.received_at, row.headers, row.body, row.request_id or "") for row in rows]
+    return [StoredRejection(row.id, row.received_at, row.headers, row.body, row.request_id or "") for row in rows]
 
 
 async def mark_released(tx: AsyncConnection, releases: Sequence[ReleasedWebhook], now: datetime) -> None:
-    """Note that they are in the log. What another run has marked stays as it is."""
+    """Mark webhooks as published. A row that another run has marked stays as it is."""
     rows = [{"row_id": each.row_id, "event_id": each.event_id, "at": now} for each in releases]
     if rows:
         await tx.execute(_RELEASE, rows)

@@ -130,7 +130,7 @@ class ApplyPartition(Generic[Event, States]):
         """What has to be decided, and what is passed over since the inbox has it."""
         if self.run.asked.force or not self._met_known or not batch:
             return batch, ()
-        async with self.run.consumer.database.reading() as reading:
+        async with self.run.consumer.database.read_connection() as reading:
             known = await inbox_rows.existing_ids(
                 reading, self.run.consumer.group, (each.envelope.id for each in batch)
             )

@@ -155,7 +155,7 @@ class DryRunPartition(Generic[Event, States]):
             while chunk := await chunks.next():
                 part.missed(number, chunk.start)
                 if deliveries := run.wanted(chunk):
-                    async with run.consumer.database.reading() as reading:
+                    async with run.consumer.database.read_connection() as reading:
                         outcomes = await forecast.foresee(reading, deliveries)
                     part.count(Counter(each.envelope.type for each in deliveries), outcomes)
                 part.reached(number, chunk.end)

@@ -1,4 +1,4 @@
-"""The base app that every process starts from."""
+"""The base app of every process."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,7 +33,7 @@ def base_app(
     app = web.Application(middlewares=[middleware.middleware], client_max_size=max_body_bytes)
     app[MIDDLEWARE] = middleware
     app[DRAIN] = draining
-    ready = [HealthCheck("process", draining.ask), *ready]
+    ready = [HealthCheck("process", draining.check), *ready]
     add_health_routes(app, registry, alive=alive, ready=ready)
     return app
 

@@ -1,4 +1,4 @@
-"""Request ids and W3C trace context: taken from the caller when sane, made otherwise (contract, §2)."""
+"""Request ids and W3C trace context: the caller's where they are valid, else new ones (contract, §2)."""
 
 import random
 import re
@@ -13,7 +13,7 @@ _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16
 
 
 class Correlation(NamedTuple):
-    """What ties the log lines, records and answers of one request together."""
+    """The ids that connect the log lines, records and responses of one request."""
 
     request_id: str
     traceparent: str
@@ -23,15 +23,15 @@ CORRELATION: Final = web.RequestKey("correlation", Correlation)
 
 
 def correlate(headers: CIMultiDictProxy[str]) -> Correlation:
-    """The caller's ids, where they are well-formed; new ones from 24 random bytes where not. They guard nothing."""
+    """Return the caller's ids where they are well-formed, else new ones. They need not be unpredictable."""
     request_id = headers.get(REQUEST_ID_HEADER, "")
     traceparent = headers.get("traceparent", "")
-    known_request = bool(request_id) and _REQUEST_ID.fullmatch(request_id) is not None
-    known_trace = bool(traceparent) and _TRACEPARENT.fullmatch(traceparent) is not None
-    if known_request and known_trace:
+    has_request_id = bool(request_id) and _REQUEST_ID.fullmatch(request_id) is not None
+    has_traceparent = bool(traceparent) and _TRACEPARENT.fullmatch(traceparent) is not None
+    if has_request_id and has_traceparent:
         return Correlation(request_id, traceparent)
     fresh = f"{random.getrandbits(192):048x}"  # `os.urandom` is a system call a request
     return Correlation(
-        request_id if known_request else fresh[:32],
-        traceparent if known_trace else f"00-{fresh[:32]}-{fresh[32:]}-01",
+        request_id if has_request_id else fresh[:32],
+        traceparent if has_traceparent else f"00-{fresh[:32]}-{fresh[32:]}-01",
     )

@@ -1,4 +1,4 @@
-"""A stop in order: first out of the balancer's rotation, then no new connections, then an answer for all who asked."""
+"""The first step of an orderly stop: the load balancer stops sending requests before the server closes."""
 
 from typing import Final
 
@@ -8,19 +8,19 @@ from safevideo_common.errors import ServiceUnavailable
 
 
 class Drain:
-    """Whether this process is about to stop. From then on `/readyz` is 503 and each answer closes its connection."""
+    """The state of the drain. Once it has started, `/readyz` is 503 and each response closes its connection."""
 
     def __init__(self) -> None:
-        self.begun = False
+        self.started = False
 
-    def begin(self) -> None:
-        """There is no way back."""
-        self.begun = True
+    def start(self) -> None:
+        """Start the drain. It cannot be reverted."""
+        self.started = True
 
-    async def ask(self) -> None:
-        """The readiness check. Raises `ServiceUnavailable` once a stop has begun."""
-        if self.begun:
+    async def check(self) -> None:
+        """Raise `ServiceUnavailable` once the drain has started: the readiness check."""
+        if self.started:
             raise ServiceUnavailable("This process is stopping.")
 
 
-DRAIN: Final = web.AppKey("draining", Drain)
+DRAIN: Final = web.AppKey("drain", Drain)

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: what Kubernetes and Prometheus ask every process."""
+"""`/healthz`, `/readyz` and `/metrics`: the endpoints for Kubernetes and Prometheus in every process."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,22 +17,22 @@ CHECK_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One question with a name. `ask` returns when all is well and raises otherwise."""
+    """A named check. `probe` returns if all is well, and raises otherwise."""
 
     name: str
-    ask: Callable[[], Awaitable[None]]
+    probe: Callable[[], Awaitable[None]]
 
 
 async def failed_checks(checks: Sequence[HealthCheck]) -> dict[str, str]:
-    """Name and reason of each check that raised or took longer than `CHECK_SECONDS`; they run side by side."""
-    reasons = await asyncio.gather(*(_reason(check) for check in checks))
+    """Run all checks concurrently. Return name and reason of each that raised or took over `CHECK_SECONDS`."""
+    reasons = await asyncio.gather(*(_failure(check) for check in checks))
     return {check.name: reason for check, reason in zip(checks, reasons, strict=True) if reason}
 
 
-async def _reason(check: HealthCheck) -> str:
+async def _failure(check: HealthCheck) -> str:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            await check.ask()
+            await check.probe()
     except SafeVideoError as error:
         return error.message
     except TimeoutError:
@@ -53,12 +53,12 @@ def add_health_routes(
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app.router.add_get("/healthz", _answering(alive))
-    app.router.add_get("/readyz", _answering(ready))
+    app.router.add_get("/healthz", _health_handler(alive))
+    app.router.add_get("/readyz", _health_handler(ready))
     app.router.add_get("/metrics", metrics)
 
 
-def _answering(checks: Sequence[HealthCheck]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _health_handler(checks: Sequence[HealthCheck]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handler(_request: web.Request) -> web.Response:
         failed = await failed_checks(checks)
         status = "failing" if failed else "ok"

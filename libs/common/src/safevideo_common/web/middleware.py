@@ -84,7 +84,7 @@ class RequestMiddleware:
         except Exception as error:  # noqa: BLE001 - the one place that renders whatever was raised
             response = failure(_to_error(error, route, correlation, self._logger), correlation.request_id)
         response.headers[REQUEST_ID_HEADER] = correlation.request_id
-        if self._draining.begun:
+        if self._draining.started:
             response.force_close()  # a kept connection would be cut before or after its next request, who knows
         seconds = perf_counter() - started
         self._metrics.observe(request.method, route, response.status, seconds)
@@ -113,7 +113,7 @@ class RequestMiddleware:
             assert isinstance(response.body, bytes)
             status, head, content = response.status, _head_of(response), response.body
         self._metrics.observe("POST", route, status, perf_counter() - started)
-        is_last = self._draining.begun
+        is_last = self._draining.started
         head = (
             f"HTTP/1.1 {head}{REQUEST_ID_HEADER}: {correlation.request_id}\r\nContent-Length: {len(content)}\r\n"
             f"Date: {_date(int(time()))}\r\nServer: {SERVER_SOFTWARE}\r\n{_CLOSE if is_last else ''}\r\n"

@@ -1,4 +1,4 @@
-"""The two shapes of an answer (contract, §2)."""
+"""The two shapes of a response (contract, §2)."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from safevideo_common.errors import SafeVideoError
 
 
 def success(data: object, *, status: int = 200, extra: Mapping[str, object] | None = None) -> web.Response:
-    """`{"success": true, "data": …}`; `extra` adds top-level members such as `pagination`."""
+    """Return `{"success": true, "data": …}`; `extra` adds top-level members such as `pagination`."""
     return json_response({"success": True, "data": data, **(extra or {})}, status=status)
 
 
 def failure(error: SafeVideoError, request_id: str) -> web.Response:
-    """`{"success": false, "error": …}` with the error's status, and `Retry-After` where it has one."""
+    """Return `{"success": false, "error": …}` with the error's status, and `Retry-After` where it has one."""
     body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.details is not None:
         body["details"] = error.details
@@ -26,5 +26,5 @@ def failure(error: SafeVideoError, request_id: str) -> web.Response:
 
 
 def json_response(body: object, *, status: int = 200) -> web.Response:
-    """`body` as JSON; times must be strings already."""
+    """Return `body` as JSON; times must be strings already."""
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

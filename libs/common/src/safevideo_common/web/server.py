@@ -42,7 +42,7 @@ async def serving(app: web.Application, host: str, port: int, *, shutdown_second
             yield listener.sockets[0].getsockname()[1]
         finally:
             if DRAIN in app:
-                app[DRAIN].begin()
+                app[DRAIN].start()
             listener.close()
             await _finish_requests(gate, shutdown_seconds)
     finally:

@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from safevideo_common.cache.performers import (
-    DROP_AT_ONCE,
-    KEEP_SECONDS,
-    MARK_SECONDS,
+    MAX_IDS_PER_SCRIPT,
+    TOMBSTONE_SECONDS,
+    TTL_SECONDS,
     CacheUnavailable,
     PerformerCache,
 )
@@ -39,72 +39,72 @@ async def impatient(redis_url: str) -> AsyncIterator[PerformerCache]:
         yield PerformerCache(redis)
 
 
-async def test_what_was_filled_is_there_for_an_hour_at_most(cache: PerformerCache, redis: Redis) -> None:
+async def test_cached_value_lives_at_most_an_hour(cache: PerformerCache, redis: Redis) -> None:
     assert await cache.get(7) is None
-    assert await cache.fill(7, b"seven")
+    assert await cache.set_if_not_invalidated(7, b"seven")
     assert await cache.get(7) == b"seven"
     assert await cache.get(8) is None
-    assert 0 < await redis.ttl("performer:7") <= KEEP_SECONDS
+    assert 0 < await redis.ttl("performer:7") <= TTL_SECONDS
 
 
-async def test_a_drop_forgets_those_it_names_alone(cache: PerformerCache) -> None:
+async def test_invalidate_removes_only_the_named_performers(cache: PerformerCache) -> None:
     for performer_id in (1, 2, 3):
-        await cache.fill(performer_id, b"x")
-    await cache.drop([1, 3])
+        await cache.set_if_not_invalidated(performer_id, b"x")
+    await cache.invalidate([1, 3])
     assert [await cache.get(performer_id) for performer_id in (1, 2, 3)] == [None, b"x", None]
 
 
-async def test_a_reader_that_read_before_a_drop_fills_nothing_after_it(cache: PerformerCache) -> None:
+async def test_value_read_before_an_invalidation_is_not_cached_after_it(cache: PerformerCache) -> None:
     read_before = b"old"
-    await cache.drop([7])
-    assert not await cache.fill(7, read_before)
+    await cache.invalidate([7])
+    assert not await cache.set_if_not_invalidated(7, read_before)
     assert await cache.get(7) is None
 
 
-async def test_what_a_slow_reader_filled_before_the_drop_is_gone_after_it(cache: PerformerCache) -> None:
-    await cache.fill(7, b"old")
-    await cache.drop([7])
+async def test_invalidate_removes_what_a_slow_reader_cached(cache: PerformerCache) -> None:
+    await cache.set_if_not_invalidated(7, b"old")
+    await cache.invalidate([7])
     assert await cache.get(7) is None
 
 
-async def test_a_mark_ends_by_itself_and_filling_begins_again(cache: PerformerCache, redis: Redis) -> None:
-    await cache.drop([7])
-    assert 0 < await redis.ttl(MARK) <= MARK_SECONDS
+async def test_values_are_cached_again_after_the_tombstone_expires(cache: PerformerCache, redis: Redis) -> None:
+    await cache.invalidate([7])
+    assert 0 < await redis.ttl(MARK) <= TOMBSTONE_SECONDS
     await redis.delete(MARK)  # as its end would
-    assert await cache.fill(7, b"new")
+    assert await cache.set_if_not_invalidated(7, b"new")
 
 
-async def test_a_second_drop_renews_the_mark(cache: PerformerCache, redis: Redis) -> None:
-    await cache.drop([7])
+async def test_second_invalidation_renews_the_tombstone(cache: PerformerCache, redis: Redis) -> None:
+    await cache.invalidate([7])
     await redis.expire(MARK, 1)
-    await cache.drop([7])
+    await cache.invalidate([7])
     assert await redis.ttl(MARK) > 1
 
 
-async def test_more_ids_than_one_round_trip_takes_are_all_dropped(cache: PerformerCache, redis: Redis) -> None:
-    ids = range(1, 2 * DROP_AT_ONCE + 2)
+async def test_invalidate_accepts_more_ids_than_one_script_call(cache: PerformerCache, redis: Redis) -> None:
+    ids = range(1, 2 * MAX_IDS_PER_SCRIPT + 2)
     await redis.mset({f"performer:{performer_id}": "x" for performer_id in ids})
-    await cache.drop(iter(ids))
+    await cache.invalidate(iter(ids))
     assert await redis.keys("performer:*") == []
 
 
-async def test_where_no_script_may_touch_many_keys_they_are_dropped_all_the_same(redis: Redis, redis_url: str) -> None:
+async def test_invalidate_works_without_the_script(redis: Redis, redis_url: str) -> None:
     await redis.mset({"performer:1": "x", "performer:2": "x"})
     await redis.acl_setuser("scriptless", enabled=True, nopass=True, keys=["*"], categories=["+@all", "-@scripting"])
     try:
         async with open_redis(redis_url.replace("://", "://scriptless:x@"), 0, seconds=DEADLINE_SECONDS) as scriptless:
-            await PerformerCache(scriptless, seconds=DEADLINE_SECONDS).drop([1, 2])
+            await PerformerCache(scriptless, seconds=DEADLINE_SECONDS).invalidate([1, 2])
         assert await redis.keys("performer:*") == []
     finally:
         await redis.acl_deluser("scriptless")
 
 
-async def test_who_is_cancelled_while_it_drops_stops(cache: PerformerCache) -> None:
+async def test_invalidate_stops_when_its_task_is_cancelled(cache: PerformerCache) -> None:
     """At every step of a drop: its client forgets a cancellation that comes just as it was answered."""
 
     async def drop_for_ever() -> None:
         while True:
-            await cache.drop([7])
+            await cache.invalidate([7])
 
     for steps in range(100):
         task = asyncio.create_task(drop_for_ever())
@@ -115,24 +115,28 @@ async def test_who_is_cancelled_while_it_drops_stops(cache: PerformerCache) -> N
         assert done, f"cancelled after {steps} steps it went on"
 
 
-def test_key_and_mark_share_a_slot_of_a_cluster() -> None:
+def test_key_and_tombstone_share_a_cluster_slot() -> None:
     assert key_slot(b"performer:7") == key_slot(MARK.encode())
 
 
-async def test_nothing_to_drop_asks_nobody() -> None:
+async def test_invalidate_without_ids_sends_nothing() -> None:
     async with open_redis(f"redis://127.0.0.1:{free_port()}", 0) as nowhere:
-        await PerformerCache(nowhere).drop([])
+        await PerformerCache(nowhere).invalidate([])
 
 
 @pytest.mark.parametrize("trouble", ["killed", "paused"])
 @pytest.mark.parametrize("was_connected", [True, False])
-async def test_without_redis_each_call_says_so_in_time(
+async def test_cache_raises_cache_unavailable_in_time_without_redis(
     impatient: PerformerCache, redis_server: RunningServer, trouble: str, was_connected: bool
 ) -> None:
     if was_connected:
         await connected(impatient)
     with getattr(redis_server, trouble)():
-        for call in (lambda: impatient.get(7), lambda: impatient.fill(7, b"x"), lambda: impatient.drop([7])):
+        for call in (
+            lambda: impatient.get(7),
+            lambda: impatient.set_if_not_invalidated(7, b"x"),
+            lambda: impatient.invalidate([7]),
+        ):
             async with ticking() as ticks:
                 with pytest.raises(CacheUnavailable):
                     await call()
@@ -140,11 +144,11 @@ async def test_without_redis_each_call_says_so_in_time(
 
 
 @pytest.mark.parametrize("trouble", ["killed", "paused"])
-async def test_a_redis_that_is_back_works_and_answers_are_not_mixed_up(
+async def test_cache_recovers_after_an_outage_without_mixed_answers(
     impatient: PerformerCache, cache: PerformerCache, redis_server: RunningServer, trouble: str
 ) -> None:
     for performer_id in (7, 8):
-        await cache.fill(performer_id, str(performer_id).encode())
+        await cache.set_if_not_invalidated(performer_id, str(performer_id).encode())
     await connected(impatient)
     with getattr(redis_server, trouble)(), pytest.raises(CacheUnavailable):
         await impatient.get(7)

@@ -29,7 +29,7 @@ async def write(database: Database, rows: Iterable[tuple[object, ...]]) -> None:
 
 
 async def found(database: Database) -> list[tuple[object, ...]]:
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return [tuple(each) for each in await connection.execute(select(*WRITTEN).order_by(kyc_requests.c.id))]
 
 

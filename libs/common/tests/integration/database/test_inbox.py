@@ -45,7 +45,7 @@ async def count(database: Database, *entries: InboxEntry) -> None:
 
 
 async def row(database: Database, event_id: str = "evt_1") -> InboxRecord:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         (found,) = await inbox_queries.get_by_event_id(reading, event_id)
         return found
 
@@ -54,7 +54,7 @@ async def last_record(database: Database) -> tuple[object, ...]:
     """The place in the log up to which records of the event are counted."""
     c = event_inbox.c
     query = select(c.source_topic, c.source_partition, c.last_offset).where(c.event_id == "evt_1")
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return tuple((await reading.execute(query)).one())
 
 
@@ -96,7 +96,7 @@ async def test_a_long_reason_and_request_id_are_cut_and_none_is_none(database: D
 async def test_rows_are_numbered_in_the_order_of_arrival(database: Database) -> None:
     await record(database, *(ONE._replace(event_id=f"evt_{number}", source_offset=number) for number in range(600)))
     in_order = select(event_inbox.c.event_id).order_by(event_inbox.c.id)
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         assert list(await reading.scalars(in_order)) == [f"evt_{number}" for number in range(600)]
     async with known(database, *(f"evt_{number}" for number in range(700))) as found:
         assert found == {f"evt_{number}" for number in range(600)}
@@ -115,7 +115,7 @@ async def test_known_events_are_those_of_the_group_byte_for_byte(database: Datab
 
 async def test_one_event_has_a_row_in_each_group(database: Database) -> None:
     await record(database, ONE, ONE._replace(consumer_group="kyc-worker"))
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         rows = await inbox_queries.get_by_event_id(reading, "evt_1")
     assert [each.consumer_group for each in rows] == [GROUP, "kyc-worker"]
 

@@ -48,7 +48,7 @@ async def filled(database: Database) -> Database:
 
 
 async def ids(database: Database, wanted: InboxFilter, sort: Sort = "received_at", order: Order = "asc") -> list[str]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         rows, total = await inbox_queries.find(reading, wanted, page=1, limit=100, sort=sort, order=order)
     assert total == len(rows)
     return [row.event_id for row in rows]
@@ -86,7 +86,7 @@ async def test_ties_are_in_the_order_of_arrival_in_either_direction(filled: Data
 
 async def test_pages_hold_each_row_once_and_tell_how_many_there_are(filled: Database) -> None:
     seen: list[str] = []
-    async with filled.reading() as reading:
+    async with filled.read_connection() as reading:
         for page in (1, 2, 3):
             rows, total = await inbox_queries.find(reading, InboxFilter(), page=page, limit=2)
             assert total == 5
@@ -96,7 +96,7 @@ async def test_pages_hold_each_row_once_and_tell_how_many_there_are(filled: Data
 
 
 async def test_a_body_is_read_for_a_single_event_only(filled: Database) -> None:
-    async with filled.reading() as reading:
+    async with filled.read_connection() as reading:
         listed, _ = await inbox_queries.find(reading, InboxFilter(status=Status.DEAD), page=1, limit=1)
         single = await inbox_queries.get_by_row_id(reading, listed[0].row_id)
         assert await inbox_queries.get_by_event_id(reading, "evt_5") == [single]
@@ -105,6 +105,6 @@ async def test_a_body_is_read_for_a_single_event_only(filled: Database) -> None:
 
 
 async def test_what_is_not_there_is_none(filled: Database) -> None:
-    async with filled.reading() as reading:
+    async with filled.read_connection() as reading:
         assert await inbox_queries.get_by_row_id(reading, 2**62) is None
         assert await inbox_queries.get_by_event_id(reading, "evt_9") == []

@@ -36,7 +36,7 @@ async def swept(database: Database, after: PagePosition = BEGINNING, rows: int =
 
 
 async def left(database: Database) -> Sequence[str]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         names = await reading.scalars(select(event_inbox.c.event_id).order_by(event_inbox.c.id))
         return [name.rpartition("-")[0] for name in names]
 
@@ -71,7 +71,7 @@ async def test_the_size_is_that_of_the_table_and_of_ones_own_group(database: Dat
         event(Status.DEAD, 3),
         event(Status.WAITING, 9, group="kyc-worker"),
     )
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         size = await inbox_size(reading, "sync-worker")
         nothing = await inbox_size(reading, "another")
     assert 0 < size.rows < 20  # an estimate

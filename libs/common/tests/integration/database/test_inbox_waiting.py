@@ -52,12 +52,12 @@ async def record(database: Database, *entries: InboxEntry) -> None:
 
 
 async def due(database: Database, now: datetime = NOW, limit: int = 100) -> list[QueueHead]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return await inbox_retries.due_heads(reading, GROUP, now, limit)
 
 
 async def untimed(database: Database, limit: int = 100) -> list[QueueHead]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return await inbox_retries.unscheduled_heads(reading, GROUP, limit)
 
 
@@ -67,7 +67,7 @@ async def queue(database: Database, head: QueueHead, now: datetime = NOW, limit:
 
 
 async def row(database: Database, event_id: str) -> InboxRecord:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         (found,) = await inbox_queries.get_by_event_id(reading, event_id)
         return found
 
@@ -199,7 +199,7 @@ async def test_what_is_due_is_found_without_reading_what_waits(database: Databas
         *(applied._replace(event_id=f"old_{number}", performer_id=f"sg_{number % 100}") for number in range(3000)),
         *(WAITING._replace(event_id=f"evt_{number}", performer_id=f"sg_{number}") for number in range(3000)),
     )
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         await reading.execute(text("ANALYZE TABLE event_inbox"))
         before = await _rows_read(reading)
         found = await inbox_retries.due_heads(reading, GROUP, when, 50)

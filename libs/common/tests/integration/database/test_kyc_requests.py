@@ -32,7 +32,7 @@ async def update(database: Database, *changed: KycRequest) -> None:
         await kyc_requests.update(tx, changed, LATER)
 
 
-async def test_a_new_request_has_an_id_and_no_verdict(database: Database) -> None:
+async def test_new_request_has_an_id_and_no_result(database: Database) -> None:
     number = await submit(database, "ver_1")
     assert await stored(database, "ver_1", "ver_2") == {
         "ver_1": KycRequest(number, "sg_1", "ver_1", KycStatus.IN_PROGRESS)
@@ -41,34 +41,34 @@ async def test_a_new_request_has_an_id_and_no_verdict(database: Database) -> Non
 
 
 @pytest.mark.parametrize(
-    "stamp",
+    "write_version",
     [
         WriteVersion(None, 1_764_018_000_123_456),
         WriteVersion(0, 0),
         WriteVersion(2**63 - 1, 32_503_679_999_999_999, 2**62),
     ],
 )
-async def test_a_verdict_comes_back_exactly(database: Database, stamp: WriteVersion) -> None:
+async def test_load_returns_a_result_exactly(database: Database, write_version: WriteVersion) -> None:
     await submit(database, "ver_1")
     await submit(database, "ver_2")
     (request,) = (await stored(database, "ver_1")).values()
     verdict: dict[str, object] = {"status": "passed", "riskScore": 79.95, "checks": {"näme": [1, None]}}
-    judged = replace(request, status=KycStatus.IN_REVIEW, risk_score=79.95, result=verdict, stamp=stamp)
+    judged = replace(request, status=KycStatus.IN_REVIEW, risk_score=79.95, result=verdict, write_version=write_version)
     await update(database, judged)
     after = await stored(database, "ver_1", "ver_2")
     assert after["ver_1"] == judged
     assert after["ver_2"].status is KycStatus.IN_PROGRESS
 
 
-async def test_an_update_leaves_the_time_of_creation(database: Database) -> None:
+async def test_update_keeps_created_at(database: Database) -> None:
     await submit(database, "ver_1")
     await update(database, *(await stored(database, "ver_1")).values())
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         created_at, updated_at = (await reading.execute(select(table.c.created_at, table.c.updated_at))).one()
     assert (created_at, updated_at) == (NOW, LATER)
 
 
-async def test_one_verification_is_one_request(database: Database) -> None:
+async def test_verification_has_at_most_one_request(database: Database) -> None:
     await submit(database, "ver_1")
     with pytest.raises(DatabaseConflict):
         await submit(database, "ver_1", "sg_2")
@@ -76,13 +76,13 @@ async def test_one_verification_is_one_request(database: Database) -> None:
     assert len(await stored(database, "ver_1", "VER_1")) == 2
 
 
-async def test_nothing_asked_and_nothing_changed_is_nothing(database: Database) -> None:
+async def test_load_and_update_accept_empty_lists(database: Database) -> None:
     assert await stored(database) == {}
     await update(database)
 
 
-async def test_a_number_beyond_the_column_is_refused(database: Database) -> None:
+async def test_update_raises_data_rejected_for_a_number_out_of_range(database: Database) -> None:
     await submit(database, "ver_1")
     (request,) = (await stored(database, "ver_1")).values()
     with pytest.raises(DataRejected):
-        await update(database, replace(request, stamp=WriteVersion(2**63, 0)))
+        await update(database, replace(request, write_version=WriteVersion(2**63, 0)))

@@ -30,30 +30,30 @@ async def release(database: Database, holder: str) -> None:
         await leases.release(tx, "relay", holder)
 
 
-async def test_a_lease_has_one_holder_who_can_extend_it(database: Database) -> None:
+async def test_lease_has_one_holder_that_can_extend_it(database: Database) -> None:
     assert await hold(database, "a")
     assert not await hold(database, "b")
     assert await hold(database, "a")
     assert not await hold(database, "b")
 
 
-async def test_leases_of_different_names_have_nothing_to_do_with_each_other(database: Database) -> None:
+async def test_leases_of_different_names_are_independent(database: Database) -> None:
     assert await hold(database, "a", name="one")
     assert await hold(database, "b", name="other")
 
 
-async def test_who_comes_first_at_once_has_it(database: Database) -> None:
+async def test_concurrent_acquires_have_one_winner(database: Database) -> None:
     held = await asyncio.gather(*(hold(database, f"process-{number}") for number in range(4)))
     assert sorted(held) == [False, False, False, True]
 
 
-async def test_a_lease_that_nobody_extends_is_taken_by_another(database: Database) -> None:
+async def test_expired_lease_can_be_acquired_by_another(database: Database) -> None:
     assert await hold(database, "a", SHORT)
     await eventually(lambda: hold(database, "b"))
     assert not await hold(database, "a")
 
 
-async def test_what_is_released_can_be_taken_at_once_and_only_its_holder_releases_it(database: Database) -> None:
+async def test_release_frees_a_lease_only_for_its_holder(database: Database) -> None:
     assert await hold(database, "a")
     await release(database, "b")
     assert not await hold(database, "b")
@@ -61,7 +61,7 @@ async def test_what_is_released_can_be_taken_at_once_and_only_its_holder_release
     assert await hold(database, "b")
 
 
-async def test_who_had_it_last_can_extend_it_even_when_it_is_over(database: Database) -> None:
+async def test_last_holder_can_renew_an_expired_lease(database: Database) -> None:
     assert not await extend(database, "a")
     assert await hold(database, "a", SHORT)
     assert not await extend(database, "b")
@@ -69,7 +69,7 @@ async def test_who_had_it_last_can_extend_it_even_when_it_is_over(database: Data
     assert await extend(database, "a")
 
 
-async def test_who_has_lost_it_cannot_extend_it_even_when_it_is_free_again(database: Database) -> None:
+async def test_former_holder_cannot_renew_after_another_had_the_lease(database: Database) -> None:
     assert await hold(database, "a")
     await release(database, "a")
     assert await hold(database, "b")
@@ -77,9 +77,9 @@ async def test_who_has_lost_it_cannot_extend_it_even_when_it_is_free_again(datab
     assert not await extend(database, "a")
 
 
-async def test_it_ends_by_the_time_of_the_database(database: Database) -> None:
+async def test_lease_expires_by_the_time_of_the_database(database: Database) -> None:
     assert await hold(database, "a", 90.5)
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         ends_at = await reading.scalar(select(table.c.expires_at))
         now = await reading.scalar(select(now_plus()))
     assert isinstance(ends_at, datetime)

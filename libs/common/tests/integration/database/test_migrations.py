@@ -101,7 +101,7 @@ async def test_an_empty_database_is_migrated_and_told_of_each_step_in_order(data
     heard: list[tuple[str, str]] = []
     before = await migrate(database_url, lambda number, title: heard.append((number, title)))
     assert before == SchemaState(None, head())
-    assert before.reached == head()
+    assert before.target == head()
     assert [number for number, _ in heard] == NUMBERS
     assert heard[0][1] == "The inbox: one row for each event and consumer group."
     assert await schema_state(database_url) == SchemaState(head(), head())
@@ -150,7 +150,7 @@ async def test_every_migration_runs_twice_without_harm_to_rows(migrated_url: str
     await (stamp(migrated_url, number) if number in NUMBERS else forget(migrated_url))
     await migrate(migrated_url)
     assert await schema(migrated_url) == before
-    async with Database.open(migrated_url) as database, database.reading() as reading:
+    async with Database.open(migrated_url) as database, database.read_connection() as reading:
         assert [key.client for key in await api_keys.all_keys(reading)] == ["ops"]
 
 
@@ -188,4 +188,4 @@ async def test_a_schema_of_a_newer_build_is_fine_and_left_alone(migrated_url: st
     await stamp(migrated_url, "9999")
     async with Database.open(migrated_url) as database:
         await check_schema(database)
-    assert (await migrate(migrated_url)).reached == "9999"
+    assert (await migrate(migrated_url)).target == "9999"

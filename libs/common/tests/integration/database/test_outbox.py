@@ -25,14 +25,14 @@ async def record(database: Database, *messages: Message, now: datetime = NOW) ->
 
 
 async def waiting(database: Database, limit: int = 1000, max_bytes: int = PLENTY) -> Sequence[bytes]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return [each.message.value for each in await outbox_store.fetch_pending(reading, limit, max_bytes)]
 
 
 async def test_a_message_comes_out_as_it_was_put_in(database: Database) -> None:
     odd = Message("events", b"\xff\x00key", b"\x00\xff ' \\ % not UTF-8", (("a", b"\x00"), ("a", b""), ("é", b"'")))
     await record(database, odd, Message("other", b"", b""))
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         found = await outbox_store.fetch_pending(reading, 10, PLENTY)
     assert [each.message for each in found] == [odd, Message("other", b"", b"")]
 
@@ -56,7 +56,7 @@ async def test_the_largest_message_fits(database: Database) -> None:
 
 async def test_what_is_removed_is_gone_and_removing_it_again_does_no_harm(database: Database) -> None:
     await record(database, *(message(str(number)) for number in range(1200)))
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         ids = [each.row_id for each in await outbox_store.fetch_pending(reading, 1100, PLENTY)]
     for _ in range(2):
         async with database.transaction() as tx:
@@ -65,11 +65,11 @@ async def test_what_is_removed_is_gone_and_removing_it_again_does_no_harm(databa
 
 
 async def test_depth_is_how_many_wait_and_since_when(database: Database) -> None:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         assert await outbox_store.depth(reading) == OutboxDepth(0, None)
     await record(database, message("a"))
     await record(database, message("b"), now=NOW + timedelta(seconds=5))
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         assert await outbox_store.depth(reading) == OutboxDepth(2, NOW)
 
 

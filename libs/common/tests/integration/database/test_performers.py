@@ -46,7 +46,7 @@ async def stored(database: Database, sharegram_id: str) -> StoredPerformer:
     return found
 
 
-async def test_what_was_inserted_is_loaded_to_the_last_character_and_microsecond(database: Database) -> None:
+async def test_load_returns_an_inserted_performer_exactly(database: Database) -> None:
     await store(database, FULL, BARE)
     found = await stored(database, "sg_1")
     assert (found.performer, found.created_at, found.updated_at) == (FULL, NOW, NOW)
@@ -54,34 +54,34 @@ async def test_what_was_inserted_is_loaded_to_the_last_character_and_microsecond
     assert (await stored(database, "sg_2")).performer.fields == {**dict.fromkeys(FIELDS), **DEFAULTS}
 
 
-async def test_a_verified_flag_comes_back_as_a_boolean(database: Database) -> None:
+async def test_load_returns_verified_as_a_boolean(database: Database) -> None:
     await store(database, FULL, BARE)
     flags = [(await stored(database, each)).performer.fields["verified"] for each in ("sg_1", "sg_2")]
     assert flags[0] is True
     assert flags[1] is False
 
 
-async def test_only_those_that_exist_are_loaded(database: Database) -> None:
+async def test_load_returns_only_existing_performers(database: Database) -> None:
     await store(database, BARE)
     async with database.transaction() as tx:
         assert set(await performers.load_for_update(tx, ["sg_1", "sg_2", "sg_2"])) == {"sg_2"}
         assert await performers.load_for_update(tx, []) == {}
 
 
-async def test_ids_that_differ_in_case_or_trailing_accents_are_different_performers(database: Database) -> None:
+async def test_ids_with_different_case_or_accents_are_different_performers(database: Database) -> None:
     await store(database, Performer("sg_a"), Performer("sg_A"))
     async with database.transaction() as tx:
         assert set(await performers.load_for_update(tx, ["sg_a"])) == {"sg_a"}
 
 
-async def test_more_ids_than_one_statement_takes_are_loaded(database: Database) -> None:
+async def test_load_accepts_more_ids_than_one_statement(database: Database) -> None:
     many = [f"sg_{number}" for number in range(1_201)]
     await store(database, *map(Performer, many))
     async with database.transaction() as tx:
         assert set(await performers.load_for_update(tx, many)) == set(many)
 
 
-async def test_an_update_writes_every_field_and_leaves_the_time_of_creation(database: Database) -> None:
+async def test_update_writes_every_field_except_created_at(database: Database) -> None:
     await store(database, FULL, BARE)
     before = await stored(database, "sg_1")
     changed = Performer("sg_1", {**FULL.fields, "bio": None, "verified": False}, {"bio": WriteVersion(8, 9)})
@@ -92,7 +92,7 @@ async def test_an_update_writes_every_field_and_leaves_the_time_of_creation(data
     assert (await stored(database, "sg_2")).updated_at == NOW
 
 
-async def test_many_are_updated_each_with_its_own_values(database: Database) -> None:
+async def test_update_writes_many_performers_with_own_values(database: Database) -> None:
     await store(database, *(Performer(f"sg_{number}") for number in range(700)))
     async with database.transaction() as tx:
         loaded = await performers.load_for_update(tx, [f"sg_{number}" for number in range(700)])
@@ -108,15 +108,15 @@ async def test_many_are_updated_each_with_its_own_values(database: Database) -> 
     }
 
 
-async def test_nothing_to_write_is_no_statement(database: Database) -> None:
+async def test_update_without_performers_sends_no_statement(database: Database) -> None:
     async with database.transaction() as tx:
         await performers.insert_new(tx, [], NOW)
         await performers.update(tx, [], NOW)
 
 
-async def test_a_performer_is_found_by_either_id(database: Database) -> None:
+async def test_performer_is_found_by_either_id(database: Database) -> None:
     await store(database, FULL)
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         number = await performers.id_of(reading, "sg_1")
         assert number is not None
         found = await performers.get(reading, number)
@@ -126,15 +126,15 @@ async def test_a_performer_is_found_by_either_id(database: Database) -> None:
         assert await performers.id_of(reading, "sg_3") is None
 
 
-async def test_a_performer_that_was_inserted_meanwhile_is_a_conflict(database: Database) -> None:
+async def test_insert_new_raises_database_conflict_for_an_existing_performer(database: Database) -> None:
     await store(database, BARE)
     with pytest.raises(DatabaseConflict):
         await store(database, FULL, BARE)
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         assert await performers.id_of(reading, "sg_1") is None, "nothing of a failed transaction is kept"
 
 
-async def test_two_writers_of_one_performer_take_turns_and_both_writes_last(database: Database) -> None:
+async def test_concurrent_writers_of_one_performer_lose_no_write(database: Database) -> None:
     await store(database, BARE)
 
     async def add(field: str) -> None:
@@ -149,7 +149,7 @@ async def test_two_writers_of_one_performer_take_turns_and_both_writes_last(data
     assert [fields[name] for name in ("username", "display_name", "bio")] == ["username", "display_name", "bio"]
 
 
-async def test_a_value_that_its_column_does_not_take_is_refused(database: Database) -> None:
+async def test_insert_new_raises_data_rejected_for_an_invalid_value(database: Database) -> None:
     with pytest.raises(DataRejected):
         await store(database, Performer("sg_1", {**DEFAULTS, "status": None}))
     with pytest.raises(DataRejected):

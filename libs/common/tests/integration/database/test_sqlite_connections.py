@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from safevideo_common.database.dialect.sqlite_connections import sqlite_connections
+from safevideo_common.database.dialect.sqlite import sqlite_connections
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable
 
@@ -24,21 +24,21 @@ def _all_threads_end() -> Iterator[None]:
     assert not {name for name in left if "connection_worker" in name}
 
 
-async def test_of_a_file_that_cannot_be_opened() -> None:
+async def test_no_thread_remains_after_a_failed_open() -> None:
     async with Database.open("sqlite+aiosqlite:////nowhere/at/all.db") as database:
         with pytest.raises(DatabaseUnavailable):
             await database.probe()
 
 
-async def test_of_a_statement_that_was_cut_off_at_the_deadline(fresh_sqlite_url: str) -> None:
+async def test_no_thread_remains_after_a_statement_timeout(fresh_sqlite_url: str) -> None:
     async with Database.open(fresh_sqlite_url, timeout=0.2) as database:
         with pytest.raises(DatabaseUnavailable, match="in time"):
-            async with database.reading() as reading:
+            async with database.read_connection() as reading:
                 await reading.execute(text(LONG))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 10, 100, 1000])
-async def test_of_a_user_that_was_cancelled_however_early(fresh_sqlite_url: str, steps: int) -> None:
+async def test_no_thread_remains_after_a_cancelled_task(fresh_sqlite_url: str, steps: int) -> None:
     async with Database.open(fresh_sqlite_url) as database:
         probe = asyncio.create_task(database.probe())
         for _ in range(steps):
@@ -47,7 +47,7 @@ async def test_of_a_user_that_was_cancelled_however_early(fresh_sqlite_url: str,
         await asyncio.wait([probe])
 
 
-async def test_of_a_statement_that_is_still_under_way_when_its_engine_ends(fresh_sqlite_url: str) -> None:
+async def test_no_thread_remains_after_its_engine_is_disposed_during_a_statement(fresh_sqlite_url: str) -> None:
     path = fresh_sqlite_url.removeprefix("sqlite+aiosqlite:///")
     async with sqlite_connections() as connections:
         connection = await connections.connect(path)
@@ -56,7 +56,7 @@ async def test_of_a_statement_that_is_still_under_way_when_its_engine_ends(fresh
     assert [*await asking] == [(5000000,)]
 
 
-async def test_the_first_connections_to_a_new_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+async def test_first_connections_to_a_new_file_all_succeed(tmp_path: Path) -> None:
     async with sqlite_connections() as connections:
         for number in range(20):
             await asyncio.gather(*(connections.connect(f"{tmp_path}/{number}.db") for _ in range(8)))

@@ -36,12 +36,12 @@ async def used(database: Database, name: str, at: datetime) -> None:
 
 
 async def valid(database: Database, now: datetime = NOW) -> list[EncryptedSecret]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return list(await webhook_secrets.valid(reading, SHAREGRAM, now))
 
 
 async def listed(database: Database) -> list[SecretRow]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return list(await webhook_secrets.listed(reading, SHAREGRAM))
 
 

@@ -52,7 +52,7 @@ async def fill_until_refused(database: Database, size: int) -> None:
             await tx.execute(FILL, {"size": size})
 
 
-async def test_a_full_disk_is_waited_out(
+async def test_consumer_retries_until_the_disk_has_space(
     mysql_server: RunningServer,
     url: str,
     database: Database,
@@ -61,7 +61,7 @@ async def test_a_full_disk_is_waited_out(
     logs: Path,
     tmp_path: Path,
 ) -> None:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         data = Path(str(await reading.scalar(text("SELECT @@datadir"))))
     async with Database.open(url) as of_worker, mark_stream(of_worker, tmp_path, log) as stream:
         with without_room(data):

@@ -27,7 +27,7 @@ async def through_a_cutter(url: str) -> AsyncIterator[tuple[Database, CommitFaul
 
 
 @pytest.mark.parametrize("cuts", [("before",), ("after",), ("after", "before", "after")])
-async def test_a_batch_has_its_effect_once(
+async def test_lost_commit_applies_a_batch_once(
     cuts: tuple[Cut, ...], url: str, seen: ProcessorHarness, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     async with (
@@ -43,7 +43,7 @@ async def test_a_batch_has_its_effect_once(
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])
-async def test_what_had_waited_has_its_effect_once_and_what_follows_a_commit_follows(
+async def test_lost_commit_applies_retried_events_once_and_runs_after_commit(
     cut: Cut, url: str, seen: ProcessorHarness, log: FilteringBoundLogger
 ) -> None:
     async with through_a_cutter(url) as (database, cutter):
@@ -60,7 +60,7 @@ async def test_what_had_waited_has_its_effect_once_and_what_follows_a_commit_fol
     assert "sg_1" in bench.handler.followed
 
 
-async def test_a_task_that_is_cancelled_on_a_lost_connection_ends_as_cancelled(database: Database) -> None:
+async def test_cancelled_task_with_a_lost_connection_ends_as_cancelled(database: Database) -> None:
     """The rollback fails there. A consumer that took that for an outage would go on, and its process never stop."""
     is_lost = asyncio.Event()
 

@@ -11,7 +11,7 @@ from safevideo_testkit.harness.jobs import FunctionHandler, JobHarness
 
 async def jobs_written(harness: JobHarness) -> int:
     """Return the number of rows that the handlers have committed."""
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         return await reading.scalar(select(func.count()).where(batch_jobs.c.job_type == "written")) or 0
 
 

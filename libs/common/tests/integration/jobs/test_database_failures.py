@@ -80,7 +80,7 @@ async def test_worker_completes_each_step_once_when_a_write_is_rejected(harness:
             await run(harness.database, f"UPDATE faults SET writes = 0, fault_at = {fault_at}, number = {number}")
             job_id = await harness.enqueue(NewJob("a"))
             await assert_completed_with_each_step_once(harness, job_id)
-            async with harness.database.reading() as reading:
+            async with harness.database.read_connection() as reading:
                 assert await reading.scalar(text("SELECT writes >= fault_at FROM faults")), (
                     "the fault did not happen at this write"
                 )
@@ -100,7 +100,7 @@ async def test_worker_repeats_a_rejected_rescue_and_a_rejected_renewal(harness: 
         await run(harness.database, fault_at_next)
 
         async def two_writes_later() -> bool:
-            async with harness.database.reading() as reading:
+            async with harness.database.read_connection() as reading:
                 return bool(await reading.scalar(text("SELECT writes > 2 FROM faults")))
 
         await eventually(two_writes_later)

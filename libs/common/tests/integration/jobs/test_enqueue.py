@@ -29,7 +29,7 @@ async def test_enqueue_writes_the_job_and_its_message(harness: JobHarness) -> No
     assert (job.status, job.priority, job.parameters) == (JobStatus.QUEUED, Priority.HIGH, {"requestIds": [1]})
     assert (job.error, job.attempts, job.progress, job.created_by, job.request_id) == (None, 0, 0, "ops", "r-1")
     assert job.created_at == job.queued_at == job.next_try_at
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         message = (await reading.execute(select(outbox))).one()
     assert (message.topic, message.message_key) == ("integration.commands.v1", b"kyc_resync")
     assert message.payload == b'{"jobId":%d,"jobType":"kyc_resync","runner":"kyc-worker"}' % job_id
@@ -110,7 +110,7 @@ async def test_missing_job_is_not_found(harness: JobHarness) -> None:
 
 async def test_find_returns_pages_newest_first(harness: JobHarness) -> None:
     ids = [(await enqueue(harness, NewJob(name))).job_id for name in "aabab"]
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         page, total = await job_admin.find(reading, JobFilter(job_type="a"), page=1, limit=2)
         assert ([job.id for job in page], total) == ([ids[3], ids[1]], 3)
         page, total = await job_admin.find(reading, JobFilter(status=JobStatus.QUEUED), page=2, limit=2, order="asc")

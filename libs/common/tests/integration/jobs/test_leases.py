@@ -35,7 +35,7 @@ COMPLETED = AttemptOutcome.COMPLETED
 
 
 async def claim(database: Database, lease_seconds: float = LONG, limit: int = 1000) -> list[ClaimedJob]:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         found = [each.job_id for each in await DUE.find(reading, limit)]
     async with database.transaction() as tx:
         return await Claimer("test-worker-1", lease_seconds).claim(tx, found)
@@ -69,7 +69,7 @@ async def complete_with_retries(database: Database, completion: JobCompletion) -
 
 
 async def count_attempts(database: Database) -> int:
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return await reading.scalar(select(func.count()).select_from(batch_job_tries)) or 0
 
 
@@ -82,7 +82,7 @@ async def test_due_jobs_depend_only_on_status_error_and_time(harness: JobHarness
         next_try_at = now + timedelta(hours=hours)
         await harness.update_row(job_id, status=status.value, error=error, next_try_at=next_try_at, **odd)
         due |= {job_id} if status is JobStatus.QUEUED and (error is None or next_try_at <= now) else set()
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         found = [each.job_id for each in (*await DUE.find(reading, 100), *await DUE.find_reset(reading))]
     async with harness.database.transaction() as tx:
         claimed = await Claimer("test-worker-1", LONG).claim(tx, found)
@@ -138,7 +138,7 @@ async def test_claim_records_an_attempt_that_a_reset_ended_once(
     (last,) = await claim(harness.database)
     await complete(harness.database, JobCompletion(last.lease, COMPLETED))
     assert await harness.attempts(lost.job_id) == [(1, "reset"), (1, "retryable"), (1, "completed")]
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         first, *_ = await job_attempts.attempts_of(reading, lost.job_id)
     assert (first.worker, first.error) == (
         "test-worker-1", "RESET_BY_HAND: the row was changed by hand while its worker had the job",

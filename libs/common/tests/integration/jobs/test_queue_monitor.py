@@ -53,7 +53,7 @@ async def test_monitor_counts_jobs_with_an_unknown_status(harness: JobHarness) -
     assert await measure(harness) == await measure(harness) == 1
     async with harness.running({"a": FunctionHandler(nothing)}):
         await harness.wait_for_status(other, JobStatus.COMPLETED)
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         found, total = await job_admin.find(reading, JobFilter(status=JobStatus.UNKNOWN), page=1, limit=10)
     assert ([each.id for each in found], total) == ([lost], 1)
     assert found[0].status is JobStatus.UNKNOWN

@@ -22,7 +22,7 @@ def enqueuer(harness: JobHarness, *periodic_jobs: PeriodicJob) -> PeriodicJobEnq
 
 
 async def queued_jobs(harness: JobHarness) -> list[tuple[str, str]]:
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         rows = await reading.execute(select(batch_jobs.c.job_type, batch_jobs.c.created_by))
         return sorted((row.job_type, row.created_by) for row in rows)
 

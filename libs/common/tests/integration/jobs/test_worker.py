@@ -51,7 +51,7 @@ async def test_workers_run_each_of_hundreds_of_jobs_once(harness: JobHarness) ->
         await harness.wait_for_status(ids[-1], JobStatus.COMPLETED)
 
         async def all_done() -> bool:
-            async with harness.database.reading() as reading:
+            async with harness.database.read_connection() as reading:
                 done = select(func.count()).where(batch_jobs.c.status == JobStatus.COMPLETED)
                 return await reading.scalar(done) == len(ids)
 
@@ -118,7 +118,7 @@ async def test_failed_step_commits_neither_work_nor_cursor(harness: JobHarness) 
     async with harness.running({"a": FunctionHandler(half)}):
         job = await harness.wait_for_status(await harness.enqueue(NewJob("a")), JobStatus.FAILED)
     assert job.cursor is None
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         assert await reading.scalar(select(func.count()).select_from(batch_jobs)) == 1
 
 
@@ -277,7 +277,7 @@ async def test_cleaner_deletes_old_finished_jobs(harness: JobHarness) -> None:
 async def test_depths_count_queued_jobs_by_type_and_priority(harness: JobHarness) -> None:
     for name, priority in (("a", Priority.LOW), ("a", Priority.LOW), ("b", Priority.URGENT)):
         await harness.enqueue(NewJob(name, priority=priority))
-    async with harness.database.reading() as reading:
+    async with harness.database.read_connection() as reading:
         depths = await job_stats.depths(reading)
     assert [(each.job_type, each.priority, each.jobs) for each in depths] == [("a", "low", 2), ("b", "urgent", 1)]
     assert all(0 <= each.oldest_seconds < 30 for each in depths)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safevideo_common.observability.memory_report import KEPT_REPORTS, write_report
+from safevideo_common.observability.memory_report import MAX_REPORTS, write_report
 from safevideo_testkit.eventually import eventually
 
 SECONDS = 180.0
@@ -66,7 +66,9 @@ async def until_reported(folder: Path, count: int) -> None:
     await eventually(is_there)
 
 
-async def test_sigusr2_writes_a_report_and_the_process_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+async def test_sigusr2_writes_a_memory_report_and_the_process_continues(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     async with started(environment) as process:
         process.send_signal(signal.SIGUSR2)
         await until_reported(tmp_path / "logs", 1)
@@ -89,7 +91,7 @@ async def test_sighup_reopens_the_log_files(environment: dict[str, str], tmp_pat
     assert "Service stopping" in app_log.read_text()
 
 
-async def test_more_memory_than_it_may_have_ends_it_in_order_so_that_it_is_started_again(
+async def test_process_over_its_memory_limit_stops_in_order_with_exit_code_1(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     async with started(environment | {"MEMORY_LIMIT_MB": "10"}) as process:
@@ -103,15 +105,15 @@ async def test_more_memory_than_it_may_have_ends_it_in_order_so_that_it_is_start
     assert len(reports(tmp_path / "logs")) == 1
 
 
-def test_old_reports_go_and_only_the_owner_can_read_one(tmp_path: Path) -> None:
-    written = [write_report("door", tmp_path, None) for _ in range(KEPT_REPORTS + 3)]
+def test_memory_reports_are_limited_and_private(tmp_path: Path) -> None:
+    written = [write_report("door", tmp_path, None) for _ in range(MAX_REPORTS + 3)]
     assert reports(tmp_path) == written[3:]
     assert written[-1].stat().st_mode & 0o777 == 0o600
     write_report("door-2", tmp_path, None)
-    assert len(reports(tmp_path)) == KEPT_REPORTS + 1
+    assert len(reports(tmp_path)) == MAX_REPORTS + 1
 
 
-def test_where_allocations_come_from_is_in_a_report_when_they_are_traced(tmp_path: Path) -> None:
+def test_memory_report_has_allocations_when_they_are_traced(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         held = [bytes(1000) for _ in range(100)]

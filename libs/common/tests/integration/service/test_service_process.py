@@ -25,7 +25,7 @@ async def ended(module: str, environment: dict[str, str]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("module", SERVICES)
-async def test_without_settings_it_says_which_are_missing(module: str) -> None:
+async def test_start_names_missing_settings(module: str) -> None:
     status, said = await ended(module, {})
     assert status == 1
     assert "DATABASE_URL" in said
@@ -33,7 +33,7 @@ async def test_without_settings_it_says_which_are_missing(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["gateway", "kyc_worker", "sync_worker"])
-async def test_on_an_empty_database_it_says_which_command_mends_it(module: str, tmp_path: Path) -> None:
+async def test_start_on_an_empty_database_names_the_command(module: str, tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
     variables = {"DATABASE_URL": url, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "HOST": "127.0.0.1", "PORT": "0"}
     status, said = await ended(module, variables)
@@ -42,7 +42,7 @@ async def test_on_an_empty_database_it_says_which_command_mends_it(module: str, 
     assert "Traceback" not in said
 
 
-async def test_a_taken_port_is_told_without_a_traceback(tmp_path: Path) -> None:
+async def test_start_on_a_used_port_fails_without_a_traceback(tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -62,7 +62,7 @@ async def test_a_taken_port_is_told_without_a_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_in_order(stack: StackUnderTest, number: signal.Signals) -> None:
+async def test_signal_stops_the_process_in_order(stack: StackUnderTest, number: signal.Signals) -> None:
     variables = {
         "DATABASE_URL": stack.database_url,
         "REDIS_URL": stack.redis_url,

@@ -200,7 +200,7 @@ async def test_stop_waits_for_a_plain_post(
         writer.write(post(b"wait"))
         await inside.wait()
         stopping = asyncio.create_task(stack.aclose())
-        while not app[DRAIN].begun:
+        while not app[DRAIN].started:
             await asyncio.sleep(0)
         may_respond.set()
         _, headers, body = await answer(reader)

@@ -41,7 +41,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 async def stop_begun(app: web.Application) -> None:
-    while not app[DRAIN].begun:
+    while not app[DRAIN].started:
         await asyncio.sleep(0)
 
 
@@ -93,7 +93,7 @@ async def test_draining_server_answers_but_is_not_ready(app: web.Application, st
     async with ClientSession(f"http://127.0.0.1:{port}") as session:
         async with session.get("/readyz") as answer:
             assert answer.status == 200
-        app[DRAIN].begin()
+        app[DRAIN].start()
         async with session.get("/readyz") as answer:
             assert answer.status == 503
             assert await answer.json() == {"status": "failing", "failed": {"process": "This process is stopping."}}

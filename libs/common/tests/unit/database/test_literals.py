@@ -37,12 +37,12 @@ def written(kind: TypeEngine[object], value: object) -> str:
         (UtcDateTime(), datetime(2026, 11, 24, tzinfo=UTC), "'2026-11-24T00:00:00'"),
     ],
 )
-def test_a_value_is_written_for_its_column(kind: TypeEngine[object], value: object, literal: str) -> None:
+def test_literal_matches_its_column_type(kind: TypeEngine[object], value: object, literal: str) -> None:
     assert written(kind, value) == literal
 
 
 @pytest.mark.parametrize("kind", [String(), Integer(), Boolean(), Double(), LargeBinary(), UtcDateTime()])
-def test_nothing_is_null_in_every_column(kind: TypeEngine[object]) -> None:
+def test_literal_of_none_is_null_in_every_column(kind: TypeEngine[object]) -> None:
     assert written(kind, None) == "NULL"
 
 
@@ -60,6 +60,6 @@ def test_nothing_is_null_in_every_column(kind: TypeEngine[object]) -> None:
         (LargeBinary(), "x"),
     ],
 )
-def test_what_is_not_of_the_column_s_type_is_refused(kind: TypeEngine[object], value: object) -> None:
+def test_literal_raises_for_a_value_of_another_type(kind: TypeEngine[object], value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         written(kind, value)

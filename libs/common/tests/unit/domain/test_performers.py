@@ -20,56 +20,56 @@ def fold(*patches: PerformerPatch) -> Performer:
     return performer
 
 
-def test_two_patches_of_different_fields_end_in_the_same_row_in_either_order() -> None:
+def test_decide_merges_patches_of_different_fields_in_either_order() -> None:
     first, second = patch(1, bio="a"), patch(2, username="b")
     assert fold(first, second) == fold(second, first)
 
 
-def test_the_higher_version_wins_a_field_whatever_the_times_say() -> None:
+def test_decide_prefers_the_higher_version_to_the_later_time() -> None:
     assert fold(patch(2, at=1, bio="new"), patch(1, at=9, bio="old")).fields["bio"] == "new"
 
 
-def test_without_versions_the_later_time_wins() -> None:
+def test_decide_prefers_the_later_time_without_versions() -> None:
     assert fold(patch(None, at=9, bio="new"), patch(None, at=1, bio="old")).fields["bio"] == "new"
 
 
-def test_where_only_one_has_a_version_the_times_decide() -> None:
+def test_decide_prefers_the_later_time_when_one_version_is_missing() -> None:
     assert fold(patch(7, at=1, bio="old"), patch(None, at=2, bio="new")).fields["bio"] == "new"
 
 
-def test_a_tie_is_broken_by_arrival() -> None:
+def test_decide_breaks_a_tie_by_arrival() -> None:
     assert fold(patch(1, bio="first"), patch(1, bio="second")).fields["bio"] == "second"
 
 
-def test_a_patch_that_newer_writes_overtook_in_every_field_is_stale() -> None:
+def test_decide_returns_stale_when_newer_writes_own_every_field() -> None:
     performer = fold(patch(5, bio="x"))
     assert decide(performer, patch(4, bio="y")) == (performer, STALE)
 
 
-def test_a_patch_that_still_owns_one_field_is_applied_to_that_field_alone() -> None:
+def test_decide_applies_a_patch_only_to_the_fields_it_wins() -> None:
     performer, outcome = decide(fold(patch(5, bio="x")), patch(4, bio="y", username="u"))
     assert outcome is APPLIED
     assert (performer.fields["bio"], performer.fields["username"]) == ("x", "u")
 
 
-def test_status_keeps_an_order_of_its_own() -> None:
+def test_decide_orders_status_independently_of_other_fields() -> None:
     performer = fold(patch(9, bio="x"), patch(2, status="active"))
     assert performer.fields["status"] == "active"
 
 
-def test_a_patch_without_fields_is_applied_and_changes_nothing() -> None:
+def test_decide_applies_an_empty_patch_without_a_change() -> None:
     assert decide(NEW, patch(1)) == (NEW, APPLIED)
 
 
-def test_applying_the_same_patch_twice_changes_nothing_more() -> None:
+def test_decide_changes_nothing_when_a_patch_arrives_twice() -> None:
     once = fold(patch(3, bio="x", status="active"))
     assert decide(once, patch(3, bio="x", status="active")) == (once, APPLIED)
 
 
-def test_every_order_of_four_patches_ends_in_the_same_row() -> None:
+def test_decide_gives_the_same_row_for_every_order_of_four_patches() -> None:
     patches = (patch(1, bio="a", email="e"), patch(2, bio="b"), patch(3, email="f"), patch(4, bio="c", verified=True))
     assert len({repr(sorted(fold(*order).fields.items())) for order in permutations(patches)}) == 1
 
 
-def test_an_outcome_is_a_word_of_the_inbox() -> None:
+def test_status_values_are_those_of_the_contract() -> None:
     assert [status.value for status in Status] == ["applied", "stale", "waiting", "dead", "ignored"]

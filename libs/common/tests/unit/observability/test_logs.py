@@ -27,7 +27,7 @@ def lines(folder: Path, name: str = "app.log") -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_text_line_is_date_time_level_service_code_message_and_pairs(
+def test_text_line_has_date_time_level_service_code_message_and_pairs(
     log: FilteringBoundLogger, sink: LogSink, tmp_path: Path
 ) -> None:
     log.warning("Cache away", code="CACHE_UNAVAILABLE", tries=3, where="a b")
@@ -38,7 +38,7 @@ def test_a_text_line_is_date_time_level_service_code_message_and_pairs(
     assert " ".join(rest) == 'WARNING gateway CACHE_UNAVAILABLE Cache away tries=3 where="a b"'
 
 
-def test_a_line_without_a_code_has_a_dash_in_the_fifth_column(
+def test_text_line_without_a_code_has_a_dash_in_the_fifth_column(
     log: FilteringBoundLogger, sink: LogSink, tmp_path: Path
 ) -> None:
     log.info("Service started")
@@ -46,13 +46,13 @@ def test_a_line_without_a_code_has_a_dash_in_the_fifth_column(
     assert lines(tmp_path)[0].split()[4] == "-"
 
 
-def test_an_error_is_written_at_once_and_into_its_own_file_too(log: FilteringBoundLogger, tmp_path: Path) -> None:
+def test_error_line_is_written_at_once_and_to_error_log_too(log: FilteringBoundLogger, tmp_path: Path) -> None:
     log.error("Event is dead", code="BODY_INVALID")
     assert lines(tmp_path) == lines(tmp_path, "error.log")
     assert len(lines(tmp_path)) == 1
 
 
-def test_lines_of_a_stream_go_into_its_file_too(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path) -> None:
+def test_stream_lines_go_to_their_file_too(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path) -> None:
     log.bind(stream="sync").info("sync failed", code="SYNC")
     log.info("another")
     sink.flush()
@@ -61,7 +61,7 @@ def test_lines_of_a_stream_go_into_its_file_too(log: FilteringBoundLogger, sink:
 
 
 @pytest.mark.parametrize("value", ["a\n2026-11-24 12:00:00Z ERROR x FORGED", 'a" code=FORGED b="', "a=b", "\x1b[2J"])
-def test_what_comes_from_outside_can_forge_neither_a_line_nor_a_key(
+def test_text_line_escapes_values_that_could_forge_a_line_or_a_key(
     log: FilteringBoundLogger, sink: LogSink, tmp_path: Path, value: str
 ) -> None:
     log.info("Request answered", path=value)
@@ -71,28 +71,26 @@ def test_what_comes_from_outside_can_forge_neither_a_line_nor_a_key(
 
 
 @pytest.mark.parametrize("key", ["email", "api_key", "webhook_secret", "access_token", "authorization", "document_id"])
-def test_a_key_that_sounds_like_a_secret_is_redacted(
-    log: FilteringBoundLogger, sink: LogSink, tmp_path: Path, key: str
-) -> None:
+def test_value_of_a_secret_key_is_redacted(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path, key: str) -> None:
     for _ in range(2):  # also once the key was seen before
         log.info("x", **{key: "the value"})
     sink.flush()
     assert "the value" not in "".join(lines(tmp_path))
 
 
-def test_a_line_below_the_level_is_not_written(sink: LogSink, tmp_path: Path) -> None:
+def test_line_below_the_level_is_not_written(sink: LogSink, tmp_path: Path) -> None:
     build_logger("gateway", sink, "WARNING").info("quiet")
     sink.flush()
     assert lines(tmp_path) == []
 
 
-def test_many_lines_are_written_without_waiting_for_anyone(log: FilteringBoundLogger, tmp_path: Path) -> None:
+def test_full_buffer_is_written_without_an_event_loop(log: FilteringBoundLogger, tmp_path: Path) -> None:
     for number in range(1000):
         log.info("x", number=number)
     assert len(lines(tmp_path)) >= 750
 
 
-def test_after_a_rotation_lines_go_into_a_new_file(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path) -> None:
+def test_reopen_writes_to_a_new_file_after_a_rotation(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path) -> None:
     log.error("before")
     (tmp_path / "app.log").rename(tmp_path / "app.log.1")
     sink.reopen()
@@ -101,16 +99,12 @@ def test_after_a_rotation_lines_go_into_a_new_file(log: FilteringBoundLogger, si
     assert "after" in lines(tmp_path)[0]
 
 
-def test_a_folder_that_cannot_be_written_costs_the_lines_and_not_the_service(
-    log: FilteringBoundLogger, tmp_path: Path
-) -> None:
+def test_unwritable_folder_loses_lines_without_an_error(log: FilteringBoundLogger, tmp_path: Path) -> None:
     (tmp_path / "app.log").mkdir()
     log.error("lost")
 
 
-def test_a_library_s_line_comes_through_without_the_text_of_its_exception(
-    log: FilteringBoundLogger, sink: LogSink, tmp_path: Path
-) -> None:
+def test_library_line_has_no_text_of_its_exception(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     try:

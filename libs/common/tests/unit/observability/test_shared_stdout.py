@@ -21,7 +21,7 @@ asyncio.run(main())  # in a loop lines are gathered and written together
 """
 
 
-def test_lines_of_several_processes_stay_whole() -> None:
+def test_lines_of_several_processes_are_not_interleaved() -> None:
     reading, writing = os.pipe()
     writers = [
         subprocess.Popen([sys.executable, "-c", PROGRAM, str(writer), str(LINES)], stdout=writing)

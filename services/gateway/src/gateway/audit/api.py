@@ -1,33 +1,17 @@
-"""`GET /api/v1/admin/audit`: who did what, when, from where."""
+"""`GET /api/v1/admin/audit`: the audit log."""
 
 from aiohttp import web
 from pydantic import Field
 
-from gateway.http.query import PageQuery, StorableTimestamp, pagination, parse_query
+from gateway.http.query import PageQuery, StorableTimestamp, parse_query
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, AuditRecord
 from safevideo_common.clock import rfc3339
 from safevideo_common.database.engine import Database
-from safevideo_common.database.paging import Order
-from safevideo_common.web.responses import success
-
-# The audit log as it is shown.
-
-
-class BrowseAudit:
-    """Reads it. Raises `DatabaseUnavailable`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def page(self, wanted: AuditFilter, *, page: int, limit: int, order: Order) -> tuple[list[AuditRecord], int]:
-        """One page by time, counted from 1, and the number of all that match."""
-        async with self._database.reading() as reading:
-            return await audit_store.find(reading, wanted, page=page, limit=limit, order=order)
 
 
 class AuditQuery(PageQuery):
-    """Filters of the list; `from` and `to` are about `at`, the end excluded."""
+    """The filter of the list. `from` and `to` are a range of `at`, without its end."""
 
     actor: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
     action: str | None = Field(None, pattern=r"^[a-z_.]{1,64}$")
@@ -35,26 +19,28 @@ class AuditQuery(PageQuery):
     to: StorableTimestamp | None = None
 
     def filter(self) -> AuditFilter:
-        """As the log wants it."""
+        """Return the filter of the store."""
         return AuditFilter(self.actor, self.action, self.from_, self.to)
 
 
 class AuditApi:
-    """The audit log."""
+    """The endpoint of the audit log."""
 
-    def __init__(self, browse: BrowseAudit) -> None:
-        self._browse = browse
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def list(self, request: web.Request) -> web.Response:
-        """One page, the newest first unless asked otherwise. Raises `ValidationFailed`."""
+        """Return one page, by default the newest first. Raises `ValidationFailed`."""
         query = parse_query(AuditQuery, request)
-        records, total = await self._browse.page(query.filter(), page=query.page, limit=query.limit, order=query.order)
-        extra = {"pagination": pagination(query.page, query.limit, total)}
-        return success([audit_json(record) for record in records], extra=extra)
+        async with self._database.read_connection() as connection:
+            records, total = await audit_store.find(
+                connection, query.filter(), page=query.page, limit=query.limit, order=query.order
+            )
+        return query.response(map(audit_document, records), total)
 
 
-def audit_json(record: AuditRecord) -> dict[str, object]:
-    """An entry as the API shows it."""
+def audit_document(record: AuditRecord) -> dict[str, object]:
+    """Return the JSON document of an entry."""
     entry = record.entry
     return {
         "id": record.row_id,

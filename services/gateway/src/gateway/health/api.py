@@ -1,4 +1,4 @@
-"""`GET /api/integration/health`: without a key, and without the success envelope, for the operators' one-liners."""
+"""`GET /api/integration/health`: without an API key, and without the success envelope (contract, §6)."""
 
 from aiohttp import web
 
@@ -8,25 +8,25 @@ from safevideo_common.web.responses import json_response
 
 
 class HealthApi:
-    """Anyone may ask, so asking costs at most one examination a second."""
+    """The health endpoint. It is public, so its checks run at most once per second."""
 
-    def __init__(self, examination: CachedHealthCheck) -> None:
-        self._examination = examination
+    def __init__(self, checks: CachedHealthCheck) -> None:
+        self._checks = checks
 
     async def show(self, _request: web.Request) -> web.Response:
-        """200, or 503 when the whole is unhealthy."""
-        latest = await self._examination.latest()
-        return json_response(health_json(latest), status=503 if latest.state is Overall.UNHEALTHY else 200)
+        """Return 200, or 503 if the whole is unhealthy."""
+        report = await self._checks.latest()
+        return json_response(health_document(report), status=503 if report.status is Overall.UNHEALTHY else 200)
 
 
-def health_json(examination: HealthReport) -> dict[str, object]:
-    """The answer of the contract, §6. `timestamp` is when it was asked, `responseTime` is in milliseconds."""
+def health_document(report: HealthReport) -> dict[str, object]:
+    """Return the JSON document. `timestamp` is the start of the checks, `responseTime` is in milliseconds."""
     checks = {
-        part.name: {
-            "status": part.finding.state,
-            "message": part.finding.message,
-            "responseTime": round(part.milliseconds, 1),
+        each.name: {
+            "status": each.result.status,
+            "message": each.result.message,
+            "responseTime": round(each.milliseconds, 1),
         }
-        for part in examination.parts
+        for each in report.results
     }
-    return {"timestamp": rfc3339(examination.asked_at), "status": examination.state, "checks": checks}
+    return {"timestamp": rfc3339(report.started_at), "status": report.status, "checks": checks}

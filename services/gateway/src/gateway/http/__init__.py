@@ -1,1 +1,1 @@
-"""Requests: bodies, query parameters, the caller."""
+"""Parsing of requests: bodies, query parameters, the caller."""

@@ -1,4 +1,4 @@
-"""JSON bodies: parsed once into a model, every wrong or unknown member named, no value ever repeated."""
+"""JSON bodies, parsed into a model. Each wrong or undeclared field is named, and no value is repeated."""
 
 import asyncio
 from typing import Annotated, Final, TypeVar
@@ -8,14 +8,14 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from gateway.http.query import StorableTimestamp, reasons
+from gateway.http.query import StorableTimestamp, validation_details
 from safevideo_common.errors import RequestTimedOut, ValidationFailed
 
 READ_SECONDS: Final = 10.0
 
 
 class Body(BaseModel):
-    """Members in camelCase and of the very type; what is not declared is an error."""
+    """Fields in camelCase and of the exact type; an undeclared field is an error."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
@@ -23,13 +23,13 @@ class Body(BaseModel):
 
 
 BodyTimestamp = Annotated[StorableTimestamp, Field(strict=False)]
-"""A time in a body: JSON has none, so it comes as text."""
+"""A time in a body. JSON has no type for it, so it is a string."""
 
 Parsed = TypeVar("Parsed", bound=Body)
 
 
 async def parse_body(kind: type[Parsed], request: web.Request) -> Parsed:
-    """The request's body as `kind`. Raises `ValidationFailed`, whose details have an entry for each wrong member."""
+    """Parse the body as `kind`. Raises `ValidationFailed` with an entry for each wrong field, or `RequestTimedOut`."""
     try:
         async with asyncio.timeout(READ_SECONDS):
             raw = await request.read()
@@ -40,13 +40,16 @@ async def parse_body(kind: type[Parsed], request: web.Request) -> Parsed:
     except orjson.JSONDecodeError:
         raise ValidationFailed("The body is not JSON.", details={"body": "not JSON"}) from None
     except ValidationError as error:  # its text quotes the values
-        raise ValidationFailed("Some members of the body are wrong.", details=reasons(error, "body")) from None
+        raise _invalid(validation_details(error, "body")) from None
 
 
-def parse_member(kind: type[Parsed], member: dict[str, object], name: str) -> Parsed:
-    """An object inside of a body as `kind`. Raises `ValidationFailed`, whose details name `name.part`."""
+def parse_field(kind: type[Parsed], value: dict[str, object], name: str) -> Parsed:
+    """Parse an object inside a body as `kind`. Raises `ValidationFailed` whose details name `name.field`."""
     try:
-        return kind.model_validate(member)
+        return kind.model_validate(value)
     except ValidationError as error:
-        details = {f"{name}.{part}": reason for part, reason in reasons(error).items()}
-        raise ValidationFailed("Some members of the body are wrong.", details=details) from None
+        raise _invalid({f"{name}.{field}": text for field, text in validation_details(error).items()}) from None
+
+
+def _invalid(details: dict[str, str]) -> ValidationFailed:
+    return ValidationFailed("Some members of the body are wrong.", details=details)

@@ -1,4 +1,4 @@
-"""Who sent a request, for the audit log."""
+"""The caller of a request, for the audit log."""
 
 from aiohttp import web
 
@@ -8,6 +8,6 @@ from safevideo_common.web.correlation import CORRELATION
 
 
 def caller_of(request: web.Request) -> Caller:
-    """The caller of a guarded route."""
+    """Return the caller of a guarded route."""
     principal = request[PRINCIPAL]
     return Caller(principal.name, principal.role, request.remote, request[CORRELATION].request_id)

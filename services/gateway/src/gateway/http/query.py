@@ -1,6 +1,7 @@
-"""Query parameters, parsed once into a model, every wrong or unknown one named; and the id in a path."""
+"""Query parameters, parsed into a model; pages of a list; the id in a path. Each wrong parameter is named."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import ceil
 from typing import Annotated, Final, Literal, TypeVar
@@ -10,9 +11,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 from safevideo_common.errors import ValidationFailed
+from safevideo_common.web.responses import success
 
 MAX_PAGE: Final = 1_000_000
-"""Deeper pages are a filter's business; and the offset stays a number that every database takes."""
+"""Use a filter instead of deeper pages. The offset stays a number that every database accepts."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}")
@@ -38,68 +40,68 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _END: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 StorableTimestamp = Annotated[Timestamp, Field(ge=_EPOCH, lt=_END)]
-"""A time that every database we run on can hold, in any time zone."""
+"""A time that each of our databases can store, in any time zone."""
 
 
 class Query(BaseModel):
-    """Parameters in camelCase; what is not declared is an error."""
+    """Parameters in camelCase; an undeclared parameter is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
 
 class PageQuery(Query):
-    """What every list takes (contract, §2)."""
+    """The parameters of every list (contract, §2)."""
 
     page: Number = Field(1, ge=1, le=MAX_PAGE)
     limit: Number = Field(20, ge=1, le=100)
     order: Literal["asc", "desc"] = "desc"
+
+    def response(self, items: Iterable[object], total: int) -> web.Response:
+        """Return this page of a list, with its `pagination` member (contract, §2)."""
+        pages = ceil(total / self.limit)
+        pagination = {
+            "currentPage": self.page,
+            "itemsPerPage": self.limit,
+            "totalItems": total,
+            "totalPages": pages,
+            "hasNextPage": self.page < pages,
+            "hasPreviousPage": self.page > 1,
+        }
+        return success(list(items), extra={"pagination": pagination})
 
 
 Parsed = TypeVar("Parsed", bound=Query)
 
 
 def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:
-    """The request's parameters as `kind`. Raises `ValidationFailed`, whose details have an entry for each wrong one."""
-    given = request.query
-    repeated = {name: "given more than once" for name in given if len(given.getall(name)) > 1}
+    """Parse the query parameters as `kind`. Raises `ValidationFailed` with an entry for each wrong parameter."""
+    parameters = request.query
+    repeated = {name: "given more than once" for name in parameters if len(parameters.getall(name)) > 1}
     try:
-        parsed = kind.model_validate(dict(given))
+        parsed = kind.model_validate(dict(parameters))
     except ValidationError as error:
-        raise _wrong(reasons(error) | repeated) from None  # pydantic's error quotes the values
+        raise _invalid(validation_details(error) | repeated) from None  # pydantic's error quotes the values
     if repeated:
-        raise _wrong(repeated)
+        raise _invalid(repeated)
     return parsed
 
 
 def row_id_of(request: web.Request) -> int:
-    """The row id in the path. Raises `ValidationFailed` for what can be none."""
-    given = request.match_info["id"]
-    if not _ROW_ID.fullmatch(given):
-        raise ValidationFailed("This is no id.", details={"id": "must be a whole number"})
-    return int(given)
+    """Return the row id in the path. Raises `ValidationFailed` if it is not one."""
+    text = request.match_info["id"]
+    if not _ROW_ID.fullmatch(text):
+        raise ValidationFailed("Invalid id.", details={"id": "must be a whole number"})
+    return int(text)
 
 
-def reasons(error: ValidationError, whole: str = "") -> dict[str, str]:
-    """Why each part was refused, `whole` being the name of all of it. What may be either of two is refused by both."""
-    found: dict[str, list[str]] = {}
-    for fault in error.errors(include_input=False, include_url=False):
-        name = str(fault["loc"][0]) if fault["loc"] else whole
-        found.setdefault(name, []).append(fault["msg"].removeprefix("Value error, "))
-    return {name: "; or: ".join(texts) for name, texts in found.items()}
+def validation_details(error: ValidationError, root: str = "") -> dict[str, str]:
+    """Return the reasons by field, `root` being the name of the whole. A union gives the reasons of each member."""
+    reasons: dict[str, list[str]] = {}
+    for entry in error.errors(include_input=False, include_url=False):
+        name = str(entry["loc"][0]) if entry["loc"] else root
+        reasons.setdefault(name, []).append(entry["msg"].removeprefix("Value error, "))
+    return {name: "; or: ".join(texts) for name, texts in reasons.items()}
 
 
-def _wrong(details: dict[str, str]) -> ValidationFailed:
+def _invalid(details: dict[str, str]) -> ValidationFailed:
     return ValidationFailed("Some query parameters are wrong.", details=details)
-
-
-def pagination(page: int, limit: int, total: int) -> dict[str, object]:
-    """The `pagination` member of a list (contract, §2)."""
-    pages = ceil(total / limit)
-    return {
-        "currentPage": page,
-        "itemsPerPage": limit,
-        "totalItems": total,
-        "totalPages": pages,
-        "hasNextPage": page < pages,
-        "hasPreviousPage": page > 1,
-    }

@@ -1,1 +1,1 @@
-"""Performers: read through the cache."""
+"""Performers, read through the cache."""

@@ -12,35 +12,31 @@ from safevideo_common.auth.guard import PRINCIPAL, Principal
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.web.responses import success
 
-_OUR_ID: Final = re.compile(r"[0-9]{1,18}")
+_ROW_ID: Final = re.compile(r"[0-9]{1,18}")
 _SHAREGRAM_ID: Final = re.compile(r"sg_[!-~]{1,125}")
 
 
 class PerformersApi:
-    """What the API shows of performers."""
+    """The endpoint of performers."""
 
-    def __init__(self, read: PerformerService) -> None:
-        self._read = read
+    def __init__(self, performers: PerformerService) -> None:
+        self._performers = performers
 
     async def show(self, request: web.Request) -> web.Response:
-        """One performer, by our id or by Sharegram's.
-
-        Raises `PerformerNotFound`, and `ValidationFailed` for an id of neither form.
-        """
-        view = await self._find(request.match_info["id"])
+        """Return one performer, by our id or by Sharegram's. Raises `PerformerNotFound`, `ValidationFailed`."""
+        performer_id = request.match_info["id"]
+        if _ROW_ID.fullmatch(performer_id):
+            view = await self._performers.by_id(int(performer_id))
+        elif _SHAREGRAM_ID.fullmatch(performer_id):
+            view = await self._performers.by_sharegram_id(performer_id)
+        else:
+            raise ValidationFailed("Invalid id.", details={"id": "must be a whole number or begin with sg_"})
         return success(visible_to(request[PRINCIPAL], view))
-
-    async def _find(self, given: str) -> PerformerView:
-        if _OUR_ID.fullmatch(given):
-            return await self._read.by_id(int(given))
-        if _SHAREGRAM_ID.fullmatch(given):
-            return await self._read.by_sharegram_id(given)
-        raise ValidationFailed("This is no id.", details={"id": "must be a whole number or begin with sg_"})
 
 
 def visible_to(principal: Principal, view: PerformerView) -> dict[str, object]:
-    """What this caller may see: the e-mail address from moderator on."""
-    shown: dict[str, object] = msgspec.to_builtins(view)
+    """Return the fields that this caller may see. The e-mail address needs the role moderator."""
+    fields: dict[str, object] = msgspec.to_builtins(view)
     if not principal.may_act_as(Role.MODERATOR):
-        del shown["email"]
-    return shown
+        del fields["email"]
+    return fields

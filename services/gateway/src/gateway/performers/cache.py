@@ -1,4 +1,4 @@
-"""The performer cache as the gateway wants it: worth a try, and never worth waiting for."""
+"""The performer cache for the gateway: used if Redis answers, and never required."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -8,22 +8,22 @@ from safevideo_common.cache.performers import CacheUnavailable, PerformerCache
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 PAUSE_SECONDS: Final = 1.0
-"""How long it is left alone after a failure, so that an outage does not slow every request down."""
+"""The cache is not used for this time after a failure, so that an outage does not slow every request down."""
 
 
 class BestEffortCache:
-    """A `Cache` that is empty while Redis is away. The log has one line a pause, however many requests met it."""
+    """A `Cache` that is empty while Redis is unavailable. It writes at most one log line per pause."""
 
     def __init__(
-        self, cache: PerformerCache, log: FilteringBoundLogger, *, seconds: Callable[[], float] = monotonic
+        self, cache: PerformerCache, logger: FilteringBoundLogger, *, seconds: Callable[[], float] = monotonic
     ) -> None:
         self._cache = cache
-        self._log = log
+        self._logger = logger
         self._seconds = seconds
         self._paused_until = 0.0
 
     async def get(self, performer_id: int) -> bytes | None:
-        """What was filled, if it is still there and Redis is."""
+        """Return the cached value, or None."""
         if self._is_paused():
             return None
         try:
@@ -32,12 +32,12 @@ class BestEffortCache:
             self._pause(error)
             return None
 
-    async def fill(self, performer_id: int, value: bytes) -> None:
-        """Keep what the database has just said, if Redis is there and no writer has been since."""
+    async def set_if_not_invalidated(self, performer_id: int, value: bytes) -> None:
+        """Cache a value that was just read from the database, unless a writer has invalidated it since."""
         if self._is_paused():
             return
         try:
-            await self._cache.fill(performer_id, value)
+            await self._cache.set_if_not_invalidated(performer_id, value)
         except CacheUnavailable as error:
             self._pause(error)
 
@@ -45,7 +45,7 @@ class BestEffortCache:
         return self._seconds() < self._paused_until
 
     def _pause(self, error: CacheUnavailable) -> None:
-        if self._is_paused():  # another request, begun before the pause, has found out first
+        if self._is_paused():  # another request, started before the pause, has already paused it
             return
         self._paused_until = self._seconds() + PAUSE_SECONDS
-        self._log.warning("Performer cache is away", code="CACHE_UNAVAILABLE", error=str(error))
+        self._logger.warning("Performer cache unavailable", code="CACHE_UNAVAILABLE", error=str(error))

@@ -1,4 +1,4 @@
-"""Reading one performer: from the cache, else from the database into the cache."""
+"""Read one performer: from the cache, else from the database into the cache."""
 
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ from safevideo_common.events.schema_errors import SCHEMA_MISMATCH
 
 
 class PerformerView(msgspec.Struct, frozen=True, rename="camel"):
-    """A performer in full, as the cache holds it. What a caller may see of it is decided after."""
+    """A performer with all fields, as it is cached. The API removes what a caller may not see."""
 
     id: int
     performer_id: str
@@ -27,20 +27,20 @@ class PerformerView(msgspec.Struct, frozen=True, rename="camel"):
     verified: bool
     status: str
     version: int | None
-    """The newest of Sharegram's versions that is in here; None where it sends none."""
+    """The highest of Sharegram's versions of these fields; None if it sends none."""
     created_at: str
     updated_at: str
 
 
 class Cache(Protocol):
-    """Bytes by performer id that may be forgotten at any time. Neither method raises: a cache that is away is empty."""
+    """Bytes by performer id that may disappear at any time. A cache that is unavailable is empty and raises nothing."""
 
     async def get(self, performer_id: int) -> bytes | None:
-        """What was filled, if it is still there."""
+        """Return the cached value, or None."""
         ...
 
-    async def fill(self, performer_id: int, value: bytes) -> None:
-        """Keep what the database has just said, unless a writer has been there since."""
+    async def set_if_not_invalidated(self, performer_id: int, value: bytes) -> None:
+        """Cache a value that was just read from the database, unless a writer has invalidated it since."""
         ...
 
 
@@ -48,7 +48,7 @@ _decoder: Final = msgspec.json.Decoder(PerformerView)
 
 
 class PerformerService:
-    """Finds performers by either id. Raises `PerformerNotFound`, and `DatabaseUnavailable` where the cache has none."""
+    """Performers by either id. Raises `PerformerNotFound`, and `DatabaseUnavailable` if the cache has no entry."""
 
     def __init__(self, database: Database, cache: Cache, metrics: GatewayMetrics) -> None:
         self._database = database
@@ -56,50 +56,47 @@ class PerformerService:
         self._metrics = metrics
 
     async def by_id(self, performer_id: int) -> PerformerView:
-        """The performer with our id."""
-        if (cached := _decoded(await self._cache.get(performer_id))) is not None:
+        """Return the performer with our id."""
+        if (cached := _decode(await self._cache.get(performer_id))) is not None:
             self._metrics.performer_read("cache")
             return cached
-        view = await self._stored(performer_id)
+        async with self._database.read_connection() as connection:
+            stored = await performers.get(connection, performer_id)
+        if stored is None:
+            raise _not_found()
+        view = view_of(stored)
         self._metrics.performer_read("database")
-        await self._cache.fill(performer_id, msgspec.json.encode(view))
+        await self._cache.set_if_not_invalidated(performer_id, msgspec.json.encode(view))
         return view
 
     async def by_sharegram_id(self, sharegram_id: str) -> PerformerView:
-        """The performer with Sharegram's id, which the database translates into ours."""
-        async with self._database.reading() as connection:
+        """Return the performer with Sharegram's id. The database maps it to ours."""
+        async with self._database.read_connection() as connection:
             performer_id = await performers.id_of(connection, sharegram_id)
         if performer_id is None:
-            raise _unknown()
+            raise _not_found()
         return await self.by_id(performer_id)
-
-    async def _stored(self, performer_id: int) -> PerformerView:
-        async with self._database.reading() as connection:
-            stored = await performers.get(connection, performer_id)
-        if stored is None:
-            raise _unknown()
-        return view_of(stored)
 
 
 def view_of(stored: StoredPerformer) -> PerformerView:
-    """The mirrored state in the API's words."""
-    versions = (stamp.version for stamp in stored.performer.stamps.values())
-    shown = {
+    """Return the mirrored state with the API's field names."""
+    versions = (each.version for each in stored.performer.write_versions.values() if each.version is not None)
+    fields = {
         **stored.performer.fields,
         "id": stored.id,
         "performer_id": stored.performer.sharegram_id,
-        "version": max((version for version in versions if version is not None), default=None),
+        "version": max(versions, default=None),
         "created_at": rfc3339(stored.created_at),
         "updated_at": rfc3339(stored.updated_at),
     }
-    return msgspec.convert({_WIRE[name]: value for name, value in shown.items()}, PerformerView)
+    return msgspec.convert({_JSON_NAMES[name]: value for name, value in fields.items()}, PerformerView)
 
 
-_WIRE: Final = dict(zip(PerformerView.__struct_fields__, PerformerView.__struct_encode_fields__, strict=True))
+_JSON_NAMES: Final = dict(zip(PerformerView.__struct_fields__, PerformerView.__struct_encode_fields__, strict=True))
 
 
-def _decoded(cached: bytes | None) -> PerformerView | None:
-    """None also for what another version or a slip of the hand has left there: the database then fills it anew."""
+def _decode(cached: bytes | None) -> PerformerView | None:
+    """Return None also for a value of another release, or one left by hand: the database then replaces it."""
     if cached is None:
         return None
     try:
@@ -108,5 +105,5 @@ def _decoded(cached: bytes | None) -> PerformerView | None:
         return None
 
 
-def _unknown() -> PerformerNotFound:
+def _not_found() -> PerformerNotFound:
     return PerformerNotFound("There is no such performer.")

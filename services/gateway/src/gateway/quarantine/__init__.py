@@ -1,1 +1,1 @@
-"""The admin API of rejected webhooks, and their verification anew."""
+"""The admin API of rejected webhooks, and their verification again."""

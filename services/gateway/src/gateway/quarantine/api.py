@@ -1,4 +1,4 @@
-"""`/api/v1/admin/webhooks/rejected`: list, show, verify again. Bodies and signatures are never shown."""
+"""`/api/v1/admin/webhooks/rejected`: list, show, verify again. No response has a body or a signature."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
@@ -8,11 +8,10 @@ from pydantic import Field, SecretStr
 
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
-from gateway.http.query import PageQuery, StorableTimestamp, pagination, parse_query, row_id_of
-from gateway.quarantine.reverify import ReverifyRejected, ReverifyReport, ReverifyRequest
+from gateway.http.query import PageQuery, StorableTimestamp, parse_query, row_id_of
+from gateway.quarantine.reverify import ReverifyReport, ReverifyRequest, ReverifyService
 from safevideo_common.clock import format_timestamp, rfc3339
 from safevideo_common.database.engine import Database
-from safevideo_common.database.paging import Order
 from safevideo_common.errors import NotFound, ValidationFailed
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine import queries as quarantine_queries
@@ -20,38 +19,13 @@ from safevideo_common.quarantine.queries import RejectedFilter, RejectedRecord
 from safevideo_common.web.responses import success
 from safevideo_common.webhooks.signatures import WebhookSecret
 
-# The quarantine as operators see it: every webhook that was refused and is kept, without its body.
-
-
-class BrowseRejected:
-    """Reads the quarantine. Raises `DatabaseUnavailable`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def page(
-        self, wanted: RejectedFilter, *, page: int, limit: int, order: Order
-    ) -> tuple[list[RejectedRecord], int]:
-        """One page by time of reception, counted from 1, and the number of all that match."""
-        async with self._database.reading() as reading:
-            return await quarantine_queries.find(reading, wanted, page=page, limit=limit, order=order)
-
-    async def one(self, row_id: int) -> RejectedRecord:
-        """The facts of one. Raises `NotFound`: it may have been evicted since it was listed."""
-        async with self._database.reading() as reading:
-            record = await quarantine_queries.get(reading, row_id)
-        if record is None:
-            raise NotFound("There is no such webhook in quarantine.")
-        return record
-
-
 MAX_IDS: Final = 10_000
 _EVENT_IDS: Final = ("X-Sharegram-Event-Id", "webhook-id")
 _TIMESTAMPS: Final = ("X-Sharegram-Timestamp", "webhook-timestamp")
 
 
 class RejectedQuery(PageQuery):
-    """Filters of the list; `from` and `to` are about `receivedAt`, the end excluded."""
+    """The filter of the list. `from` and `to` are a range of `receivedAt`, without its end."""
 
     reason: str | None = Field(None, pattern=r"^[a-z_]{1,64}$")
     released: Literal["true", "false"] | None = None
@@ -59,59 +33,66 @@ class RejectedQuery(PageQuery):
     to: StorableTimestamp | None = None
 
     def filter(self) -> RejectedFilter:
-        """As the quarantine wants it."""
+        """Return the filter of the quarantine."""
         return RejectedFilter(self.reason, self.released and self.released == "true", self.from_, self.to)
 
 
 class ReverifyBody(Body):
-    """What to verify again, and with which secret. Without `dryRun: false` nothing is released."""
+    """The webhooks to verify again, and the secret. Without `dryRun: false` nothing is released."""
 
     secret: SecretStr | None = Field(None, min_length=1, max_length=512)
     ids: list[Annotated[int, Field(ge=1, lt=10**18)]] | None = Field(None, max_length=MAX_IDS)
     dry_run: bool = True
 
-    def asked(self) -> ReverifyRequest:
-        """As the handler wants it. Raises `ValidationFailed` for a secret that can be none."""
-        return ReverifyRequest(_given(self.secret), None if self.ids is None else frozenset(self.ids), self.dry_run)
+    def request(self) -> ReverifyRequest:
+        """Return the options of the run. Raises `ValidationFailed` for a malformed secret."""
+        secret = None if self.secret is None else _webhook_secret(self.secret)
+        return ReverifyRequest(secret, None if self.ids is None else frozenset(self.ids), self.dry_run)
 
 
 class QuarantineApi:
-    """The quarantine."""
+    """The endpoints of rejected webhooks."""
 
-    def __init__(self, browse: BrowseRejected, reverify: ReverifyRejected, log: FilteringBoundLogger) -> None:
-        self._browse = browse
+    def __init__(self, database: Database, reverify: ReverifyService, logger: FilteringBoundLogger) -> None:
+        self._database = database
         self._reverify = reverify
-        self._log = log.bind(stream="audit")
+        self._logger = logger.bind(stream="audit")
 
     async def list(self, request: web.Request) -> web.Response:
-        """One page, the newest first unless asked otherwise. Raises `ValidationFailed`."""
+        """Return one page, by default the newest first. Raises `ValidationFailed`."""
         query = parse_query(RejectedQuery, request)
-        records, total = await self._browse.page(query.filter(), page=query.page, limit=query.limit, order=query.order)
-        extra = {"pagination": pagination(query.page, query.limit, total)}
-        return success([rejected_json(record) for record in records], extra=extra)
+        async with self._database.read_connection() as connection:
+            records, total = await quarantine_queries.find(
+                connection, query.filter(), page=query.page, limit=query.limit, order=query.order
+            )
+        return query.response(map(rejected_document, records), total)
 
     async def show(self, request: web.Request) -> web.Response:
-        """The facts of one. Raises `NotFound`, and `ValidationFailed` for what can be no id."""
-        return success(rejected_json(await self._browse.one(row_id_of(request))))
+        """Return one webhook. Raises `NotFound`, also if it was evicted after it was listed, and `ValidationFailed`."""
+        async with self._database.read_connection() as connection:
+            record = await quarantine_queries.get(connection, row_id_of(request))
+        if record is None:
+            raise NotFound("There is no such webhook in quarantine.")
+        return success(rejected_document(record))
 
     async def reverify(self, request: web.Request) -> web.Response:
         """Verify again, and release unless it is a dry run. Raises `ValidationFailed`, `BrokerUnavailable`."""
-        asked = (await parse_body(ReverifyBody, request)).asked()
+        options = (await parse_body(ReverifyBody, request)).request()
         caller = caller_of(request)
-        report = await self._reverify.run(asked, caller)
-        self._log.info(
+        report = await self._reverify.run(options, caller)
+        self._logger.info(
             "Rejected webhooks verified again",
             actor=caller.name,
-            dry_run=asked.dry_run,
+            dry_run=options.dry_run,
             checked=report.checked,
             released=len(report.released),
             request_id=caller.request_id,
         )
-        return success(report_json(report, asked))
+        return success(report_document(report, options))
 
 
-def rejected_json(record: RejectedRecord) -> dict[str, object]:
-    """A rejected webhook as the API shows it."""
+def rejected_document(record: RejectedRecord) -> dict[str, object]:
+    """Return the JSON document of a rejected webhook."""
     return {
         "id": record.row_id,
         "receivedAt": rfc3339(record.received_at),
@@ -120,8 +101,8 @@ def rejected_json(record: RejectedRecord) -> dict[str, object]:
         "reason": record.reason,
         "code": record.code,
         "scheme": record.scheme,
-        "eventId": _sent(record, _EVENT_IDS),
-        "timestamp": _sent(record, _TIMESTAMPS),
+        "eventId": _first_header(record, _EVENT_IDS),
+        "timestamp": _first_header(record, _TIMESTAMPS),
         "bodyBytes": record.body_bytes,
         "bodySha256": record.body_sha256,
         "remote": record.remote,
@@ -131,26 +112,24 @@ def rejected_json(record: RejectedRecord) -> dict[str, object]:
     }
 
 
-def report_json(report: ReverifyReport, asked: ReverifyRequest) -> dict[str, object]:
-    """A run as the API shows it: counts and row ids by verdict."""
+def report_document(report: ReverifyReport, request: ReverifyRequest) -> dict[str, object]:
+    """Return the JSON document of a run: counts and row ids by reason."""
     return {
-        "dryRun": asked.dry_run,
+        "dryRun": request.dry_run,
         "complete": report.is_complete,
         "checked": report.checked,
         "released": len(report.released),
-        "verdicts": {reason: {"count": len(ids), "ids": ids} for reason, ids in report.verdicts.items()},
+        "verdicts": {reason: {"count": len(ids), "ids": ids} for reason, ids in report.row_ids.items()},
     }
 
 
-def _given(secret: SecretStr | None) -> WebhookSecret | None:
-    if secret is None:
-        return None
+def _webhook_secret(secret: SecretStr) -> WebhookSecret:
     try:
         return WebhookSecret("given", secret.get_secret_value().encode())
-    except ValueError:  # of a surrogate it would quote the secret itself
-        raise ValidationFailed("This is no secret.", details={"secret": "is not well-formed"}) from None
+    except ValueError:  # the error of a surrogate would quote the secret
+        raise ValidationFailed("Invalid secret.", details={"secret": "is not well-formed"}) from None
 
 
-def _sent(record: RejectedRecord, names: Sequence[str]) -> str | None:
-    """The first value of the first of these headers that was sent."""
+def _first_header(record: RejectedRecord, names: Sequence[str]) -> str | None:
+    """Return the first value of the first of these headers that was sent."""
     return next((record.headers[name][0] for name in names if record.headers.get(name)), None)

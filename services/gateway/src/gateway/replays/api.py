@@ -1,4 +1,4 @@
-"""`POST /api/v1/admin/replays`: a range of a topic, read again."""
+"""`POST /api/v1/admin/replays`: apply the events of a range of a topic again."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ _PerformerId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 
 
 class ReplayBody(Body):
-    """What to replay. Without `dryRun: false` nothing is applied; `from` and `to` are about reception, either open."""
+    """The events to replay. Without `dryRun: false` nothing is applied. `from` and `to` are a range of reception."""
 
     topic: str
     target: str
@@ -37,8 +37,8 @@ class ReplayBody(Body):
     force: bool = False
     events_per_second: int = Field(EVENTS_PER_SECOND, ge=1, le=MAX_EVENTS_PER_SECOND)
 
-    def asked(self) -> ReplayParameters:
-        """As the job wants it."""
+    def parameters(self) -> ReplayParameters:
+        """Return the parameters of the replay job."""
         return ReplayParameters(
             self.topic,
             self.target,
@@ -53,24 +53,24 @@ class ReplayBody(Body):
 
 
 class ReplaysApi:
-    """Where a replay is asked for; it is watched and cancelled as the job that it is."""
+    """The endpoint that starts a replay. A replay is a job: `/api/v1/admin/jobs` shows and cancels it."""
 
-    def __init__(self, administration: JobService, log: FilteringBoundLogger) -> None:
-        self._administration = administration
-        self._log = log.bind(stream="audit")
+    def __init__(self, jobs: JobService, logger: FilteringBoundLogger) -> None:
+        self._jobs = jobs
+        self._logger = logger.bind(stream="audit")
 
     async def start(self, request: web.Request) -> web.Response:
-        """Queue a replay. Raises `ValidationFailed`."""
-        asked, caller = (await parse_body(ReplayBody, request)).asked(), caller_of(request)
-        job = await enqueue_replay(self._administration, asked, caller)
-        self._log.info(
-            "Replay asked for",
+        """Enqueue a replay. Raises `ValidationFailed`."""
+        parameters, caller = (await parse_body(ReplayBody, request)).parameters(), caller_of(request)
+        job = await enqueue_replay(self._jobs, parameters, caller)
+        self._logger.info(
+            "Replay enqueued",
             actor=caller.name,
             job_id=job.id,
-            topic=asked.topic,
-            target=asked.target,
-            dry_run=asked.dry_run,
-            force=asked.force,
+            topic=parameters.topic,
+            target=parameters.target,
+            dry_run=parameters.dry_run,
+            force=parameters.force,
             request_id=caller.request_id,
         )
         return success(job_document(job), status=202)

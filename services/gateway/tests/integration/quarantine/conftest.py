@@ -74,18 +74,18 @@ class Quarantine:
 
     async def released(self) -> list[int]:
         """Row ids in order of reception."""
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             rows = select(table.c.id).where(table.c.released_at.is_not(None)).order_by(table.c.received_at)
             return list(await reading.scalars(rows))
 
     async def audited(self) -> list[AuditEntry]:
         """In order."""
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             records, _ = await find(reading, AuditFilter(), page=1, limit=100, order="asc")
         return [record.entry for record in records]
 
     async def _id_of(self, fingerprint: str) -> int:
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             found: int = (await reading.scalars(select(table.c.id).where(table.c.fingerprint == fingerprint))).one()
         return found
 
@@ -104,7 +104,7 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 
 @pytest.fixture
 def quarantine(database: Database) -> Quarantine:
-    return Quarantine(database, Cipher.of(KEY))
+    return Quarantine(database, Cipher.from_key(KEY))
 
 
 @pytest.fixture

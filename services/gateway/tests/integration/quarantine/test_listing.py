@@ -13,7 +13,7 @@ SIGNED = {"X-Sharegram-Signature": "sha256=" + "ab" * 32, "X-Sharegram-Timestamp
 Quarantine = Any  # of this folder's conftest.py
 
 
-async def test_a_rejected_webhook_is_shown_with_its_facts_and_without_body_and_signature(
+async def test_rejected_webhook_is_shown_without_body_and_signature(
     gateway: Api, admin: dict[str, str], quarantine: Quarantine
 ) -> None:
     number = await quarantine.keep(BODY, headers=SIGNED)
@@ -54,7 +54,7 @@ async def test_a_rejected_webhook_is_shown_with_its_facts_and_without_body_and_s
         ("from=2026-11-24T12:00:01Z&to=2026-11-24T12:00:02Z", ["request-1"]),
     ],
 )
-async def test_filters_and_pages(
+async def test_rejected_list_has_filters_and_pages(
     gateway: Api, admin: dict[str, str], quarantine: Quarantine, query: str, found: list[str]
 ) -> None:
     for reason in ("signature_mismatch", "signature_malformed", "signature_mismatch"):
@@ -71,7 +71,7 @@ async def test_filters_and_pages(
         ("from=yesterday&limit=0&body=1", {"from", "limit", "body"}),
     ],
 )
-async def test_every_wrong_parameter_is_named(
+async def test_list_names_each_wrong_parameter(
     gateway: Api, admin: dict[str, str], query: str, fields: set[str]
 ) -> None:
     answer = await gateway.get(f"{REJECTED}?{query}", admin)
@@ -80,7 +80,7 @@ async def test_every_wrong_parameter_is_named(
 
 
 @pytest.mark.parametrize(("given", "status"), [("7", 404), ("9" * 18, 404), ("9" * 19, 400), ("x", 400), ("-1", 400)])
-async def test_what_is_not_there_and_what_can_be_no_id(
+async def test_unknown_and_invalid_ids_of_rejected_webhooks(
     gateway: Api, admin: dict[str, str], given: str, status: int
 ) -> None:
     answer = await gateway.get(f"{REJECTED}/{given}", admin)
@@ -88,6 +88,6 @@ async def test_what_is_not_there_and_what_can_be_no_id(
 
 
 @pytest.mark.parametrize("path", [REJECTED, f"{REJECTED}/1", "/api/v1/admin/audit"])
-async def test_only_admins_see_it(gateway: Api, user: dict[str, str], path: str) -> None:
+async def test_rejected_list_needs_the_role_admin(gateway: Api, user: dict[str, str], path: str) -> None:
     assert (await gateway.get(path, user)).status == 403
     assert (await gateway.get(path)).status == 401

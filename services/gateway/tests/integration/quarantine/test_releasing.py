@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.quarantine.reverify import RUN_SECONDS, ReleaseWebhooks, ReverifyRejected, ReverifyReport, ReverifyRequest
+from gateway.quarantine.reverify import RUN_SECONDS, ReverifyReport, ReverifyRequest, ReverifyService
 from safevideo_common.audit.store import Caller
 from safevideo_common.broker.port import Broker, Producer
 from safevideo_common.broker.types import Message, TopicPartition
@@ -14,6 +14,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Quarantine = Any  # of this folder's conftest.py
 ALL = ReverifyRequest(None, None, dry_run=False)
@@ -48,13 +49,12 @@ class Clock:
 
 def reverify_with(
     quarantine: Quarantine, publisher: Producer, secret: str = "the-secret-as-mended", step: float = 0.0
-) -> ReverifyRejected:
+) -> ReverifyService:
     async def present() -> Sequence[WebhookSecret]:
         return [WebhookSecret("present", secret.encode())]
 
-    release = ReleaseWebhooks(quarantine.database, publisher, utc_now)
-    return ReverifyRejected(
-        quarantine.database, release, quarantine.cipher, SCHEMES["any"], present, clock=utc_now, seconds=Clock(step)
+    return ReverifyService(
+        quarantine.database, publisher, quarantine.cipher, SCHEMES["any"], present, clock=utc_now, seconds=Clock(step)
     )
 
 
@@ -69,7 +69,7 @@ async def interleaved(quarantine: Quarantine, number: int) -> list[int]:
     return [await quarantine.keep(body % (b"sg_a", b"sg_b")[each % 2]) for each in range(number)]
 
 
-async def test_what_the_log_took_is_marked_and_the_next_run_does_the_rest(
+async def test_reverify_marks_acknowledged_webhooks_and_continues_in_the_next_run(
     quarantine: Quarantine, published: Published, caller: Caller
 ) -> None:
     row_ids = await interleaved(quarantine, 6)
@@ -87,7 +87,7 @@ async def test_what_the_log_took_is_marked_and_the_next_run_does_the_rest(
     assert published.ids[4:] == ["evt-2", "evt-4"]
 
 
-async def test_one_that_the_topic_is_too_small_for_stands_in_nobodys_way(
+async def test_reverify_skips_a_webhook_that_is_too_large_for_its_topic(
     quarantine: Quarantine, published: Published, caller: Caller
 ) -> None:
     await quarantine.keep_many(3)
@@ -96,7 +96,7 @@ async def test_one_that_the_topic_is_too_small_for_stands_in_nobodys_way(
     assert (published.ids, len(report.released)) == (["evt-0", "evt-2"], 2)
 
 
-async def test_a_run_that_dies_before_marking_is_repeated_under_the_same_ids(
+async def test_reverify_publishes_again_with_the_same_ids_after_a_crash(
     quarantine: Quarantine, published: Published, caller: Caller
 ) -> None:
     await quarantine.keep_many(2)
@@ -109,14 +109,14 @@ async def test_a_run_that_dies_before_marking_is_repeated_under_the_same_ids(
     assert published.ids == ["evt-0", "evt-0", "evt-1"]
 
 
-async def test_two_runs_at_once_release_once(quarantine: Quarantine, published: Published, caller: Caller) -> None:
+async def test_concurrent_runs_release_once(quarantine: Quarantine, published: Published, caller: Caller) -> None:
     await quarantine.keep_many(5)
     reverify = reverify_with(quarantine, published)
     await asyncio.gather(*(reverify.run(ALL, caller) for _ in range(3)))
     assert published.ids == [f"evt-{number}" for number in range(5)]
 
 
-async def test_a_run_that_takes_too_long_says_that_there_is_more(
+async def test_reverify_stops_after_its_time_and_reports_incomplete(
     quarantine: Quarantine, published: Published, caller: Caller
 ) -> None:
     row_ids = await quarantine.keep_many(150)
@@ -127,7 +127,7 @@ async def test_a_run_that_takes_too_long_says_that_there_is_more(
     assert (second.is_complete, second.released) == (True, row_ids[100:])
 
 
-async def test_large_bodies_are_verified_a_few_at_a_time(
+async def test_reverify_splits_large_bodies_into_small_batches(
     quarantine: Quarantine, published: Published, caller: Caller
 ) -> None:
     body = b'{"event": "x", "timestamp": "2026-11-24T12:00:00Z", "data": {}}' + b" " * 1_000_000
@@ -138,14 +138,14 @@ async def test_large_bodies_are_verified_a_few_at_a_time(
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-async def test_a_real_log_keeps_the_order_of_each_performer(
+async def test_reverify_keeps_the_order_of_each_performer_on_a_real_broker(
     quarantine: Quarantine, broker: Broker, caller: Caller, database: Database
 ) -> None:
     performers = [f"sg_{id(quarantine)}_{each}" for each in range(3)]
     for number in range(60):
         await quarantine.keep_many(1, performers[number % 3])
     async with broker.producer("test") as publisher:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 try:
                     await reverify_with(quarantine, publisher).run(ALL, caller)

@@ -40,9 +40,7 @@ def verdict(*row_ids: int) -> dict[str, object]:
     return {"count": len(row_ids), "ids": list(row_ids)}
 
 
-async def test_a_dry_run_is_the_default_and_releases_nothing(
-    reverify: Reverify, quarantine: Quarantine, records: Records
-) -> None:
+async def test_reverify_is_a_dry_run_by_default(reverify: Reverify, quarantine: Quarantine, records: Records) -> None:
     good = await quarantine.keep_many(3)
     forged = await quarantine.keep(body(9), secret=WRONG)
     for asked in ({}, {"dryRun": True}):
@@ -60,7 +58,7 @@ async def test_a_dry_run_is_the_default_and_releases_nothing(
     ]  # fmt: skip
 
 
-async def test_what_holds_is_released_in_order_as_the_door_would_have_published_it(
+async def test_reverify_releases_valid_webhooks_in_order_as_ingest_publishes_them(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
     row_ids = await quarantine.keep_many(250)
@@ -83,7 +81,7 @@ async def test_what_holds_is_released_in_order_as_the_door_would_have_published_
     assert await quarantine.released() == row_ids
 
 
-async def test_a_second_run_releases_nothing_again(
+async def test_reverify_releases_a_webhook_once(
     reverify: Reverify, quarantine: Quarantine, records: Records, gateway: Api, admin: dict[str, str]
 ) -> None:
     (first,) = await quarantine.keep_many(1)
@@ -97,7 +95,7 @@ async def test_a_second_run_releases_nothing_again(
     assert (await gateway.get(f"{PATH}?released=true", admin)).json["data"] == [shown]
 
 
-async def test_a_wrong_secret_releases_nothing_and_the_right_one_does(
+async def test_reverify_releases_only_with_the_right_secret(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
     row_id = await quarantine.keep(body(1), secret="what-sharegram-signed-with")
@@ -110,7 +108,7 @@ async def test_a_wrong_secret_releases_nothing_and_the_right_one_does(
     assert len(await records()) == 1
 
 
-async def test_a_standard_webhook_is_released_under_its_own_id(
+async def test_reverify_releases_a_standard_webhook_with_its_id(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
     key, sent = b"k" * 24, body(1)
@@ -123,7 +121,9 @@ async def test_a_standard_webhook_is_released_under_its_own_id(
     assert dict(record.headers)["ce_id"] == b"msg_1"
 
 
-async def test_a_timestamp_is_judged_by_the_moment_of_reception(reverify: Reverify, quarantine: Quarantine) -> None:
+async def test_reverify_checks_the_timestamp_against_the_time_of_receipt(
+    reverify: Reverify, quarantine: Quarantine
+) -> None:
     sent = body(1)
     signed = {"X-Sharegram-Signature": "sha256=" + hmac.digest(SECRET.encode(), sent, "sha256").hex()}
     in_time = await quarantine.keep(sent, headers=signed | {"X-Sharegram-Timestamp": str(NOON - 300)})
@@ -132,7 +132,7 @@ async def test_a_timestamp_is_judged_by_the_moment_of_reception(reverify: Reveri
     assert report["verdicts"] == {"holds": verdict(in_time), "timestamp_out_of_tolerance": verdict(late)}
 
 
-async def test_what_the_door_would_have_refused_for_its_shape_is_not_released(
+async def test_reverify_does_not_release_an_invalid_body(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
     row_ids = [await quarantine.keep(sent) for sent in (b"not json", b"{}", body(1, event="a b"))]
@@ -140,17 +140,17 @@ async def test_what_the_door_would_have_refused_for_its_shape_is_not_released(
     assert await records() == []
 
 
-async def test_what_no_key_opens_is_said_and_stands_in_nobodys_way(
+async def test_reverify_reports_and_skips_a_body_it_cannot_decrypt(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
-    stranger = Cipher.of("A" * 43 + "=")
+    stranger = Cipher.from_key("A" * 43 + "=")
     lost = await quarantine.keep(body(1), body=stranger.encrypt(body(1)))
     (good,) = await quarantine.keep_many(1)
     assert (await run(reverify, dryRun=False))["verdicts"] == {"undecipherable": verdict(lost), "holds": verdict(good)}
     assert len(await records()) == 1
 
 
-async def test_only_the_rows_asked_for_are_looked_at(
+async def test_reverify_checks_only_the_requested_rows(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
     row_ids = await quarantine.keep_many(4)
@@ -160,7 +160,7 @@ async def test_only_the_rows_asked_for_are_looked_at(
     assert (await run(reverify, ids=[], dryRun=False))["checked"] == 0
 
 
-async def test_everything_is_audited_with_who_and_from_where(
+async def test_reverify_is_audited_with_the_caller(
     reverify: Reverify, quarantine: Quarantine, gateway: Api, admin: dict[str, str], records: Records
 ) -> None:
     row_ids = await quarantine.keep_many(2)
@@ -201,7 +201,7 @@ async def test_everything_is_audited_with_who_and_from_where(
         (b'{"my-own-secret": "my-own-secret"}', {"my-own-secret"}),
     ],
 )
-async def test_a_body_that_makes_no_sense_is_told_what_is_wrong_and_nothing_it_said(
+async def test_reverify_names_each_wrong_field_and_repeats_no_value(
     gateway: Api, admin: dict[str, str], asked: bytes, fields: set[str]
 ) -> None:
     async with gateway.session.post(f"{gateway.base_url}{PATH}/reverify", data=asked, headers=admin) as answer:
@@ -212,7 +212,7 @@ async def test_a_body_that_makes_no_sense_is_told_what_is_wrong_and_nothing_it_s
         assert "my-own-secret" not in str(said)
 
 
-async def test_only_an_admin_may(gateway: Api, user: dict[str, str]) -> None:
+async def test_reverify_needs_the_role_admin(gateway: Api, user: dict[str, str]) -> None:
     for headers, status in ((user, 403), ({}, 401)):
         async with gateway.session.post(f"{gateway.base_url}{PATH}/reverify", data=b"{}", headers=headers) as answer:
             assert answer.status == status
@@ -222,7 +222,7 @@ async def test_only_an_admin_may(gateway: Api, user: dict[str, str]) -> None:
     ("without", "status", "code"),
     [("sharegram_webhook_secret", 400, "VALIDATION_ERROR"), ("encryption_key", 503, "SERVICE_UNAVAILABLE")],
 )
-async def test_what_is_not_configured_is_said(
+async def test_reverify_reports_a_missing_secret_or_key(
     start: Any, settings: GatewaySettings, admin: dict[str, str], without: str, status: int, code: str
 ) -> None:
     async with start(settings.model_copy(update={without: None})) as api:
@@ -231,7 +231,7 @@ async def test_what_is_not_configured_is_said(
         assert (await api.get(PATH, admin)).status == 200
 
 
-async def test_neither_secrets_nor_bodies_reach_a_log_or_the_audit(
+async def test_reverify_writes_no_secret_and_no_body_to_the_log(
     reverify: Reverify, quarantine: Quarantine, records: Records, logged: Callable[[], Sequence[str]]
 ) -> None:
     await quarantine.keep_many(2)

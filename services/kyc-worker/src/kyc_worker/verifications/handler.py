@@ -43,7 +43,7 @@ class KycRequestStates:
 
 
 class VerificationHandler:
-    """The handler of `sharegram.kyc.v1`. A redelivered verdict finds its stamp in the request and changes nothing."""
+    """The handler of `sharegram.kyc.v1`. A result that is applied again changes nothing."""
 
     def __init__(self, clock: Clock, auto_approve_score: float) -> None:
         self._clock = clock
@@ -82,7 +82,7 @@ class VerificationHandler:
         return outcome
 
     async def store(self, tx: AsyncConnection, states: KycRequestStates) -> None:
-        """Write the requests that changed; one that is as it was, down to its stamp, is not written."""
+        """Write the requests that changed, in their result or its write version."""
         changed = (states.current[name] for name in sorted(states.changed))
         await kyc_requests.update(
             tx, (each for each in changed if each != states.stored[each.verification_id]), self._clock()
@@ -93,11 +93,11 @@ class VerificationHandler:
         return [_change_event(*each) for each in states.applied]
 
     def corrections(self, states: KycRequestStates) -> Sequence[Message]:
-        """Of these the verdicts that have changed more than the request's stamp."""
+        """Return the results that changed more than the request's write version."""
         return [
             _change_event(*each)
             for each in states.applied
-            if replace(each.before, stamp=each.after.stamp) != each.after
+            if replace(each.before, write_version=each.after.write_version) != each.after
         ]
 
     def differences(self, states: KycRequestStates) -> Mapping[str, Differences]:
@@ -129,7 +129,7 @@ def _change_event(before: KycRequest, after: KycRequest, event: VerificationEven
         status=after.status,
         previous_status=before.status,
         risk_score=after.risk_score,
-        version=event.verdict.stamp.version,
+        version=event.verdict.write_version.version,
         at=event.cause.time,
         caused_by=event.cause.type,
     )

@@ -42,7 +42,7 @@ def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
         status=data.result.status,
         risk_score=data.result.risk_score,
         checks=data.result.checks,
-        stamp=write_version_of(data.version, delivery.envelope.time, delivery.offset),
-        says_failed=delivery.envelope.type == kyc.FAILED,
+        write_version=write_version_of(data.version, delivery.envelope.time, delivery.offset),
+        reported_failed=delivery.envelope.type == kyc.FAILED,
     )
     return VerificationEvent(data.verification_id, verdict, delivery.envelope)

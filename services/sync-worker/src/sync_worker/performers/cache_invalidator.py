@@ -30,7 +30,7 @@ class RedisCacheInvalidator:
         """Drop them now, or by and by. Never raises for a Redis that is away."""
         if not self._owed:
             try:
-                return await self._cache.drop(performer_ids)
+                return await self._cache.invalidate(performer_ids)
             except CacheUnavailable as error:
                 self._log.warning("Cache away, drops owed", code="CACHE_UNAVAILABLE", reason=str(error))
         self._owe(performer_ids)
@@ -55,7 +55,7 @@ class RedisCacheInvalidator:
         while self._owed:
             due = frozenset(self._owed)
             try:
-                await self._cache.drop(due)
+                await self._cache.invalidate(due)
             except CacheUnavailable:
                 tries += 1
                 await asyncio.sleep(BACKOFF.delay(tries))

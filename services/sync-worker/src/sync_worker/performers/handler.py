@@ -11,7 +11,7 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import performers
 from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.outcomes import Outcome, Status
-from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, decide, fields_won
+from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, applied_fields, decide
 from safevideo_common.events.change_events import PerformerChange, performer_changed
 from safevideo_common.inbox.handler import Delivery, Differences
 from sync_worker.performers.parsing import PerformerEvent, parse_performer
@@ -91,7 +91,7 @@ class PerformerHandler:
     async def store(self, tx: AsyncConnection, states: PerformerStates) -> None:
         """Write the performers that changed, in one order for every worker: it keeps deadlocks rare.
 
-        One that is as it was, down to its stamps, is not written: its events were applied again.
+        A performer that did not change, with equal write versions, is not written: its events were applied again.
         """
         now = self._clock()
         changed = sorted(states.changed)
@@ -106,7 +106,7 @@ class PerformerHandler:
 
     def changes(self, states: PerformerStates) -> Sequence[Message]:
         """The fields that each applied event has won."""
-        return [_change_event(each.event, fields_won(each.after, each.event.patch)) for each in states.applied]
+        return [_change_event(each.event, applied_fields(each.after, each.event.patch)) for each in states.applied]
 
     def corrections(self, states: PerformerStates) -> Sequence[Message]:
         """Of these fields those that have another value than before."""
@@ -127,12 +127,12 @@ class PerformerHandler:
 def _change_event(event: PerformerEvent, fields: Mapping[str, object]) -> Message:
     named = {WIRE_NAMES[name]: value for name, value in fields.items()}
     cause = event.cause
-    change = PerformerChange(event.sharegram_id, named, event.patch.stamp.version, cause.time, cause.type)
+    change = PerformerChange(event.sharegram_id, named, event.patch.write_version.version, cause.time, cause.type)
     return performer_changed(cause, change)
 
 
 def _corrected(applied: AppliedChange) -> dict[str, object]:
-    won, before = fields_won(applied.after, applied.event.patch), applied.before.fields
+    won, before = applied_fields(applied.after, applied.event.patch), applied.before.fields
     return {name: value for name, value in won.items() if before.get(name) != value}
 
 

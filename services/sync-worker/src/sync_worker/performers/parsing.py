@@ -38,8 +38,8 @@ def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
         data = _decoder.decode(delivery.body).data
     except SCHEMA_MISMATCH as error:
         return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
-    stamp = write_version_of(data.version, delivery.envelope.time, delivery.offset)
-    return PerformerEvent(data.performer_id, PerformerPatch(_named_fields(data), stamp), delivery.envelope)
+    write_version = write_version_of(data.version, delivery.envelope.time, delivery.offset)
+    return PerformerEvent(data.performer_id, PerformerPatch(_named_fields(data), write_version), delivery.envelope)
 
 
 def _named_fields(data: performer.PerformerData) -> dict[str, object]:

@@ -93,7 +93,7 @@ async def test_with_more_performers_than_it_can_carry_a_forecast_says_that_it_is
         for place, each in enumerate(events)
     ]
     forecast = DryRun(bench.handler, SYNC_WORKER, is_forced=False, most_shown=100, most_performers=20)
-    async with bench.database.reading() as reading:
+    async with bench.database.read_connection() as reading:
         for start in range(0, 90, 10):
             assert await forecast.foresee(reading, deliveries[start : start + 10]) == {"applied": 10}
     forecast.finish()

@@ -112,8 +112,8 @@ class DatabaseQuarantine:
 
     async def _written(self, batch: Sequence[Rejected]) -> Written:
         webhooks = await asyncio.to_thread(group_rejections, batch)
-        async with self._database.reading() as reading:
-            known = await quarantine_store.known(reading, webhooks)
+        async with self._database.read_connection() as reading:
+            known = await quarantine_store.existing_fingerprints(reading, webhooks)
         new = await asyncio.to_thread(rejections, webhooks, known, self._cipher)
         again = repeats(webhooks, known)
         for _ in range(TRIES - 1):
@@ -137,14 +137,14 @@ class DatabaseQuarantine:
         self._metrics.count("repeated", written.repeated)
         self._metrics.count("evicted", trimmed.evicted)
         self._metrics.count("expired", trimmed.expired)
-        self._metrics.held(trimmed.held)
+        self._metrics.held(trimmed.usage)
         if written.added:
             self._log.info(
                 "Webhooks quarantined",
                 kept=written.added,
                 repeated=written.repeated,
                 evicted=trimmed.evicted,
-                rows=trimmed.held.rows,
+                rows=trimmed.usage.rows,
             )
 
     def _report_away(self, error: SafeVideoError) -> None:

@@ -64,7 +64,7 @@ class SecretRefresher:
         self._ring.refresh_begins()
         now = self._clock()
         try:
-            async with self._database.reading() as connection:
+            async with self._database.read_connection() as connection:
                 sealed = await webhook_secrets.valid(connection, SHAREGRAM, now)
         except SafeVideoError as error:
             self._tell_behind(error)

@@ -54,7 +54,7 @@ class Door:
 
     async def bodies(self) -> list[bytes]:
         """What is held, in order of reception."""
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             rows = await reading.execute(select(table.c.body).order_by(table.c.received_at, table.c.id))
             return [self.cipher.decrypt(row.body) for row in rows]
 
@@ -64,7 +64,7 @@ async def door_of(
     settings: IngestSettings, database: Database, log: FilteringBoundLogger, bounds: RetentionLimits
 ) -> AsyncIterator[Door]:
     """Serve one until the block ends; leaving writes what still waits."""
-    registry, cipher = CollectorRegistry(), Cipher.of(Fernet.generate_key().decode())
+    registry, cipher = CollectorRegistry(), Cipher.from_key(Fernet.generate_key().decode())
     metrics = QuarantineMetrics(registry)
     app = base_app(log, registry)
 

@@ -50,7 +50,7 @@ async def test_a_refused_webhook_is_kept_with_its_reason_and_its_body_unreadable
     await refused(client, BODY, {**FORGED, "X-Request-Id": "incident-7", "X-Sharegram-Event-Id": "evt_1"})
     await until_counted(door, "kept", 1)
     assert await door.bodies() == [BODY]
-    async with door.database.reading() as reading:
+    async with door.database.read_connection() as reading:
         (row,) = (await reading.execute(select(table))).all()
     assert (row.reason, row.code) == ("signature_mismatch", "WEBHOOK_SIGNATURE_INVALID")
     assert (row.scheme, row.remote, row.request_id) == ("sharegram", "127.0.0.1", "incident-7")
@@ -73,7 +73,7 @@ async def test_a_webhook_that_is_tried_again_is_counted(door: Door, client: aioh
     await refused(client, BODY)
     await refused(client, BODY)
     await until_counted(door, "repeated", 2)
-    async with door.database.reading() as reading:
+    async with door.database.read_connection() as reading:
         assert list(await reading.scalars(select(table.c.times_seen))) == [3]
 
 

@@ -39,7 +39,7 @@ def encryption_key() -> str:
 
 @pytest.fixture
 def cipher(encryption_key: str) -> Cipher:
-    return Cipher.of(encryption_key)
+    return Cipher.from_key(encryption_key)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def listed(database: Database) -> Callable[[], Awaitable[Mapping[str, SecretRow]
 
     async def listed() -> Mapping[str, SecretRow]:
         await connected(database)
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             return {secret.name: secret for secret in await webhook_secrets.listed(reading, SHAREGRAM)}
 
     return listed

@@ -138,7 +138,7 @@ async def test_a_row_that_cannot_be_read_costs_itself_alone_and_one_line(
     encryption_key: str,
 ) -> None:
     await keep("good")
-    await keep("foreign", sealed=Cipher.of(Fernet.generate_key().decode()).encrypt(b"sealed-elsewhere"))
+    await keep("foreign", sealed=Cipher.from_key(Fernet.generate_key().decode()).encrypt(b"sealed-elsewhere"))
     await keep("damaged", sealed=b"\xff not a token")
     await keep("improper", b"whsec_no-base64-at-all")
     await keep("empty", b"")
@@ -180,7 +180,7 @@ async def test_a_secret_under_an_old_encryption_key_is_read_as_long_as_that_key_
     database: Database, keep: Keep, refreshing: Refreshing, names: Callable[[], list[str]], encryption_key: str
 ) -> None:
     await keep("new")
-    rotated = Cipher.of(f"{Fernet.generate_key().decode()},{encryption_key}")
+    rotated = Cipher.from_key(f"{Fernet.generate_key().decode()},{encryption_key}")
     await refreshing(database, with_cipher=rotated).refresh()
     assert names() == ["new"]
 

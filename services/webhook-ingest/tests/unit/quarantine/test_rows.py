@@ -9,7 +9,7 @@ from webhook_ingest.quarantine.capture import Rejected
 from webhook_ingest.quarantine.records import group_rejections, rejections, repeats
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-CIPHER = Cipher.of(Fernet.generate_key().decode())
+CIPHER = Cipher.from_key(Fernet.generate_key().decode())
 BODY = b'{"email": "jane@example.com"}'
 
 

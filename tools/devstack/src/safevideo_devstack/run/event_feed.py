@@ -123,7 +123,7 @@ class EventFeed:
 
     async def _outcome(self, arrival: ReceivedWebhook) -> str | None:
         try:
-            async with self._database.reading() as connection:
+            async with self._database.read_connection() as connection:
                 rows = await inbox_queries.get_by_event_id(connection, arrival.details["event_id"])
         except SafeVideoError:
             return None

@@ -58,9 +58,9 @@ async def prepare_database(run: RunContext, url: str) -> None:
         run.say(f"Database migrated to {state.head}.")
 
 
-async def prepare_broker(event_log: Broker) -> None:
+async def prepare_broker(broker: Broker) -> None:
     """Create the topics that are missing."""
-    await event_log.create_topics(all_topics())
+    await broker.create_topics(all_topics())
 
 
 async def admin_key(run: RunContext, database: Database) -> str:
@@ -68,7 +68,7 @@ async def admin_key(run: RunContext, database: Database) -> str:
     name = f"SAFEVIDEO_API_KEY of {run.stack}"
     now = utc_now()
     if known := run.secrets.get(name):
-        async with database.reading() as connection:
+        async with database.read_connection() as connection:
             if await api_keys.find(connection, API_CLIENT, known, now):
                 return known
     async with database.transaction() as tx:

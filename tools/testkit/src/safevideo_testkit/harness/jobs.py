@@ -97,12 +97,12 @@ class JobHarness:
 
     async def job(self, job_id: int) -> Job:
         """Return the job as it is now."""
-        async with self.database.reading() as connection:
+        async with self.database.read_connection() as connection:
             return await job_admin.get(connection, job_id)
 
     async def attempts(self, job_id: int) -> list[tuple[int, str]]:
         """Return number and outcome of each attempt that ended."""
-        async with self.database.reading() as connection:
+        async with self.database.read_connection() as connection:
             return [(each.number, each.outcome.value) for each in await job_attempts.attempts_of(connection, job_id)]
 
     async def update_row(self, job_id: int, **values: object) -> None:

@@ -140,29 +140,29 @@ class ProcessorHarness:
 
     async def words(self) -> dict[str, str]:
         """Username by performer."""
-        async with self.consumer.database.reading() as connection:
+        async with self.consumer.database.read_connection() as connection:
             rows = await connection.execute(select(performers.c.sharegram_id, performers.c.username))
             return {row.sharegram_id: row.username for row in rows}
 
     async def outcomes(self) -> Sequence[tuple[str, str]]:
         """Status and performer of each event, in the order in which they came."""
-        async with self.consumer.database.reading() as connection:
+        async with self.consumer.database.read_connection() as connection:
             rows = await connection.execute(_OUTCOMES)
             return [(status, performer_id) for status, performer_id in rows]
 
     async def reasons(self) -> Sequence[str]:
         """Reason of each event, empty where there is none."""
-        async with self.consumer.database.reading() as connection:
+        async with self.consumer.database.read_connection() as connection:
             return [reason or "" for reason in await connection.scalars(_REASONS)]
 
     async def duplicates(self) -> Sequence[int]:
         """Further deliveries of each event."""
-        async with self.consumer.database.reading() as connection:
+        async with self.consumer.database.read_connection() as connection:
             return list(await connection.scalars(_DUPLICATES))
 
     async def told(self) -> Sequence[Message]:
         """What waits in the outbox, in order."""
-        async with self.consumer.database.reading() as connection:
+        async with self.consumer.database.read_connection() as connection:
             return [each.message for each in await outbox_store.fetch_pending(connection, 1000, 1 << 30)]
 
 

@@ -88,7 +88,7 @@ class RelayHarness:
 
     async def waiting(self) -> int:
         """Rows in the outbox."""
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             return (await outbox_store.depth(reading)).rows
 
     async def until_empty(self) -> None:

@@ -75,10 +75,10 @@ def folded(events: Sequence[Sent]) -> dict[str, dict[str, object]]:
     """The fields of each performer after all events, by the domain's rules alone."""
     found: dict[str, Performer] = {}
     for place, event in enumerate(events):
-        stamp = write_version_of(event.version, AT, place)
+        write_version = write_version_of(event.version, AT, place)
         before = found.get(event.performer_id) or Performer(event.performer_id)
         changes = {"display_name" if name == "displayName" else name: each for name, each in event.changes.items()}
-        found[event.performer_id], _ = decide(before, PerformerPatch(changes, stamp))
+        found[event.performer_id], _ = decide(before, PerformerPatch(changes, write_version))
     return {name: {each: row.fields.get(each) for each in FIELDS} for name, row in found.items()}
 
 
@@ -168,13 +168,13 @@ class ReplayHarness:
 
     async def rows(self) -> dict[str, dict[str, object]]:
         """The fields of each performer as they are stored."""
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             found = await performers.load(reading, self.names)
         return {name: dict(row.performer.fields) for name, row in found.items()}
 
     async def stamped(self) -> dict[str, object]:
-        """With their stamps."""
-        async with self.database.reading() as reading:
+        """Return the performers with their write versions."""
+        async with self.database.read_connection() as reading:
             found = await performers.load(reading, self.names)
         return {name: row.performer for name, row in found.items()}
 
@@ -186,7 +186,7 @@ class ReplayHarness:
     async def inbox(self) -> list[tuple[str, str, int]]:
         """Event, status and duplicates of each row, in the order of arrival."""
         columns = event_inbox.c.event_id, event_inbox.c.status, event_inbox.c.duplicates
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             return [
                 (row[0], row[1], row[2]) for row in await reading.execute(select(*columns).order_by(event_inbox.c.id))
             ]
@@ -198,7 +198,7 @@ class ReplayHarness:
 
     async def told(self) -> list[Message]:
         """What waits in the outbox, but for what wakes workers."""
-        async with self.database.reading() as reading:
+        async with self.database.read_connection() as reading:
             messages = [each.message for each in await outbox_store.fetch_pending(reading, 100_000, 1 << 30)]
         return [each for each in messages if each.topic == "integration.events.v1"]
 

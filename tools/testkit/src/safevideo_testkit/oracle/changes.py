@@ -40,7 +40,7 @@ async def check_changes(broker: Broker, database: Database, ledger: Ledger) -> i
 
 async def _is_all_told(database: Database) -> bool:
     try:
-        async with database.reading() as reading:
+        async with database.read_connection() as reading:
             return not (await outbox_store.depth(reading)).rows
     except DatabaseUnavailable:
         return False
@@ -69,7 +69,7 @@ async def _applied(database: Database, ledger: Ledger) -> list[tuple[str, str]]:
     query = select(event_inbox.c.consumer_group, event_inbox.c.event_id).where(
         event_inbox.c.performer_id.in_(list(ledger.performers)), event_inbox.c.status == "applied"
     )
-    async with database.reading() as reading:
+    async with database.read_connection() as reading:
         return sorted((SOURCES[group], event_id) for group, event_id in await reading.execute(query))
 
 

@@ -44,7 +44,7 @@ async def outcomes(database: Database, ledger: Ledger) -> Mapping[str, int]:
     """How many of the ledger's events have each status."""
     chosen = event_inbox.c.performer_id.in_(list(ledger.performers))
     query = select(event_inbox.c.status, func.count()).where(chosen).group_by(event_inbox.c.status)
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return {row[0]: row[1] for row in await connection.execute(query)}
 
 
@@ -60,25 +60,25 @@ async def check(database: Database, ledger: Ledger) -> None:
 async def duplicates(database: Database, ledger: Ledger) -> int:
     """Deliveries that the inbox recognised as repeated."""
     chosen = event_inbox.c.performer_id.in_(list(ledger.performers))
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return int(await connection.scalar(select(func.sum(event_inbox.c.duplicates)).where(chosen)) or 0)
 
 
 async def _event_ids(database: Database, ledger: Ledger) -> list[str]:
     chosen = event_inbox.c.performer_id.in_(list(ledger.performers))
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return sorted(await connection.scalars(select(event_inbox.c.event_id).where(chosen)))
 
 
 async def _performers(database: Database, ledger: Ledger) -> dict[str, dict[str, object]]:
     columns = [*COLUMN.values(), "status"]
     query = select(performers).where(performers.c.sharegram_id.in_(list(ledger.performers)))
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         rows = await connection.execute(query)
         return {row.sharegram_id: {name: getattr(row, name) for name in columns} for row in rows}
 
 
 async def _verdicts(database: Database, ledger: Ledger) -> dict[str, str]:
     query = select(kyc_requests).where(kyc_requests.c.verification_id.in_(list(ledger.verdicts)))
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return {row.verification_id: row.status for row in await connection.execute(query)}

@@ -32,7 +32,7 @@ async def insert_late_requests(database: Database, stream: Stream) -> None:
     missing = set(stream.late)
     while missing:
         try:
-            async with database.reading() as connection:
+            async with database.read_connection() as connection:
                 due = missing.intersection(await connection.scalars(waiting))
             for name in due:
                 await insert_requests(database, [name])
@@ -46,7 +46,7 @@ async def insert_late_requests(database: Database, stream: Stream) -> None:
 
 async def messages_in_outbox(database: Database) -> int:
     """What has still to be told."""
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return int(await connection.scalar(select(func.count()).select_from(outbox)) or 0)
 
 
@@ -54,7 +54,7 @@ async def events_in_inbox(database: Database, *, status: str = "%", group: str =
     """How many there are with this status, in this group."""
     c = event_inbox.c
     query = select(func.count()).where(c.status.like(status), c.consumer_group.like(group))
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         return int(await connection.scalar(query) or 0)
 
 
@@ -70,7 +70,7 @@ async def differences(database: Database, expected: Expected) -> list[str]:
 async def _inbox(database: Database) -> dict[Key, Entry]:
     c = event_inbox.c
     query = select(c.consumer_group, c.event_id, c.status, c.reason, c.duplicates)
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         rows = await connection.execute(query)
         return {
             (group, event_id): Entry(status, (reason or status).partition(":")[0], repeats)
@@ -80,13 +80,13 @@ async def _inbox(database: Database) -> dict[Key, Entry]:
 
 async def _performers(database: Database) -> dict[str, Mapping[str, object]]:
     columns = [*COLUMN.values(), "status"]
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         rows = await connection.execute(select(performers))
         return {row.sharegram_id: {name: getattr(row, name) for name in columns} for row in rows}
 
 
 async def _requests(database: Database) -> dict[str, Mapping[str, object]]:
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         rows = await connection.execute(select(kyc_requests))
         return {
             row.verification_id: {"status": row.status, "risk_score": row.risk_score, "result": row.result}

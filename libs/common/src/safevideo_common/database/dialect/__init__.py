@@ -1,8 +1,6 @@
-"""All that MySQL, MariaDB and SQLite do differently: column types, connections, bulk writes, upserts, locks,
-time and turns.
+"""All differences between MySQL, MariaDB and SQLite, except their errors (`database/errors.py`).
 
-The URL says which: `mysql+aiomysql://` (MySQL 8 or MariaDB 10.6+) or `sqlite+aiosqlite://` (embedded run).
-What their errors mean is in `database/faults.py`.
+The URL selects the server: `mysql+aiomysql://` (MySQL 8 or MariaDB 10.6+) or `sqlite+aiosqlite://` (embedded run).
 """
 
 from safevideo_common.database.dialect.bulk import Bulk
@@ -14,15 +12,13 @@ from safevideo_common.database.dialect.columns import (
     UtcDateTime,
 )
 from safevideo_common.database.dialect.connections import open_engine
-from safevideo_common.database.dialect.hints import force_index
 from safevideo_common.database.dialect.locks import (
     for_update,
     for_update_skip_locked,
     migration_lock,
 )
-from safevideo_common.database.dialect.moments import now_plus
-from safevideo_common.database.dialect.sizes import estimate_row_count
-from safevideo_common.database.dialect.turns import sqlite_write_lock
+from safevideo_common.database.dialect.queries import estimate_row_count, force_index, now_plus
+from safevideo_common.database.dialect.sqlite import sqlite_write_lock
 from safevideo_common.database.dialect.upserts import Incoming, Upsert
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Writing many rows with one statement, at less than the driver's own cost.
+"""Bulk writes: many rows in one statement, at less than the driver's own cost.
 
-SQLAlchemy would look each row's values up by name, in dictionaries that it makes for the purpose, and the MySQL driver
-would look at each value's type: for a batch of 500 that is half of the time that the database takes. Here the rows are
-tuples, the statement is compiled once, and for MySQL the rows are made part of its text.
+SQLAlchemy would make a dictionary of each row, and the MySQL driver would examine the type of each value. For a batch
+of 500 rows that is half of the database's time. Here rows are tuples, the statement is compiled once, and for MySQL the
+rows are part of its text (`literals.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,15 +13,15 @@ from sqlalchemy import Dialect, Insert
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database.dialect.columns import is_mariadb
 from safevideo_common.database.dialect.literals import Literal, literal_of
-from safevideo_common.database.dialect.servers import is_mariadb
 from safevideo_common.database.dialect.upserts import Upsert
 from safevideo_common.errors import DataRejected
 
 STATEMENT_CHARACTERS: Final = 1_000_000
-"""Of a statement's rows: far below what a server takes (`max_allowed_packet`, 16 MB), whatever the characters are."""
+"""Limit for the rows of one statement: far below `max_allowed_packet` (16 MB), for any characters."""
 
-_NO_PARAMETERS: Final = {"no_parameters": True}  # or the driver would take a percent sign for the place of one
+_NO_PARAMETERS: Final = {"no_parameters": True}  # or the driver would interpret a percent sign
 
 Row = tuple[object, ...]
 Processor = Callable[[object], object]
@@ -39,7 +39,7 @@ class Bulk:
 
     def __init__(self, statement: Insert | Upsert, columns: Sequence[str]) -> None:
         table = statement.table
-        # Given no dictionary to go by, SQLAlchemy names the columns in the order of the table.
+        # Without a dictionary SQLAlchemy names the columns in the order of the table.
         in_order = [column.name for column in table.columns if column.name in columns]
         if in_order != list(columns):
             raise ValueError(f"a row of {table.name} must be in the order of its columns: {', '.join(in_order)}")
@@ -48,7 +48,7 @@ class Bulk:
         self._compiled: Final[dict[tuple[str, bool], _Statement]] = {}
 
     async def execute(self, tx: AsyncConnection, rows: Iterable[Row]) -> None:
-        """Write all rows, if there are any. Raises `DataRejected` for a value that is not of its column's type."""
+        """Write all rows, if there are any. Raises `DataRejected` for a value of another type than its column."""
         kind = (tx.dialect.name, is_mariadb(tx.dialect))
         compiled = self._compiled.get(kind) or self._compiled.setdefault(kind, self._compile(tx.dialect))
         await compiled.execute(tx, rows)
@@ -60,45 +60,45 @@ class Bulk:
         sql = str(statement.compile(dialect=dialect, column_keys=self._columns))
         if dialect.name == "sqlite":
             processors = (
-                (place, kind.dialect_impl(dialect).bind_processor(dialect)) for place, kind in enumerate(types)
+                (index, kind.dialect_impl(dialect).bind_processor(dialect)) for index, kind in enumerate(types)
             )
-            return _WithParameters(sql, tuple((place, process) for place, process in processors if process))
+            return _WithParameters(sql, tuple((index, process) for index, process in processors if process))
         before, _, after = sql.partition(f"({', '.join(['%s'] * len(types))})")
         return _WithLiterals(before, tuple(literal_of(kind, dialect) for kind in types), after)
 
 
 class _WithParameters(NamedTuple):
-    """The driver gets the statement and the rows apart."""
+    """A statement that the driver gets with the rows as parameters."""
 
     sql: str
     processors: tuple[tuple[int, Processor], ...]
-    """For the columns whose values the driver does not take as they are: place in the row, and what to do."""
+    """The index and the conversion of each column whose values the driver does not take as they are."""
 
     async def execute(self, tx: AsyncConnection, rows: Iterable[Row]) -> None:
-        with _refusing():
+        with _reject_wrong_types():
             ready = [self._processed(row) for row in rows]
         if ready:
             await tx.exec_driver_sql(self.sql, ready)
 
     def _processed(self, row: Row) -> Row:
         values = list(row)
-        for place, process in self.processors:
-            values[place] = process(values[place])
+        for index, process in self.processors:
+            values[index] = process(values[index])
         return tuple(values)
 
 
 class _WithLiterals(NamedTuple):
-    """The driver gets one text."""
+    """A statement that the driver gets as one text."""
 
     before: str
     literals: tuple[Literal, ...]
     after: str
 
     async def execute(self, tx: AsyncConnection, rows: Iterable[Row]) -> None:
-        with _refusing():
+        with _reject_wrong_types():
             written = [self._written(row) for row in rows]
-        for some in _cut(written):
-            await self._send(tx, ",".join(some))
+        for part in _split(written):
+            await self._send(tx, ",".join(part))
 
     def _written(self, row: Row) -> str:
         return f"({','.join([write(value) for write, value in zip(self.literals, row, strict=True)])})"
@@ -107,27 +107,27 @@ class _WithLiterals(NamedTuple):
         try:
             await tx.exec_driver_sql(f"{self.before}{rows}{self.after}", execution_options=_NO_PARAMETERS)
         except StatementError as error:
-            error.statement = f"{self.before}...{self.after}"  # an error's text goes into logs, the values must not
+            error.statement = f"{self.before}...{self.after}"  # the text of an error is logged
             raise
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _reject_wrong_types() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
         raise DataRejected("a value does not fit its column") from error
 
 
-def _cut(written: Iterable[str]) -> Iterator[list[str]]:
-    """Runs of rows that make a statement each."""
-    some: list[str] = []
+def _split(written: Iterable[str]) -> Iterator[list[str]]:
+    """Split the rows into the parts of a statement each."""
+    part: list[str] = []
     characters = 0
     for row in written:
-        if some and characters + len(row) > STATEMENT_CHARACTERS:
-            yield some
-            some, characters = [], 0
-        some.append(row)
+        if part and characters + len(row) > STATEMENT_CHARACTERS:
+            yield part
+            part, characters = [], 0
+        part.append(row)
         characters += len(row)
-    if some:
-        yield some
+    if part:
+        yield part

@@ -1,4 +1,4 @@
-"""Column types that mean the same on every database."""
+"""Column types that behave the same on every server."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,12 +9,12 @@ from sqlalchemy.dialects import mysql
 
 from safevideo_common.clock import utc_text
 
-__all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcDateTime"]
+__all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcDateTime", "is_mariadb", "utc_datetime"]
 
-# SQLite numbers rows by itself only under an INTEGER key; its INTEGER has 64 bits too.
+# SQLite assigns row ids only to an INTEGER key; its INTEGER has 64 bits too.
 BigId: Final = BigInteger().with_variant(Integer(), "sqlite")
 
-# Ids of another party may differ in case alone, so they are compared byte by byte.
+# Ids of another party may differ only in case, so they are compared byte by byte.
 ExternalIdText: Final = String(128).with_variant(String(128, collation="utf8mb4_bin"), "mysql", "mariadb")
 
 # A missing document is NULL, not the JSON text `null`.
@@ -25,44 +25,49 @@ _FromDriver = Callable[[datetime | str | None], datetime | None]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: timezone-aware in UTC in Python, without a zone and to the microsecond in the column.
+    """A time: timezone-aware in UTC in Python, without a zone and with microseconds in the column.
 
-    Raises `ValueError` for a value without a timezone: nobody could say what it means. The drivers get it as text: they
-    would make the same of it, and take several times as long.
+    Raises `ValueError` for a value without a timezone. The drivers get text: they would make the same text, and take
+    several times as long.
     """
 
     impl = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> _ToDriver:
-        """From what the code works with to what the driver takes."""
+        """Return the function from a datetime to what the driver takes."""
         return _comparable_text if dialect.name == "sqlite" else _text
 
     def result_processor(self, dialect: Dialect, coltype: object) -> _FromDriver:  # noqa: ARG002
-        """From what the driver gives to what the code works with."""
-        return _moment
+        """Return the function from what the driver returns to a datetime."""
+        return _datetime
 
 
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else utc_text(moment)
+def _text(value: datetime | None) -> str | None:
+    return None if value is None else utc_text(value)
 
 
-def _comparable_text(moment: datetime | None) -> str | None:
-    # SQLite has no type for it and compares the texts: each has all its digits.
-    if moment is None:
+def _comparable_text(value: datetime | None) -> str | None:
+    # SQLite has no type for it and compares texts, so each has all its digits.
+    if value is None:
         return None
-    text = utc_text(moment).replace("T", " ")
-    return text if moment.microsecond else f"{text}.000000"
+    text = utc_text(value).replace("T", " ")
+    return text if value.microsecond else f"{text}.000000"
 
 
-def _moment(held: datetime | str | None) -> datetime | None:
-    if held is None:
+def _datetime(value: datetime | str | None) -> datetime | None:
+    if value is None:
         return None
-    if isinstance(held, str):  # SQLite has no type for it
-        held = utc_datetime(held)
-    return held if held.tzinfo is UTC else held.replace(tzinfo=UTC)
+    if isinstance(value, str):  # SQLite has no type for it
+        value = utc_datetime(value)
+    return value if value.tzinfo is UTC else value.replace(tzinfo=UTC)
 
 
 def utc_datetime(text: str) -> datetime:
-    """The moment that a column holds as text."""
-    return datetime.fromisoformat(f"{text}+00:00")  # to say it in the text is far quicker than `replace`
+    """Return the time that a column has as text."""
+    return datetime.fromisoformat(f"{text}+00:00")  # a zone in the text is far quicker than `replace`
+
+
+def is_mariadb(dialect: Dialect) -> bool:
+    """Return whether the server is MariaDB, once a connection was made: the URL is the same as for MySQL."""
+    return bool(getattr(dialect, "is_mariadb", False))

@@ -1,4 +1,4 @@
-"""How connections are made and transactions begun."""
+"""Engines: how connections are opened and transactions begin."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,23 +12,23 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from safevideo_common.database.dialect.columns import utc_datetime
-from safevideo_common.database.dialect.sqlite_connections import sqlite_connections
+from safevideo_common.database.dialect.sqlite import sqlite_connections
 from safevideo_common.errors import StartupError
 
 CONNECT_SECONDS: Final = 5
 LOCK_WAIT_SECONDS: Final = 5
-"""For a row. It ends before the deadline of the transaction: who waited runs again, and its connection is kept."""
+"""For a row. It is shorter than the deadline of a transaction, which then runs again on the same connection."""
 
 SCHEMA_LOCK_SECONDS: Final = 20
-"""For a table that is being altered; by default a day, in which each statement that we gave up goes on waiting."""
+"""For a table that is being altered. The default is a day, in which abandoned statements would wait."""
 
 IDLE_SECONDS: Final = 15
-"""A process that is frozen, or whose machine is gone, holds its rows' locks for so long: the server then ends its
-session. No process that runs takes as long between two statements, or within one that it sends or reads."""
+"""The server ends the session of a frozen or lost process after this time, and so releases its row locks. A running
+process takes less between two statements, and within one that it sends or reads."""
 
 RECYCLE_SECONDS: Final = IDLE_SECONDS - 5
-"""Age at which a pooled connection is replaced. MySQL tells no idle transaction from an idle connection, so none of the
-pool may be idle for as long; it is also younger than what proxies and firewalls cut off in silence."""
+"""Age at which a pooled connection is replaced. MySQL does not distinguish an idle transaction from an idle connection,
+so no connection of the pool may be idle for as long. Proxies and firewalls drop connections only later."""
 
 _SESSION: Final = (
     f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, lock_wait_timeout = {SCHEMA_LOCK_SECONDS}, "
@@ -38,10 +38,10 @@ _SESSION: Final = (
 
 
 def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEngine]:
-    """An engine for this kind of database, which connects when it is first used; leaving it closes its connections.
+    """Open an engine for the server of `url`. It connects when it is first used; the end closes its connections.
 
-    A caller that finds all `pool_size` connections in use waits up to `CONNECT_SECONDS`. Raises `StartupError` for
-    a kind that is not supported.
+    If all `pool_size` connections are in use, a caller waits up to `CONNECT_SECONDS`. Raises `StartupError` for
+    another kind of server.
     """
     if url.drivername == "mysql+aiomysql":
         return _mysql_engine(url, pool_size)
@@ -54,7 +54,7 @@ def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEn
 async def _mysql_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
     session: dict[str, object] = {
         "charset": "utf8mb4",
-        "conv": {**conversions, FIELD_TYPE.DATETIME: utc_datetime},  # in a tenth of the driver's time
+        "conv": {**conversions, FIELD_TYPE.DATETIME: utc_datetime},  # a tenth of the driver's time
         "connect_timeout": CONNECT_SECONDS,
         "init_command": _SESSION,
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
@@ -87,7 +87,7 @@ def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **setting
     return create_async_engine(
         url,
         connect_args=connect_args,
-        hide_parameters=True,  # an error's text goes into logs, the values of the statement must not
+        hide_parameters=True,  # the text of an error is logged, the values of the statement must not be
         json_serializer=lambda document: orjson.dumps(document).decode(),
         json_deserializer=orjson.loads,
         max_overflow=0,
@@ -98,6 +98,6 @@ def _engine(url: URL, pool_size: int, connect_args: dict[str, object], **setting
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that begins by reading and then writes fails at once, without waiting, if another wrote in between.
+    # A transaction that starts with a read and then writes would fail at once if another wrote in between.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

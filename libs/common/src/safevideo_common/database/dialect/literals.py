@@ -1,8 +1,14 @@
-"""Values as literals of MySQL and MariaDB: for rows that go into a statement's text.
+"""Values as literals of MySQL and MariaDB, for rows that are part of a statement's text.
 
-A literal is made for its column, whose type is known, and costs a fraction of what the driver takes to find out what
-it was given. It is safe on the connections that `connections.py` makes: in their character set, utf8mb4, no character
-holds the byte of a quote, and their SQL mode, in which a backslash escapes, is not the server's but their own.
+No value can leave its literal (SQL injection), because:
+- Each literal is made for the type of its column and raises for a value of another Python type.
+- Text is enclosed in single quotes; each quote and each backslash inside is doubled.
+- `connections.py` sets the character set utf8mb4, in which no character contains the byte of a quote or a backslash.
+- `connections.py` sets the SQL mode of each connection, in which a backslash escapes. The server's mode has no effect.
+- `bulk.py` sends the statement without parameters, so a percent sign has no meaning.
+
+`test_literals.py` and `test_bulk.py` check this with generated values, on real servers too. A literal costs a fraction
+of what the driver takes, which examines the type of each value.
 """
 
 from collections.abc import Callable
@@ -13,17 +19,17 @@ from sqlalchemy import Boolean, Dialect, Float, Integer, LargeBinary
 from sqlalchemy.types import TypeEngine
 
 Literal = Callable[[object], str]
-"""From a value to its literal. Raises `TypeError` or `ValueError` for one that is not of the column's type."""
+"""Makes the literal of a value. Raises `TypeError` or `ValueError` for a value of another type."""
 
 NULL: Final = "NULL"
 
 
 def literal_of(column_type: TypeEngine[object], dialect: Dialect) -> Literal:
-    """How values of this type are written. What SQLAlchemy would do to them for the driver is done first."""
-    kind = column_type.dialect_impl(dialect)
-    write = next((write for of, write in _LITERALS if isinstance(kind, of)), _text)
-    process = kind.bind_processor(dialect)
-    if process is None or isinstance(kind, Boolean):
+    """Return the literals of a column type. Values first get SQLAlchemy's conversion for the driver."""
+    server_type = column_type.dialect_impl(dialect)
+    write = next((write for kind, write in _LITERALS if isinstance(server_type, kind)), _text)
+    process = server_type.bind_processor(dialect)
+    if process is None or isinstance(server_type, Boolean):
         return write
     return lambda value: write(process(value))
 
@@ -31,7 +37,7 @@ def literal_of(column_type: TypeEngine[object], dialect: Dialect) -> Literal:
 def _text(value: object) -> str:
     if value is None:
         return NULL
-    text = str.__str__(value)  # refuses whatever is no str
+    text = str.__str__(value)  # raises for anything but a str
     if "\\" in text:
         text = text.replace("\\", "\\\\")
     if "'" in text:
@@ -40,7 +46,7 @@ def _text(value: object) -> str:
 
 
 def _integer(value: object) -> str:
-    return NULL if value is None else int.__repr__(value)  # refuses whatever is no int
+    return NULL if value is None else int.__repr__(value)  # raises for anything but an int
 
 
 def _boolean(value: object) -> str:
@@ -54,7 +60,7 @@ def _boolean(value: object) -> str:
 def _number(value: object) -> str:
     if value is None:
         return NULL
-    number = float(value)  # type: ignore[arg-type]  # refuses whatever is no number
+    number = float(value)  # type: ignore[arg-type]  # raises for anything but a number
     if not isfinite(number):
         raise ValueError("not a finite number")
     return f"{number!r}e0" if "e" not in repr(number) else repr(number)
@@ -63,7 +69,7 @@ def _number(value: object) -> str:
 def _bytes(value: object) -> str:
     if value is None:
         return NULL
-    data = bytes.__bytes__(value)  # type: ignore[arg-type]  # refuses whatever is no bytes
+    data = bytes.__bytes__(value)  # type: ignore[arg-type]  # raises for anything but bytes
     # The text is sent in UTF-8, in which ASCII is itself: half as long as in hexadecimal digits.
     return f"_binary{_text(data.decode('ascii'))}" if data.isascii() else f"x'{data.hex()}'"
 

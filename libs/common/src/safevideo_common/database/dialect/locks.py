@@ -1,4 +1,4 @@
-"""Locks: on rows, and on the schema while it is migrated."""
+"""Locks on rows, and the lock of a migration."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -10,43 +10,43 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.errors import DatabaseConflict
 
-MIGRATOR_WAIT_SECONDS: Final = 60
+MIGRATION_WAIT_SECONDS: Final = 60
 
 _Query = TypeVar("_Query", bound=Select[*tuple[object, ...]])
 
 
 def for_update(query: _Query) -> _Query:
-    """Lock what `query` reads until the transaction ends.
+    """Lock the rows that `query` reads until the transaction ends.
 
-    SQLite has no row locks and needs none: a writing transaction has the whole database from its first statement.
+    SQLite has no row locks and needs none: a writing transaction locks the database from its first statement.
     """
     return query.with_for_update()
 
 
 def for_update_skip_locked(query: _Query) -> _Query:
-    """Lock what `query` reads and nobody else has locked; what others have locked is left out of the result.
+    """Lock the rows that `query` reads, without those that another transaction has locked.
 
-    On SQLite nothing is left out: nobody else is writing, and nothing is locked.
+    SQLite returns all rows: no other transaction writes at the same time.
     """
     return query.with_for_update(skip_locked=True)
 
 
 @asynccontextmanager
 async def migration_lock(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Keep every other migrator of this database out until `connection` is closed.
+    """Exclude every other migration of this database until `connection` is closed.
 
-    On SQLite that is one writing transaction around all changes. MySQL commits every change of the schema by itself,
-    so there it is a named lock of the session. Raises `DatabaseConflict` if another is at it for too long.
+    On SQLite it is one writing transaction around all changes. MySQL commits each change of the schema by itself, so
+    there it is a named lock of the session. Raises `DatabaseConflict` if another migration runs for too long.
     """
     if connection.dialect.name == "sqlite":
         async with connection.begin():
             yield
         return
     schema = await connection.scalar(select(func.database()))
-    granted = await connection.scalar(select(func.get_lock(_migrator_lock(str(schema)), MIGRATOR_WAIT_SECONDS)))
+    granted = await connection.scalar(select(func.get_lock(_migrator_lock(str(schema)), MIGRATION_WAIT_SECONDS)))
     await connection.commit()
     if not granted:
-        raise DatabaseConflict(f"another migration has been running for over {MIGRATOR_WAIT_SECONDS} s")
+        raise DatabaseConflict(f"another migration has been running for over {MIGRATION_WAIT_SECONDS} s")
     yield
 
 

@@ -1,4 +1,4 @@
-"""Alembic runs this file; the connection and the listener are handed in by `database/migrate.py`."""
+"""Alembic runs this file; the connection and the callback come from `database/migrate.py`."""
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -7,12 +7,12 @@ from alembic.script import Script
 attributes = context.config.attributes
 
 
-def tell(ctx: MigrationContext, step: MigrationInfo, heads: object, run_args: object) -> None:  # noqa: ARG001
-    """Pass on what has been run; Alembic calls this just after it noted the number, before a commit."""
+def report_progress(ctx: MigrationContext, step: MigrationInfo, heads: object, run_args: object) -> None:  # noqa: ARG001
+    """Report one migration. Alembic calls this after it has written the number, before the commit."""
     if isinstance(step.up_revision, Script):
-        attributes["told"](step.up_revision.revision, step.up_revision.doc)
+        attributes["report"](step.up_revision.revision, step.up_revision.doc)
 
 
-context.configure(connection=attributes["connection"], transaction_per_migration=True, on_version_apply=tell)
+context.configure(connection=attributes["connection"], transaction_per_migration=True, on_version_apply=report_progress)
 with context.begin_transaction():
     context.run_migrations()

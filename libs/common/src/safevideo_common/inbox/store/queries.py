@@ -110,7 +110,7 @@ async def find_by_event_id(reading: AsyncConnection, given: str) -> list[InboxRe
     Raises `ValidationFailed` for what can be neither.
     """
     if not EVENT_ID.fullmatch(given):
-        raise ValidationFailed("This is no id.", details={"id": "must be 1 to 128 visible ASCII characters"})
+        raise ValidationFailed("Invalid id.", details={"id": "must be 1 to 128 visible ASCII characters"})
     if _ROW_ID.fullmatch(given) and (row := await get_by_row_id(reading, int(given))):
         return [row]
     return await get_by_event_id(reading, given)

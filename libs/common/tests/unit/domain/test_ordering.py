@@ -1,0 +1,93 @@
+"""Events with distinct write versions give the same state in every order of arrival."""
+
+from collections.abc import Sequence
+from functools import reduce
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safevideo_common.domain import kyc, performers
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult
+from safevideo_common.domain.ordering import WriteVersion
+from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, PerformerPatch
+
+NEW = Performer("sg_1")
+REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=KycStatus.IN_PROGRESS)
+
+write_versions = st.lists(st.integers(0, 10**6), max_size=8, unique=True).flatmap(
+    # Ordered by version against the times, by time without a version, by arrival where both are equal.
+    lambda numbers: st.sampled_from(
+        (
+            [WriteVersion(number, at_micros=-number) for number in numbers],
+            [WriteVersion(None, at_micros=number) for number in numbers],
+            [WriteVersion(7, at_micros=-number, arrival=number) for number in numbers],
+            [WriteVersion(None, at_micros=7, arrival=number) for number in numbers],
+        )
+    )
+)
+some_fields = st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4)
+
+
+@st.composite
+def patches(draw: st.DrawFn) -> Sequence[PerformerPatch]:
+    """In the provider's order."""
+    return [PerformerPatch(draw(some_fields), write_version) for write_version in in_order(draw(write_versions))]
+
+
+@st.composite
+def results(draw: st.DrawFn) -> Sequence[VerificationResult]:
+    """Return results in the provider's order; some contradict themselves, or the request."""
+    return [
+        VerificationResult(
+            draw(st.sampled_from(("sg_1", "sg_1", "sg_2"))),
+            draw(st.sampled_from(("passed", "review", "failed"))),
+            draw(st.none() | st.floats(0, 100)),
+            {"seen": str(write_version)},
+            write_version,
+            reported_failed=draw(st.booleans()),
+        )
+        for write_version in in_order(draw(write_versions))
+    ]
+
+
+def in_order(versions: Sequence[WriteVersion]) -> Sequence[WriteVersion]:
+    return sorted(versions, key=lambda each: (each.at_micros if each.version is None else each.version, each.arrival))
+
+
+def performer_after(arrivals: Sequence[PerformerPatch]) -> Performer:
+    return reduce(lambda performer, patch: performers.decide(performer, patch)[0], arrivals, NEW)
+
+
+def request_after(arrivals: Sequence[VerificationResult]) -> KycRequest:
+    return reduce(lambda request, result: kyc.decide(request, result, 80)[0], arrivals, REQUEST)
+
+
+@given(patches(), st.randoms())
+def test_decide_keeps_the_newest_value_of_each_performer_field_in_any_order(
+    story: Sequence[PerformerPatch], random: Random
+) -> None:
+    arrivals = random.sample(story, len(story))
+    fields: dict[str, object] = dict(DEFAULTS)
+    writers: dict[str, WriteVersion] = {}
+    for patch in story:
+        fields |= patch.fields
+        writers |= dict.fromkeys(patch.fields, patch.write_version)
+    assert performer_after(arrivals) == Performer("sg_1", fields, writers)
+
+
+@given(patches(), st.randoms())
+def test_decide_changes_nothing_when_patches_arrive_again(story: Sequence[PerformerPatch], random: Random) -> None:
+    arrivals = random.sample([*story, *story], 2 * len(story))
+    assert performer_after(arrivals) == performer_after(story)
+
+
+@given(results(), st.randoms())
+def test_decide_keeps_the_newest_valid_result_of_a_kyc_request_in_any_order(
+    story: Sequence[VerificationResult], random: Random
+) -> None:
+    arrivals = random.sample([*story, *story], 2 * len(story))
+    ours = [each for each in story if each.performer_id == "sg_1"]
+    good = [each for each in ours if each.status == "failed" or not each.reported_failed]
+    after = request_after(arrivals)
+    assert after == (kyc.decide(REQUEST, good[-1], 80)[0] if good else REQUEST)

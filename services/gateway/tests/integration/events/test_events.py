@@ -1,0 +1,155 @@
+"""`GET /api/v1/admin/events` and `/{id}`, on every kind of database."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from itertools import chain
+
+import pytest
+
+from safevideo_common.domain.outcomes import Status
+from safevideo_testkit.http import Api
+
+ON_BOTH = pytest.mark.parametrize(
+    "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
+)
+Record = Callable[..., Awaitable[None]]
+EVENTS = "/api/v1/admin/events"
+
+
+async def ids(api: Api, query: str, headers: dict[str, str]) -> list[str]:
+    answer = await api.get(f"{EVENTS}?{query}", headers)
+    assert answer.status == 200, answer
+    return [event["eventId"] for event in answer.json["data"]]
+
+
+@ON_BOTH
+async def test_event_is_shown_with_its_outcome_and_without_its_payload(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    retry_at = datetime(2026, 11, 24, 13, tzinfo=UTC)
+    await record(
+        "evt-1", status=Status.WAITING, reason="KYC_UNKNOWN: not yet", tries=2, next_try_at=retry_at,
+        request_id="request-1", payload=b'{"email": "jane@example.com"}',
+    )  # fmt: skip
+    answer = await gateway.get(f"{EVENTS}/evt-1", admin)
+    assert answer.status == 200
+    assert answer.json["data"] == {
+        "id": 1,
+        "eventId": "evt-1",
+        "type": "performer.profile.updated",
+        "performerId": "sg_1",
+        "status": "waiting",
+        "reason": "KYC_UNKNOWN: not yet",
+        "tries": 2,
+        "nextTryAt": "2026-11-24T13:00:00.000Z",
+        "duplicates": 0,
+        "occurredAt": "2026-11-24T12:00:00.000Z",
+        "receivedAt": "2026-11-24T12:00:00.000Z",
+        "decidedAt": "2026-11-24T12:00:00.000Z",
+        "consumerGroup": "sync-worker",
+        "topic": "sharegram.performer.v1",
+        "partition": 0,
+        "offset": 0,
+        "requestId": "request-1",
+    }
+    listed = await gateway.get(EVENTS, admin)
+    assert listed.status == 200, listed
+    assert listed.json["data"] == [answer.json["data"]]
+
+
+@ON_BOTH
+async def test_event_is_found_by_row_id_and_by_event_id(gateway: Api, admin: dict[str, str], record: Record) -> None:
+    await record("evt-1")
+    await record("evt-2")
+    by_event_id = await gateway.get(f"{EVENTS}/evt-2", admin)
+    by_row_id = await gateway.get(f"{EVENTS}/{by_event_id.json['data']['id']}", admin)
+    assert by_row_id.json == by_event_id.json
+
+
+async def test_event_id_of_digits_is_found_if_no_row_has_that_id(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    await record("4711")
+    assert (await gateway.get(f"{EVENTS}/4711", admin)).json["data"]["eventId"] == "4711"
+
+
+@ON_BOTH
+async def test_event_id_may_have_a_slash(gateway: Api, admin: dict[str, str], record: Record) -> None:
+    await record("a/b")
+    assert (await gateway.get(f"{EVENTS}/a%2Fb", admin)).json["data"]["eventId"] == "a/b"
+
+
+@ON_BOTH
+async def test_event_list_is_newest_first_and_pages_have_no_gap(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    for number in range(5):
+        await record(f"evt-{number}")
+    pages = [await gateway.get(f"{EVENTS}?page={page}&limit=2", admin) for page in (1, 2, 3, 4)]
+    shown = [[event["eventId"] for event in page.json["data"]] for page in pages]
+    assert shown == [["evt-4", "evt-3"], ["evt-2", "evt-1"], ["evt-0"], []]
+    assert pages[1].json["pagination"] == {
+        "currentPage": 2,
+        "itemsPerPage": 2,
+        "totalItems": 5,
+        "totalPages": 3,
+        "hasNextPage": True,
+        "hasPreviousPage": True,
+    }
+    ends = [(page.json["pagination"]["hasPreviousPage"], page.json["pagination"]["hasNextPage"]) for page in pages]
+    assert ends == [(False, True), (True, True), (True, False), (True, False)]
+
+
+@ON_BOTH
+async def test_events_of_one_time_keep_their_order_across_pages(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    moment = datetime(2026, 11, 24, tzinfo=UTC)
+    for number in range(6):
+        await record(f"evt-{number}", received_at=moment)
+    shown = [await ids(gateway, f"page={page}&limit=2&order=asc", admin) for page in (1, 2, 3)]
+    assert list(chain(*shown)) == [f"evt-{number}" for number in range(6)]
+
+
+@ON_BOTH
+async def test_empty_inbox_is_an_empty_page(gateway: Api, admin: dict[str, str]) -> None:
+    answer = await gateway.get(EVENTS, admin)
+    assert answer.json["data"] == []
+    assert answer.json["pagination"]["totalPages"] == 0
+    assert answer.json["pagination"]["hasNextPage"] is False
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("type=kyc.verification.failed", ["kyc"]),
+        ("performer=sg_2", ["kyc"]),
+        ("status=dead", ["dead"]),
+        ("status=applied", ["kyc", "plain"]),
+        ("status=duplicate", []),
+        ("from=2026-11-24T12:01:00Z&to=2026-11-24T12:02:00Z", ["dead"]),
+        ("from=2026-11-24T14:01:00%2B02:00", ["kyc", "dead"]),
+        ("status=applied&performer=sg_1&type=performer.profile.updated", ["plain"]),
+        ("status=applied&performer=sg_3", []),
+        ("sort=decidedAt&order=asc", ["plain", "dead", "kyc"]),
+        ("sort=occurredAt&order=desc", ["kyc", "dead", "plain"]),
+        ("performer=%25", []),
+        ("performer='/**/OR/**/1=1--", []),
+    ],
+)
+@ON_BOTH
+async def test_list_combines_all_filters(
+    gateway: Api, admin: dict[str, str], record: Record, query: str, found: list[str]
+) -> None:
+    await record("plain")
+    await record("dead", status=Status.DEAD)
+    await record("kyc", event_type="kyc.verification.failed", performer_id="sg_2")
+    assert await ids(gateway, query, admin) == found
+
+
+@pytest.mark.parametrize("unknown", ["evt-9", "999", "9" * 18, "9" * 40, "%25", "%FF"])
+@ON_BOTH
+async def test_unknown_event_is_404(gateway: Api, admin: dict[str, str], record: Record, unknown: str) -> None:
+    await record("evt-1")
+    answer = await gateway.get(f"{EVENTS}/{unknown}", admin)
+    assert (answer.status, answer.code) == (404, "NOT_FOUND")
