@@ -99,7 +99,8 @@ def test_the_headers_of_an_event_are_the_described_ones(document: Document) -> N
 
 def test_the_headers_of_a_dead_copy_are_the_described_ones(document: Document) -> None:
     envelope = Envelope("evt", "a.type", AT)
-    copy = to_dead_letter("kyc-worker", Delivery(envelope, b"", "topic", 0, 0, AT), dead("CODE", "a sentence"), tries=1)
+    delivery = Delivery(envelope, b"", "topic", 0, 0, AT)
+    copy = to_dead_letter("kyc-worker", delivery, dead("CODE", "a sentence"), attempts=1)
     added = set(dict(copy.headers)) - set(dict(envelope.headers()))
     assert added == set(document["components"]["schemas"]["DeadLetterHeaders"]["properties"])
     assert copy.topic in DEAD_LETTERS

@@ -12,7 +12,6 @@ from sqlalchemy import Table, select
 import kyc_worker.app
 import sync_worker.app
 from kyc_worker.verifications.handler import VerificationHandler
-from safevideo_common.broker.port import NullClaim
 from safevideo_common.broker.types import Record
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests as requests
@@ -23,7 +22,7 @@ from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
 from safevideo_common.inbox.dead_letters import DlqLimit
 from safevideo_common.inbox.handler import Delivery, EventHandler, delivery_of
 from safevideo_common.inbox.metrics import ConsumerMetrics
-from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext
+from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LivePolicy
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.web.correlation import Correlation
@@ -49,7 +48,7 @@ Rows = Sequence[Mapping[str, object]]
 
 
 class NoCache:
-    async def drop(self, performer_ids: object) -> None:
+    async def invalidate(self, performer_ids: object) -> None:
         pass
 
 
@@ -60,21 +59,20 @@ class Worker:
         self.topics, handler = WORKERS[service]
         self._clock = FakeClock()
         self._database = database
-        self._applier = BatchProcessor(
-            ConsumerContext(
-                service,
-                handler(self._clock),
-                database,
-                Backoff(1.0, 8.0),
-                clock=self._clock,
-                log=log,
-                metrics=ConsumerMetrics(CollectorRegistry()),
-                dead_share=DlqLimit(limit=0.5, window=1000, least=100),
-            )
+        consumer: ConsumerContext[Any, Any] = ConsumerContext(
+            service,
+            handler(self._clock),
+            database,
+            Backoff(1.0, 8.0),
+            clock=self._clock,
+            logger=log,
+            metrics=ConsumerMetrics(CollectorRegistry()),
+            dlq_limit=DlqLimit(limit=0.5, window=1000, minimum=100),
         )
+        self._processor = BatchProcessor(consumer, LivePolicy(consumer))
 
     async def take(self, *deliveries: Delivery) -> None:
-        await self._applier.apply(deliveries, NullClaim())
+        await self._processor.process(deliveries)
         self._clock.advance(timedelta(minutes=1))
 
     async def effects(self) -> Rows:

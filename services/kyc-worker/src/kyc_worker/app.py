@@ -1,4 +1,4 @@
-"""The wiring of `kyc-worker`: every object it is made of, in the order in which they need each other."""
+"""The wiring of `kyc-worker`: all its objects, in the order of their dependencies."""
 
 from collections.abc import AsyncIterator
 
@@ -11,6 +11,7 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
+    LagTrend,
     build_worker_app,
     dlq_limit_of,
     open_worker_database,
@@ -28,10 +29,10 @@ SERVICE = topics.KYC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
 
 
-def build_app(settings: KycWorkerSettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
-    """The service as an aiohttp application. It refuses to start on a schema that is behind."""
+def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
+    """Return the service as an aiohttp application. It does not start if the database is not migrated."""
     registry = CollectorRegistry()
-    app = build_worker_app(broker, log, registry)
+    app = build_worker_app(broker, logger, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         handler = VerificationHandler(utc_now, settings.kyc_auto_approve_score)
@@ -42,13 +43,14 @@ def build_app(settings: KycWorkerSettings, broker: Broker, log: FilteringBoundLo
                 database,
                 Backoff(settings.retry_initial_seconds, settings.retry_max_seconds),
                 clock=utc_now,
-                log=log,
+                logger=logger,
                 metrics=ConsumerMetrics(registry),
-                dead_share=dlq_limit_of(settings),
+                dlq_limit=dlq_limit_of(settings),
             )
-            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, settings, registry)}
+            lag = LagTrend()
+            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
             async with (
-                run_consumer(app, broker, TOPICS, consumer, settings),
+                run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 run_job_worker(
                     app,
                     SERVICE,
@@ -56,8 +58,8 @@ def build_app(settings: KycWorkerSettings, broker: Broker, log: FilteringBoundLo
                     broker,
                     settings,
                     registry,
-                    log,
-                    outbox_wakeup=consumer.outbox_stirred,
+                    logger,
+                    outbox_wakeup=consumer.outbox_wakeup,
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                 ),
             ):

@@ -1,4 +1,4 @@
-"""What the KYC worker needs to know beyond the common settings."""
+"""The settings of `kyc-worker`."""
 
 from pydantic import Field
 

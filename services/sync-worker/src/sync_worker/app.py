@@ -1,4 +1,4 @@
-"""The wiring of `sync-worker`: every object it is made of, in the order in which they need each other."""
+"""The wiring of `sync-worker`: all its objects, in the order of their dependencies."""
 
 from collections.abc import AsyncIterator
 
@@ -11,6 +11,7 @@ from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
+    LagTrend,
     build_worker_app,
     dlq_limit_of,
     open_worker_database,
@@ -32,32 +33,33 @@ SERVICE = topics.SYNC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
 
 
-def build_app(settings: SyncWorkerSettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
-    """The service as an aiohttp application. It refuses to start on a schema that is behind."""
+def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
+    """Return the service as an aiohttp application. It does not start if the database is not migrated."""
     registry = CollectorRegistry()
-    app = build_worker_app(broker, log, registry)
+    app = build_worker_app(broker, logger, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         async with (
             open_worker_database(app, settings) as database,
             open_redis(settings.redis_url.get_secret_value(), db=0) as redis,
         ):
-            drops = RedisCacheInvalidator(PerformerCache(redis), log)
-            handler = PerformerHandler(utc_now, drops)
+            cache = RedisCacheInvalidator(PerformerCache(redis), logger)
+            handler = PerformerHandler(utc_now, cache)
             consumer = ConsumerContext(
                 SERVICE,
                 handler,
                 database,
                 Backoff(settings.retry_initial_seconds, settings.retry_max_seconds),
                 clock=utc_now,
-                log=log,
+                logger=logger,
                 metrics=ConsumerMetrics(registry),
-                dead_share=dlq_limit_of(settings),
+                dlq_limit=dlq_limit_of(settings),
             )
-            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, settings, registry)}
+            lag = LagTrend()
+            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
             async with (
-                background_task(app, "cache-drops", drops.run()),
-                run_consumer(app, broker, TOPICS, consumer, settings),
+                background_task(app, "cache-invalidation", cache.run()),
+                run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 run_job_worker(
                     app,
                     SERVICE,
@@ -65,8 +67,8 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, log: FilteringBoundL
                     broker,
                     settings,
                     registry,
-                    log,
-                    outbox_wakeup=consumer.outbox_stirred,
+                    logger,
+                    outbox_wakeup=consumer.outbox_wakeup,
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                 ),
             ):

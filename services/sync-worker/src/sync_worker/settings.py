@@ -1,4 +1,4 @@
-"""What the sync worker needs to know beyond the common settings."""
+"""The settings of `sync-worker`."""
 
 from pydantic import Field
 

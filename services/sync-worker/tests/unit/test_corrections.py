@@ -13,7 +13,7 @@ from sync_worker.performers.parsing import PerformerEvent
 
 
 class NoDrops:
-    async def drop(self, performer_ids: object) -> None:
+    async def invalidate(self, performer_ids: object) -> None:
         raise AssertionError("nothing is committed here")
 
 
@@ -48,16 +48,16 @@ def test_only_values_that_are_others_now_are_corrections() -> None:
 
 def test_differences_are_from_what_is_stored_to_what_is_left_in_the_end() -> None:
     states = decided(event(3, username="good"), event(5, username="better", display_name="D"), event(6, bio="b"))
-    assert HANDLER.differences(states) == {"sg_1": {"username": ("damaged", "better"), "displayName": (None, "D")}}
+    assert HANDLER.diff(states) == {"sg_1": {"username": ("damaged", "better"), "displayName": (None, "D")}}
 
 
 def test_a_performer_that_ends_as_it_was_has_none() -> None:
-    assert HANDLER.differences(decided(event(5, username="x"), event(6, username="damaged"))) == {}
+    assert HANDLER.diff(decided(event(5, username="x"), event(6, username="damaged"))) == {}
 
 
 def test_a_new_performer_differs_from_nothing() -> None:
     states = decided(event(1, username="u", verified=False), stored=None)
-    assert HANDLER.differences(states) == {"sg_1": {"username": (None, "u")}}
+    assert HANDLER.diff(states) == {"sg_1": {"username": (None, "u")}}
 
 
 def test_a_correction_has_an_id_of_its_own_for_each_job_however_long_that_of_its_cause() -> None:

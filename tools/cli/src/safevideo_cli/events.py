@@ -154,7 +154,7 @@ def _print_events(events: Sequence[InboxRecord]) -> None:
 
 
 def _print_report(report: RedriveReport, *, is_dry: bool) -> None:
-    rows = ((str(each.events), str(each.redrivable), each.event_type, each.code, each.group) for each in report.tallies)
+    rows = ((str(each.events), str(each.redrivable), each.event_type, each.code, each.group) for each in report.counts)
     print_table(("events", "redrivable", "type", "reason", "group"), rows)
     if is_dry:
         print(f"{report.redrivable} of {report.events} events can be redriven; nothing was changed. To do it: --yes")
@@ -182,7 +182,7 @@ async def _retry(event: str, group: str | None) -> list[InboxRecord]:
 
 async def _preview(event_filter: RedriveFilter) -> RedriveReport:
     async with open_database() as database:
-        return await RedriveService(database, utc_now).survey(event_filter, caller())
+        return await RedriveService(database, utc_now).preview(event_filter, caller())
 
 
 async def _redrive(event_filter: RedriveFilter, limit: int | None, *, quiet: bool) -> RedriveReport:

@@ -1,8 +1,8 @@
-"""Leases: one process at a time owns a name, for as long as it renews the lease.
+"""Leases: one process at a time holds a name, as long as it renews the lease.
 
-Time is the database's, so different clocks do no harm. A holder that was frozen past its lease may continue shortly
-although another process has it. Work under a lease must tolerate that, or call `renew` in the transaction that writes
-and roll back if another process has had the lease since.
+The database's clock decides, so the clocks of the processes may differ. A holder that was frozen may continue for a
+moment after its lease has ended and another process has acquired it. So work under a lease must be safe to do twice,
+or call `renew` in the transaction that writes, and roll back if it returns False.
 """
 
 from typing import Final
@@ -34,14 +34,14 @@ async def acquire(tx: AsyncConnection, name: str, holder: str, seconds: float) -
 
 
 async def renew(tx: AsyncConnection, name: str, holder: str, seconds: float) -> bool:
-    """Extend the lease and return True if `holder` was the last to have it.
+    """Renew the lease if `holder` was its last holder. Return True if it was.
 
-    Unlike after `acquire`, the state that `holder` has read before is still valid: no other process had the lease.
+    Then no other process had the lease since, also if it had ended.
     """
-    extending = update(leases).where(_is_mine).values(expires_at=now_plus(seconds))
-    return bool((await tx.execute(extending, {"of": name, "by": holder})).rowcount)
+    renewing = update(leases).where(_is_mine).values(expires_at=now_plus(seconds))
+    return bool((await tx.execute(renewing, {"of": name, "by": holder})).rowcount)
 
 
 async def release(tx: AsyncConnection, name: str, holder: str) -> None:
-    """Release the lease. Does nothing if `holder` does not have it any more."""
+    """End the lease now if `holder` has it."""
     await tx.execute(update(leases).where(_is_mine).values(expires_at=now_plus()), {"of": name, "by": holder})

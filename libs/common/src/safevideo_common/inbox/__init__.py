@@ -1,27 +1,25 @@
-"""From the log into the database: each event has one effect, whatever dies in between.
+"""The inbox: it applies the events of the broker to the database, each event once.
 
-An event's life in one consumer group (the inbox row's `status`):
+The status of an event in one consumer group, column `status` of its inbox row:
 
-    fetched ──▶ applied | stale | ignored                 it has had its effect, or has none
-       │  └───▶ waiting ──▶ applied | stale | dead        it cannot be applied yet, or queues behind one that cannot
-       └──────▶ dead ──▶ waiting                          what is wrong lies in the event, until an operator redrives it
+    fetched ──▶ applied | stale | ignored                 the event has its effect, or has none
+       │  └───▶ waiting ──▶ applied | stale | dead        it cannot be applied yet, or an earlier event of its
+       │                                                  performer waits; `retries.py` retries it
+       └──────▶ dead ──▶ waiting                          the event itself is wrong; `redrive.py` requeues it
 
-    waiting: tried again when its time has come (`retries.py`), dead when its tries are used up
+Idempotency: the inbox row, the effect and the outbox messages are one transaction, and the offset is committed after
+it. After a crash records may be read twice, and the inbox row of their event shows that it was processed.
 
-The inbox row and the effect are one transaction, and the offset is committed after it. So a crash at any point costs
-records that are read twice, and the inbox recognises those.
+The way of a batch through a consume loop (`consume_loop.py`); a group member (`group_member.py`) runs several loops:
 
-A batch's way through one loop (`loop.py`), of which a member runs several (`member.py`):
-
-    fetch ──▶ hold ──▶ load ─ decide ─ store ─ commit ──▶ offsets ──▶ fetch
+    fetch ──▶ claim ──▶ load ─ decide ─ store ─ commit ──▶ commit offsets ──▶ fetch
                          ▲      │        │
-                         │      └────────┴──▶ a conflict, a database away: the batch again, unchanged
-                         │      └───────────▶ an event raises: the halves, until it is alone and dead
-                         └── a claim that is void (the partitions changed hands): the batch is given up
-                             too many dead (`dead_share.py`): the member leaves its group and halts
+                         │      └────────┴──▶ conflict, or database unavailable: retry the same batch
+                         │      └───────────▶ an event fails: bisect the batch until it is alone, dead-letter it
+                         └── the claim is lost after a rebalance: discard the batch
+                             the DLQ limit is exceeded (`dead_letters.py`): leave the group and halt
 
-Nothing is taken that is not worked on: a loop has one batch in hand, and of what it does not ask for the log's client
-reads a bounded number of bytes ahead. Before partitions change hands the batches in hand get a moment to end; after it
-their claim is void. That saves work and is not what correctness rests on: a process that was frozen and wakes up finds
-its events in the inbox, by then another member's, and its offsets are refused by the broker.
+Backpressure: a loop has one batch in flight, and the broker client prefetches a bounded number of bytes. Before a
+rebalance, running batches get a short time to finish. This saves work; correctness does not depend on it: a process
+that was frozen finds its events in the inbox of the new owner, and the broker rejects its offsets.
 """

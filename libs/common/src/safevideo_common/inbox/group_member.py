@@ -1,9 +1,10 @@
-"""A member of a consumer group: its loops, its retry scan and its look at the lag, from joining to leaving."""
+"""A member of a consumer group as part of a worker's app: consume loops, retry scan, lag monitor, relay and pruner."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Generic
 
 from aiohttp import web
@@ -18,71 +19,88 @@ from safevideo_common.inbox.consume_loop import ConsumeLoop, ConsumerLiveness, L
 from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded
 from safevideo_common.inbox.handler import Event, States
 from safevideo_common.inbox.metrics import ConsumerMetrics
-from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LagTrend
+from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LivePolicy
 from safevideo_common.inbox.retention import InboxPruner
 from safevideo_common.inbox.retries import RetryScanner
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.outbox import run_outbox_relay
+from safevideo_common.outbox.relay import run_outbox_relay
 from safevideo_common.service import background_task
 from safevideo_common.tasks import unwrap_exception_group
 from safevideo_common.web.app import base_app
 from safevideo_common.web.health import HealthCheck
 
-# Looks, every few seconds, how far a member is behind.
+SIGNIFICANT_LAG: Final = 1000
+"""Records: two batches. Every burst causes a smaller lag."""
+MEASURE_INTERVAL: Final = 5.0
 
 
-LAG_SECONDS: Final = 5.0
+class LagTrend:
+    """The lag of a member: its latest two values. A replay pauses while the lag grows."""
+
+    def __init__(self) -> None:
+        self.latest = 0
+        self._previous = 0
+
+    def update(self, records: int) -> None:
+        """Record the present lag; 0 if it is unknown, or if nobody consumes."""
+        self._previous, self.latest = self.latest, records
+
+    @property
+    def is_growing(self) -> bool:
+        """Return True if the member falls behind."""
+        return self.latest > SIGNIFICANT_LAG and self.latest > self._previous
 
 
 @dataclass(slots=True)
 class LagMonitor:
-    """Tells the metrics, the progress of each loop, and who works beside them, what lies ahead. Run by one task."""
+    """Measures the lag for the metrics, for the liveness of each loop, and for replays. Run by one task."""
 
     subscription: Subscription
     loops: Sequence[tuple[PartitionShard, LoopLiveness]]
     metrics: ConsumerMetrics
-    live_lag: LagTrend
-    _epoch: int = 0
+    trend: LagTrend
+    _generation: int = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Measure until cancelled."""
         try:
             while True:
-                self._tell(await self._lag())
-                await asyncio.sleep(LAG_SECONDS)
+                self._publish(await self._lag())
+                await asyncio.sleep(MEASURE_INTERVAL)
         finally:
-            self.live_lag.sees(0)
+            self.trend.update(0)
 
     async def _lag(self) -> Mapping[TopicPartition, int]:
         try:
             return await self.subscription.lag()
         except BrokerUnavailable:
-            return {}  # unknown: an absent series, not an old figure
+            return {}  # unknown: no series instead of an old value
 
-    def _tell(self, lag: Mapping[TopicPartition, int]) -> None:
+    def _publish(self, lag: Mapping[TopicPartition, int]) -> None:
         self.metrics.lag(lag)
-        self.live_lag.sees(sum(lag.values()))
-        for share, progress in self.loops:
-            progress.sees(sum(records for each, records in lag.items() if share.contains(each.partition)))
-        self.metrics.rebalanced(self.subscription.generation - self._epoch)
-        self._epoch = self.subscription.generation
+        self.trend.update(sum(lag.values()))
+        for shard, liveness in self.loops:
+            liveness.update_lag(sum(records for each, records in lag.items() if shard.contains(each.partition)))
+        self.metrics.rebalanced(self.subscription.generation - self._generation)
+        self._generation = self.subscription.generation
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMember(Generic[Event, States]):
-    """Consumes `topics` as a member of the consumer's group."""
+    """A member of the consumer's group that consumes `topics`."""
 
     broker: Broker
     topics: Sequence[str]
     consumer: ConsumerContext[Event, States]
     settings: ConsumerSettings
-    progress: ConsumerLiveness
+    liveness: ConsumerLiveness
+    lag: LagTrend
 
     async def run(self) -> None:
-        """Until cancelled, or for good when too many events would die: then it leaves the group and does nothing more.
+        """Consume until cancelled. Halt if the DLQ limit is exceeded: leave the group and do nothing more.
 
-        It does not end then, since a process that ends is started again, and would bury more.
+        A halted member does not end. A process that ends is started again and dead-letters more events.
         """
         try:
             await self._consume()
@@ -91,9 +109,9 @@ class GroupMember(Generic[Event, States]):
         await asyncio.Event().wait()
 
     def _halt(self, reason: str) -> None:
-        self.progress.halt(reason)
+        self.liveness.halt(reason)
         self.consumer.metrics.halted()
-        self.consumer.log.error("Consuming has halted", code="TOO_MANY_DEAD", reason=reason)
+        self.consumer.logger.error("Consumer halted: too many dead letters", code="TOO_MANY_DEAD", reason=reason)
 
     async def _consume(self) -> None:
         group = self.consumer.group
@@ -103,61 +121,48 @@ class GroupMember(Generic[Event, States]):
                     self._start(subscription, tasks)
 
     def _start(self, subscription: Subscription, tasks: asyncio.TaskGroup) -> None:
-        number = self.settings.consume_loops
-        loops = [(PartitionShard(index, number), self.progress.begin()) for index in range(number)]
-        for share, progress in loops:
-            tasks.create_task(self._loop(subscription, share, progress).run(), name=f"consume-{share.index}")
-        scan = RetryScanner(self.consumer, self.settings.retry_scan_seconds, self.settings.retry_tries)
-        tasks.create_task(scan.run(), name="retry-scan")
-        watch = LagMonitor(subscription, loops, self.consumer.metrics, self.consumer.lag)
-        tasks.create_task(watch.run(), name="lag-watch")
-
-    def _loop(
-        self, subscription: Subscription, share: PartitionShard, progress: LoopLiveness
-    ) -> ConsumeLoop[Event, States]:
-        consumer = self.consumer
-        return ConsumeLoop(
-            subscription,
-            share,
-            BatchProcessor(consumer),
-            self.settings.batch_records,
-            progress,
-            consumer.log,
-            consumer.metrics,
-        )
-
-
-# A consumer as part of an app: the app of a worker, its database, and the tasks that consume and keep house.
+        consumer, settings = self.consumer, self.settings
+        processor = BatchProcessor(consumer, LivePolicy(consumer))
+        number = settings.consume_loops
+        loops = [(PartitionShard(index, number), self.liveness.start()) for index in range(number)]
+        for shard, liveness in loops:
+            loop = ConsumeLoop(
+                subscription, shard, processor, settings.batch_records, liveness, consumer.logger, consumer.metrics
+            )
+            tasks.create_task(loop.run(), name=f"consume-{shard.index}")
+        scanner = RetryScanner(consumer, settings.retry_scan_seconds, settings.retry_tries)
+        tasks.create_task(scanner.run(), name="retry-scan")
+        tasks.create_task(LagMonitor(subscription, loops, consumer.metrics, self.lag).run(), name="lag-watch")
 
 
 DATABASE: Final = web.AppKey("database", Database)
-PROGRESS: Final = web.AppKey("progress", ConsumerLiveness)
+LIVENESS: Final = web.AppKey("liveness", ConsumerLiveness)
 
 
-def build_worker_app(broker: Broker, log: FilteringBoundLogger, registry: CollectorRegistry) -> web.Application:
-    """The base app of a worker: alive while its consumer makes progress, ready when database and log answer."""
-    progress = ConsumerLiveness()
+def build_worker_app(broker: Broker, logger: FilteringBoundLogger, registry: CollectorRegistry) -> web.Application:
+    """Return the base app of a worker: alive while its consumer makes progress, ready if its dependencies are."""
+    liveness = ConsumerLiveness()
 
     async def probe_database() -> None:
         await app[DATABASE].probe()
 
     app = base_app(
-        log,
+        logger,
         registry,
-        alive=[HealthCheck("consumer", progress.check)],
+        alive=[HealthCheck("consumer", liveness.check)],
         ready=[
             HealthCheck("database", probe_database),
             HealthCheck("log", broker.probe),
-            HealthCheck("consumer", progress.check_consuming),
+            HealthCheck("consumer", liveness.check_consuming),
         ],
     )
-    app[PROGRESS] = progress
+    app[LIVENESS] = liveness
     return app
 
 
 @asynccontextmanager
 async def open_worker_database(app: web.Application, settings: ConsumerSettings) -> AsyncIterator[Database]:
-    """The database that `app` works on. Raises `SchemaBehind` for one that is not migrated, `DatabaseUnavailable`."""
+    """Open the database of `app`. Raise `SchemaBehind` if it is not migrated, and `DatabaseUnavailable`."""
     async with Database.open(settings.database_url.get_secret_value()) as database:
         await check_schema(database)
         app[DATABASE] = database
@@ -171,30 +176,39 @@ async def run_consumer(
     topics: Sequence[str],
     consumer: ConsumerContext[Event, States],
     settings: ConsumerSettings,
+    lag: LagTrend,
 ) -> AsyncIterator[None]:
-    """Consume `topics` beside a `build_worker_app`, as a member of its group, and relay what is told of it.
+    """Consume `topics` beside a `build_worker_app`, relay the outbox, and prune the inbox.
 
-    The death of one of these tasks fails the app.
+    If one of these tasks dies, the app fails.
     """
-    member = GroupMember(broker, topics, consumer, settings, app[PROGRESS])
-    housekeeping = InboxPruner.of(consumer, settings)
+    member = GroupMember(broker, topics, consumer, settings, app[LIVENESS], lag)
+    pruner = InboxPruner(
+        consumer.group,
+        consumer.database,
+        consumer.clock,
+        consumer.logger,
+        consumer.metrics.inbox,
+        retention=timedelta(days=settings.inbox_retention_days),
+        dead_retention=timedelta(days=settings.inbox_dead_days),
+    )
     async with (
-        broker.producer(f"{consumer.group}-outbox") as publisher,
+        broker.producer(f"{consumer.group}-outbox") as producer,
         run_outbox_relay(
             app,
             consumer.database,
-            publisher,
-            consumer.outbox_stirred,
+            producer,
+            consumer.outbox_wakeup,
             consumer.clock,
-            consumer.log,
+            consumer.logger,
             consumer.metrics.outbox,
         ),
         background_task(app, "consume", member.run()),
-        background_task(app, "inbox-housekeeping", housekeeping.run()),
+        background_task(app, "inbox-housekeeping", pruner.run()),
     ):
         yield
 
 
 def dlq_limit_of(settings: ConsumerSettings) -> DlqLimit:
-    """The limit on dying that the settings ask for."""
+    """Return the DLQ limit of the settings."""
     return DlqLimit(settings.dead_share_limit, settings.dead_share_window, settings.dead_share_least)

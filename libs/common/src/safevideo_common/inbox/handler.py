@@ -1,4 +1,4 @@
-"""What a worker adds to the loop: how to read its events, and what they do to its states."""
+"""The interface of a worker to the inbox: it parses events, decides them and stores their effect."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,11 +10,9 @@ from safevideo_common.broker.types import Message, Record
 from safevideo_common.domain.outcomes import Outcome, dead
 from safevideo_common.events.envelope import Envelope, EnvelopeInvalid, parse_headers
 
-# One event as it reached this group: the envelope, the body, and where in the log it stands.
-
 
 class Delivery(NamedTuple):
-    """What a handler decides on."""
+    """One record of the broker as a handler gets it: the envelope, the body, and the record's position."""
 
     envelope: Envelope
     body: bytes
@@ -22,21 +20,21 @@ class Delivery(NamedTuple):
     partition: int
     offset: int
     received_at: datetime
-    """When the door published it."""
+    """The time at which webhook-ingest published the record."""
     fault: Outcome | None = None
-    """Set when the record is no event at all; the envelope is then made up from its place in the log."""
+    """Set if the record is not an event. The envelope then has the record's position as its id."""
     record: Record | None = None
-    """As it was read; of an event that waited in the inbox only what this delivery says is left."""
+    """The record itself. None for a retried event: the inbox keeps only what this delivery has."""
 
 
 def delivery_of(record: Record) -> Delivery:
-    """The delivery that `record` carries. Never raises: a record without a readable envelope has a `fault`."""
+    """Return the delivery of `record`. Never raise: a record without a valid envelope gets a `fault`."""
     received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     try:
         envelope, fault = parse_headers(record.headers), None
     except EnvelopeInvalid as error:
-        place = f"{record.topic}/{record.partition}/{record.offset}"
-        envelope = Envelope(id=place, type="unreadable", time=received_at)
+        position = f"{record.topic}/{record.partition}/{record.offset}"
+        envelope = Envelope(id=position, type="unreadable", time=received_at)
         fault = dead("ENVELOPE_INVALID", str(error))
     return Delivery(envelope, record.value, record.topic, record.partition, record.offset, received_at, fault, record)
 
@@ -46,18 +44,18 @@ States = TypeVar("States")
 
 
 class EventHandler(Protocol[Event, States]):
-    """The steps of a batch, called in this order. Only `load` and `store` touch the database, once each."""
+    """The steps of a batch, called in this order. Only `load` and `store` use the database, once each."""
 
     def parse(self, delivery: Delivery) -> Event | Outcome:
-        """The event in the body; or an outcome at once for what is faulty (`dead`) or not known here (`ignored`)."""
+        """Return the event in the body, or `dead` for an invalid body, or `ignored` for an unknown type."""
         ...
 
     async def load(self, tx: AsyncConnection, events: Sequence[Event]) -> States:
-        """The states that `events` are about, locked until the transaction ends. Redelivered events are among them."""
+        """Load and lock the states that `events` change. Redelivered events are among them."""
         ...
 
     def decide(self, states: States, event: Event) -> Outcome:
-        """Apply one event to the states in memory. Pure but for `states`: no clock, no network, no database."""
+        """Apply one event to the states in memory. Use no clock, network or database."""
         ...
 
     async def store(self, tx: AsyncConnection, states: States) -> None:
@@ -65,35 +63,34 @@ class EventHandler(Protocol[Event, States]):
         ...
 
     def changes(self, states: States) -> Sequence[Message]:
-        """What to tell others of the events that were applied to `states`, one message each, in that order. Pure."""
+        """Return one change message for each event that was applied to `states`, in that order. Pure."""
         ...
 
     async def after_commit(self, states: States) -> None:
-        """What must follow a commit, like dropping cached values. Must not raise.
+        """Do what must follow a commit, such as cache invalidation. Must not raise.
 
-        Called after a redelivery too, and after a commit that may not have been: its answer was lost.
+        It is also called after a redelivery, and if the result of a commit is unknown.
         """
         ...
 
 
-# What a handler adds so that its events can be replayed.
-
-
 Differences = Mapping[str, tuple[object, object]]
-"""By field: what it was, and what it is. Values that JSON has."""
+"""The value before and the value after, by field. The values are JSON values."""
 
 
 class ReplayableHandler(EventHandler[Event, States], Protocol[Event, States]):
-    """A handler that decides by stamps: an event that is applied again changes nothing that a newer one wrote."""
+    """A handler whose events can be replayed: `decide` compares write versions, so it never overwrites newer values."""
 
-    async def foresee(self, reading: AsyncConnection, events: Sequence[Event], earlier: States | None) -> States:
-        """The states that `events` are about, without locks; those that `earlier` has stay as they were decided."""
+    async def load_for_preview(
+        self, connection: AsyncConnection, events: Sequence[Event], earlier: States | None
+    ) -> States:
+        """Load the states that `events` change, without locks. States in `earlier` stay as they were decided."""
         ...
 
     def corrections(self, states: States) -> Sequence[Message]:
-        """Of `changes` what gave a field another value: the rest was told when it was applied first. Pure."""
+        """Return the `changes` that gave a field another value. The others were published before. Pure."""
         ...
 
-    def differences(self, states: States) -> Mapping[str, Differences]:
-        """By performer, what `decide` has made of the states in all; only what is not as it was. Pure."""
+    def diff(self, states: States) -> Mapping[str, Differences]:
+        """Return by performer what `decide` has changed in all, without fields that are as before. Pure."""
         ...

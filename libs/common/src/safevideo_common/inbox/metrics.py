@@ -1,4 +1,4 @@
-"""What a consuming process counts."""
+"""Metrics of a consuming process."""
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +12,9 @@ from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.metric import counter, gauge, histogram
 from safevideo_common.outbox.metrics import RelayMetrics
 
-# What is known of a worker's inbox.
-
 
 class InboxMetrics:
-    """How large it is, what waits there, and what left it."""
+    """The size of a worker's inbox, its waiting events, and its pruned rows."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._rows = gauge(metric_catalog.INBOX_ROWS, registry)
@@ -26,24 +24,24 @@ class InboxMetrics:
         self._deleted = counter(metric_catalog.INBOX_DELETED, registry)
 
     def measured(self, rows: int, waiting: int, dead: int, oldest_waiting_seconds: float) -> None:
-        """As the last look found it."""
+        """Set the figures of the latest measurement."""
         self._rows.set(rows)
         self._waiting.set(waiting)
         self._dead.set(dead)
         self._oldest_waiting.set(oldest_waiting_seconds)
 
     def deleted(self, rows: int) -> None:
-        """So many more were too old."""
+        """Count pruned rows."""
         self._deleted.inc(rows)
 
 
 class ConsumerMetrics:
-    """Events by what became of them, batches by size and time, and what lies ahead."""
+    """Events by outcome, batches by size and duration, and the lag."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = counter(metric_catalog.EVENTS, registry)
         for outcome in (*Status, "duplicate"):
-            self._events.labels(outcome)  # from 0 on: a series that begins at 1 has not increased
+            self._events.labels(outcome)  # start at 0: a rate needs a first value
         self._batch_events = histogram(metric_catalog.BATCH_EVENTS, registry)
         self._batch_seconds = histogram(metric_catalog.BATCH_SECONDS, registry)
         self._commit_failures = counter(metric_catalog.OFFSET_COMMIT_FAILURES, registry)
@@ -54,56 +52,53 @@ class ConsumerMetrics:
         self._behind = gauge(metric_catalog.CONSUMER_BEHIND_SECONDS, registry)
         self.outbox = RelayMetrics(registry)
         self.inbox = InboxMetrics(registry)
-        self._reached: dict[TopicPartition, float] = {}
+        self._reached_at: dict[TopicPartition, float] = {}
 
     def batch(self, records: Sequence[Record], seconds: float) -> None:
-        """One fetched batch was applied."""
+        """Record a processed batch."""
         self._batch_events.observe(len(records))
         self._batch_seconds.observe(seconds)
         for record in records:
-            self._reached[TopicPartition(record.topic, record.partition)] = record.timestamp_ms / 1000
+            self._reached_at[TopicPartition(record.topic, record.partition)] = record.timestamp_ms / 1000
 
     def stage(self, name: str, seconds: float) -> None:
-        """A stage of a batch has ended."""
+        """Record the duration of a stage of a batch."""
         self._stage_seconds.labels(name).observe(seconds)
 
     def decided(self, outcomes: Iterable[Outcome], duplicates: int = 0) -> None:
-        """Outcomes that are committed."""
+        """Count committed outcomes."""
         for status, count in Tally(outcome.status for outcome in outcomes).items():
             self._events.labels(status.value).inc(count)
         if duplicates:
             self._events.labels("duplicate").inc(duplicates)
 
     def commit_failed(self) -> None:
-        """Offsets could not be committed: their records will be read again."""
+        """Count a failed offset commit: the records are read again."""
         self._commit_failures.inc()
 
     def rebalanced(self, times: int) -> None:
-        """Partitions may have changed hands so often since this was last told."""
+        """Count rebalances."""
         self._rebalances.inc(times)
 
     def halted(self) -> None:
-        """Consuming has stopped for good."""
+        """Record that consumption has stopped for good."""
         self._halted.set(1)
 
     def lag(self, lag: Mapping[TopicPartition, int]) -> None:
-        """What the member's partitions hold beyond the committed offsets; partitions that were lost disappear."""
+        """Set the lag of the member's partitions. Remove the series of lost partitions."""
         self._lag.clear()
         self._behind.clear()
-        self._reached = {partition: at for partition, at in self._reached.items() if partition in lag}
+        self._reached_at = {partition: at for partition, at in self._reached_at.items() if partition in lag}
         for partition, records in lag.items():
             labels = partition.topic, str(partition.partition)
             self._lag.labels(*labels).set(records)
-            reached = self._reached.get(partition)
-            if not records or reached is not None:
-                self._behind.labels(*labels).set(max(0.0, time() - reached) if records and reached else 0)
-
-
-# How long the stages of a batch take.
+            reached_at = self._reached_at.get(partition)
+            if not records or reached_at is not None:
+                self._behind.labels(*labels).set(max(0.0, time() - reached_at) if records and reached_at else 0)
 
 
 class Stopwatch:
-    """Tells `report` the name of each stage that ends, and its seconds."""
+    """Measures consecutive stages and calls `report` with the name and the seconds of each."""
 
     __slots__ = ("_began", "_lap_began", "_report")
 
@@ -112,11 +107,11 @@ class Stopwatch:
         self._began = self._lap_began = perf_counter()
 
     def lap(self, stage: str) -> None:
-        """`stage` has ended, and the next begins."""
+        """End `stage` and begin the next."""
         now = perf_counter()
         self._report(stage, now - self._lap_began)
         self._lap_began = now
 
     def total(self) -> float:
-        """Seconds since the watch was made."""
+        """Return the seconds since the stopwatch was created."""
         return perf_counter() - self._began

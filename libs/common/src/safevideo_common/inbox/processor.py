@@ -1,30 +1,29 @@
-"""Applying a batch: inbox rows and states in one transaction."""
+"""The batch processor: the one place that gives events their effect.
+
+    parse ──▶ load ──▶ decide ──▶ check the DLQ limit ──▶ store ──▶ inbox rows ──▶ outbox ──▶ commit ──▶ after_commit
+              └──────────────────────────── one transaction ───────────────────────────────────┘
+
+The live flow, the retry scan and both modes of a replay use it. A `ProcessingPolicy` is what differs between them.
+"""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Final, Generic, NamedTuple, Protocol
+from typing import ClassVar, Final, Generic, NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.broker.port import PartitionClaim, PartitionsLost
+from safevideo_common.broker.port import NullClaim, PartitionClaim, PartitionsLost
+from safevideo_common.broker.types import Message
 from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
-from safevideo_common.domain.outcomes import APPLIED, Outcome, Status, dead
-from safevideo_common.errors import SafeVideoError, ServiceUnavailable
-from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded, to_dead_letters
-from safevideo_common.inbox.decisions import (
-    BLOCKED_BY_EARLIER_EVENT,
-    Decided,
-    Parsed,
-    decide_in_order,
-    events_of,
-    parse_all,
-)
+from safevideo_common.domain.outcomes import APPLIED, Outcome, Status, dead, waiting
+from safevideo_common.errors import DatabaseConflict, SafeVideoError, ServiceUnavailable
+from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded, to_dead_letter
 from safevideo_common.inbox.handler import Delivery, Event, EventHandler, States
 from safevideo_common.inbox.metrics import ConsumerMetrics, Stopwatch
 from safevideo_common.inbox.store import rows as inbox_rows
@@ -33,217 +32,299 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.resilience.backoff import Backoff
 
-# How far a member is behind, for whoever does other work beside it.
-
-
-UNNOTICED: Final = 1000
-"""Records: two batches. Less than that comes and goes with every burst."""
-
-
-class LagTrend:
-    """The latest two looks of a member at what lies ahead of it."""
-
-    def __init__(self) -> None:
-        self.latest = 0
-        self._before = 0
-
-    def sees(self, records: int) -> None:
-        """So many lie ahead now; 0 when that is not known, or when nobody consumes."""
-        self._before, self.latest = self.latest, records
-
-    @property
-    def is_growing(self) -> bool:
-        """Whether the member falls behind: then other work had better wait."""
-        return self.latest > UNNOTICED and self.latest > self._before
-
-
-# One consumer group's parts, and what it says about the events that it has dealt with.
+BLOCKED_BY_EARLIER_EVENT: Final = waiting("BLOCKED_BY_EARLIER_EVENT", "an earlier event of this performer is waiting")
+"""The event is undecided. It has no retry time: it is due when it is the first of its performer's queue."""
+KEEPS_PAYLOAD: Final = frozenset({Status.WAITING, Status.DEAD})
+"""An event that may be retried needs its body. The bodies of all other events are in the broker."""
+NOT_CAUSED_BY_EVENTS: Final = (ServiceUnavailable, PartitionsLost, DlqRateExceeded)
+"""Nothing of the batch is applied, and the same batch can succeed later."""
+NO_CLAIM: Final = NullClaim()
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerContext(Generic[Event, States]):
-    """What the live flow and the retries of one group share."""
+    """The parts of one consumer group that each of its processors needs."""
 
     group: str
     handler: EventHandler[Event, States]
     database: Database
-    retry: Backoff
-    """Of events that must wait, in seconds."""
+    retry_backoff: Backoff
+    """The delays, in seconds, between two attempts at a waiting event."""
     clock: Clock
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
     metrics: ConsumerMetrics
-    dead_share: DlqLimit
-    outbox_stirred: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the outbox has got something to relay."""
-    lag: LagTrend = field(default_factory=LagTrend)
-
-    def report(self, decided: Sequence[tuple[str, Outcome]], duplicates: int = 0) -> None:
-        """Count and log what is committed: event ids with what became of them. Each death is an error line."""
-        outcomes = [outcome for _, outcome in decided]
-        self.dead_share.note(asyncio.current_task(), outcomes)
-        for event_id, outcome in decided:
-            if outcome.status is Status.DEAD:
-                self.log.error("Event is dead", code=outcome.code, event_id=event_id, reason=outcome.reason)
-        self.metrics.decided(outcomes, duplicates)
+    dlq_limit: DlqLimit
+    outbox_wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the outbox has a new message."""
 
 
-def describe_outcome(error: Exception) -> Outcome:
-    """`dead`, with the error's own code and message where those are fit to be shown, else with its kind alone."""
-    if isinstance(error, SafeVideoError):
-        return dead(error.code, error.message)
-    return dead("HANDLER_FAILED", type(error).__name__)
+class Parsed(NamedTuple, Generic[Event]):
+    """A delivery with its event, or with its outcome if it has no event."""
+
+    delivery: Delivery
+    result: Event | Outcome
 
 
-# What a batch does within a transaction: states, inbox rows and what is told of it, or nothing of all that.
+class Decided(NamedTuple):
+    """A delivery with its outcome, and the number of attempts at its event."""
+
+    delivery: Delivery
+    outcome: Outcome
+    attempts: int = 1
 
 
-KEEPS_PAYLOAD: Final = frozenset({Status.WAITING, Status.DEAD})
-"""What may still be tried: its body must be at hand. Of all else the log has it."""
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The result of a batch. Each delivery is in one of the lists, in order."""
+
+    new: list[Decided] = field(default_factory=list)
+    """Events whose outcome is new to the inbox."""
+    again: list[Decided] = field(default_factory=list)
+    """Events that were decided again without a new outcome in the inbox."""
+    repeated: list[Delivery] = field(default_factory=list)
+    """Not decided: the inbox has the event, or it came earlier in this batch."""
 
 
-class BatchResult(NamedTuple, Generic[States]):
-    """What a transaction has written, once it is committed."""
+class LoadedBatch(NamedTuple, Generic[Event, States]):
+    """A batch and everything in the database that its decisions depend on."""
 
+    parsed: Sequence[Parsed[Event]]
     states: States
-    decided: Sequence[Decided]
-    repeated: int
-    """Deliveries of events that the inbox had, or that came before in the same batch."""
-    has_told: bool
-    """Whether the outbox has got something."""
-    again: Sequence[Decided] = ()
-    """Events that were decided again, though the inbox has a word on them already."""
+    existing_ids: set[str]
+    blocked_subjects: set[str]
 
 
 class ProcessingPolicy(Protocol[Event, States]):
-    """The work of one transaction. It may be run again from the start, in another one."""
+    """The steps of a transaction that differ between live consumption, retries and replays."""
 
-    async def __call__(
-        self,
-        consumer: ConsumerContext[Event, States],
-        tx: AsyncConnection,
-        parsed: Sequence[Parsed[Event]],
-        watch: Stopwatch,
-    ) -> BatchResult[States]:
-        """Raises `TooManyDead`, what the handler raises, and the errors of `database/faults.py`."""
+    @property
+    def counts_duplicates(self) -> bool:
+        """Return True if repeated deliveries are duplicates."""
+        ...
+
+    async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
+        """Load and lock the states, and read what the inbox has of the events."""
+        ...
+
+    def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
+        """Decide the batch in memory."""
+        ...
+
+    async def write_rows(self, tx: AsyncConnection, decisions: Decisions) -> None:
+        """Write the decisions to the inbox."""
+        ...
+
+    def messages(self, states: States) -> Sequence[Message]:
+        """Return the change messages to publish."""
         ...
 
 
-async def process_live(
-    consumer: ConsumerContext[Event, States], tx: AsyncConnection, parsed: Sequence[Parsed[Event]], watch: Stopwatch
-) -> BatchResult[States]:
-    """Each event has its effect unless the inbox says that it has had one; then it is counted as a duplicate."""
-    # Of redelivered events too: what follows a commit may not have followed the first one.
-    states = await consumer.handler.load(tx, events_of(parsed))
-    known = await inbox_rows.existing_ids(tx, consumer.group, ids_of(parsed))
-    fresh, repeated = first_deliveries(parsed, known)
-    parked = await inbox_rows.blocked_subjects(tx, consumer.group, subjects_of(fresh))
-    watch.lap("load")
-    decided = decide_in_order(consumer.handler, states, fresh, parked)
-    consumer.dead_share.admit(asyncio.current_task(), [each.outcome for each in decided])
-    watch.lap("decide")
-    await consumer.handler.store(tx, states)
-    await inbox_rows.insert_rows(tx, [entry_of(consumer, *each) for each in decided])
-    await inbox_rows.count_duplicates(tx, [entry_of(consumer, each.delivery, APPLIED) for each in repeated])
-    told = [*consumer.handler.changes(states), *to_dead_letters(consumer.group, decided)]
-    await outbox_store.record(tx, told, consumer.clock())
-    watch.lap("store")
-    return BatchResult(states, decided, len(repeated), bool(told))
+class SeenIds(Protocol):
+    """The ids of events that the inbox has, or has after this batch."""
+
+    def __contains__(self, event_id: object) -> bool: ...
+
+    def add(self, event_id: str) -> None:
+        """Add an id."""
+        ...
 
 
-def entry_of(consumer: ConsumerContext[Event, States], delivery: Delivery, outcome: Outcome) -> InboxEntry:
-    """The row of an event that has just been decided for the first time."""
-    now = consumer.clock()
-    is_head = outcome.status is Status.WAITING and outcome is not BLOCKED_BY_EARLIER_EVENT
-    return InboxEntry(
-        consumer_group=consumer.group,
-        event_id=delivery.envelope.id,
-        event_type=delivery.envelope.type,
-        performer_id=delivery.envelope.subject,
-        source_topic=delivery.topic,
-        source_partition=delivery.partition,
-        source_offset=delivery.offset,
-        occurred_at=delivery.envelope.time,
-        received_at=delivery.received_at,
-        decided_at=now,
-        status=outcome.status,
-        reason=outcome.reason,
-        tries=int(is_head),
-        next_try_at=now + timedelta(seconds=consumer.retry.delay(1)) if is_head else None,
-        request_id=delivery.envelope.request_id,
-        payload=delivery.body if outcome.status in KEEPS_PAYLOAD else None,
-    )
+def parse_all(handler: EventHandler[Event, States], deliveries: Iterable[Delivery]) -> list[Parsed[Event]]:
+    """Parse the body of each delivery."""
+    return [Parsed(delivery, delivery.fault or handler.parse(delivery)) for delivery in deliveries]
 
 
-def first_deliveries(
-    parsed: Iterable[Parsed[Event]], known: Collection[str]
-) -> tuple[list[Parsed[Event]], list[Parsed[Event]]]:
-    """The first delivery of each event that is not `known`, and all the others."""
-    seen = set(known)
-    fresh: list[Parsed[Event]] = []
-    repeated: list[Parsed[Event]] = []
-    for each in parsed:
-        (repeated if each.delivery.envelope.id in seen else fresh).append(each)
-        seen.add(each.delivery.envelope.id)
-    return fresh, repeated
+def events_of(parsed: Iterable[Parsed[Event]]) -> list[Event]:
+    """Return the events, without deliveries that have an outcome already."""
+    return [each.result for each in parsed if not isinstance(each.result, Outcome)]
 
 
 def ids_of(parsed: Iterable[Parsed[Event]]) -> list[str]:
-    """The ids of the events."""
+    """Return the ids of the events."""
     return [each.delivery.envelope.id for each in parsed]
 
 
 def subjects_of(parsed: Iterable[Parsed[Event]]) -> set[str]:
-    """The performers whom the events are about."""
+    """Return the performers of the events."""
     return {subject for each in parsed if (subject := each.delivery.envelope.subject) is not None}
 
 
-NOT_CAUSED_BY_EVENTS: Final = (ServiceUnavailable, PartitionsLost, DlqRateExceeded)
-"""Nothing of it is applied then, and it can be applied as it is when the time has come."""
+def decide(handler: EventHandler[Event, States], states: States, parsed: Parsed[Event]) -> Outcome:
+    """Return the outcome of one delivery."""
+    return parsed.result if isinstance(parsed.result, Outcome) else handler.decide(states, parsed.result)
 
-Begin = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+
+def decide_in_order(
+    decide: Callable[[Parsed[Event]], Outcome],
+    parsed: Iterable[Parsed[Event]],
+    seen: SeenIds,
+    blocked: set[str],
+    *,
+    decide_again: bool = False,
+) -> Decisions:
+    """Decide the deliveries whose ids are not in `seen`, and with `decide_again` the others too.
+
+    A new event of a performer in `blocked` waits behind the earlier event of that performer. A performer whose event
+    must wait joins `blocked`. An event that is decided again never waits: its write version limits what it changes.
+    """
+    decisions = Decisions()
+    for each in parsed:
+        event_id, subject = each.delivery.envelope.id, each.delivery.envelope.subject
+        if event_id not in seen:
+            seen.add(event_id)
+            outcome = BLOCKED_BY_EARLIER_EVENT if subject in blocked else decide(each)
+            if subject is not None and outcome.status is Status.WAITING:
+                blocked.add(subject)
+            decisions.new.append(Decided(each.delivery, outcome))
+        elif decide_again:
+            decisions.again.append(Decided(each.delivery, decide(each)))
+        else:
+            decisions.repeated.append(each.delivery)
+    return decisions
+
+
+@dataclass(frozen=True, slots=True)
+class LivePolicy(Generic[Event, States]):
+    """Live consumption: apply new events, count repeated deliveries as duplicates. The base of the replay policies."""
+
+    consumer: ConsumerContext[Event, States]
+    counts_duplicates: ClassVar[bool] = True
+
+    async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
+        """Load the states of all events, of repeated ones too: `after_commit` may be missing after their commit."""
+        states = await self.consumer.handler.load(tx, events_of(parsed))
+        existing = await inbox_rows.existing_ids(tx, self.consumer.group, ids_of(parsed))
+        new = [each for each in parsed if each.delivery.envelope.id not in existing]
+        blocked = await inbox_rows.blocked_subjects(tx, self.consumer.group, subjects_of(new))
+        return LoadedBatch(parsed, states, existing, blocked)
+
+    def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
+        """Decide the new events."""
+        decide_one = partial(decide, self.consumer.handler, batch.states)
+        return decide_in_order(decide_one, batch.parsed, batch.existing_ids, batch.blocked_subjects)
+
+    async def write_rows(self, tx: AsyncConnection, decisions: Decisions) -> None:
+        """Insert the new events and count the duplicates."""
+        await inbox_rows.insert_rows(tx, [self._entry(each.delivery, each.outcome) for each in decisions.new])
+        if self.counts_duplicates:
+            await inbox_rows.count_duplicates(tx, [self._entry(each, APPLIED) for each in decisions.repeated])
+
+    def messages(self, states: States) -> Sequence[Message]:
+        """Return a message for each applied event."""
+        return self.consumer.handler.changes(states)
+
+    def _entry(self, delivery: Delivery, outcome: Outcome) -> InboxEntry:
+        now = self.consumer.clock()
+        is_head = outcome.status is Status.WAITING and outcome is not BLOCKED_BY_EARLIER_EVENT
+        return InboxEntry(
+            consumer_group=self.consumer.group,
+            event_id=delivery.envelope.id,
+            event_type=delivery.envelope.type,
+            performer_id=delivery.envelope.subject,
+            source_topic=delivery.topic,
+            source_partition=delivery.partition,
+            source_offset=delivery.offset,
+            occurred_at=delivery.envelope.time,
+            received_at=delivery.received_at,
+            decided_at=now,
+            status=outcome.status,
+            reason=outcome.reason,
+            tries=int(is_head),
+            next_try_at=now + timedelta(seconds=self.consumer.retry_backoff.delay(1)) if is_head else None,
+            request_id=delivery.envelope.request_id,
+            payload=delivery.body if outcome.status in KEEPS_PAYLOAD else None,
+        )
+
+
+AroundCommit = Callable[[AsyncConnection, Decisions], AbstractAsyncContextManager[None]]
+"""Entered as the last step of the transaction, left after its commit or rollback."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchProcessor(Generic[Event, States]):
-    """Gives each delivery its effect and its row in the inbox, for one consumer group."""
+    """Gives each delivery its effect and its inbox row, in one transaction with the outbox messages."""
 
     consumer: ConsumerContext[Event, States]
-    effect: ProcessingPolicy[Event, States] = process_live
-    begin: Begin | None = None
-    """The transaction of a batch, where it is to hold more than that."""
+    policy: ProcessingPolicy[Event, States]
+    around_commit: AroundCommit | None = None
+    interrupted_by: tuple[type[Exception], ...] = ()
+    """Errors of `around_commit` that end the processing and are not caused by an event."""
 
-    async def apply(self, deliveries: Sequence[Delivery], claim: PartitionClaim) -> None:
-        """Apply a batch, in order. What was applied before is counted as a duplicate and changes nothing.
+    async def process(self, deliveries: Sequence[Delivery], claim: PartitionClaim = NO_CLAIM) -> None:
+        """Process a batch in order.
 
-        Raises `ServiceUnavailable` when the database is away: the batch can be applied again; `PartitionsLost` when the
-        claim to it is void, and `DlqRateExceeded`. Any other failure lies in one of the events. The batch is bisected
-        until that event is alone, so that it costs only itself.
+        Raise `ServiceUnavailable` if the database is unavailable: the same batch can be processed again. Raise
+        `PartitionsLost` if `claim` is no longer valid, `DlqRateExceeded`, and `interrupted_by`. An event causes every
+        other error. Then bisect the batch until that event is alone and dead-letter it.
         """
+        not_caused_by_events: tuple[type[Exception], ...] = (*NOT_CAUSED_BY_EVENTS, *self.interrupted_by)
         try:
-            await self._apply_despite_conflicts(parse_all(self.consumer.handler, deliveries), claim)
-        except NOT_CAUSED_BY_EVENTS:
+            parsed = parse_all(self.consumer.handler, deliveries)
+            await retry_on_conflict(partial(self.process_once, parsed, claim))
+        except not_caused_by_events:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the fault of one of its events
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything
             if len(deliveries) == 1:
-                await self._apply_despite_conflicts([Parsed(deliveries[0], describe_outcome(error))], claim)
+                failed = [Parsed[Event](deliveries[0], describe_error(error))]
+                await retry_on_conflict(partial(self.process_once, failed, claim))
             else:
                 middle = len(deliveries) // 2
-                await self.apply(deliveries[:middle], claim)
-                await self.apply(deliveries[middle:], claim)
+                await self.process(deliveries[:middle], claim)
+                await self.process(deliveries[middle:], claim)
 
-    async def _apply_despite_conflicts(self, parsed: Sequence[Parsed[Event]], claim: PartitionClaim) -> None:
-        await retry_on_conflict(partial(self._apply_once, parsed, claim))
-
-    async def _apply_once(self, parsed: Sequence[Parsed[Event]], claim: PartitionClaim) -> None:
+    async def process_once(self, parsed: Sequence[Parsed[Event]], claim: PartitionClaim = NO_CLAIM) -> Decisions:
+        """Process a batch in one transaction, without retry or bisection. Also raise what the handler raises."""
+        consumer, policy = self.consumer, self.policy
         claim.check()
-        consumer = self.consumer
         watch = Stopwatch(consumer.metrics.stage)
-        begin = self.begin or consumer.database.transaction
-        async with begin() as tx:
-            done = await self.effect(consumer, tx, parsed, watch)
-            claim.check()
+        batch: LoadedBatch[Event, States] | None = None
+        try:
+            async with AsyncExitStack() as around, consumer.database.transaction() as tx:
+                batch = await policy.load(tx, parsed)
+                watch.lap("load")
+                decisions = policy.decide(batch)
+                consumer.dlq_limit.check(asyncio.current_task(), [each.outcome for each in decisions.new])
+                watch.lap("decide")
+                await consumer.handler.store(tx, batch.states)
+                await policy.write_rows(tx, decisions)
+                messages = [*policy.messages(batch.states), *self._dead_letters(decisions)]
+                await outbox_store.record(tx, messages, consumer.clock())
+                watch.lap("store")
+                if self.around_commit is not None:
+                    await around.enter_async_context(self.around_commit(tx, decisions))
+                claim.check()
+        except DatabaseConflict:
+            raise
+        except ServiceUnavailable:
+            if batch is not None:  # the commit may be done although its answer is lost
+                await consumer.handler.after_commit(batch.states)
+            raise
         watch.lap("commit")
-        if done.has_told:
-            consumer.outbox_stirred.set()
-        await consumer.handler.after_commit(done.states)
-        consumer.report([(each.delivery.envelope.id, each.outcome) for each in done.decided], done.repeated)
+        if messages:
+            consumer.outbox_wakeup.set()
+        await consumer.handler.after_commit(batch.states)
+        self._report(decisions)
+        return decisions
+
+    def _dead_letters(self, decisions: Decisions) -> list[Message]:
+        dead_events = (each for each in decisions.new if each.outcome.status is Status.DEAD)
+        return [to_dead_letter(self.consumer.group, *each) for each in dead_events]
+
+    def _report(self, decisions: Decisions) -> None:
+        """Count and log the committed outcomes."""
+        outcomes = [each.outcome for each in decisions.new]
+        self.consumer.dlq_limit.record(asyncio.current_task(), outcomes)
+        for delivery, outcome, _ in decisions.new:
+            if outcome.status is Status.DEAD:
+                self.consumer.logger.error(
+                    "Event dead-lettered", code=outcome.code, event_id=delivery.envelope.id, reason=outcome.reason
+                )
+        duplicates = len(decisions.repeated) if self.policy.counts_duplicates else 0
+        self.consumer.metrics.decided(outcomes, duplicates)
+
+
+def describe_error(error: Exception) -> Outcome:
+    """Return `dead` with the error's own code and message if they may be shown, otherwise with its type."""
+    if isinstance(error, SafeVideoError):
+        return dead(error.code, error.message)
+    return dead("HANDLER_FAILED", type(error).__name__)

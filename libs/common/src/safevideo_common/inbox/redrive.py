@@ -1,11 +1,12 @@
-"""Taking events up again at an operator's word: one, or all that a filter finds. The retry scan then tries them.
+"""Redrive: requeue dead or waiting events on an operator's request; the retry scan then processes them.
 
-An event that was mended is applied as if it had come in its place. It is the first of its performer's queue again, for
-the queue is in the order of arrival; and where newer events have been applied meanwhile, the order that is kept field
-by field leaves it only what is still its own, or makes it `stale`. So either may be repeated, at any time.
+The queue of a performer is in the order of arrival, so a redriven event is at its old position again. If newer events
+were applied before it, the write versions leave it only the fields that no newer event wrote, or make it `stale`. So a
+redrive may be repeated at any time.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,150 +26,152 @@ from safevideo_common.inbox.store import redrive as inbox_redrive
 from safevideo_common.inbox.store.queries import InboxRecord
 from safevideo_common.inbox.store.redrive import RedriveCandidate, RedriveCount, RedriveFilter
 
-# What a redrive found and did, and how it is told.
+MAX_EVENTS: Final = 10_000
+"""The default limit of one run."""
+EVENTS_PER_CHUNK: Final = MAX_KEYS_PER_STATEMENT
+CHUNK_INTERVAL: Final = 0.1
+"""Seconds between two chunks: the live flow writes to the same table."""
+RUN_SECONDS: Final = 25.0
+"""After this time a run ends between two chunks and reports that more is left: proxies cut a response off at 60 s."""
+SAMPLE_EVENTS: Final = 20
+
+RETRIED: Final = "events.retried"
+REDRIVEN: Final = "events.redriven"
+"""The audit entry of one chunk, with its row ids."""
+REDRIVE: Final = "events.redrive"
+"""The audit entry of a run or a preview, with its filter and counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveReport:
-    """What a run found, and how many events it has taken up."""
+    """The events that a filter matches, and how many of them were requeued."""
 
-    tallies: Sequence[RedriveCount]
+    counts: Sequence[RedriveCount]
     sample: Sequence[int]
-    """Row ids of the first that can be taken up."""
+    """The row ids of the first redrivable events."""
     is_complete: bool
-    """Whether nothing is left that could be taken up."""
+    """True if no redrivable event is left."""
     redriven: int = 0
 
     @property
     def events(self) -> int:
-        """How many matched."""
-        return sum(tally.events for tally in self.tallies)
+        """Return the number of matching events."""
+        return sum(each.events for each in self.counts)
 
     @property
     def redrivable(self) -> int:
-        """How many of them can be taken up."""
-        return sum(tally.redrivable for tally in self.tallies)
-
-    def counted(self, part: Callable[[RedriveCount], str]) -> dict[str, int]:
-        """How many matched, by `part`."""
-        counts: dict[str, int] = {}
-        for tally in self.tallies:
-            counts[part(tally)] = counts.get(part(tally), 0) + tally.events
-        return counts
+        """Return the number of redrivable events."""
+        return sum(each.redrivable for each in self.counts)
 
     def document(self, *, is_dry: bool) -> dict[str, object]:
-        """As the API and the command tell it. All counts but `redriven` are from before the run."""
+        """Return the report for the API and the CLI. All counts except `redriven` are from before the run."""
         return {
             "dryRun": is_dry,
             "matching": self.events,
             "redrivable": self.redrivable,
             "notRedrivable": self.events - self.redrivable,
-            "byType": self.counted(lambda tally: tally.event_type),
-            "byReason": self.counted(lambda tally: tally.code),
-            "byGroup": self.counted(lambda tally: tally.group),
+            "byType": self._count_by(lambda each: each.event_type),
+            "byReason": self._count_by(lambda each: each.code),
+            "byGroup": self._count_by(lambda each: each.group),
             "sample": list(self.sample),
             "redriven": self.redriven,
             "complete": self.is_complete,
         }
 
-
-MAX_EVENTS: Final = 10_000
-"""Of one run, unless it is told otherwise."""
-CHUNK_EVENTS: Final = MAX_KEYS_PER_STATEMENT
-PAUSE_SECONDS: Final = 0.1
-"""Between two chunks: the live flow writes to the same table."""
-RUN_SECONDS: Final = 25.0
-"""After so long a run ends between two chunks and says that there is more: proxies cut off an answer after 60 s."""
-SAMPLE_EVENTS: Final = 20
-
-RETRIED: Final = "events.retried"
-REDRIVEN: Final = "events.redriven"
-"""One chunk, with its row ids."""
-REDRIVE: Final = "events.redrive"
-"""A whole run, dry or not, with what was asked for and counts."""
+    def _count_by(self, key: Callable[[RedriveCount], str]) -> dict[str, int]:
+        counts = Counter[str]()
+        for each in self.counts:
+            counts[key(each)] += each.events
+        return dict(counts)
 
 
 class RedriveService:
-    """Takes events up, a bounded number at a time. Everything raises the errors of `database/faults.py`."""
+    """Requeues a bounded number of events at a time. All methods raise the errors of `database/errors.py`."""
 
     def __init__(self, database: Database, clock: Clock, *, seconds: Callable[[], float] = monotonic) -> None:
         self._database = database
         self._clock = clock
         self._seconds = seconds
-        self._turn = asyncio.Lock()
+        self._run_lock = asyncio.Lock()
 
-    async def retry(self, given: str, group: str | None, caller: Caller) -> list[InboxRecord]:
-        """Take up the event with this row id or event id: of the latter all rows that can be, or that of `group`.
+    async def retry(self, event_or_row_id: str, group: str | None, caller: Caller) -> list[InboxRecord]:
+        """Requeue the row with this row id, or all redrivable rows with this event id, in `group` if it is set.
 
-        A redelivery does not undo it, and repeating it changes nothing but the time. Raises `NotFound`,
-        `InvalidStatusTransition` when there is no row that can be taken up, `ValidationFailed` for what can be no id.
+        A redelivery does not undo it, and a repetition changes nothing but the time. Raise `NotFound`,
+        `InvalidStatusTransition` if no row is redrivable, `ValidationFailed` for an invalid id.
         """
-        return await retry_on_conflict(partial(self._retry, given, group, caller))
+        return await retry_on_conflict(partial(self._retry, event_or_row_id, group, caller))
 
-    async def _retry(self, given: str, group: str | None, caller: Caller) -> list[InboxRecord]:
+    async def _retry(self, event_or_row_id: str, group: str | None, caller: Caller) -> list[InboxRecord]:
         async with self._database.transaction() as tx:
-            named = await inbox_queries.find_by_event_id(tx, given)
-            found = await inbox_redrive.lock(tx, [row.row_id for row in named], group)
-            chosen = [row.row_id for row in found if row.can_be_taken_up]
-            if not chosen:
-                raise _refusal(found)
-            await inbox_redrive.requeue(tx, chosen, self._clock())
-            details = {"eventId": named[0].event_id, "rowIds": chosen, "was": {row.group: row.status for row in found}}
+            records = await inbox_queries.find_by_event_id(tx, event_or_row_id)
+            candidates = await inbox_redrive.lock(tx, [row.row_id for row in records], group)
+            row_ids = [row.row_id for row in candidates if row.is_redrivable]
+            if not row_ids:
+                raise _explain_refusal(candidates)
+            await inbox_redrive.requeue(tx, row_ids, self._clock())
+            details = {
+                "eventId": records[0].event_id,
+                "rowIds": row_ids,
+                "was": {row.group: row.status for row in candidates},
+            }
             await audit_store.record(tx, caller.entry(RETRIED, self._clock, details))
-            return [row for row in await inbox_queries.find_by_event_id(tx, given) if row.row_id in chosen]
+            requeued = await inbox_queries.find_by_event_id(tx, event_or_row_id)
+            return [row for row in requeued if row.row_id in row_ids]
 
-    async def survey(self, wanted: RedriveFilter, caller: Caller) -> RedriveReport:
-        """What a run would find: it changes nothing but the audit log."""
-        report = await self._survey(wanted)
-        await self._note(report, wanted, caller, is_dry=True)
+    async def preview(self, matching: RedriveFilter, caller: Caller) -> RedriveReport:
+        """Return what `run` would find. Change nothing except the audit log."""
+        report = await self._survey(matching)
+        await self._audit(report, matching, caller, is_dry=True)
         return report
 
-    async def run(self, wanted: RedriveFilter, caller: Caller, limit: int = MAX_EVENTS) -> RedriveReport:
-        """Take up at most `limit` of what matches, in the order of arrival.
+    async def run(self, matching: RedriveFilter, caller: Caller, limit: int = MAX_EVENTS) -> RedriveReport:
+        """Requeue at most `limit` of the matching events, in the order of arrival.
 
-        One run at a time in this process; two of different processes take up each event once. What was taken up when a
-        run is cut off stays so, and the next run does the rest.
+        This process runs one redrive at a time. Redrives of several processes requeue each event once. If a run is
+        cut off, its requeued events stay requeued and the next run does the rest.
         """
-        async with self._turn:
-            before = await self._survey(wanted)
-            redriven, is_complete = await self._take_up(wanted, caller, limit)
+        async with self._run_lock:
+            before = await self._survey(matching)
+            redriven, is_complete = await self._requeue(matching, caller, limit)
             report = replace(before, redriven=redriven, is_complete=is_complete)
-            await self._note(report, wanted, caller, is_dry=False)
+            await self._audit(report, matching, caller, is_dry=False)
         return report
 
-    async def _survey(self, wanted: RedriveFilter) -> RedriveReport:
+    async def _survey(self, matching: RedriveFilter) -> RedriveReport:
         now = self._clock()
         async with self._database.read_connection() as reading:
-            tallies = await inbox_redrive.count_redrivable(reading, wanted, now)
-            sample = await inbox_redrive.redrivable(reading, wanted, now, SAMPLE_EVENTS)
-        return RedriveReport(tallies, sample, is_complete=not sample)
+            counts = await inbox_redrive.count_redrivable(reading, matching, now)
+            sample = await inbox_redrive.redrivable(reading, matching, now, SAMPLE_EVENTS)
+        return RedriveReport(counts, sample, is_complete=not sample)
 
-    async def _take_up(self, wanted: RedriveFilter, caller: Caller, limit: int) -> tuple[int, bool]:
-        redriven, until = 0, self._seconds() + RUN_SECONDS
+    async def _requeue(self, matching: RedriveFilter, caller: Caller, limit: int) -> tuple[int, bool]:
+        """Return how many events were requeued, and whether no redrivable event is left."""
+        redriven, deadline = 0, self._seconds() + RUN_SECONDS
         async with self._database.read_connection() as reading:
-            row_ids = await inbox_redrive.redrivable(reading, wanted, self._clock(), limit + 1)
-        for start in range(0, min(len(row_ids), limit), CHUNK_EVENTS):
-            if start and self._seconds() > until:
+            row_ids = await inbox_redrive.redrivable(reading, matching, self._clock(), limit + 1)
+        for start in range(0, min(len(row_ids), limit), EVENTS_PER_CHUNK):
+            if start and self._seconds() > deadline:
                 return redriven, False
-            chunk = row_ids[start : min(start + CHUNK_EVENTS, limit)]
-            redriven += await retry_on_conflict(partial(self._take_up_chunk, chunk, wanted, caller))
-            await asyncio.sleep(PAUSE_SECONDS)
+            chunk = row_ids[start : min(start + EVENTS_PER_CHUNK, limit)]
+            redriven += await retry_on_conflict(partial(self._requeue_chunk, chunk, matching, caller))
+            await asyncio.sleep(CHUNK_INTERVAL)
         return redriven, len(row_ids) <= limit
 
-    async def _take_up_chunk(self, row_ids: Sequence[int], wanted: RedriveFilter, caller: Caller) -> int:
+    async def _requeue_chunk(self, row_ids: Sequence[int], matching: RedriveFilter, caller: Caller) -> int:
         async with self._database.transaction() as tx:
-            found = await inbox_redrive.lock(tx, row_ids)
-            # One that somebody else was quicker to take up, or that the retry scan has settled, is not what was meant.
-            chosen = [row.row_id for row in found if row.status is wanted.status and row.can_be_taken_up]
-            if chosen:
-                await inbox_redrive.requeue(tx, chosen, self._clock())
-                await audit_store.record(tx, caller.entry(REDRIVEN, self._clock, {"rowIds": chosen}))
-        return len(chosen)
+            candidates = await inbox_redrive.lock(tx, row_ids)
+            # Leave out a row that another redrive or the retry scan has changed since.
+            row_ids = [row.row_id for row in candidates if row.status is matching.status and row.is_redrivable]
+            if row_ids:
+                await inbox_redrive.requeue(tx, row_ids, self._clock())
+                await audit_store.record(tx, caller.entry(REDRIVEN, self._clock, {"rowIds": row_ids}))
+        return len(row_ids)
 
-    async def _note(self, report: RedriveReport, wanted: RedriveFilter, caller: Caller, *, is_dry: bool) -> None:
+    async def _audit(self, report: RedriveReport, matching: RedriveFilter, caller: Caller, *, is_dry: bool) -> None:
         details = {
             "dryRun": is_dry,
-            "filter": _shown(wanted),
+            "filter": _filter_document(matching),
             "events": report.events,
             "redrivable": report.redrivable,
             "redriven": report.redriven,
@@ -178,11 +181,11 @@ class RedriveService:
             await audit_store.record(tx, caller.entry(REDRIVE, self._clock, details))
 
 
-def _refusal(found: Sequence[RedriveCandidate]) -> NotFound | InvalidStatusTransition:
-    if not found:
+def _explain_refusal(candidates: Sequence[RedriveCandidate]) -> NotFound | InvalidStatusTransition:
+    if not candidates:
         return NotFound("There is no such event.")
-    details = {row.group: row.status for row in found}
-    if any(row.status is Status.DEAD for row in found):
+    details = {row.group: row.status for row in candidates}
+    if any(row.status is Status.DEAD for row in candidates):
         sentence = "The event is dead, and there is nothing to try again: its envelope or body cannot be read."
     else:
         statuses = " and ".join(sorted(set(details.values())))
@@ -190,6 +193,6 @@ def _refusal(found: Sequence[RedriveCandidate]) -> NotFound | InvalidStatusTrans
     return InvalidStatusTransition(sentence, details=details)
 
 
-def _shown(wanted: RedriveFilter) -> dict[str, object]:
-    given = {name: value for name, value in asdict(wanted).items() if value is not None}
-    return {name: rfc3339(value) if name.startswith("received_") else value for name, value in given.items()}
+def _filter_document(matching: RedriveFilter) -> dict[str, object]:
+    fields = {name: value for name, value in asdict(matching).items() if value is not None}
+    return {name: rfc3339(value) if name.startswith("received_") else value for name, value in fields.items()}

@@ -1,106 +1,90 @@
-"""Keeping the inbox small, beside the consuming: old rows go in small chunks, and its size is shown."""
+"""The inbox pruner: it deletes old rows in small chunks and measures the size of the inbox."""
 
 import asyncio
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from random import uniform
 from time import monotonic
-from typing import Final, Self
+from typing import Final
 
 from safevideo_common.clock import Clock
 from safevideo_common.database import leases
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
-from safevideo_common.inbox.handler import Event, States
 from safevideo_common.inbox.metrics import InboxMetrics
-from safevideo_common.inbox.processor import ConsumerContext
-from safevideo_common.inbox.settings import ConsumerSettings
-from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, inbox_size, prune
+from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, inbox_size, prune_chunk
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.backoff import jittered
 
 MEASURE_INTERVAL: Final = 60.0
-"""Between two looks at the size of the inbox."""
-
-PASS_SECONDS: Final = 3600
-"""Between two passes over the old rows. Who makes one has the lease for as long, so it is one pass for all workers; one
-that is killed half-way costs the rest of the hour."""
-
-CHUNK_ROWS: Final = 500
-CHUNK_SECONDS: Final = 0.5
-"""Between two chunks: up to 80 million rows go in a day, and the database is idle for most of the time."""
-
+PRUNE_INTERVAL: Final = 3600
+"""Seconds. The pruning worker holds the lease for as long, so one worker prunes for all. If it is killed, the next
+pruning begins when the lease ends."""
+ROWS_PER_CHUNK: Final = 500
+CHUNK_INTERVAL: Final = 0.5
+"""Seconds between two chunks: at most 80 million rows a day, and the database is idle for most of the time."""
 LEASE: Final = "inbox-housekeeping"
 _BEGINNING: Final = PagePosition(datetime(1970, 1, 1, tzinfo=UTC), 0)
 
 
 @dataclass(slots=True)
 class InboxPruner:
-    """The inbox's measure and broom. Any number of workers may run one: a pass is made by one of them."""
+    """Prunes and measures the inbox. Any number of workers may run one: a lease lets one of them prune."""
 
     group: str
     database: Database
     clock: Clock
-    log: FilteringBoundLogger
+    logger: FilteringBoundLogger
     metrics: InboxMetrics
-    keep: timedelta
-    """Settled rows stay as long: while the log has their records, these may be delivered again."""
-    keep_dead: timedelta
+    retention: timedelta
+    """Settled rows stay for this time: the broker may deliver their records again."""
+    dead_retention: timedelta
     _holder: str = field(default_factory=lambda: secrets.token_hex(8))
-    _pass_due: float = 0.0
-
-    @classmethod
-    def of(cls, consumer: ConsumerContext[Event, States], settings: ConsumerSettings) -> Self:
-        """That of one consumer group."""
-        keep, keep_dead = timedelta(days=settings.inbox_retention_days), timedelta(days=settings.inbox_dead_days)
-        metrics = consumer.metrics.inbox
-        return cls(consumer.group, consumer.database, consumer.clock, consumer.log, metrics, keep, keep_dead)
+    _prune_due: float = 0.0
 
     async def run(self) -> None:
-        """Until cancelled. What fails is tried again at the next turn, from the beginning: what is deleted is gone."""
+        """Measure and prune until cancelled. After an error the next run begins again: deleted rows stay deleted."""
         while True:
             try:
-                await self.turn()
+                await self.run_once()
             except SafeVideoError as error:
-                self.log.warning("Inbox housekeeping put off", code=error.code, reason=error.message)
-            await asyncio.sleep(uniform(MEASURE_INTERVAL / 2, MEASURE_INTERVAL))  # noqa: S311 - jitter guards nothing
+                self.logger.warning("Inbox pruning failed, retrying later", code=error.code, reason=error.message)
+            await asyncio.sleep(jittered(MEASURE_INTERVAL))
 
-    async def turn(self) -> None:
-        """Look, and make a pass if one is due. Raises the errors of the database."""
-        await self._look()
-        if monotonic() >= self._pass_due:
-            deleted = await self._pass()
-            self._pass_due = monotonic() + PASS_SECONDS
+    async def run_once(self) -> None:
+        """Measure the inbox, and prune it if that is due. Raise the errors of the database."""
+        await self.measure()
+        if monotonic() >= self._prune_due:
+            deleted = await self.prune()
+            self._prune_due = monotonic() + PRUNE_INTERVAL
             if deleted:
-                self.log.info("Old events left the inbox", rows=deleted)
+                self.logger.info("Inbox pruned", rows=deleted)
 
-    async def _look(self) -> None:
+    async def measure(self) -> None:
+        """Measure the size of the inbox and the age of its oldest waiting event."""
         async with self.database.read_connection() as reading:
             size = await inbox_size(reading, self.group)
         age = self.clock() - size.oldest_waiting if size.oldest_waiting else timedelta()
         self.metrics.measured(size.rows, size.waiting, size.dead, max(age.total_seconds(), 0.0))
 
-    async def _pass(self) -> int:
-        """Delete what is too old, chunk by chunk, until nothing is left or another worker is at it."""
-        place: PagePosition | None = _BEGINNING
+    async def prune(self) -> int:
+        """Delete old rows until none is left or another worker has the lease. Return how many were deleted."""
+        position: PagePosition | None = _BEGINNING
         deleted = 0
-        while place is not None:
-            swept = await self._chunk(place)
-            self.metrics.deleted(swept.deleted)
-            deleted += swept.deleted
-            place = swept.place
-            if place is not None:
-                await asyncio.sleep(CHUNK_SECONDS)
+        while position is not None:
+            pruned = await self._prune_chunk(position)
+            self.metrics.deleted(pruned.deleted)
+            deleted += pruned.deleted
+            position = pruned.position
+            if position is not None:
+                await asyncio.sleep(CHUNK_INTERVAL)
         return deleted
 
-    async def _chunk(self, after: PagePosition) -> PrunedRows:
-        """One transaction. It holds the lease, so nobody else deletes meanwhile; a kill undoes it or leaves it done."""
+    async def _prune_chunk(self, after: PagePosition) -> PrunedRows:
+        """Prune one chunk in a transaction that holds the lease, so that no other worker deletes at the same time."""
         now = self.clock()
         async with self.database.transaction() as tx:
-            if not await leases.acquire(tx, LEASE, self._holder, PASS_SECONDS):
+            if not await leases.acquire(tx, LEASE, self._holder, PRUNE_INTERVAL):
                 return PrunedRows(0, None)
-            before, dead_before = now - self.keep, now - self.keep_dead
-            return await prune(tx, after, before=before, dead_before=dead_before, rows=CHUNK_ROWS)
-
-
-# What costs time is done for a share of the time at most.
+            before, dead_before = now - self.retention, now - self.dead_retention
+            return await prune_chunk(tx, after, before=before, dead_before=dead_before, rows=ROWS_PER_CHUNK)

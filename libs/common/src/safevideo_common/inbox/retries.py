@@ -1,11 +1,11 @@
-"""Trying again what had to wait: the other writer of a group's inbox rows."""
+"""Retries of waiting events. The events of a performer wait in a queue; its head decides when the queue is due."""
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Generic
+from typing import ClassVar, Final, Generic
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,162 +13,84 @@ from safevideo_common.broker.types import Message
 from safevideo_common.domain.outcomes import Outcome, Status, dead
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.events.envelope import Envelope
-from safevideo_common.inbox.dead_letters import DlqRateExceeded, to_dead_letter
-from safevideo_common.inbox.decisions import Parsed, decide, events_of, parse_all
 from safevideo_common.inbox.handler import Delivery, Event, States
-from safevideo_common.inbox.processor import ConsumerContext, describe_outcome
+from safevideo_common.inbox.processor import (
+    NOT_CAUSED_BY_EVENTS,
+    BatchProcessor,
+    ConsumerContext,
+    Decided,
+    Decisions,
+    LoadedBatch,
+    Parsed,
+    decide,
+    describe_error,
+    events_of,
+    parse_all,
+)
 from safevideo_common.inbox.store import retries as inbox_retries
 from safevideo_common.inbox.store.retries import QueueHead, WaitingEvent
-from safevideo_common.outbox import store as outbox_store
 from safevideo_common.resilience.duty_cycle import DutyCycle
 
 HEADS_PER_SCAN: Final = 200
-"""Of those that have a time, and of those that have none."""
-QUEUE_EVENTS: Final = 100
-"""Of one performer, in one transaction."""
-QUEUE_TURNS: Final = 10
-"""Transactions on one queue in a scan. What is behind them is due at the next one that looks for it."""
-UNTIMED_SHARE: Final = 0.05
-"""Of the time, at most, for looking at the heads of all queues: it matters where 100,000 events wait."""
-
-Settled = tuple[WaitingEvent, Outcome]
+"""Of the heads with a retry time, and of those without one."""
+EVENTS_PER_TRANSACTION: Final = 100
+TRANSACTIONS_PER_QUEUE: Final = 10
+"""In one scan. The rest of a longer queue is due in a later scan."""
+UNSCHEDULED_DUTY: Final = 0.05
+"""The maximum fraction of the time for the search for unscheduled heads. It is slow if 100,000 events wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryScanner(Generic[Event, States]):
-    """Looks for waiting events that are due. Any number of members may scan: a queue in work is locked."""
+@dataclass(slots=True)
+class RetryPolicy(Generic[Event, States]):
+    """One attempt at the queue of one performer: decide its due events until one must wait again."""
 
     consumer: ConsumerContext[Event, States]
-    scan_seconds: float
-    tries: int
-    """After so many an event that still has to wait is dead, and those behind it go on."""
+    head: QueueHead
+    max_events: int
+    max_attempts: int
+    failure: Outcome | None = None
+    """The outcome of the head, if its handler fails."""
+    counts_duplicates: ClassVar[bool] = False
+    _queue: list[WaitingEvent] = field(default_factory=list)
 
-    async def run(self) -> None:
-        """Until cancelled. A database that is away is waited for: the next scan finds the same events.
-
-        Raises `DlqRateExceeded`.
-        """
-        pace = DutyCycle(UNTIMED_SHARE)
-        while True:
-            is_more = False
-            try:
-                is_more = await self.scan(pace)
-            except ServiceUnavailable as error:
-                self.consumer.log.warning("Retry scan put off", code=error.code, reason=error.message)
-            if not is_more:
-                await asyncio.sleep(self.scan_seconds)
-
-    async def scan(self, pace: DutyCycle | None = None) -> bool:
-        """Try each queue whose head is due; say whether more may be due by now. Raises `ServiceUnavailable`.
-
-        `pace` says when it is time to look for heads without a time; without it, it always is.
-        """
-        heads = await self._heads(pace)
-        random.shuffle(heads)  # members who scan at once begin at different queues, and rarely wait for each other
-        settled = 0
-        for head in heads:
-            try:
-                settled += await self._work_off(head)
-            except DatabaseConflict:
-                continue  # the live flow was at the same rows: the head is still due
-        return settled > 0 and len(heads) >= HEADS_PER_SCAN
-
-    async def _heads(self, pace: DutyCycle | None) -> list[QueueHead]:
-        consumer, pace = self.consumer, pace or DutyCycle(1.0)
-        async with consumer.database.read_connection() as connection:
-            heads = await inbox_retries.due_heads(connection, consumer.group, consumer.clock(), HEADS_PER_SCAN)
-            if pace.is_due():
-                with pace.measured():
-                    heads += await inbox_retries.unscheduled_heads(connection, consumer.group, HEADS_PER_SCAN)
-        return heads
-
-    async def _work_off(self, head: QueueHead) -> int:
-        """How many events of the queue were settled: it is left when one must wait on, or for others to have a turn."""
-        settled = 0
-        for _ in range(QUEUE_TURNS):
-            some = await self._try(head, QUEUE_EVENTS)
-            settled += some
-            if some < QUEUE_EVENTS:
-                break
-        return settled
-
-    async def _try(self, head: QueueHead, limit: int) -> int:
-        """How many were settled before one had to wait on. A handler's failure is narrowed down to the head."""
-        try:
-            settled, states = await self._try_once(head, limit)
-        except (ServiceUnavailable, DlqRateExceeded):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the fault of one of its events
-            if limit > 1:
-                return await self._try(head, 1)
-            settled = await self._bury(head, describe_outcome(error))
+    async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
+        """Lock the due events of the queue; `parsed` is empty."""
+        consumer = self.consumer
+        self._queue = await inbox_retries.waiting_of(tx, consumer.group, self.head, consumer.clock(), self.max_events)
+        deliveries = [_delivery(event) for event in self._queue]
+        if self.failure is None:
+            parsed = parse_all(consumer.handler, deliveries)
         else:
-            await self.consumer.handler.after_commit(states)
-        self.consumer.report([(event.event_id, outcome) for event, outcome in settled])
-        self.consumer.outbox_stirred.set()
-        return len(settled)
+            parsed = [Parsed(delivery, self.failure) for delivery in deliveries]
+        return LoadedBatch(parsed, await consumer.handler.load(tx, events_of(parsed)), set(), set())
 
-    async def _try_once(self, head: QueueHead, limit: int) -> tuple[Sequence[Settled], States]:
-        consumer, states = self.consumer, None
-        try:
-            async with consumer.database.transaction() as tx:
-                queue = await inbox_retries.waiting_of(tx, consumer.group, head, consumer.clock(), limit)
-                parsed = parse_all(consumer.handler, map(_delivery, queue))
-                states = await consumer.handler.load(tx, events_of(parsed))
-                decided = self._decide_until_one_waits(states, zip(queue, parsed, strict=True))
-                consumer.dead_share.admit(asyncio.current_task(), [outcome for _, outcome in decided])
-                await consumer.handler.store(tx, states)
-                for event, outcome in decided:
-                    await self._write(tx, event, outcome)
-                await self._tell(tx, consumer.handler.changes(states), decided)
-        except ServiceUnavailable:
-            if states is not None:  # a commit whose answer was lost may be done, and nothing comes back to these events
-                await consumer.handler.after_commit(states)
-            raise
-        return [each for each in decided if each[1].status is not Status.WAITING], states
-
-    def _decide_until_one_waits(
-        self, states: States, queue: Iterable[tuple[WaitingEvent, Parsed[Event]]]
-    ) -> list[Settled]:
-        decided = []
-        for event, parsed in queue:
-            outcome = decide(self.consumer.handler, states, parsed)
-            if outcome.status is Status.WAITING and event.tries + 1 >= self.tries:
-                outcome = dead("TRIES_EXHAUSTED", f"after {event.tries + 1} tries: {outcome.reason}")
-            decided.append((event, outcome))
+    def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
+        """Decide in order and stop after an event that must wait. The last attempt dead-letters such an event."""
+        decisions = Decisions()
+        for event, parsed in zip(self._queue, batch.parsed, strict=True):
+            attempts = event.tries + 1
+            outcome = decide(self.consumer.handler, batch.states, parsed)
+            if outcome.status is Status.WAITING and attempts < self.max_attempts:
+                decisions.again.append(Decided(parsed.delivery, outcome, attempts))
+                break
             if outcome.status is Status.WAITING:
-                break
-        return decided
+                outcome = dead("TRIES_EXHAUSTED", f"after {attempts} tries: {outcome.reason}")
+            decisions.new.append(Decided(parsed.delivery, outcome, attempts))
+        return decisions
 
-    async def _write(self, tx: AsyncConnection, event: WaitingEvent, outcome: Outcome) -> None:
+    async def write_rows(self, tx: AsyncConnection, decisions: Decisions) -> None:
+        """Complete the decided events and reschedule the one that must wait."""
         now = self.consumer.clock()
-        if outcome.status is Status.WAITING:
-            tries = event.tries + 1
-            next_try_at = now + timedelta(seconds=self.consumer.retry.delay(tries))
-            await inbox_retries.reschedule(tx, event.row_id, next_try_at, tries, outcome.reason or "")
-        else:
+        for event, (_, outcome, _) in zip(self._queue, decisions.new, strict=False):
             await inbox_retries.complete(tx, event.row_id, outcome, now)
+        for _, outcome, attempts in decisions.again:
+            next_try_at = now + timedelta(seconds=self.consumer.retry_backoff.delay(attempts))
+            row_id = self._queue[len(decisions.new)].row_id
+            await inbox_retries.reschedule(tx, row_id, next_try_at, attempts, outcome.reason or "")
 
-    async def _bury(self, head: QueueHead, verdict: Outcome) -> Sequence[Settled]:
-        consumer = self.consumer
-        consumer.dead_share.admit(asyncio.current_task(), [verdict])
-        async with consumer.database.transaction() as tx:
-            queue = await inbox_retries.waiting_of(tx, consumer.group, head, consumer.clock(), 1)
-            for event in queue:
-                await inbox_retries.complete(tx, event.row_id, verdict, consumer.clock())
-            settled = [(event, verdict) for event in queue]
-            await self._tell(tx, (), settled)
-        return settled
-
-    async def _tell(self, tx: AsyncConnection, changes: Iterable[Message], settled: Iterable[Settled]) -> None:
-        consumer = self.consumer
-        dead = [
-            to_dead_letter(consumer.group, _delivery(event), outcome, event.tries + 1)
-            for event, outcome in settled
-            if outcome.status is Status.DEAD
-        ]
-        if told := [*changes, *dead]:
-            await outbox_store.record(tx, told, consumer.clock())
+    def messages(self, states: States) -> Sequence[Message]:
+        """Return a message for each applied event."""
+        return self.consumer.handler.changes(states)
 
 
 def _delivery(event: WaitingEvent) -> Delivery:
@@ -180,3 +102,81 @@ def _delivery(event: WaitingEvent) -> Delivery:
         event.source_offset,
         event.received_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScanner(Generic[Event, States]):
+    """Searches for waiting events that are due. Any number of members may scan: a queue in work is locked."""
+
+    consumer: ConsumerContext[Event, States]
+    scan_interval: float
+    """Seconds."""
+    max_attempts: int
+    """After this many attempts a waiting event is dead-lettered, and the events behind it are processed."""
+
+    async def run(self) -> None:
+        """Scan until cancelled. Raise `DlqRateExceeded`.
+
+        If the database is unavailable, the next scan finds the same events.
+        """
+        duty = DutyCycle(UNSCHEDULED_DUTY)
+        while True:
+            has_more = False
+            try:
+                has_more = await self.scan(duty)
+            except ServiceUnavailable as error:
+                self.consumer.logger.warning("Retry scan failed, retrying later", code=error.code, reason=error.message)
+            if not has_more:
+                await asyncio.sleep(self.scan_interval)
+
+    async def scan(self, duty: DutyCycle | None = None) -> bool:
+        """Process each due queue, and return True if more may be due. Raise `ServiceUnavailable`.
+
+        `duty` limits the search for unscheduled heads.
+        """
+        heads = await self._due_heads(duty or DutyCycle(1.0))
+        random.shuffle(heads)  # concurrent scanners begin at different queues and rarely wait for each other
+        completed = 0
+        for head in heads:
+            try:
+                completed += await self._process_queue(head)
+            except DatabaseConflict:
+                continue  # the live flow was at the same rows: the head is still due
+        return completed > 0 and len(heads) >= HEADS_PER_SCAN
+
+    async def _due_heads(self, duty: DutyCycle) -> list[QueueHead]:
+        consumer = self.consumer
+        async with consumer.database.read_connection() as connection:
+            heads = await inbox_retries.due_heads(connection, consumer.group, consumer.clock(), HEADS_PER_SCAN)
+            if duty.is_due():
+                with duty.measured():
+                    heads += await inbox_retries.unscheduled_heads(connection, consumer.group, HEADS_PER_SCAN)
+        return heads
+
+    async def _process_queue(self, head: QueueHead) -> int:
+        """Return how many events were completed before one had to wait or the queue had its share of this scan."""
+        completed = 0
+        for _ in range(TRANSACTIONS_PER_QUEUE):
+            count = await self._process_events(head)
+            completed += count
+            if count < EVENTS_PER_TRANSACTION:
+                break
+        return completed
+
+    async def _process_events(self, head: QueueHead) -> int:
+        """Process a part of the queue. If an event fails, process the head alone; if the head fails, dead-letter it."""
+        try:
+            return await self._process_once(head, EVENTS_PER_TRANSACTION)
+        except NOT_CAUSED_BY_EVENTS:
+            raise
+        except Exception:  # noqa: BLE001 - a handler may raise anything
+            try:
+                return await self._process_once(head, 1)
+            except NOT_CAUSED_BY_EVENTS:
+                raise
+            except Exception as error:  # noqa: BLE001
+                return await self._process_once(head, 1, describe_error(error))
+
+    async def _process_once(self, head: QueueHead, max_events: int, failure: Outcome | None = None) -> int:
+        policy = RetryPolicy(self.consumer, head, max_events, self.max_attempts, failure)
+        return len((await BatchProcessor(self.consumer, policy).process_once(())).new)

@@ -7,7 +7,7 @@ from safevideo_common.settings import CommonSettings
 
 
 class ConsumerSettings(CommonSettings):
-    """Bounds of the consume loop. The defaults suit one worker process a core."""
+    """Settings of a consumer. The defaults fit one worker process per core."""
 
     batch_records: int = Field(500, ge=1, le=5000, description="Events of one transaction at most.")
     consume_loops: int = Field(

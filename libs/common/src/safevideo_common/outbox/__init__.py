@@ -1,17 +1,14 @@
-"""From the outbox to the log, at least once, and in order within each key.
+"""The outbox: messages written in the transaction that causes them, and the relay that publishes them to the broker.
 
-    outbox ──oldest by id──▶ a round ──publish_all──▶ log
-       ◀────── delete by id, extend the lease ◀────── acknowledged
+    outbox ──fetch the oldest rows──▶ a batch ──publish──▶ broker
+       ◀───────── delete the rows, renew the lease ◀────── acknowledged
 
-Of all processes one relays at a time: who holds the lease `outbox-relay`. It is a matter of cost and not of order: two
-that relay at once, since one was frozen and does not know that its lease is over, make duplicates and no more. Whoever
-publishes a message has read it together with all earlier ones of its key that were not known to be in the log, and
-publishes those before it. So first occurrences stand in order, whatever dies or freezes in between.
+Guarantee: each message is published at least once, and per key the first copies are in order.
 
-Ids are not in order across keys: a transaction with lower ids may commit after one with higher ones was relayed. Within
-a key they are (`database/outbox.py`), and rows are deleted one by one, so nothing is passed over.
+The process that holds the lease `outbox-relay` relays. The lease saves work; the order does not depend on it. A relay
+always reads the oldest unpublished rows of a key first and publishes them in id order. Two concurrent relays can
+publish duplicates, but the first copies are in order.
+
+Across keys ids are not in order: a transaction with lower ids may commit after higher ids were published. Within a key
+they are (`store.py`). The relay deletes the rows that it published, never a range of ids, so it skips no row.
 """
-
-from safevideo_common.outbox.relay import run_outbox_relay
-
-__all__ = ["run_outbox_relay"]

@@ -1,4 +1,4 @@
-"""What relaying counts."""
+"""Metrics of the outbox relay."""
 
 from datetime import datetime
 from math import nan
@@ -11,7 +11,7 @@ from safevideo_common.outbox.store import OutboxDepth
 
 
 class RelayMetrics:
-    """What waits, what went, and what went wrong."""
+    """The size of the outbox, published messages, and failures."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._rows = gauge(metric_catalog.OUTBOX_ROWS, registry)
@@ -21,19 +21,19 @@ class RelayMetrics:
         self._dropped = counter(metric_catalog.OUTBOX_DROPPED, registry)
 
     def waiting(self, depth: OutboxDepth | None, now: datetime) -> None:
-        """What waits at `now`; `None` when it could not be found out, which is not an old figure."""
-        age = (now - depth.since).total_seconds() if depth and depth.since else 0.0
+        """Set the size of the outbox at `now`; NaN instead of an old value if it is unknown."""
+        age = (now - depth.oldest_at).total_seconds() if depth and depth.oldest_at else 0.0
         self._rows.set(nan if depth is None else depth.rows)
         self._oldest.set(nan if depth is None else max(0.0, age))
 
     def relayed(self, messages: int) -> None:
-        """The log has them, and the outbox has them no more."""
+        """Count messages that were published and removed."""
         self._relayed.inc(messages)
 
     def failed(self) -> None:
-        """The log or the database is away; it is tried again."""
+        """Count a failed attempt: broker or database are unavailable."""
         self._failures.inc()
 
     def dropped(self) -> None:
-        """The log takes no message of this size."""
+        """Count a message that is too large for the broker."""
         self._dropped.inc()

@@ -1,10 +1,9 @@
-"""The relay: round after round, as long as the lease is held."""
+"""The outbox relay: it publishes the oldest rows, one batch after the other, while it holds the lease."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from random import uniform
 from secrets import token_hex
 from time import monotonic
 from typing import Final
@@ -22,211 +21,191 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.outbox.metrics import RelayMetrics
 from safevideo_common.outbox.store import OutboxDepth, OutboxMessage
-from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff, jittered
+from safevideo_common.resilience.outages import Outage
 from safevideo_common.service import background_task
-
-# The right to relay, as one process has it.
-
+from safevideo_common.tasks import wait_event
 
 LEASE_NAME: Final = "outbox-relay"
 LEASE_SECONDS: Final = 15.0
-"""After a relay has died, another goes on after so long at the most."""
+"""The longest pause after a relay has died, until another one continues."""
 RELEASE_SECONDS: Final = 2.0
+
+MAX_MESSAGES_PER_BATCH: Final = 500
+MAX_BYTES_PER_BATCH: Final = 8 * 1024 * 1024
+"""Of values in memory. A dead letter may have one MiB."""
+BATCH_INTERVAL: Final = 0.02
+"""Seconds after a batch that was not full: the messages of this time become one batch."""
+IDLE: Final = Backoff(initial=0.05, maximum=1.0)
+"""Between two fetches that find nothing. A message of this process wakes the relay at once."""
+STANDBY_INTERVAL: Final = 1.0
+OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
+MEASURE_INTERVAL: Final = 5.0
 
 
 class RelayLeaseLost(Exception):
-    """Another process has had the lease since: what was to be done under it is rolled back."""
+    """Another process has acquired the lease since: roll the transaction back."""
 
 
 class RelayLease:
-    """Held for `seconds` after it was last taken or extended, by our own clock; the database's is what counts."""
+    """The lease of one relay. Our clock says when to renew it; the database's clock decides who holds it."""
 
     def __init__(self, database: Database, seconds: float = LEASE_SECONDS) -> None:
         self._database = database
         self._seconds = seconds
         self._holder = token_hex(16)
-        self._until = 0.0
+        self._held_until = 0.0
 
     @property
     def is_held(self) -> bool:
-        """Whether it is ours as far as we know."""
-        return monotonic() < self._until
+        """Return True if this process holds the lease, by our clock."""
+        return monotonic() < self._held_until
 
-    async def take(self) -> bool:
-        """Take it if it is free. Raises `ServiceUnavailable`."""
+    async def acquire(self) -> bool:
+        """Acquire the lease if it is free. Raise `ServiceUnavailable`."""
         until = monotonic() + self._seconds
         async with self._database.transaction() as tx:
             is_held = await leases.acquire(tx, LEASE_NAME, self._holder, self._seconds)
-        self._until = until if is_held else 0.0
+        self._held_until = until if is_held else 0.0
         return is_held
 
-    async def extend(self, tx: AsyncConnection) -> None:
-        """Extend it, unless another has had it meanwhile: raises `RelayLeaseLost`."""
+    async def renew(self, tx: AsyncConnection) -> None:
+        """Renew the lease. Raise `RelayLeaseLost` if another process has acquired it since."""
         until = monotonic() + self._seconds
         if not await leases.renew(tx, LEASE_NAME, self._holder, self._seconds):
-            self._until = 0.0
+            self._held_until = 0.0
             raise RelayLeaseLost
-        self._until = until
+        self._held_until = until
 
-    async def keep(self) -> None:
-        """For a holder who has nothing to write: extend it when a third of its time is over."""
-        if monotonic() > self._until - self._seconds * 2 / 3:
+    async def keep_renewed(self) -> None:
+        """Renew the lease if a third of its time is over. An idle relay calls this."""
+        if monotonic() > self._held_until - self._seconds * 2 / 3:
             async with self._database.transaction() as tx:
-                await self.extend(tx)
+                await self.renew(tx)
 
     async def release(self) -> None:
-        """Let another go on at once. When the database is away, it has to wait for the lease to end."""
+        """Release the lease. If the database is unavailable, another relay must wait until the lease ends."""
         if self.is_held:
             with suppress(ServiceUnavailable, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS), self._database.transaction() as tx:
                     await leases.release(tx, LEASE_NAME, self._holder)
-        self._until = 0.0
-
-
-BATCH_MESSAGES: Final = 500
-BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Of values, in memory at once; copies of dead events may have a MiB each."""
-
-PAUSE_SECONDS: Final = 0.02
-"""After a round that was not full: what comes meanwhile is one round and not many."""
-IDLE: Final = Backoff(initial=0.05, maximum=1.0)
-"""Between looks that find nothing. What this very process commits is noticed at once."""
-STANDBY: Final = Backoff(initial=1.0, maximum=1.0)
-OUTAGE: Final = Backoff(initial=0.25, maximum=5.0)
+        self._held_until = 0.0
 
 
 @dataclass(slots=True)
 class OutboxRelay:
-    """Run by one task. Killing or cancelling it anywhere makes duplicates at the worst."""
+    """Relays the outbox. Run by one task. If it is killed or cancelled at any point, it causes duplicates at worst."""
 
     database: Database
-    publisher: BatchProducer
+    producer: BatchProducer
     lease: RelayLease
-    stirred: asyncio.Event
-    """Set when this process has committed something to relay."""
-    log: FilteringBoundLogger
+    wakeup: asyncio.Event
+    """Set when this process has committed a message."""
+    logger: FilteringBoundLogger
     metrics: RelayMetrics
-    _idle: int = 0
+    _empty_fetches: int = 0
 
     async def run(self) -> None:
-        """Until cancelled. While the log or the database is away it waits; then the lease is not extended.
+        """Relay until cancelled. While broker or database are unavailable, pause without renewing the lease.
 
-        So where it is this process alone that does not reach the log, another goes on.
+        So if only this process cannot reach the broker, another one continues.
         """
-        tries = 0
+        outage = Outage(self.logger, OUTAGE_BACKOFF, began="Outbox relay paused", ended="Outbox relay resumed")
         try:
             while True:
-                try:
-                    await self._turn()
-                except ServiceUnavailable as error:
-                    tries += 1
-                    self._report(error, tries)
-                    await asyncio.sleep(OUTAGE.delay(tries))
-                else:
-                    if tries:
-                        self.log.info("Outbox relay goes on", tries=tries)
-                    tries = 0
+                async with outage.attempt():
+                    await self._run_once()
         finally:
             await self.lease.release()
 
-    def _report(self, error: ServiceUnavailable, tries: int) -> None:
-        self.metrics.failed()
-        if tries == 1:
-            self.log.warning("Outbox relay waits", code=error.code, reason=error.message)
-
-    async def _turn(self) -> None:
-        if not self.lease.is_held and not await self.lease.take():
-            await asyncio.sleep(STANDBY.delay(1))
-            return
+    async def _run_once(self) -> None:
         try:
-            relayed = await self.relay()
-            if not relayed:
-                await self.lease.keep()
+            if not self.lease.is_held and not await self.lease.acquire():
+                await asyncio.sleep(jittered(STANDBY_INTERVAL))
+                return
+            published = await self.relay()
+            if not published:
+                await self.lease.keep_renewed()
+        except ServiceUnavailable:
+            self.metrics.failed()
+            raise
         except RelayLeaseLost:
-            self.log.warning("Outbox lease lost", code="LEASE_LOST")
-            return
-        await self._rest(relayed)
+            self.logger.warning("Outbox lease lost", code="LEASE_LOST")
+        else:
+            await self._sleep(published)
 
     async def relay(self) -> int:
         """Publish one batch and return its size. Raise `ServiceUnavailable`; `RelayLeaseLost` after duplicates."""
-        self.stirred.clear()
-        async with self.database.read_connection() as reading:
-            waiting = await outbox_store.fetch_pending(reading, BATCH_MESSAGES, BATCH_BYTES)
-        if waiting:
-            await self._publish(waiting)
-            await self._remove(waiting)
-            self.metrics.relayed(len(waiting))
-        return len(waiting)
+        self.wakeup.clear()
+        async with self.database.read_connection() as connection:
+            pending = await outbox_store.fetch_pending(connection, MAX_MESSAGES_PER_BATCH, MAX_BYTES_PER_BATCH)
+        if pending:
+            await self._publish(pending)
+            await self._remove(pending)
+            self.metrics.relayed(len(pending))
+        return len(pending)
 
-    async def _publish(self, waiting: Sequence[OutboxMessage]) -> None:
+    async def _publish(self, pending: Sequence[OutboxMessage]) -> None:
         try:
-            await self.publisher.publish_batch([each.message for each in waiting])
+            await self.producer.publish_batch([each.message for each in pending])
         except PayloadTooLarge:
-            for each in waiting:  # in order, each one acknowledged before the next
-                await self._publish_or_drop(each)
+            for each in pending:  # in order, each one acknowledged before the next
+                await self._publish_or_discard(each)
 
-    async def _publish_or_drop(self, waiting: OutboxMessage) -> None:
+    async def _publish_or_discard(self, pending: OutboxMessage) -> None:
         try:
-            await self.publisher.publish(waiting.message)
+            await self.producer.publish(pending.message)
         except PayloadTooLarge as error:
-            await self._remove([waiting])  # at once: a broker's refusal ends the connection, and with it this round
-            self._tell_dropped(waiting.message, error)
+            await self._remove([pending])  # at once: the broker's refusal ends the connection, and with it this batch
+            self._report_discarded(pending.message, error)
 
-    def _tell_dropped(self, message: Message, error: PayloadTooLarge) -> None:
+    def _report_discarded(self, message: Message, error: PayloadTooLarge) -> None:
         self.metrics.dropped()
-        self.log.error("Outbox message dropped", code=error.code, topic=message.topic, size=len(message.value))
+        self.logger.error("Outbox message discarded", code=error.code, topic=message.topic, size=len(message.value))
 
-    async def _remove(self, waiting: Sequence[OutboxMessage]) -> None:
+    async def _remove(self, published: Sequence[OutboxMessage]) -> None:
         async with self.database.transaction() as tx:
-            await self.lease.extend(tx)
-            await outbox_store.remove(tx, [each.row_id for each in waiting])
+            await self.lease.renew(tx)
+            await outbox_store.remove(tx, [each.row_id for each in published])
 
-    async def _rest(self, relayed: int) -> None:
-        if relayed == BATCH_MESSAGES:
+    async def _sleep(self, published: int) -> None:
+        if published == MAX_MESSAGES_PER_BATCH:
             return
-        if relayed:
-            self._idle = 0
-            await asyncio.sleep(PAUSE_SECONDS)
+        if published:
+            self._empty_fetches = 0
+            await asyncio.sleep(BATCH_INTERVAL)
             return
-        self._idle += 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(IDLE.delay(self._idle)):
-                await self.stirred.wait()
-
-
-# The relay as part of an app, with the look at what waits.
-
-
-MEASURE_INTERVAL: Final = 5.0
+        self._empty_fetches += 1
+        await wait_event(self.wakeup, IDLE.delay(self._empty_fetches))
 
 
 @asynccontextmanager
 async def run_outbox_relay(
-    app: web.Application, database: Database, publisher: BatchProducer, stirred: asyncio.Event, clock: Clock,
-    log: FilteringBoundLogger, metrics: RelayMetrics,
+    app: web.Application, database: Database, producer: BatchProducer, wakeup: asyncio.Event, clock: Clock,
+    logger: FilteringBoundLogger, metrics: RelayMetrics,
 ) -> AsyncIterator[None]:  # fmt: skip
-    """Relay beside `app` whenever it is this process's turn; `stirred` is set when it has committed something.
+    """Relay beside `app` while this process holds the lease. Set `wakeup` after a commit with a message.
 
-    Every process measures what waits, also while another relays: nobody may be relaying at all.
+    Every process measures the outbox, also while another relays: it is possible that none does.
     """
-    relay = OutboxRelay(database, publisher, RelayLease(database), stirred, log, metrics)
+    relay = OutboxRelay(database, producer, RelayLease(database), wakeup, logger, metrics)
     async with (
-        background_task(app, "outbox-depth", watch_depth(database, clock, metrics)),
+        background_task(app, "outbox-depth", monitor_depth(database, clock, metrics)),
         background_task(app, "outbox-relay", relay.run()),
     ):
         yield
 
 
-async def watch_depth(database: Database, clock: Clock, metrics: RelayMetrics) -> None:
-    """Measure what waits, for ever."""
+async def monitor_depth(database: Database, clock: Clock, metrics: RelayMetrics) -> None:
+    """Measure the outbox until cancelled."""
     while True:
         metrics.waiting(await _depth(database), clock())
-        await asyncio.sleep(uniform(MEASURE_INTERVAL / 2, MEASURE_INTERVAL))  # noqa: S311 - jitter guards nothing
+        await asyncio.sleep(jittered(MEASURE_INTERVAL))
 
 
 async def _depth(database: Database) -> OutboxDepth | None:
     try:
-        async with database.read_connection() as reading:
-            return await outbox_store.depth(reading)
+        async with database.read_connection() as connection:
+            return await outbox_store.depth(connection)
     except ServiceUnavailable:
         return None

@@ -1,8 +1,8 @@
-"""The outbox: what is to be published, written in the transaction that it tells of and deleted once it is published.
+"""SQL of the outbox: messages are written with their cause, and deleted after they are published.
 
-The rows about one performer are inserted while its state row is locked, so their ids rise in the order in which their
-transactions commit. Across performers an id may become visible after a higher one; no reader may take the highest id
-that it has seen for a mark below which there is nothing more. Hence rows are deleted one by one, never as a range.
+The rows of one performer are inserted while its state row is locked, so their ids rise in the order of the commits.
+Across performers an id may become visible after a higher one. So a reader must not assume that lower ids are gone, and
+rows are deleted by id, never as a range.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from safevideo_common.database.dialect import Bulk
 from safevideo_common.database.tables import outbox
 
 MAX_COUNTED: Final = 100_000
-"""InnoDB counts by reading: beyond this a backlog is only known to be large."""
+"""InnoDB counts by reading the rows, so a larger outbox is counted as this number."""
 
 _c: Final = outbox.c
 _INSERT: Final = Bulk(insert(outbox), ("topic", "message_key", "headers", "payload", "created_at"))
@@ -30,7 +30,7 @@ _total: Final = func.sum(_sized.c.size).over(order_by=_sized.c.id).label("total"
 _summed: Final = select(_sized.c.id, _total).subquery("summed")
 _fitting: Final = case((_summed.c.total <= bindparam("max_bytes"), _summed.c.id))
 _LAST: Final = select(func.coalesce(func.max(_fitting), func.min(_summed.c.id)))
-"""One row: to the driver, 500 sizes would cost as much as the messages."""
+"""The id of the last row that fits. One row: 500 sizes would cost the driver as much as the messages."""
 _OLDEST: Final = (
     select(_c.id, _c.topic, _c.message_key, _c.headers, _c.payload)
     .where(_c.id <= bindparam("last"))
@@ -45,26 +45,26 @@ _decode: Final = msgspec.msgpack.Decoder(Headers).decode
 
 
 class OutboxMessage(NamedTuple):
-    """A message that waits, and the row that it waits in."""
+    """A pending message and the id of its row."""
 
     row_id: int
     message: Message
 
 
 class OutboxDepth(NamedTuple):
-    """How many rows wait, `MAX_COUNTED` standing for that many or more, and since when the oldest does."""
+    """The number of rows, at most `MAX_COUNTED`, and the time of the oldest one."""
 
     rows: int
-    since: datetime | None
+    oldest_at: datetime | None
 
 
 async def record(tx: AsyncConnection, messages: Iterable[Message], now: datetime) -> None:
-    """Add messages, in order, with one statement. To be called once the rows that they tell of are locked."""
+    """Insert messages, in order, in one statement. Lock the rows that they are about before."""
     await _INSERT.execute(tx, [(topic, key, _encode(headers), value, now) for topic, key, value, headers in messages])
 
 
 async def fetch_pending(reading: AsyncConnection, limit: int, max_bytes: int) -> list[OutboxMessage]:
-    """The first rows by id, at most `limit`, and of values together at most `max_bytes` unless one alone has more."""
+    """Return the first rows by id: at most `limit`, and at most `max_bytes` of values, but at least one row."""
     last = await reading.scalar(_LAST, {"limit": limit, "max_bytes": max_bytes})
     if last is None:
         return []
@@ -76,11 +76,11 @@ async def fetch_pending(reading: AsyncConnection, limit: int, max_bytes: int) ->
 
 
 async def remove(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
-    """Delete rows; those that are gone already do no harm."""
+    """Delete rows. Rows that are deleted already are ignored."""
     for start in range(0, len(row_ids), MAX_KEYS_PER_STATEMENT):
         await tx.execute(_DELETE, {"ids": row_ids[start : start + MAX_KEYS_PER_STATEMENT]})
 
 
 async def depth(reading: AsyncConnection) -> OutboxDepth:
-    """What waits now."""
+    """Measure the outbox."""
     return OutboxDepth(await reading.scalar(_COUNT) or 0, await reading.scalar(_SINCE))

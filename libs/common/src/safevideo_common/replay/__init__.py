@@ -1,13 +1,13 @@
-"""Replay: a range of a topic is read again beside the live flow, as the job `event_replay` (contract, §8.4).
+"""Replay: the job `event_replay` reads a range of a topic again, beside the live flow (contract, §8.4).
 
-    survey ──▶ partition by partition: read ──▶ filter ──▶ apply, or foresee ──▶ result
-      │                                 ▲                    │
-      └─ what is replayed is fixed here └────── pace ◀───────┘ each step saves the cursor with its work
+    plan ──▶ for each partition: read ──▶ filter ──▶ apply, or preview ──▶ result
+      │                            ▲                    │
+      └─ fixes the range           └──── throttle ◀─────┘ each transaction saves the checkpoint with its work
 
-It reads by itself, without a group, so the live flow's offsets are never touched. What keeps the two apart is what
-keeps two members apart that have the same event: the inbox row, the locked state, and the stamps of the fields.
+A replay has its own reader without a consumer group, so it never changes the offsets of the live flow. Replay and live
+consumption are safe together for the same reason two consumers are: inbox row, row lock, per-field write versions.
 
-    not forced   what the inbox lacks is applied as if it came now; of all else nothing is read but the inbox
-    forced       every event is decided again: fields that a newer event wrote stay, the rest is as the log says
-    dry          the same decided in memory, on states that nobody locks; nothing is written but the job's own row
+    missing only   applies events that are not in the inbox, like new ones, and skips all others
+    force          decides every event again: fields that a newer event wrote stay, the others get the event's value
+    dry run        decides in memory, on states that are not locked, and writes nothing except the job's row
 """

@@ -1,9 +1,13 @@
-"""One run of a replay: what its parts share."""
+"""A replay in progress: what its partition tasks share."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Final, Generic, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.broker.port import Reader
 from safevideo_common.broker.types import TopicPartition
@@ -16,62 +20,140 @@ from safevideo_common.replay.reader import Chunk
 from safevideo_common.replay.request import ReplayParameters
 from safevideo_common.replay.throttle import Throttle
 
-SAVE_SECONDS: Final = 1.0
-"""While nothing is applied the row is written so often."""
+SAVE_INTERVAL: Final = 1.0
+"""Seconds between two saved checkpoints while nothing is applied."""
+MAX_REPORTED_PERFORMERS: Final = 100
+"""Performers whose changes are in the result of a dry run."""
 
 
-@dataclass(slots=True)
 class ReplayContext(Generic[Event, States]):
-    """`cursor` is as it is saved, or ahead of that by what had no effect. Several tasks bring it forward."""
+    """The request of a replay, its parts, and its checkpoint.
 
-    job: JobContext
-    asked: ReplayParameters
-    consumer: ConsumerContext[Event, States]
-    handler: ReplayableHandler[Event, States]
-    pace: Throttle
-    cursor: ReplayCheckpoint
-    progress: ReplayProgress
-    ahead: dict[int, ReplayCheckpoint] = field(default_factory=dict)
-    """By partition, what a dry run knows of one that it has not finished. It is not saved: cut off, it begins anew."""
-    sealing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Whose turn it is to save the cursor: it is read and committed by one at a time."""
-    _saved_at: float = 0.0
+    The checkpoint equals the saved one, or is ahead of it by records that changed nothing. Partition tasks advance it
+    concurrently, each for its own partition. One of them at a time saves it.
+    """
 
-    def wanted(self, chunk: Chunk) -> list[Delivery]:
-        """The events that the filters let through."""
+    def __init__(
+        self,
+        job: JobContext,
+        request: ReplayParameters,
+        consumer: ConsumerContext[Event, States],
+        handler: ReplayableHandler[Event, States],
+        throttle: Throttle,
+        checkpoint: ReplayCheckpoint,
+        progress: ReplayProgress,
+    ) -> None:
+        self.job: Final = job
+        self.request: Final = request
+        self.consumer: Final = consumer
+        self.handler: Final = handler
+        self.max_batch: Final = throttle.max_batch
+        self._throttle = throttle
+        self._checkpoint = checkpoint
+        self._progress = progress
+        self._previews: dict[int, ReplayCheckpoint] = {}
+        """The unsaved results of a dry run by partition. An interrupted partition begins again."""
+        self._save_lock = asyncio.Lock()
+        self._saved_at = 0.0
+
+    def remaining_partitions(self) -> list[TopicPartition]:
+        """Return the partitions that are not complete, in order."""
+        return self._checkpoint.remaining_partitions(self.request.topic)
+
+    def remaining_range(self, partition: TopicPartition) -> tuple[int, int]:
+        """Return the next offset to read and the end, which is excluded."""
+        number = str(partition.partition)
+        return self._checkpoint.next[number], self._checkpoint.ends[number]
+
+    def matching(self, chunk: Chunk) -> list[Delivery]:
+        """Return the events that pass the filters."""
         deliveries = map(delivery_of, chunk.records)
-        return [delivery for delivery in deliveries if self.asked.wants(delivery.envelope)]
+        return [delivery for delivery in deliveries if self.request.matches(delivery.envelope)]
+
+    def skip_deleted(self, partition: TopicPartition, start: int) -> None:
+        """Skip records that retention has deleted: the oldest one left is at `start`."""
+        self._checkpoint.skip_deleted(partition.partition, start)
+
+    def advance(
+        self, partition: TopicPartition, next_offset: int, deliveries: Collection[Delivery], outcomes: Mapping[str, int]
+    ) -> None:
+        """Count events that changed nothing, without saving the checkpoint."""
+        self._checkpoint.count(count_types(deliveries), outcomes)
+        self._checkpoint.advance_to(partition.partition, next_offset)
+
+    @asynccontextmanager
+    async def save_with(
+        self,
+        tx: AsyncConnection,
+        partition: TopicPartition,
+        next_offset: int,
+        deliveries: Collection[Delivery],
+        outcomes: Mapping[str, int],
+    ) -> AsyncIterator[None]:
+        """Save the advanced checkpoint in `tx`. Leave after the commit: then the new checkpoint is valid.
+
+        Raise `JobInterrupted`: then `tx` must be rolled back.
+        """
+        async with self._save_lock:
+            advanced = self._checkpoint.copy()
+            advanced.count(count_types(deliveries), outcomes)
+            advanced.advance_to(partition.partition, next_offset)
+            await self.job.checkpoint(tx, advanced.document(), processed=advanced.processed, total=advanced.total)
+            yield
+            self.advance(partition, next_offset, deliveries, outcomes)
+            self._report_progress()
 
     async def save(self) -> None:
-        """A step without any work: the cursor, and how far the run is."""
-        with_turn = False
-        try:
-            async with self.consumer.database.transaction() as tx:
-                with_turn = await self.sealing.acquire()  # within: who has the turn never waits for a transaction
-                processed = sum(each.processed for each in (self.cursor, *self.ahead.values()))
-                await self.job.checkpoint(tx, self.cursor.document(), processed=processed, total=self.cursor.total)
-        finally:
-            if with_turn:
-                self.sealing.release()
+        """Save the checkpoint in a transaction of its own."""
+        async with AsyncExitStack() as until_committed, self.consumer.database.transaction() as tx:
+            # Acquire the lock inside: a task that holds it never waits for a transaction to begin.
+            await until_committed.enter_async_context(self._save_lock)
+            processed = sum(each.processed for each in (self._checkpoint, *self._previews.values()))
+            await self.job.checkpoint(
+                tx, self._checkpoint.document(), processed=processed, total=self._checkpoint.total
+            )
         self._saved_at = monotonic()
-        self.came_further()
+        self._report_progress()
 
-    async def save_now_and_then(self) -> None:
-        """The same, if the last time is long enough ago. Raises what ends the run."""
-        if monotonic() - self._saved_at >= SAVE_SECONDS:
+    async def maybe_save(self) -> None:
+        """Save the checkpoint if the last time is long enough ago. Raise `JobInterrupted`."""
+        if monotonic() - self._saved_at >= SAVE_INTERVAL:
             await self.save()
         else:
-            self.came_further()
+            self._report_progress()
             await self.job.raise_if_stopped()
 
-    def came_further(self) -> None:
-        """Say so to who watches."""
-        self.progress.sees(self.cursor, *self.ahead.values())
+    @contextmanager
+    def preview(self, partition: TopicPartition) -> Iterator[ReplayCheckpoint]:
+        """Collect the results of a dry run in a checkpoint of one partition. Merge it if the block succeeds."""
+        number = partition.partition
+        part = self._previews[number] = self._checkpoint.for_partition(number)
+        try:
+            yield part
+        finally:
+            del self._previews[number]
+        self._checkpoint.merge(part, MAX_REPORTED_PERFORMERS)
+
+    async def throttle(self, events: int) -> None:
+        """Wait until the next batch may begin, after a batch of `events`. Raise `JobInterrupted`."""
+        await self._throttle.wait(events, self.job.raise_if_stopped)
+
+    def result(self) -> dict[str, object]:
+        """Return the result of the job."""
+        return self._checkpoint.result(is_dry=self.request.dry_run)
+
+    def _report_progress(self) -> None:
+        self._progress.update(self._checkpoint, *self._previews.values())
 
 
-class PartitionWork(Protocol):
-    """What is done with a partition: it is applied, or foreseen."""
+class PartitionReplay(Protocol):
+    """The work on one partition: apply its events, or preview them."""
 
-    async def do(self, partition: TopicPartition, reader: Reader) -> None:
-        """From the cursor to the end. After an error it may be called again, and goes on at the cursor."""
+    async def run(self, partition: TopicPartition, reader: Reader) -> None:
+        """Process the partition from the checkpoint to its end. After an error it may be called again."""
         ...
+
+
+def count_types(deliveries: Collection[Delivery]) -> Counter[str]:
+    """Count deliveries by event type."""
+    return Counter(each.envelope.type for each in deliveries)

@@ -1,7 +1,7 @@
-"""The job `event_replay`."""
+"""The handler of the job `event_replay`: it plans a replay and runs its partitions, a few at a time."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,135 +13,143 @@ from safevideo_common.broker.port import Broker, Reader
 from safevideo_common.broker.types import TopicPartition
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded
-from safevideo_common.inbox.group_member import dlq_limit_of
+from safevideo_common.inbox.group_member import LagTrend, dlq_limit_of
 from safevideo_common.inbox.handler import Event, ReplayableHandler, States
 from safevideo_common.inbox.processor import ConsumerContext, ProcessingPolicy
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.handler import JobContext, PermanentJobError
 from safevideo_common.replay.apply import ApplyPartition
-from safevideo_common.replay.context import PartitionWork, ReplayContext
+from safevideo_common.replay.context import PartitionReplay, ReplayContext
 from safevideo_common.replay.dry_run import DryRunPartition
 from safevideo_common.replay.metrics import ReplayMetrics
 from safevideo_common.replay.plan import ReplayCheckpoint, parse_checkpoint, plan_replay
-from safevideo_common.replay.policies import Force, missing_only
+from safevideo_common.replay.policies import Force, MissingOnly
 from safevideo_common.replay.request import ReplayParameters, parse_parameters
 from safevideo_common.replay.throttle import Throttle
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.tasks import unwrap_exception_group
 
-OUTAGE_TRIES: Final = 20
-"""In a row, without any progress: about a minute and a half. Then the job is put off, which costs it a try."""
+MAX_OUTAGE_ATTEMPTS: Final = 20
+"""In a row without progress: about 90 seconds. Then the attempt of the job fails and is retried later."""
 OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
-LANES: Final = 2
-"""Partitions that a run is at, at once."""
+CONCURRENT_PARTITIONS: Final = 2
+"""While one partition waits for the database, the other works."""
 MAX_CONCURRENT_REPLAYS: Final = 3
-"""Replays that a process runs at once: those behind them wait in the queue. The alert `JobsWait` knows the number."""
+"""Replays of one process. Others wait in the queue. The alert `JobsWait` has this number too."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob(Generic[Event, States]):
-    """The job's handler in the worker whose events it replays. A run that was cut off goes on at its cursor."""
+    """The job handler of the worker whose events it replays. An interrupted replay continues at its checkpoint."""
 
     broker: Broker
     consumer: ConsumerContext[Event, States]
     handler: ReplayableHandler[Event, States]
-    dead_share: Callable[[], DlqLimit]
-    """A limit of each run's own: what a replay buries must not halt the live flow."""
+    lag: LagTrend
+    """The lag of the live flow."""
+    new_dlq_limit: Callable[[], DlqLimit]
+    """Each replay has its own limit: its dead letters must not halt the live flow."""
     metrics: ReplayMetrics
 
     @classmethod
     def of(
         cls, consumer: ConsumerContext[Event, States], handler: ReplayableHandler[Event, States], broker: Broker,
-        settings: ConsumerSettings, registry: CollectorRegistry,
+        lag: LagTrend, settings: ConsumerSettings, registry: CollectorRegistry,
     ) -> Self:  # fmt: skip
-        """That of a worker, which exports its metrics. `handler` is the consumer's, as what it is to a replay."""
-        return cls(broker, consumer, handler, partial(dlq_limit_of, settings), ReplayMetrics(registry))
+        """Create the handler of a worker. `handler` is the handler of `consumer`."""
+        return cls(broker, consumer, handler, lag, partial(dlq_limit_of, settings), ReplayMetrics(registry))
 
     async def run(self, job: JobContext) -> Mapping[str, object]:
-        """Replay what was asked for and say what was found.
+        """Run the replay and return its result.
 
-        Raises `PermanentJobError` for parameters that make no sense and when too many events would be dead;
-        `ServiceUnavailable` when log or database are away for long.
+        Raise `PermanentJobError` for invalid parameters and if the DLQ limit is exceeded. Raise `ServiceUnavailable`
+        if broker or database are unavailable for long.
         """
-        asked = self._asked(job)
-        consumer = replace(self.consumer, dead_share=self.dead_share())
+        request = self._parse_request(job)
+        consumer = replace(self.consumer, dlq_limit=self.new_dlq_limit())
+        client_id = f"{consumer.group}-replay-{job.job_id}"
         async with AsyncExitStack() as stack:
-            name = f"{consumer.group}-replay-{job.job_id}"
-            readers = [await stack.enter_async_context(self.broker.reader(f"{name}-{n}")) for n in range(LANES)]
-            cursor = await self._cursor(job, readers[0], asked)
-            progress = stack.enter_context(self.metrics.watching(cursor, is_dry=asked.dry_run))
-            pace = Throttle(asked.events_per_second, consumer.lag, progress.waited)
-            run = ReplayContext(job, asked, consumer, self.handler, pace, cursor, progress)
-            await run.save()
+            readers = [
+                await stack.enter_async_context(self.broker.reader(f"{client_id}-{number}"))
+                for number in range(CONCURRENT_PARTITIONS)
+            ]
+            checkpoint = await self._load_checkpoint(job, readers[0], request)
+            progress = stack.enter_context(self.metrics.track(checkpoint, is_dry=request.dry_run))
+            throttle = Throttle(request.events_per_second, self.lag, progress.record_wait)
+            context = ReplayContext(job, request, consumer, self.handler, throttle, checkpoint, progress)
+            await context.save()
+            partitions = iter(context.remaining_partitions())
             try:
-                await _all_partitions(run, readers)
+                with unwrap_exception_group():
+                    async with asyncio.TaskGroup() as tasks:
+                        for number, reader in enumerate(readers):
+                            work = _replay_partitions(context, partitions, reader)
+                            tasks.create_task(work, name=f"replay-{job.job_id}-{number}")
             except DlqRateExceeded as limit:
                 raise PermanentJobError("TOO_MANY_DEAD", str(limit)) from None
-        return run.cursor.result(is_dry=asked.dry_run)
+        return context.result()
 
-    def _asked(self, job: JobContext) -> ReplayParameters:
+    def _parse_request(self, job: JobContext) -> ReplayParameters:
         try:
-            asked = parse_parameters(job.parameters)
+            request = parse_parameters(job.parameters)
         except ValueError as error:
             raise PermanentJobError("PARAMETERS_INVALID", str(error)) from None
-        if asked.target != self.consumer.group:
+        if request.target != self.consumer.group:
             raise PermanentJobError("PARAMETERS_INVALID", "the target is another worker")
-        return asked
+        return request
 
-    async def _cursor(self, job: JobContext, reader: Reader, asked: ReplayParameters) -> ReplayCheckpoint:
+    async def _load_checkpoint(self, job: JobContext, reader: Reader, request: ReplayParameters) -> ReplayCheckpoint:
         if job.cursor is not None:
             return parse_checkpoint(job.cursor)
-        cursor = await plan_replay(reader, asked, self.consumer.clock())
-        if not cursor.coverage.is_complete:
-            self.consumer.log.warning(
-                "Replay cannot have all that was asked for, the topic keeps less",
+        checkpoint = await plan_replay(reader, request, self.consumer.clock())
+        if not checkpoint.coverage.is_complete:
+            self.consumer.logger.warning(
+                "Replay is incomplete, the topic does not have the whole range",
                 code="REPLAY_INCOMPLETE",
                 job_id=job.job_id,
-                available_from=cursor.coverage.available_from,
+                available_from=checkpoint.coverage.available_from,
             )
-        return cursor
+        return checkpoint
 
 
-def _work(run: ReplayContext[Event, States]) -> PartitionWork:
-    if run.asked.dry_run:
-        return DryRunPartition(run)
-    effect: ProcessingPolicy[Event, States] = Force(run.handler, run.job.job_id) if run.asked.force else missing_only
-    return ApplyPartition(run, effect)
-
-
-async def _all_partitions(run: ReplayContext[Event, States], readers: Sequence[Reader]) -> None:
-    """Each reader's lane takes one partition after the other: while one waits for the database, the other works."""
-    left = iter(run.cursor.left(run.asked.topic))
-    with unwrap_exception_group():
-        async with asyncio.TaskGroup() as tasks:
-            for number, reader in enumerate(readers):
-                tasks.create_task(_lane(run, left, reader), name=f"replay-{run.job.job_id}-{number}")
-
-
-async def _lane(run: ReplayContext[Event, States], left: Iterator[TopicPartition], reader: Reader) -> None:
-    work = _work(run)
-    for partition in left:
-        await _retry_while_unavailable(run, work, partition, reader)
+async def _replay_partitions(
+    context: ReplayContext[Event, States], partitions: Iterator[TopicPartition], reader: Reader
+) -> None:
+    """Replay one partition after the other. Several tasks share `partitions`."""
+    consumer = context.consumer
+    work: PartitionReplay
+    if context.request.dry_run:
+        work = DryRunPartition(context)
+    else:
+        policy: ProcessingPolicy[Event, States] = MissingOnly(consumer)
+        if context.request.force:
+            policy = Force(consumer, context.handler, context.job.job_id)
+        work = ApplyPartition(context, policy)
+    for partition in partitions:
+        await _retry_while_unavailable(context, work, partition, reader)
 
 
 async def _retry_while_unavailable(
-    run: ReplayContext[Event, States], work: PartitionWork, partition: TopicPartition, reader: Reader
+    context: ReplayContext[Event, States], work: PartitionReplay, partition: TopicPartition, reader: Reader
 ) -> None:
-    number, tries = str(partition.partition), 0
-    while (reached := run.cursor.next[number]) < run.cursor.ends[number]:
+    failures = 0
+    while True:
+        position, end = context.remaining_range(partition)
+        if position >= end:
+            return
         try:
-            await _skip_deleted(run, partition, reader)
-            await work.do(partition, reader)
+            await _skip_deleted(context, partition, reader)
+            await work.run(partition, reader)
         except ServiceUnavailable:
-            tries = 1 if run.cursor.next[number] > reached else tries + 1
-            if tries >= OUTAGE_TRIES:
+            failures = 1 if context.remaining_range(partition)[0] > position else failures + 1
+            if failures >= MAX_OUTAGE_ATTEMPTS:
                 raise
-            await asyncio.sleep(OUTAGE_BACKOFF.delay(tries))
-            await run.job.raise_if_stopped()
+            await asyncio.sleep(OUTAGE_BACKOFF.delay(failures))
+            await context.job.raise_if_stopped()
 
 
-async def _skip_deleted(run: ReplayContext[Event, States], partition: TopicPartition, reader: Reader) -> None:
-    """Retention may have overtaken the cursor: where it took all there is, there is nothing to wait for."""
-    starts = await reader.start_offsets(run.asked.topic)
-    if partition in starts:  # or the topic was made anew, and reading says what is wrong
-        run.cursor.missed(partition.partition, starts[partition])
+async def _skip_deleted(context: ReplayContext[Event, States], partition: TopicPartition, reader: Reader) -> None:
+    """Skip the records that retention has deleted. If all are deleted, there is nothing to read."""
+    starts = await reader.start_offsets(context.request.topic)
+    if partition in starts:  # otherwise the topic was created again, and reading raises the right error
+        context.skip_deleted(partition, starts[partition])

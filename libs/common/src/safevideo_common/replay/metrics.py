@@ -1,4 +1,4 @@
-"""What replays count, and how those that run in this process are getting on."""
+"""Metrics of replays: counters, and the progress of the replays that run in this process."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,104 +17,104 @@ from safevideo_common.replay.plan import KNOWN, ReplayCheckpoint
 
 
 class ReplayMode(StrEnum):
-    """Whether anything is applied."""
+    """A dry run, or a real replay."""
 
     DRY = "dry"
     REAL = "real"
 
 
 class WaitReason(StrEnum):
-    """What a run waits for on purpose."""
+    """The reason of a deliberate wait."""
 
     THROTTLE = "throttle"
-    """The rate that it was asked for."""
+    """The requested rate."""
     LIVE_LAG = "live_lag"
-    """The live flow, which falls behind."""
+    """The live flow falls behind."""
 
 
 class ReplayMetrics:
-    """Of all runs of the process. A run that has ended, in whatever way, has no part in the gauges."""
+    """The metrics of all replays of the process. A replay that has ended is not in the gauges."""
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = monotonic) -> None:
         self._events: Final = counter(metric_catalog.REPLAY_EVENTS, registry)
         self._waited: Final = counter(metric_catalog.REPLAY_WAITED_SECONDS, registry)
-        self._lost: Final = counter(metric_catalog.REPLAY_RECORDS_LOST, registry)
-        left = gauge(metric_catalog.REPLAY_RECORDS_LEFT, registry)
+        self._deleted: Final = counter(metric_catalog.REPLAY_RECORDS_LOST, registry)
+        remaining = gauge(metric_catalog.REPLAY_RECORDS_LEFT, registry)
         idle = gauge(metric_catalog.REPLAY_IDLE_SECONDS, registry)
         self._now: Final = now
         self._running: Final[list[ReplayProgress]] = []
         for mode in ReplayMode:
             for outcome in (*Status, KNOWN):
-                self._events.labels(mode, outcome)  # from 0 on: a series that begins at 1 has not increased
-            left.labels(mode).set_function(partial(self._left, mode))
-        for wait in WaitReason:
-            self._waited.labels(wait)
+                self._events.labels(mode, outcome)  # start at 0: a rate needs a first value
+            remaining.labels(mode).set_function(partial(self._remaining, mode))
+        for reason in WaitReason:
+            self._waited.labels(reason)
         idle.set_function(self._idle_seconds)
 
     @contextmanager
-    def watching(self, cursor: ReplayCheckpoint, *, is_dry: bool) -> Iterator["ReplayProgress"]:
-        """One run, which begins at `cursor`, until it ends."""
-        progress = ReplayProgress(self, ReplayMode.DRY if is_dry else ReplayMode.REAL, cursor, self._now)
+    def track(self, checkpoint: ReplayCheckpoint, *, is_dry: bool) -> Iterator["ReplayProgress"]:
+        """Show the progress of a replay, which begins at `checkpoint`, until it ends."""
+        progress = ReplayProgress(self, ReplayMode.DRY if is_dry else ReplayMode.REAL, checkpoint, self._now)
         self._running.append(progress)
         try:
             yield progress
         finally:
             self._running.remove(progress)
 
-    def came(self, mode: ReplayMode, outcome: str, events: int) -> None:
-        """So many events more have this outcome."""
+    def count_events(self, mode: ReplayMode, outcome: str, events: int) -> None:
+        """Count events by outcome."""
         self._events.labels(mode, outcome).inc(events)
 
-    def lost(self, records: int) -> None:
-        """Retention was quicker than the replay."""
-        self._lost.inc(records)
+    def count_deleted(self, records: int) -> None:
+        """Count records that retention deleted before the replay read them."""
+        self._deleted.inc(records)
 
-    def waited(self, wait: WaitReason, seconds: float) -> None:
-        """A run has waited on purpose."""
-        self._waited.labels(wait).inc(seconds)
+    def count_wait(self, reason: WaitReason, seconds: float) -> None:
+        """Count the seconds of a deliberate wait."""
+        self._waited.labels(reason).inc(seconds)
 
-    def _left(self, mode: ReplayMode) -> float:
-        return float(sum(each.left for each in self._running if each.mode is mode))
+    def _remaining(self, mode: ReplayMode) -> float:
+        return float(sum(each.remaining for each in self._running if each.mode is mode))
 
     def _idle_seconds(self) -> float:
         return max((each.idle_seconds for each in self._running), default=0.0)
 
 
 class ReplayProgress:
-    """How one run is getting on."""
+    """The progress of one replay."""
 
     def __init__(
-        self, metrics: ReplayMetrics, mode: ReplayMode, cursor: ReplayCheckpoint, now: Callable[[], float]
+        self, metrics: ReplayMetrics, mode: ReplayMode, checkpoint: ReplayCheckpoint, now: Callable[[], float]
     ) -> None:
-        """What `cursor` has was counted by the tries before."""
+        """Earlier attempts have counted the events in `checkpoint`."""
         self.mode: Final = mode
-        self.left = cursor.total - cursor.processed
-        """Records that it has yet to come to."""
+        self.remaining = checkpoint.total - checkpoint.processed
+        """Records that are not processed."""
         self._metrics = metrics
         self._now = now
         self._moved_at = now()
-        self._counted = dict(cursor.by_outcome)
-        self._lost = cursor.coverage.deleted_meanwhile
+        self._counted = dict(checkpoint.by_outcome)
+        self._deleted = checkpoint.coverage.deleted_meanwhile
 
     @property
     def idle_seconds(self) -> float:
-        """For so long it has come no further, without waiting on purpose."""
-        return self._now() - self._moved_at if self.left else 0.0
+        """Return the seconds without progress and without a deliberate wait."""
+        return self._now() - self._moved_at if self.remaining else 0.0
 
-    def sees(self, cursor: ReplayCheckpoint, *ahead: ReplayCheckpoint) -> None:
-        """It has come so far, with what is known `ahead` of the cursor. What it comes to again counts once."""
-        cursors = (cursor, *ahead)
-        if (left := cursor.total - sum(each.processed for each in cursors)) != self.left:
-            self.left, self._moved_at = left, self._now()
-        for outcome, events in sum((Counter(each.by_outcome) for each in cursors), Counter[str]()).items():
+    def update(self, checkpoint: ReplayCheckpoint, *previews: ReplayCheckpoint) -> None:
+        """Update from the checkpoint and the unsaved previews. An event that is processed again counts once."""
+        checkpoints = (checkpoint, *previews)
+        if (remaining := checkpoint.total - sum(each.processed for each in checkpoints)) != self.remaining:
+            self.remaining, self._moved_at = remaining, self._now()
+        for outcome, events in sum((Counter(each.by_outcome) for each in checkpoints), Counter[str]()).items():
             if (new := events - self._counted.get(outcome, 0)) > 0:
-                self._metrics.came(self.mode, outcome, new)
+                self._metrics.count_events(self.mode, outcome, new)
                 self._counted[outcome] = events
-        if (gone := sum(each.coverage.deleted_meanwhile for each in cursors) - self._lost) > 0:
-            self._metrics.lost(gone)
-            self._lost += gone
+        if (deleted := sum(each.coverage.deleted_meanwhile for each in checkpoints) - self._deleted) > 0:
+            self._metrics.count_deleted(deleted)
+            self._deleted += deleted
 
-    def waited(self, wait: WaitReason, seconds: float) -> None:
-        """It has waited, and is not to blame for it."""
-        self._metrics.waited(wait, seconds)
+    def record_wait(self, reason: WaitReason, seconds: float) -> None:
+        """Record a deliberate wait: it does not count as time without progress."""
+        self._metrics.count_wait(reason, seconds)
         self._moved_at = self._now()

@@ -114,7 +114,7 @@ async def test_what_retention_takes_while_a_replay_runs_is_counted(
 ) -> None:
     cursor = await surveyed(broker, topic)
     cursor.next["0"], cursor.ends["0"] = 5, 10
-    cursor.missed(0, start)
+    cursor.skip_deleted(0, start)
     assert (cursor.coverage.deleted_meanwhile, cursor.next["0"]) == (gone, next_offset)
     assert cursor.coverage.is_complete is (gone == 0)
 

@@ -12,7 +12,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends.lifecycle import RunningServer
-from safevideo_testkit.harness.consumer import ends_with, mark_stream, waits
+from safevideo_testkit.harness.consumer import run_sample_consumer, wait_for_pause, wait_for_words
 from safevideo_testkit.harness.processor import ProcessorHarness
 
 MEBIBYTE = 1 << 20
@@ -63,13 +63,13 @@ async def test_consumer_retries_until_the_disk_has_space(
 ) -> None:
     async with database.read_connection() as reading:
         data = Path(str(await reading.scalar(text("SELECT @@datadir"))))
-    async with Database.open(url) as of_worker, mark_stream(of_worker, tmp_path, log) as stream:
+    async with Database.open(url) as of_worker, run_sample_consumer(of_worker, tmp_path, log) as stream:
         with without_room(data):
             await filled(database)
             for number in range(PERFORMERS):
                 await stream.publish(f"sg_{number}", "a")
-            await waits(logs, "1114")
+            await wait_for_pause(logs, "1114")
             assert mysql_server.alive()
         async with database.transaction() as tx:
             await tx.execute(text("DELETE FROM event_inbox WHERE consumer_group = 'filler'"))
-        await ends_with(seen, {f"sg_{number}": "a" for number in range(PERFORMERS)})
+        await wait_for_words(seen, {f"sg_{number}": "a" for number in range(PERFORMERS)})

@@ -19,8 +19,8 @@ from safevideo_common.database.tables import performers as performer_rows
 from safevideo_common.domain.performers import Performer
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
-from safevideo_testkit.harness.consumer import RecordingHandler, ends_with, mark_stream
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.harness.consumer import RecordingHandler, run_sample_consumer, wait_for_words
 from safevideo_testkit.harness.processor import START, ProcessorHarness, sample_event
 
 WAITING_FOR_A_LOCK = text(
@@ -51,19 +51,19 @@ async def test_consumer_retries_after_a_deadlock(
     database: Database, seen: ProcessorHarness, handler: RecordingHandler, log: FilteringBoundLogger, tmp_path: Path
 ) -> None:
     heavy = [Performer(f"sg_9{number}") for number in range(50)]  # the server ends whoever has written less
-    await seen.apply(sample_event("sg_1", "a"), sample_event("sg_2", "x"))
-    async with mark_stream(database, tmp_path, log, handler) as stream:
+    await seen.process(sample_event("sg_1", "a"), sample_event("sg_2", "x"))
+    async with run_sample_consumer(database, tmp_path, log, handler) as stream:
         async with database.transaction() as other:
             await performers.insert_new(other, heavy, START)
             await performers.load_for_update(other, ["sg_2"])
             both = [sample_event("sg_1", "b"), sample_event("sg_2", "y")]
-            applying = asyncio.create_task(ProcessorHarness(database, log, handler).apply(*both))
+            applying = asyncio.create_task(ProcessorHarness(database, log, handler).process(*both))
             await somebody_waits(database)  # it has sg_1 and wants sg_2
             await performers.load_for_update(other, ["sg_1"])
             await other.execute(performer_rows.delete().where(performer_rows.c.sharegram_id.like("sg_9%")))
         await applying
         await stream.publish("sg_1", "c")
-        await ends_with(seen, {"sg_1": "a b c", "sg_2": "x y"})
+        await wait_for_words(seen, {"sg_1": "a b c", "sg_2": "x y"})
     assert handler.loads == 3
 
 
@@ -77,13 +77,13 @@ async def test_consumer_retries_until_a_row_is_unlocked(
         return handler.loads > 7  # so often that it counts as an outage, not as a conflict
 
     handler.before = impatient
-    await seen.apply(sample_event("sg_1", "a"))
-    async with mark_stream(database, tmp_path, log, handler) as stream:
+    await seen.process(sample_event("sg_1", "a"))
+    async with run_sample_consumer(database, tmp_path, log, handler) as stream:
         async with database.transaction() as other:
             await performers.load_for_update(other, ["sg_1"])
             await stream.publish("sg_1", "b", "c")
             await eventually(has_lost_often)
-        await ends_with(seen, {"sg_1": "a b c"})
+        await wait_for_words(seen, {"sg_1": "a b c"})
 
 
 async def test_consumer_reads_again_after_a_snapshot_conflict(
@@ -92,10 +92,10 @@ async def test_consumer_reads_again_after_a_snapshot_conflict(
     async def see_an_old_row(tx: AsyncConnection) -> None:
         await performers.id_of(tx, "sg_1")  # the snapshot
         if handler.loads == 1:
-            await seen.apply(sample_event("sg_1", "b"))
+            await seen.process(sample_event("sg_1", "b"))
 
-    await seen.apply(sample_event("sg_1", "a"))
-    async with Database.open(url, pool_size=1, timeout=DEADLINE_SECONDS) as stale:
+    await seen.process(sample_event("sg_1", "a"))
+    async with Database.open(url, pool_size=1, timeout=20) as stale:
         try:
             async with stale.transaction() as tx:
                 await setting(tx, "innodb_snapshot_isolation = 1")
@@ -103,9 +103,9 @@ async def test_consumer_reads_again_after_a_snapshot_conflict(
         except DatabaseUnavailable:
             pytest.skip("this server knows no innodb_snapshot_isolation")
         handler.before = see_an_old_row
-        await ProcessorHarness(stale, log, handler).apply(sample_event("sg_1", "c"))
+        await ProcessorHarness(stale, log, handler).process(sample_event("sg_1", "c"))
     assert handler.loads == 2
-    await ends_with(seen, {"sg_1": "a b c"})
+    await wait_for_words(seen, {"sg_1": "a b c"})
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known performers", "new performers"])
@@ -115,12 +115,13 @@ async def test_concurrent_workers_of_one_performer_are_serialized(
     """After a rebalance or beside a replay: each has events of its own."""
     names = [f"sg_{number}" for number in range(20)]
     if known:
-        await seen.apply(*(sample_event(name, "zero") for name in names))
+        await seen.process(*(sample_event(name, "zero") for name in names))
     workers = [ProcessorHarness(database, log) for _ in range(2)]
 
     async def work(number: int) -> None:
         for turn in range(5):
-            await workers[number].apply(*(sample_event(name, f"{number}.{turn}") for name in names[:: 1 - 2 * number]))
+            events = [sample_event(name, f"{number}.{turn}") for name in names[:: 1 - 2 * number]]
+            await workers[number].process(*events)
 
     await asyncio.gather(work(0), work(1))
     for said in (await seen.words()).values():
@@ -150,13 +151,13 @@ async def test_worker_frozen_in_a_transaction_blocks_others_for_a_bounded_time_a
             has_locked.set()
             await thawed.wait()
 
-    await seen.apply(sample_event("sg_1", "a"))
+    await seen.process(sample_event("sg_1", "a"))
     handler.after = freeze
     shared = [sample_event("sg_1", "b"), sample_event("sg_1", "c")]
-    frozen = asyncio.create_task(ProcessorHarness(database, log, handler).apply(*shared))
+    frozen = asyncio.create_task(ProcessorHarness(database, log, handler).process(*shared))
     await has_locked.wait()
-    await seen.apply(*shared)  # the new owner of its partitions
+    await seen.process(*shared)  # the new owner of its partitions
     thawed.set()
     with pytest.raises(DatabaseUnavailable):
         await frozen
-    await ends_with(seen, {"sg_1": "a b c"})
+    await wait_for_words(seen, {"sg_1": "a b c"})

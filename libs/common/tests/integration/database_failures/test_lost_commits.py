@@ -13,7 +13,7 @@ from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.faults.commit_proxy import CommitFaultProxy, Cut, open_commit_fault_proxy
-from safevideo_testkit.harness.consumer import ends_with, mark_stream
+from safevideo_testkit.harness.consumer import run_sample_consumer, wait_for_words
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 
@@ -32,13 +32,13 @@ async def test_lost_commit_applies_a_batch_once(
 ) -> None:
     async with (
         through_a_cutter(url) as (database, cutter),
-        mark_stream(database, tmp_path, log) as stream,
+        run_sample_consumer(database, tmp_path, log) as stream,
     ):
         await stream.publish("sg_1", "a")
-        await ends_with(seen, {"sg_1": "a"})
+        await wait_for_words(seen, {"sg_1": "a"})
         cutter.cut_next(*cuts)
         await stream.publish("sg_1", *"bcdefg")
-        await ends_with(seen, {"sg_1": "a b c d e f g"})
+        await wait_for_words(seen, {"sg_1": "a b c d e f g"})
         assert cutter.cuts_made == len(cuts)
 
 
@@ -47,17 +47,17 @@ async def test_lost_commit_applies_retried_events_once_and_runs_after_commit(
     cut: Cut, url: str, seen: ProcessorHarness, log: FilteringBoundLogger
 ) -> None:
     async with through_a_cutter(url) as (database, cutter):
-        bench = ProcessorHarness(database, log)
-        bench.handler.is_open = False
-        await bench.apply(sample_event("sg_1", "a"), sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
-        bench.handler.is_open = True
-        bench.handler.followed.clear()
+        harness = ProcessorHarness(database, log)
+        harness.handler.is_open = False
+        await harness.process(sample_event("sg_1", "a"), sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
+        harness.handler.is_open = True
+        harness.handler.committed.clear()
         cutter.cut_next(cut)
         with pytest.raises(DatabaseUnavailable):
-            await bench.scan_after(1)
-        await bench.scan_after(0)
-    await ends_with(seen, {"sg_1": "a wait b"})
-    assert "sg_1" in bench.handler.followed
+            await harness.scan_after(1)
+        await harness.scan_after(0)
+    await wait_for_words(seen, {"sg_1": "a wait b"})
+    assert "sg_1" in harness.handler.committed
 
 
 async def test_cancelled_task_with_a_lost_connection_ends_as_cancelled(database: Database) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database.engine import Database, open_database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends.lifecycle import RunningServer
-from safevideo_testkit.harness.consumer import RecordingHandler, ends_with, mark_stream, waits
+from safevideo_testkit.harness.consumer import RecordingHandler, run_sample_consumer, wait_for_pause, wait_for_words
 from safevideo_testkit.harness.processor import ProcessorHarness
 
 MOST_CONNECTIONS = 10
@@ -52,11 +52,11 @@ async def test_consumer_retries_while_the_server_is_read_only(
     plain_url: str, database: Database, seen: ProcessorHarness, log: FilteringBoundLogger, logs: Path, tmp_path: Path
 ) -> None:
     """What a failover looks like to those who still have the old primary."""
-    async with Database.open(plain_url) as of_worker, mark_stream(of_worker, tmp_path, log) as stream:
+    async with Database.open(plain_url) as of_worker, run_sample_consumer(of_worker, tmp_path, log) as stream:
         async with globally(database, "read_only", 1):
             await stream.publish("sg_1", "a", "b")
-            await waits(logs, "1290")
-        await ends_with(seen, {"sg_1": "a b"})
+            await wait_for_pause(logs, "1290")
+        await wait_for_words(seen, {"sg_1": "a b"})
 
 
 async def test_consumer_retries_while_the_server_has_no_free_connection(
@@ -70,10 +70,10 @@ async def test_consumer_retries_while_the_server_has_no_free_connection(
                 free = MOST_CONNECTIONS - await connections(reading)
             for _ in range(free):
                 _ = await others.enter_async_context(engine.connect())
-            stream = await worker.enter_async_context(mark_stream(of_worker, tmp_path, log))
+            stream = await worker.enter_async_context(run_sample_consumer(of_worker, tmp_path, log))
             await stream.publish("sg_1", "a")
-            await waits(logs, "1040")
-        await ends_with(seen, {"sg_1": "a"})
+            await wait_for_pause(logs, "1040")
+        await wait_for_words(seen, {"sg_1": "a"})
 
 
 async def connections(reading: AsyncConnection) -> int:
@@ -91,7 +91,7 @@ async def test_server_restart_fails_only_the_open_transaction(
             await asyncio.to_thread(mysql_server.restart)
 
     handler.after = restart
-    async with mark_stream(database, tmp_path, log, handler) as stream:
+    async with run_sample_consumer(database, tmp_path, log, handler) as stream:
         await stream.publish("sg_1", "a", "b", "c")
-        await ends_with(seen, {"sg_1": "a b c"})
+        await wait_for_words(seen, {"sg_1": "a b c"})
     assert handler.loads > 1

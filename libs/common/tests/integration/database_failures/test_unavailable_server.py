@@ -9,8 +9,7 @@ from sqlalchemy import text
 
 from safevideo_common.database.engine import Database, open_database
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_testkit.eventually import DEADLINE_SECONDS
-from safevideo_testkit.harness.consumer import ends_with, mark_stream, waits
+from safevideo_testkit.harness.consumer import run_sample_consumer, wait_for_pause, wait_for_words
 from safevideo_testkit.harness.processor import ProcessorHarness
 
 
@@ -47,22 +46,22 @@ async def test_consumer_retries_while_the_server_cannot_write(
     logs: Path,
     tmp_path: Path,
 ) -> None:
-    async with Database.open(url) as of_worker, mark_stream(of_worker, tmp_path, log) as stream:
+    async with Database.open(url) as of_worker, run_sample_consumer(of_worker, tmp_path, log) as stream:
         async with refusing(database, code):
             await stream.publish("sg_1", "a", "b")
-            await waits(logs)
-        await ends_with(seen, {"sg_1": "a b"})
+            await wait_for_pause(logs)
+        await wait_for_words(seen, {"sg_1": "a b"})
 
 
 async def test_consumer_retries_while_the_pool_is_exhausted(
     url: str, seen: ProcessorHarness, log: FilteringBoundLogger, logs: Path, tmp_path: Path
 ) -> None:
     async with open_database(url, pool_size=2) as engine, AsyncExitStack() as others:
-        of_worker, of_others = Database(engine, timeout=0.3), Database(engine, timeout=DEADLINE_SECONDS)
-        async with mark_stream(of_worker, tmp_path, log) as stream:
+        of_worker, of_others = Database(engine, timeout=0.3), Database(engine, timeout=30)
+        async with run_sample_consumer(of_worker, tmp_path, log) as stream:
             for _ in range(2):
                 _ = await others.enter_async_context(of_others.read_connection())
             await stream.publish("sg_1", "a")
-            await waits(logs)
+            await wait_for_pause(logs)
             await others.aclose()
-            await ends_with(seen, {"sg_1": "a"})
+            await wait_for_words(seen, {"sg_1": "a"})

@@ -6,5 +6,5 @@ from safevideo_testkit.harness.processor import ProcessorHarness
 
 
 @pytest.fixture
-async def bench(database: Database, log: FilteringBoundLogger) -> ProcessorHarness:
+async def harness(database: Database, log: FilteringBoundLogger) -> ProcessorHarness:
     return ProcessorHarness(database, log)

@@ -13,7 +13,7 @@ from safevideo_testkit.stacks import StackUnderTest
 
 
 @pytest.fixture
-async def relay_bench(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[RelayHarness]:
+async def harness(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[RelayHarness]:
     topic = f"test-{secrets.token_hex(6)}"
     await broker.create_topics([Topic(topic, PARTITIONS, DAY_MS)])
     async with Database.open(stack.database_url, timeout=20) as database:

@@ -39,12 +39,12 @@ def test_everything_is_there_from_the_start() -> None:
 def test_events_are_counted_by_outcome_and_those_of_a_dry_run_apart() -> None:
     shown = Shown()
     with (
-        shown.metrics.watching(cursor(), is_dry=False) as real,
-        shown.metrics.watching(cursor(), is_dry=True) as dry,
+        shown.metrics.track(cursor(), is_dry=False) as real,
+        shown.metrics.track(cursor(), is_dry=True) as dry,
     ):
-        real.sees(cursor(10, applied=4, known=6))
-        real.sees(cursor(20, applied=9, known=6))
-        dry.sees(cursor(5, applied=5))
+        real.update(cursor(10, applied=4, known=6))
+        real.update(cursor(20, applied=9, known=6))
+        dry.update(cursor(5, applied=5))
         assert shown.value("records_left", mode="real") == 80
         assert shown.value("records_left", mode="dry") == 95
     assert shown.value("events_total", mode="real", outcome="applied") == 9
@@ -54,22 +54,22 @@ def test_events_are_counted_by_outcome_and_those_of_a_dry_run_apart() -> None:
 
 def test_a_try_that_goes_on_at_its_cursor_counts_only_what_is_its_own() -> None:
     shown = Shown()
-    with shown.metrics.watching(cursor(50, applied=50), is_dry=False) as progress:
-        progress.sees(cursor(60, applied=60))
+    with shown.metrics.track(cursor(50, applied=50), is_dry=False) as progress:
+        progress.update(cursor(60, applied=60))
     assert shown.value("events_total", mode="real", outcome="applied") == 10
 
 
 def test_what_a_dry_run_comes_to_again_counts_once() -> None:
     shown = Shown()
-    with shown.metrics.watching(cursor(), is_dry=True) as progress:
+    with shown.metrics.track(cursor(), is_dry=True) as progress:
         for reached in (10, 0, 10, 20):
-            progress.sees(cursor(reached, applied=reached))
+            progress.update(cursor(reached, applied=reached))
     assert shown.value("events_total", mode="dry", outcome="applied") == 20
 
 
 def test_a_run_that_has_ended_in_whatever_way_leaves_no_figure_behind() -> None:
     shown = Shown()
-    with suppress(RuntimeError), shown.metrics.watching(cursor(), is_dry=False):
+    with suppress(RuntimeError), shown.metrics.track(cursor(), is_dry=False):
         shown.now = 500
         assert (shown.value("records_left", mode="real"), shown.value("idle_seconds")) == (100, 500)
         raise RuntimeError
@@ -79,23 +79,23 @@ def test_a_run_that_has_ended_in_whatever_way_leaves_no_figure_behind() -> None:
 def test_of_several_the_one_that_stands_still_longest_is_shown() -> None:
     shown = Shown()
     with (
-        shown.metrics.watching(cursor(), is_dry=False) as stuck,
-        shown.metrics.watching(cursor(), is_dry=False) as moving,
+        shown.metrics.track(cursor(), is_dry=False) as stuck,
+        shown.metrics.track(cursor(), is_dry=False) as moving,
     ):
         shown.now = 60
-        stuck.sees(cursor())
-        moving.sees(cursor(1))
+        stuck.update(cursor())
+        moving.update(cursor(1))
         shown.now = 90
         assert shown.value("idle_seconds") == 90
-        stuck.sees(cursor(1))
+        stuck.update(cursor(1))
         assert shown.value("idle_seconds") == 30
 
 
 def test_to_wait_on_purpose_is_not_to_stand_still() -> None:
     shown = Shown()
-    with shown.metrics.watching(cursor(), is_dry=False) as progress:
+    with shown.metrics.track(cursor(), is_dry=False) as progress:
         shown.now = 60
-        progress.waited(WaitReason.LIVE_LAG, 0.5)
+        progress.record_wait(WaitReason.LIVE_LAG, 0.5)
         shown.now = 61
         assert shown.value("idle_seconds") == 1
     assert shown.value("waited_seconds_total", reason="live_lag") == 0.5
@@ -104,9 +104,9 @@ def test_to_wait_on_purpose_is_not_to_stand_still() -> None:
 
 def test_records_that_were_gone_before_it_came_to_them_are_counted_once() -> None:
     shown, overtaken = Shown(), cursor()
-    with shown.metrics.watching(cursor(), is_dry=False) as progress:
-        overtaken.missed(0, 30)
-        progress.sees(overtaken)
-        progress.sees(overtaken)
+    with shown.metrics.track(cursor(), is_dry=False) as progress:
+        overtaken.skip_deleted(0, 30)
+        progress.update(overtaken)
+        progress.update(overtaken)
         assert shown.value("records_left", mode="real") == 70
     assert shown.value("records_lost_total") == 30

@@ -139,7 +139,7 @@ class EventsApi:
         body, caller = await parse_body(RedriveBody, request), caller_of(request)
         matching = body.redrive_filter()
         if body.dry_run:
-            report = await self._redrive.survey(matching, caller)
+            report = await self._redrive.preview(matching, caller)
         else:
             report = await self._redrive.run(matching, caller, body.limit)
         self._logger.info(

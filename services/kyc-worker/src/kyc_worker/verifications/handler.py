@@ -1,4 +1,4 @@
-"""What a provider's verdict does to the KYC request that it is about."""
+"""The handler of verification events: it applies the provider's results to KYC requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +15,12 @@ from safevideo_common.domain.outcomes import Outcome, Status, waiting
 from safevideo_common.events.change_events import KycChange, kyc_changed
 from safevideo_common.inbox.handler import Delivery, Differences
 
-UNKNOWN: Final = waiting("UNKNOWN_VERIFICATION", "no request with this verification is known yet")
-"""The verdict may overtake the answer that told us the verification's id; or it belongs to someone else's request."""
+UNKNOWN_VERIFICATION: Final = waiting("UNKNOWN_VERIFICATION", "no request with this verification is known yet")
+"""The event may arrive before the response that has the verification's id, or the request is not ours."""
 
 
-class AppliedVerification(NamedTuple):
-    """A verdict that was applied, and the request around it."""
+class AppliedResult(NamedTuple):
+    """An applied event, and its request before and after it."""
 
     before: KycRequest
     after: KycRequest
@@ -29,21 +29,21 @@ class AppliedVerification(NamedTuple):
 
 @dataclass(slots=True)
 class KycRequestStates:
-    """The requests of a batch, by verification id: as they are stored, and as they are now."""
+    """The requests of a batch by verification id: as they are stored, and as they are decided."""
 
     stored: dict[str, KycRequest]
     current: dict[str, KycRequest]
     changed: set[str] = field(default_factory=set)
-    applied: list[AppliedVerification] = field(default_factory=list)
+    applied: list[AppliedResult] = field(default_factory=list)
 
     @classmethod
     def of(cls, stored: Mapping[str, KycRequest]) -> Self:
-        """With nothing decided yet."""
+        """Create states without decided events."""
         return cls(dict(stored), dict(stored))
 
 
 class VerificationHandler:
-    """The handler of `sharegram.kyc.v1`. A result that is applied again changes nothing."""
+    """The handler of `sharegram.kyc.v1`. A redelivered event has the request's own write version: no change."""
 
     def __init__(self, clock: Clock, auto_approve_score: float) -> None:
         self._clock = clock
@@ -54,65 +54,66 @@ class VerificationHandler:
         return parse_verification(delivery)
 
     async def load(self, tx: AsyncConnection, events: Sequence[VerificationEvent]) -> KycRequestStates:
-        """The requests that the events are about, locked."""
+        """Load and lock the requests of the events."""
         return KycRequestStates.of(await kyc_requests.load_for_update(tx, {event.verification_id for event in events}))
 
-    async def foresee(
-        self, reading: AsyncConnection, events: Sequence[VerificationEvent], earlier: KycRequestStates | None
+    async def load_for_preview(
+        self, connection: AsyncConnection, events: Sequence[VerificationEvent], earlier: KycRequestStates | None
     ) -> KycRequestStates:
-        """The same without locks, added to what `earlier` events of the forecast have left."""
+        """Load the requests without locks, and add them to those that `earlier` events have changed."""
         states = earlier or KycRequestStates.of({})
         states.applied.clear()
-        names = {event.verification_id for event in events}
-        found = await kyc_requests.load(reading, names - states.current.keys())
+        verification_ids = {event.verification_id for event in events}
+        found = await kyc_requests.load(connection, verification_ids - states.current.keys())
         states.stored |= found
         states.current |= found
         return states
 
     def decide(self, states: KycRequestStates, event: VerificationEvent) -> Outcome:
-        """`waiting` while no request is known, otherwise as the domain says."""
+        """Apply the event by the rules of the domain. Return `waiting` if there is no such request yet."""
         request = states.current.get(event.verification_id)
         if request is None:
-            return UNKNOWN
-        after, outcome = decide(request, event.verdict, self._auto_approve_score)
+            return UNKNOWN_VERIFICATION
+        after, outcome = decide(request, event.result, self._auto_approve_score)
         if outcome.status is Status.APPLIED:
             states.current[event.verification_id] = after
             states.changed.add(event.verification_id)
-            states.applied.append(AppliedVerification(request, after, event))
+            states.applied.append(AppliedResult(request, after, event))
         return outcome
 
     async def store(self, tx: AsyncConnection, states: KycRequestStates) -> None:
-        """Write the requests that changed, in their result or its write version."""
-        changed = (states.current[name] for name in sorted(states.changed))
+        """Write the changed requests. A request that equals its stored state is not written."""
+        changed = (states.current[verification_id] for verification_id in sorted(states.changed))
         await kyc_requests.update(
             tx, (each for each in changed if each != states.stored[each.verification_id]), self._clock()
         )
 
     def changes(self, states: KycRequestStates) -> Sequence[Message]:
-        """The status before and after each applied verdict."""
+        """Return a message with the status before and after each applied event."""
         return [_change_event(*each) for each in states.applied]
 
     def corrections(self, states: KycRequestStates) -> Sequence[Message]:
-        """Return the results that changed more than the request's write version."""
+        """Return the changes of more than the request's write version."""
         return [
             _change_event(*each)
             for each in states.applied
             if replace(each.before, write_version=each.after.write_version) != each.after
         ]
 
-    def differences(self, states: KycRequestStates) -> Mapping[str, Differences]:
-        """By performer, and of each of its requests: status, score and the provider's result."""
+    def diff(self, states: KycRequestStates) -> Mapping[str, Differences]:
+        """Return by performer the changes of each request: status, score, and the provider's result."""
         found: dict[str, dict[str, tuple[object, object]]] = {}
-        for name in sorted(states.changed):
-            if differences := _differences(states.stored[name], states.current[name]):
-                found.setdefault(states.stored[name].performer_id, {}).update(differences)
+        for verification_id in sorted(states.changed):
+            stored = states.stored[verification_id]
+            if differences := _diff(stored, states.current[verification_id]):
+                found.setdefault(stored.performer_id, {}).update(differences)
         return found
 
     async def after_commit(self, states: KycRequestStates) -> None:
-        """Nothing is cached of a request."""
+        """Do nothing: requests are not cached."""
 
 
-def _differences(before: KycRequest, after: KycRequest) -> Differences:
+def _diff(before: KycRequest, after: KycRequest) -> Differences:
     pairs = {
         "status": (before.status, after.status),
         "riskScore": (before.risk_score, after.risk_score),
@@ -129,7 +130,7 @@ def _change_event(before: KycRequest, after: KycRequest, event: VerificationEven
         status=after.status,
         previous_status=before.status,
         risk_score=after.risk_score,
-        version=event.verdict.write_version.version,
+        version=event.result.write_version.version,
         at=event.cause.time,
         caused_by=event.cause.type,
     )

@@ -1,4 +1,4 @@
-"""From a KYC webhook's body to the verdict that it carries."""
+"""The parser of verification events."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +15,10 @@ from safevideo_common.inbox.handler import Delivery
 
 @dataclass(frozen=True, slots=True)
 class VerificationEvent:
-    """A verdict and the verification that it ends or corrects. `cause` is the envelope that it came in."""
+    """A result, the verification that it completes or corrects, and the envelope of the event that caused it."""
 
     verification_id: str
-    verdict: VerificationResult
+    result: VerificationResult
     cause: Envelope
 
 
@@ -30,14 +30,14 @@ _decoder: Final = msgspec.json.Decoder(_Webhook)
 
 
 def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
-    """The event in the body; `ignored` for a type that is not known here, `dead` for a body of another shape."""
+    """Return the event in the body, `ignored` for an unknown type, or `dead` for an invalid body."""
     if delivery.envelope.type not in kyc.TYPES:
         return IGNORED
     try:
         data = _decoder.decode(delivery.body).data
     except SCHEMA_MISMATCH as error:
         return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
-    verdict = VerificationResult(
+    result = VerificationResult(
         performer_id=data.performer_id,
         status=data.result.status,
         risk_score=data.result.risk_score,
@@ -45,4 +45,4 @@ def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
         write_version=write_version_of(data.version, delivery.envelope.time, delivery.offset),
         reported_failed=delivery.envelope.type == kyc.FAILED,
     )
-    return VerificationEvent(data.verification_id, verdict, delivery.envelope)
+    return VerificationEvent(data.verification_id, result, delivery.envelope)

@@ -1,4 +1,4 @@
-"""Dropping cached performers, also those that could not be dropped at once because Redis was away."""
+"""The cache invalidator: it removes cached performers, later if Redis is unavailable."""
 
 import asyncio
 from collections.abc import Collection
@@ -9,56 +9,56 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 
 MAX_PENDING: Final = 100_000
-"""Ids that are remembered. Beyond them a cached performer may be as old as its hour; an error line says so."""
+"""Ids in memory. Beyond it a cached performer may be out of date until it expires; an error is logged."""
 
 BACKOFF: Final = Backoff(initial=0.5, maximum=5.0)
 
 
 class RedisCacheInvalidator:
-    """Owes the cache what it could not be told; the events are applied meanwhile, without waiting for Redis.
+    """Invalidates cached performers. Event processing never waits for Redis.
 
-    A process that is killed while Redis is away forgets what it owed; then the cache's hour is the bound.
+    If Redis is unavailable, the invalidations are pending in memory. A process that is killed then loses them, and the
+    cached values expire after their hour.
     """
 
-    def __init__(self, cache: PerformerCache, log: FilteringBoundLogger) -> None:
+    def __init__(self, cache: PerformerCache, logger: FilteringBoundLogger) -> None:
         self._cache = cache
-        self._log = log
-        self._owed: set[int] = set()
-        self._is_owing = asyncio.Event()
+        self._logger = logger
+        self._pending: set[int] = set()
+        self._has_pending = asyncio.Event()
 
-    async def drop(self, performer_ids: Collection[int]) -> None:
-        """Drop them now, or by and by. Never raises for a Redis that is away."""
-        if not self._owed:
+    async def invalidate(self, performer_ids: Collection[int]) -> None:
+        """Invalidate the cached values now, or later if Redis is unavailable. Never raise for that."""
+        if not self._pending:
             try:
                 return await self._cache.invalidate(performer_ids)
             except CacheUnavailable as error:
-                self._log.warning("Cache away, drops owed", code="CACHE_UNAVAILABLE", reason=str(error))
-        self._owe(performer_ids)
+                self._logger.warning(
+                    "Cache unavailable, invalidations pending", code="CACHE_UNAVAILABLE", reason=str(error)
+                )
+        if len(self._pending) + len(performer_ids) > MAX_PENDING:
+            self._logger.error("Cached performers may be out of date", code="CACHE_DROPS_LOST", lost=len(performer_ids))
+        else:
+            self._pending.update(performer_ids)
+        self._has_pending.set()
         return None
 
     async def run(self) -> None:
-        """Pay what is owed, until cancelled. One task runs this."""
+        """Retry pending invalidations until cancelled. One task runs this."""
         while True:
-            await self._is_owing.wait()
-            await self._pay()
-            self._log.info("Cache back, nothing owed")
+            await self._has_pending.wait()
+            await self._retry_invalidations()
+            self._logger.info("Cache available, invalidations done")
 
-    def _owe(self, performer_ids: Collection[int]) -> None:
-        if len(self._owed) + len(performer_ids) > MAX_PENDING:
-            self._log.error("Cached performers may be out of date", code="CACHE_DROPS_LOST", lost=len(performer_ids))
-        else:
-            self._owed.update(performer_ids)
-        self._is_owing.set()
-
-    async def _pay(self) -> None:
-        tries = 0
-        while self._owed:
-            due = frozenset(self._owed)
+    async def _retry_invalidations(self) -> None:
+        failures = 0
+        while self._pending:
+            ids = frozenset(self._pending)
             try:
-                await self._cache.invalidate(due)
+                await self._cache.invalidate(ids)
             except CacheUnavailable:
-                tries += 1
-                await asyncio.sleep(BACKOFF.delay(tries))
+                failures += 1
+                await asyncio.sleep(BACKOFF.delay(failures))
             else:
-                self._owed -= due
-        self._is_owing.clear()
+                self._pending -= ids
+        self._has_pending.clear()

@@ -1,4 +1,4 @@
-"""What Sharegram's events do to the performers mirrored here."""
+"""The handler of performer events: it applies Sharegram's changes to the mirrored performers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +16,19 @@ from safevideo_common.events.change_events import PerformerChange, performer_cha
 from safevideo_common.inbox.handler import Delivery, Differences
 from sync_worker.performers.parsing import PerformerEvent, parse_performer
 
-
-class CacheInvalidator(Protocol):
-    """Where a performer's cached value is dropped after a write."""
-
-    async def drop(self, performer_ids: Collection[int]) -> None:
-        """Drop them, now or by and by. Must not raise."""
-        ...
-
-
 WIRE_NAMES: Final = {name: name for name in FIELDS} | {"display_name": "displayName", "profile_image": "profileImage"}
 
 
+class CacheInvalidator(Protocol):
+    """Invalidates cached performers after a write."""
+
+    async def invalidate(self, performer_ids: Collection[int]) -> None:
+        """Invalidate the cached values, now or later. Must not raise."""
+        ...
+
+
 class AppliedChange(NamedTuple):
-    """An event that was applied, and the performer around it."""
+    """An applied event, and its performer before and after it."""
 
     before: Performer
     after: Performer
@@ -38,9 +37,10 @@ class AppliedChange(NamedTuple):
 
 @dataclass(slots=True)
 class PerformerStates:
-    """The performers of a batch, by Sharegram id. One that is not stored is new."""
+    """The performers of a batch by Sharegram id: as they are stored, and as they are decided."""
 
     stored: dict[str, LockedPerformer]
+    """Without new performers."""
     current: dict[str, Performer]
     changed: set[str] = field(default_factory=set)
     applied: list[AppliedChange] = field(default_factory=list)
@@ -49,37 +49,37 @@ class PerformerStates:
 class PerformerHandler:
     """The handler of `sharegram.performer.v1`.
 
-    A redelivered event changes nothing, but its performer's cached values are dropped again: the first delivery may
-    have been cut off between its commit and that.
+    A redelivered event changes nothing, but the cached values are invalidated again: after the first delivery the
+    process may have died between commit and invalidation.
     """
 
-    def __init__(self, clock: Clock, drops: CacheInvalidator) -> None:
+    def __init__(self, clock: Clock, cache: CacheInvalidator) -> None:
         self._clock = clock
-        self._drops = drops
+        self._cache = cache
 
     def parse(self, delivery: Delivery) -> PerformerEvent | Outcome:
         """See `parse_performer`."""
         return parse_performer(delivery)
 
     async def load(self, tx: AsyncConnection, events: Sequence[PerformerEvent]) -> PerformerStates:
-        """The performers that the events are about, locked; one that is not here yet is made by its first event."""
+        """Load and lock the performers of the events. The first event of a new performer creates it."""
         stored = await performers.load_for_update(tx, {event.sharegram_id for event in events})
         return PerformerStates(dict(stored), {name: row.performer for name, row in stored.items()})
 
-    async def foresee(
-        self, reading: AsyncConnection, events: Sequence[PerformerEvent], earlier: PerformerStates | None
+    async def load_for_preview(
+        self, connection: AsyncConnection, events: Sequence[PerformerEvent], earlier: PerformerStates | None
     ) -> PerformerStates:
-        """The same without locks, added to what `earlier` events of the forecast have left."""
+        """Load the performers without locks, and add them to those that `earlier` events have changed."""
         states = earlier or PerformerStates({}, {})
         states.applied.clear()
-        names = {event.sharegram_id for event in events}
-        found = await performers.load(reading, names - states.current.keys())
+        sharegram_ids = {event.sharegram_id for event in events}
+        found = await performers.load(connection, sharegram_ids - states.current.keys())
         states.stored |= found
         states.current |= {name: row.performer for name, row in found.items()}
         return states
 
     def decide(self, states: PerformerStates, event: PerformerEvent) -> Outcome:
-        """As the domain says."""
+        """Apply the event by the rules of the domain."""
         before = states.current.get(event.sharegram_id) or Performer(event.sharegram_id)
         after, outcome = decide(before, event.patch)
         if outcome.status is Status.APPLIED:
@@ -89,9 +89,9 @@ class PerformerHandler:
         return outcome
 
     async def store(self, tx: AsyncConnection, states: PerformerStates) -> None:
-        """Write the performers that changed, in one order for every worker: it keeps deadlocks rare.
+        """Write the changed performers, in the same order in every worker: so deadlocks are rare.
 
-        A performer that did not change, with equal write versions, is not written: its events were applied again.
+        A performer that equals its stored state, with its write versions, is not written.
         """
         now = self._clock()
         changed = sorted(states.changed)
@@ -105,23 +105,23 @@ class PerformerHandler:
         await performers.insert_new(tx, [states.current[name] for name in new], now)
 
     def changes(self, states: PerformerStates) -> Sequence[Message]:
-        """The fields that each applied event has won."""
+        """Return a message with the fields that each applied event has won."""
         return [_change_event(each.event, applied_fields(each.after, each.event.patch)) for each in states.applied]
 
     def corrections(self, states: PerformerStates) -> Sequence[Message]:
-        """Of these fields those that have another value than before."""
-        corrected = ((each.event, _corrected(each)) for each in states.applied)
+        """Return the changes, only with fields that have another value than before."""
+        corrected = ((each.event, _corrected_fields(each)) for each in states.applied)
         return [_change_event(event, fields) for event, fields in corrected if fields]
 
-    def differences(self, states: PerformerStates) -> Mapping[str, Differences]:
-        """Field by field, by their names on the wire; of a new performer those that are not as they begin."""
-        found = ((name, _differences(states.stored.get(name), states.current[name])) for name in states.changed)
+    def diff(self, states: PerformerStates) -> Mapping[str, Differences]:
+        """Return the changed fields by their wire names. A new performer is compared with the defaults."""
+        found = ((name, _diff(states.stored.get(name), states.current[name])) for name in states.changed)
         return {name: differences for name, differences in found if differences}
 
     async def after_commit(self, states: PerformerStates) -> None:
-        """Drop what the gateway has cached of them."""
+        """Invalidate the cached values of the performers."""
         if states.stored:
-            await self._drops.drop([row.id for row in states.stored.values()])
+            await self._cache.invalidate([row.id for row in states.stored.values()])
 
 
 def _change_event(event: PerformerEvent, fields: Mapping[str, object]) -> Message:
@@ -131,12 +131,12 @@ def _change_event(event: PerformerEvent, fields: Mapping[str, object]) -> Messag
     return performer_changed(cause, change)
 
 
-def _corrected(applied: AppliedChange) -> dict[str, object]:
+def _corrected_fields(applied: AppliedChange) -> dict[str, object]:
     won, before = applied_fields(applied.after, applied.event.patch), applied.before.fields
     return {name: value for name, value in won.items() if before.get(name) != value}
 
 
-def _differences(stored: LockedPerformer | None, current: Performer) -> Differences:
+def _diff(stored: LockedPerformer | None, current: Performer) -> Differences:
     before = DEFAULTS if stored is None else stored.performer.fields
     return {
         WIRE_NAMES[name]: (before.get(name), value)

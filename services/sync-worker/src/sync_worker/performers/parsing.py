@@ -1,4 +1,4 @@
-"""From a performer webhook's body to the patch that it is."""
+"""The parser of performer events."""
 
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ from safevideo_common.inbox.handler import Delivery
 
 
 class PerformerEvent(NamedTuple):
-    """A patch and the performer that it is for. `cause` is the envelope that it came in."""
+    """A patch, its performer, and the envelope of the event that caused it."""
 
     sharegram_id: str
     patch: PerformerPatch
@@ -31,7 +31,7 @@ _profile_values: Final = attrgetter(*_PROFILE_FIELDS)
 
 
 def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
-    """The event in the body; `ignored` for a type that is not known here, `dead` for a body of another shape."""
+    """Return the event in the body, `ignored` for an unknown type, or `dead` for an invalid body."""
     if delivery.envelope.type not in performer.TYPES:
         return IGNORED
     try:

@@ -14,7 +14,7 @@ from safevideo_testkit.stacks import StackUnderTest
 
 
 @pytest.fixture
-async def bench(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[ReplayHarness]:
+async def harness(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[ReplayHarness]:
     async with (
         Database.open(stack.database_url) as database,
         broker.producer("test") as publisher,

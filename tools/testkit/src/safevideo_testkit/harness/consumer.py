@@ -1,4 +1,4 @@
-"""Marks that come through a log and a consume loop, as in a worker, on any database."""
+"""A harness for a running consumer: sample events come through an embedded broker, as in a worker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.inbox.dead_letters import DlqLimit
-from safevideo_common.inbox.group_member import build_worker_app, run_consumer
+from safevideo_common.inbox.group_member import LagTrend, build_worker_app, run_consumer
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.inbox.settings import ConsumerSettings
@@ -43,10 +43,10 @@ async def _nothing(_tx: AsyncConnection) -> None:
 
 
 class RecordingHandler(SampleHandler):
-    """Marks whose transactions can be met on the way: `before` the performers are locked, and `after`."""
+    """A sample handler with hooks `before` and `after` it locks the performers."""
 
     def __init__(self) -> None:
-        """`loads` are the transactions begun so far."""
+        """`loads` counts the transactions."""
         super().__init__()
         self.loads = 0
         self.before: Callable[[AsyncConnection], Awaitable[None]] = _nothing
@@ -63,23 +63,23 @@ class RecordingHandler(SampleHandler):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerHarness:
-    """A running consumer of marks."""
+    """A running consumer."""
 
     handler: RecordingHandler
     publisher: Producer
 
     async def publish(self, performer_id: str, *words: str) -> None:
-        """One event a word."""
+        """Publish one event per word."""
         for word in words:
             envelope, body, *_ = sample_event(performer_id, word)
             await self.publisher.publish(Message(TOPIC, performer_id.encode(), body, envelope.headers()))
 
 
 @asynccontextmanager
-async def mark_stream(
-    database: Database, folder: Path, log: FilteringBoundLogger, handler: RecordingHandler | None = None
+async def run_sample_consumer(
+    database: Database, folder: Path, logger: FilteringBoundLogger, handler: RecordingHandler | None = None
 ) -> AsyncIterator[ConsumerHarness]:
-    """The loop and the retries over an embedded log in `folder`; leaving raises what either died of."""
+    """Run loop and retries on an embedded broker in `folder`. Leaving raises the error that stopped them."""
     handler = handler or RecordingHandler()
     consumer: ConsumerContext[SampleEvent, SampleState] = ConsumerContext(
         GROUP,
@@ -87,43 +87,43 @@ async def mark_stream(
         database,
         Backoff(0.01, 0.05),
         clock=utc_now,
-        log=log,
+        logger=logger,
         metrics=ConsumerMetrics(registry := CollectorRegistry()),
-        dead_share=DlqLimit(limit=0.5, window=1000, least=100),
+        dlq_limit=DlqLimit(limit=0.5, window=1000, minimum=100),
     )
     settings = ConsumerSettings.model_validate(
         {"database_url": "sqlite+aiosqlite:///not-used", "kafka_bootstrap_servers": "", "retry_scan_seconds": 0.05}
     )
     async with open_broker("", folder) as broker, broker.producer("test") as publisher:
         await broker.create_topics([Topic(TOPIC, 1, _DAY_MS)])
-        app = build_worker_app(broker, log, registry)
+        app = build_worker_app(broker, logger, registry)
         failed = app[FAILED] = asyncio.get_running_loop().create_future()
-        async with run_consumer(app, broker, [TOPIC], consumer, settings):
+        async with run_consumer(app, broker, [TOPIC], consumer, settings, LagTrend()):
             yield ConsumerHarness(handler, publisher)
         if failed.done():
             failed.result()
 
 
-async def ends_with(seen: ProcessorHarness, words: dict[str, str]) -> None:
-    """Wait for these usernames; then each event has one row, applied, and was counted once."""
+async def wait_for_words(harness: ProcessorHarness, words: dict[str, str]) -> None:
+    """Wait for these usernames, and check that each event is applied and was counted once."""
 
     async def is_so() -> bool:
         try:
-            return await seen.words() == words
+            return await harness.words() == words
         except ServiceUnavailable:
             return False
 
     await eventually(is_so)
     events = sum(len(each.split()) for each in words.values())
-    assert [status for status, _ in await seen.outcomes()] == ["applied"] * events
-    assert await seen.duplicates() == [0] * events
+    assert [status for status, _ in await harness.outcomes()] == ["applied"] * events
+    assert await harness.duplicates() == [0] * events
 
 
-async def waits(logs: Path, why: str = "") -> None:
-    """Until the loop has said that it does, with these words in the reason."""
+async def wait_for_pause(logs: Path, reason: str = "") -> None:
+    """Wait until the loop has logged its pause, with `reason` in the line."""
 
     async def is_so() -> bool:
-        return any("Consuming waits" in line and why in line for line in await asyncio.to_thread(_lines, logs))
+        return any("Consumer paused" in line and reason in line for line in await asyncio.to_thread(_lines, logs))
 
     await eventually(is_so)
 

@@ -1,4 +1,4 @@
-"""A relay on each stack, with the means to let it die, freeze and fail at its port."""
+"""A harness for the outbox relay: a test can crash it, freeze it and let it fail."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,100 +14,100 @@ from safevideo_common.database.engine import Database
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.outbox.metrics import RelayMetrics
-from safevideo_common.outbox.relay import LEASE_SECONDS, OutboxRelay, RelayLease, watch_depth
+from safevideo_common.outbox.relay import LEASE_SECONDS, OutboxRelay, RelayLease, monitor_depth
 from safevideo_testkit.broker_helpers import message, read_by_key
 from safevideo_testkit.eventually import eventually, running_task
 
 
 class SimulatedCrash(Exception):
-    """Stands for the death of a process."""
+    """Stands for the crash of a process."""
 
 
 class InterceptedPublisher:
-    """The real publisher, and what a test puts in its way: `before` and `after` are called with each round."""
+    """A producer with hooks `before` and `after` each batch. The hooks get the number of the batch and may raise."""
 
     def __init__(self, publisher: BatchProducer) -> None:
         self._publisher = publisher
-        self.rounds = 0
+        self.batches = 0
         self.before: Callable[[int], None] = lambda _: None
         self.after: Callable[[int], None] = lambda _: None
-        self.let_go = asyncio.Event()
-        self.let_go.set()
+        self.resumed = asyncio.Event()
+        self.resumed.set()
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        """As it is."""
+        """Publish without hooks."""
         return await self._publisher.publish(message)
 
     async def publish_batch(self, messages: Sequence[Message]) -> None:
-        """Once it is let go; `before` and `after` may raise."""
-        self.rounds += 1
-        await self.let_go.wait()
-        self.before(self.rounds)
+        """Publish a batch, once `resumed` is set."""
+        self.batches += 1
+        await self.resumed.wait()
+        self.before(self.batches)
         await self._publisher.publish_batch(messages)
-        self.after(self.rounds)
+        self.after(self.batches)
 
 
 class RelayHarness:
-    """One outbox and one topic; any number of relays between them."""
+    """One outbox, one topic, and any number of relays."""
 
-    def __init__(self, database: Database, broker: Broker, topic: str, log: FilteringBoundLogger) -> None:
+    def __init__(self, database: Database, broker: Broker, topic: str, logger: FilteringBoundLogger) -> None:
         self.database = database
         self.topic = topic
         self.registry = CollectorRegistry()
-        self.stirred = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self._broker = broker
-        self._log = log
+        self._logger = logger
         self._metrics = RelayMetrics(self.registry)
 
     async def record(self, *values: str | bytes, keys: int = 1) -> None:
-        """Put messages into the outbox, in one transaction; keys take turns."""
+        """Insert messages into the outbox in one transaction, with `keys` alternating keys."""
         async with self.database.transaction() as tx:
-            messages = [message(self.topic, f"sg_{place % keys}", value) for place, value in enumerate(values)]
+            messages = [message(self.topic, f"sg_{index % keys}", value) for index, value in enumerate(values)]
             await outbox_store.record(tx, messages, utc_now())
-        self.stirred.set()
+        self.wakeup.set()
 
     @asynccontextmanager
     async def relay(
         self, lease_seconds: float = LEASE_SECONDS
     ) -> AsyncIterator[tuple[OutboxRelay, InterceptedPublisher]]:
-        """A relay of its own process, so to say; it does not run yet."""
+        """Create a relay that does not run, like one of another process."""
         async with self._broker.producer("relay") as publisher:
-            port = InterceptedPublisher(publisher)
+            intercepted = InterceptedPublisher(publisher)
             lease = RelayLease(self.database, lease_seconds)
-            yield OutboxRelay(self.database, port, lease, self.stirred, self._log, self._metrics), port
+            yield OutboxRelay(self.database, intercepted, lease, self.wakeup, self._logger, self._metrics), intercepted
 
     @asynccontextmanager
     async def running(self, lease_seconds: float = LEASE_SECONDS) -> AsyncIterator[InterceptedPublisher]:
-        """A relay that runs as long as the block lasts."""
-        async with self.relay(lease_seconds) as (relay, port), running_task(relay.run()):
-            yield port
+        """Run a relay during the block."""
+        async with self.relay(lease_seconds) as (relay, publisher), running_task(relay.run()):
+            yield publisher
 
-    async def measuring(self, later: timedelta) -> None:
-        """Measure what waits, for ever, by a clock that is so much ahead."""
-        await watch_depth(self.database, lambda: utc_now() + later, self._metrics)
+    async def monitor_depth(self, later: timedelta) -> None:
+        """Measure the outbox until cancelled, with a clock that is ahead by `later`."""
+        await monitor_depth(self.database, lambda: utc_now() + later, self._metrics)
 
-    async def waiting(self) -> int:
-        """Rows in the outbox."""
+    async def depth(self) -> int:
+        """Return the number of rows in the outbox."""
         async with self.database.read_connection() as reading:
             return (await outbox_store.depth(reading)).rows
 
     async def until_empty(self) -> None:
-        """Return once nothing waits."""
+        """Wait until the outbox is empty."""
 
         async def is_empty() -> bool:
-            return not await self.waiting()
+            return not await self.depth()
 
         await eventually(is_empty)
 
     async def published(self, key: str = "sg_0") -> list[str]:
-        """What the log has of a key, in order."""
+        """Return the published messages of a key, in order."""
         found = await read_by_key(self._broker, self.topic)
         return [value.decode() for value in found.get(key.encode(), [])]
 
     async def first_published(self, key: str = "sg_0") -> list[str]:
-        """The same without repeats."""
+        """Return the first copies of the messages of a key, in order."""
         return list(dict.fromkeys(await self.published(key)))
 
-    def counted(self, name: str) -> float:
-        """The value of `safevideo_outbox_<name>`."""
+    def metric(self, name: str) -> float:
+        """Return the value of `safevideo_outbox_<name>`."""
         return self.registry.get_sample_value(f"safevideo_outbox_{name}") or 0.0

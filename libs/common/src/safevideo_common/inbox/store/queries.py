@@ -1,4 +1,4 @@
-"""What the gateway shows of the inbox: every webhook received and what became of it."""
+"""Queries of the inbox for operators: pages of received events, and single events."""
 
 import re
 from dataclasses import dataclass, fields
@@ -24,9 +24,9 @@ _c: Final = event_inbox.c
 
 @dataclass(frozen=True, slots=True)
 class InboxFilter:
-    """What to look for; all conditions hold at once. The range is of `received_at`, its end excluded.
+    """The events to find: all conditions must hold. The range is of `received_at`, its end excluded.
 
-    `duplicate` is no status of a row: it finds the events that came more than once.
+    `duplicate` is not the status of a row: it finds events that were delivered more than once.
     """
 
     event_type: str | None = None
@@ -38,7 +38,7 @@ class InboxFilter:
 
 @dataclass(frozen=True, slots=True)
 class InboxRecord:
-    """One row as an operator sees it. `payload` is read for a single event only, and kept while it waits or is dead."""
+    """One row of the inbox. `payload` is read for a single event only, and kept while the event is waiting or dead."""
 
     row_id: int
     consumer_group: str
@@ -91,7 +91,7 @@ _SHOWN: Final = (
 
 async def find(
     reading: AsyncConnection,
-    wanted: InboxFilter,
+    matching: InboxFilter,
     *,
     page: int,
     limit: int,
@@ -99,41 +99,41 @@ async def find(
     order: Order = "desc",
 ) -> tuple[list[InboxRecord], int]:
     """One page, counted from 1, and how many there are in all. Ties are in the order of arrival."""
-    query = select(*_SHOWN).where(*_conditions(wanted))
+    query = select(*_SHOWN).where(*_conditions(matching))
     rows, total = await find_page(reading, query, (_c[sort], _c.id), page=page, limit=limit, order=order)
     return [_record(row) for row in rows], total
 
 
-async def find_by_event_id(reading: AsyncConnection, given: str) -> list[InboxRecord]:
+async def find_by_event_id(reading: AsyncConnection, event_or_row_id: str) -> list[InboxRecord]:
     """The row with this row id, or the rows of the event with this event id; digits are a row id first.
 
     Raises `ValidationFailed` for what can be neither.
     """
-    if not EVENT_ID.fullmatch(given):
+    if not EVENT_ID.fullmatch(event_or_row_id):
         raise ValidationFailed("Invalid id.", details={"id": "must be 1 to 128 visible ASCII characters"})
-    if _ROW_ID.fullmatch(given) and (row := await get_by_row_id(reading, int(given))):
+    if _ROW_ID.fullmatch(event_or_row_id) and (row := await get_by_row_id(reading, int(event_or_row_id))):
         return [row]
-    return await get_by_event_id(reading, given)
+    return await get_by_event_id(reading, event_or_row_id)
 
 
 async def get_by_row_id(reading: AsyncConnection, row_id: int) -> InboxRecord | None:
-    """One row with its payload."""
+    """Return one row with its payload."""
     row = (await reading.execute(select(*_SHOWN, _c.payload).where(_c.id == row_id))).one_or_none()
     return _record(row) if row else None
 
 
 async def get_by_event_id(reading: AsyncConnection, event_id: str) -> list[InboxRecord]:
-    """The rows of one event with their payloads, one for each group that consumes it."""
+    """Return the rows of one event with their payloads, one for each consumer group."""
     rows = await reading.execute(select(*_SHOWN, _c.payload).where(_c.event_id == event_id).order_by(_c.id))
     return [_record(row) for row in rows]
 
 
-def _conditions(wanted: InboxFilter) -> list[ColumnElement[bool]]:
-    of_status = [_c.duplicates > 0] if wanted.status == "duplicate" else equal((_c.status, wanted.status))
+def _conditions(matching: InboxFilter) -> list[ColumnElement[bool]]:
+    of_status = [_c.duplicates > 0] if matching.status == "duplicate" else equal((_c.status, matching.status))
     return [
-        *equal((_c.event_type, wanted.event_type), (_c.performer_id, wanted.performer_id)),
+        *equal((_c.event_type, matching.event_type), (_c.performer_id, matching.performer_id)),
         *of_status,
-        *within(_c.received_at, wanted.received_from, wanted.received_to),
+        *within(_c.received_at, matching.received_from, matching.received_to),
     ]
 
 

@@ -1,8 +1,8 @@
-"""Taking events up again that died, or that wait for their time: what an operator may change in the inbox.
+"""SQL of the redrive: find, count, lock and requeue dead and waiting events.
 
-A dead event that is taken up waits without a time of its own: it is tried as soon as it is the first of its
-performer's queue, and what came after it queues behind. Rows are locked in the order of their ids, so that several
-who do this wait for each other.
+A redriven dead event becomes `waiting` without `next_try_at`. It is processed when it is first in its performer's
+queue; later events of that performer wait. Rows are locked in the order of their ids, so concurrent redrives do not
+deadlock.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from safevideo_common.domain.outcomes import Status
 from safevideo_common.inbox.store.rows import REASON_LENGTH
 
 UNREADABLE: Final = "ENVELOPE_INVALID"
-"""The code of what is no event at all: without an envelope its payload says nothing."""
+"""The reason code of a record without a valid envelope: its payload cannot be processed."""
 WAS_DEAD: Final = "REDRIVEN: it was dead: "
 
 _c: Final = event_inbox.c
@@ -33,23 +33,23 @@ _IS_READABLE: Final = and_(_c.payload.is_not(None), or_(_c.reason.is_(None), _c.
 
 @dataclass(frozen=True, slots=True)
 class RedriveFilter:
-    """What to take up; all conditions hold at once. The range is of `received_at`, its end excluded.
+    """The events to redrive: all conditions must hold. The range is of `received_at`, its end excluded.
 
-    Of what waits only that is meant whose time has not come: the rest is due as it is, or behind something.
+    A waiting event matches only if its retry time is in the future. The others are due, or behind an earlier event.
     """
 
     status: Literal[Status.DEAD, Status.WAITING] = Status.DEAD
     event_type: str | None = None
     performer_id: str | None = None
     reason: str | None = None
-    """How the code of the reason begins."""
+    """Prefix of the reason code."""
     group: str | None = None
     received_from: datetime | None = None
     received_to: datetime | None = None
 
 
 class RedriveCount(NamedTuple):
-    """How many of one type, reason code and group there are, and how many of them can be taken up."""
+    """The number of matching and of redrivable events of one type, reason code and group."""
 
     event_type: str
     code: str
@@ -59,7 +59,7 @@ class RedriveCount(NamedTuple):
 
 
 class RedriveCandidate(NamedTuple):
-    """A row, locked, and what decides whether it can be taken up."""
+    """A locked row with the columns that decide whether it is redrivable."""
 
     row_id: int
     group: str
@@ -68,34 +68,34 @@ class RedriveCandidate(NamedTuple):
     is_readable: bool
 
     @property
-    def can_be_taken_up(self) -> bool:
-        """Whether trying it again means anything."""
+    def is_redrivable(self) -> bool:
+        """Return True if a retry of the event can succeed."""
         return self.is_readable and self.status in {Status.DEAD, Status.WAITING}
 
 
-async def count_redrivable(reading: AsyncConnection, wanted: RedriveFilter, now: datetime) -> list[RedriveCount]:
-    """All that match, counted."""
+async def count_redrivable(reading: AsyncConnection, matching: RedriveFilter, now: datetime) -> list[RedriveCount]:
+    """Count the matching events."""
     code = _CODE.label("code")
     redrivable = func.sum(case((_IS_READABLE, literal_column("1")), else_=literal_column("0")))
     rows = await reading.execute(
         select(_c.event_type, code, _c.consumer_group, func.count(), redrivable)
-        .where(*_conditions(wanted, now))
+        .where(*_conditions(matching, now))
         .group_by(_c.event_type, code, _c.consumer_group)
         .order_by(_c.event_type, code, _c.consumer_group)
     )
     return [RedriveCount(event_type, code, group, events, int(some)) for event_type, code, group, events, some in rows]
 
 
-async def redrivable(reading: AsyncConnection, wanted: RedriveFilter, now: datetime, limit: int) -> list[int]:
-    """The row ids of those that match and can be taken up, in the order of arrival."""
+async def redrivable(reading: AsyncConnection, matching: RedriveFilter, now: datetime, limit: int) -> list[int]:
+    """Return the row ids of matching redrivable events, in the order of arrival."""
     rows = await reading.scalars(
-        select(_c.id).where(*_conditions(wanted, now), _IS_READABLE).order_by(_c.id).limit(limit)
+        select(_c.id).where(*_conditions(matching, now), _IS_READABLE).order_by(_c.id).limit(limit)
     )
     return list(rows)
 
 
 async def lock(tx: AsyncConnection, row_ids: Sequence[int], group: str | None = None) -> list[RedriveCandidate]:
-    """Those of the rows that are there, in the order of arrival, locked; at most a few hundred at a time."""
+    """Lock the existing rows, in the order of arrival. At most a few hundred at a time."""
     rows = await tx.execute(
         for_update(
             select(_c.id, _c.consumer_group, _c.status, _CODE, _IS_READABLE)
@@ -109,7 +109,7 @@ async def lock(tx: AsyncConnection, row_ids: Sequence[int], group: str | None = 
 
 
 async def requeue(tx: AsyncConnection, row_ids: Sequence[int], now: datetime) -> None:
-    """What is dead waits, with all its tries before it; what waits is due. The rows must be locked."""
+    """Make dead events wait, with all their attempts ahead, and waiting events due. The rows must be locked."""
     if row_ids:
         some = _c.id.in_(row_ids)
         await tx.execute(update(event_inbox).where(some, _c.status == Status.WAITING).values(next_try_at=now))
@@ -117,7 +117,7 @@ async def requeue(tx: AsyncConnection, row_ids: Sequence[int], now: datetime) ->
 
 
 _REVIVED: Final = {
-    # In this order: on MySQL a later assignment sees what an earlier one has set.
+    # The order matters: in MySQL a later assignment sees the values of an earlier one.
     "reason": func.substr(WAS_DEAD + func.coalesce(_c.reason, ""), 1, REASON_LENGTH),
     "status": Status.WAITING,
     "tries": 0,
@@ -125,18 +125,18 @@ _REVIVED: Final = {
 }
 
 
-def _conditions(wanted: RedriveFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [_c.status == wanted.status]
-    if wanted.status is Status.WAITING:
+def _conditions(matching: RedriveFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [_c.status == matching.status]
+    if matching.status is Status.WAITING:
         conditions.append(_c.next_try_at > now)
-    if wanted.reason is not None:
-        conditions.append(_c.reason.startswith(wanted.reason, autoescape=True))
+    if matching.reason is not None:
+        conditions.append(_c.reason.startswith(matching.reason, autoescape=True))
     return [
         *conditions,
         *equal(
-            (_c.event_type, wanted.event_type),
-            (_c.performer_id, wanted.performer_id),
-            (_c.consumer_group, wanted.group),
+            (_c.event_type, matching.event_type),
+            (_c.performer_id, matching.performer_id),
+            (_c.consumer_group, matching.group),
         ),
-        *within(_c.received_at, wanted.received_from, wanted.received_to),
+        *within(_c.received_at, matching.received_from, matching.received_to),
     ]

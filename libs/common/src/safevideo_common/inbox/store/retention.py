@@ -1,4 +1,4 @@
-"""What keeps the inbox from growing for ever, and how large it is. Every look costs the same with a million rows."""
+"""SQL of the inbox pruner. Each statement takes the same time with a million rows."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 
 MAX_COUNTED: Final = 100_000
-"""Of one status: beyond, the exact number helps nobody, and counting is no longer quick."""
+"""Of one status. Beyond this number counting is slow, and nobody needs the exact number."""
 
 _SETTLED: Final = (Status.APPLIED, Status.STALE, Status.IGNORED)
 
@@ -43,41 +43,41 @@ _OLDEST: Final = select(_c.received_at).where(_c.id == select(func.min(_c.id)).w
 
 
 class PagePosition(NamedTuple):
-    """How far a pass over the old rows has come."""
+    """The last row of a chunk."""
 
     received_at: datetime
     row_id: int
 
 
 class PrunedRows(NamedTuple):
-    """What one chunk did. `place` is where the next one goes on; None when nothing old is left."""
+    """The result of one chunk. `position` is the start of the next one; None if no old row is left."""
 
     deleted: int
-    place: PagePosition | None
+    position: PagePosition | None
 
 
 class InboxSize(NamedTuple):
-    """How large the inbox is: `rows` of all groups, as the server estimates them; the rest of one group."""
+    """The size of the inbox: `rows` of all groups, estimated by the server; the rest of one group."""
 
     rows: int
     waiting: int
     dead: int
     oldest_waiting: datetime | None
-    """When it was received; None where none waits."""
+    """The time of receipt; None if no event is waiting."""
 
 
-async def prune(
+async def prune_chunk(
     tx: AsyncConnection, after: PagePosition, *, before: datetime, dead_before: datetime, rows: int
 ) -> PrunedRows:
-    """Look at the next `rows` that were received before the moment, and delete what nobody needs.
+    """Read the next `rows` that were received before `before`, and delete those that are no longer needed.
 
-    That is what is settled, and what is dead and was received before `dead_before`, of every group. Rows that wait
-    stay, however old; so does one that a redrive takes up meanwhile.
+    These are settled rows, and dead rows that were received before `dead_before`, of every group. Waiting rows stay,
+    also a row that is redriven at the same time.
     """
     found = await tx.execute(_OLD, {"before": before, "at": after.received_at, "row_id": after.row_id, "limit": rows})
-    places = [PagePosition(received_at, row_id) for row_id, received_at in found]
-    deleted = await _delete(tx, [place.row_id for place in places], dead_before)
-    return PrunedRows(deleted, places[-1] if len(places) == rows else None)
+    positions = [PagePosition(received_at, row_id) for row_id, received_at in found]
+    deleted = await _delete(tx, [each.row_id for each in positions], dead_before)
+    return PrunedRows(deleted, positions[-1] if len(positions) == rows else None)
 
 
 async def _delete(tx: AsyncConnection, row_ids: Sequence[int], dead_before: datetime) -> int:
@@ -88,7 +88,7 @@ async def _delete(tx: AsyncConnection, row_ids: Sequence[int], dead_before: date
 
 
 async def inbox_size(reading: AsyncConnection, group: str) -> InboxSize:
-    """How large it is. Statuses are counted up to `MAX_COUNTED`."""
+    """Measure the inbox. Statuses are counted up to `MAX_COUNTED`."""
     waiting, dead = ({"status": status, "group": group} for status in (Status.WAITING, Status.DEAD))
     return InboxSize(
         await estimate_row_count(reading, event_inbox),

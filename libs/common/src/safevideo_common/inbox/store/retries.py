@@ -1,7 +1,7 @@
-"""The events that wait to be tried again.
+"""SQL of the waiting events.
 
-A performer's events wait in a queue, in the order of arrival; only its head decides when it is time. An event without a
-performer waits by itself.
+The events of a performer wait in a queue, in the order of arrival; only the head decides when the queue is due. An
+event without a performer waits alone.
 """
 
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ _is_waiting: Final = (_c.status == Status.WAITING, _c.consumer_group == bindpara
 
 @dataclass(frozen=True, slots=True)
 class QueueHead:
-    """The first waiting event of a performer, or one that has no performer."""
+    """The first waiting event of a performer, or a waiting event without a performer."""
 
     row_id: int
     performer_id: str | None
@@ -31,7 +31,7 @@ class QueueHead:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEvent:
-    """All that trying again needs."""
+    """A waiting event with all that a retry needs."""
 
     row_id: int
     event_id: str
@@ -52,7 +52,7 @@ _heads: Final = union_all(
     select(func.min(_c.id).label("id")).where(*_is_waiting, _c.performer_id.is_not(None)).group_by(_c.performer_id),
     select(_c.id).where(*_is_waiting, _c.performer_id.is_(None)),
 ).subquery("heads")
-# MariaDB would go through all events that a performer ever had, or, with a million rows, sort all that waits.
+# Without these hints MariaDB reads all events of a performer, or sorts all waiting events.
 _BY_QUEUE: Final = "idx_event_inbox_status"
 _BY_TIME: Final = "idx_event_inbox_due"
 
@@ -75,7 +75,7 @@ _DUE: Final = force_index(
     event_inbox,
     _BY_TIME,
 )
-_UNTIMED: Final = (
+_UNSCHEDULED: Final = (
     select(_c.id, _c.performer_id)
     .join(_heads, _heads.c.id == _c.id)
     .where(_c.next_try_at.is_(None))
@@ -96,25 +96,25 @@ _ROW: Final = update(event_inbox).where(_c.id == bindparam("row_id"))
 
 
 async def due_heads(connection: AsyncConnection, group: str, now: datetime, limit: int) -> list[QueueHead]:
-    """The heads whose time has come, those first that are due longest. What else waits costs nothing."""
+    """Return the heads whose retry time has come, the oldest first. Other waiting events cost nothing."""
     rows = await connection.execute(_DUE, {"group": group, "now": now, "limit": limit})
     return [QueueHead(row_id, performer_id) for row_id, performer_id in rows]
 
 
 async def unscheduled_heads(connection: AsyncConnection, group: str, limit: int) -> list[QueueHead]:
-    """The heads without a time, which are due at once: what was before them is settled, or they were dead.
+    """Return the heads without a retry time. They are due: the event before them is complete, or they were redriven.
 
-    It looks at the queue of each performer that has one, so its cost grows with all that waits.
+    The query reads each queue, so its cost grows with the number of waiting events.
     """
-    rows = await connection.execute(_UNTIMED, {"group": group, "limit": limit})
+    rows = await connection.execute(_UNSCHEDULED, {"group": group, "limit": limit})
     return [QueueHead(row_id, performer_id) for row_id, performer_id in rows]
 
 
 async def waiting_of(tx: AsyncConnection, group: str, head: QueueHead, now: datetime, limit: int) -> list[WaitingEvent]:
-    """The queue behind `head`, itself included, at most `limit` events in the order of arrival, locked.
+    """Lock and return the queue from `head` on, at most `limit` events in the order of arrival.
 
-    It ends before the first whose time has not come. Empty when that is the head: another member of the group has been
-    at it since it was found due.
+    It ends before the first event that is not due. If that is the head, the result is empty: another member of the
+    group has processed it since it was found.
     """
     if head.performer_id is None:
         rows = await tx.execute(_QUEUE_OF_ONE, {"group": group, "row_id": head.row_id})
@@ -127,7 +127,7 @@ async def waiting_of(tx: AsyncConnection, group: str, head: QueueHead, now: date
 
 
 async def complete(tx: AsyncConnection, row_id: int, outcome: Outcome, decided_at: datetime) -> None:
-    """End the waiting. Only what is dead keeps its payload: the rest has had its effect."""
+    """Set the final outcome of a waiting event. Only a dead event keeps its payload."""
     changes: dict[str, object] = {"status": outcome.status, "reason": _cut(outcome.reason), "next_try_at": None}
     if outcome.status is not Status.DEAD:
         changes["payload"] = None
@@ -135,7 +135,7 @@ async def complete(tx: AsyncConnection, row_id: int, outcome: Outcome, decided_a
 
 
 async def reschedule(tx: AsyncConnection, row_id: int, next_try_at: datetime, tries: int, reason: str) -> None:
-    """Let it wait on; `tries` have failed so far, the last for `reason`."""
+    """Set the time of the next attempt; `tries` attempts have failed, the last for `reason`."""
     changes = {"next_try_at": next_try_at, "tries": tries, "reason": _cut(reason)}
     await tx.execute(_ROW.values(**changes), {"row_id": row_id})
 

@@ -1,7 +1,6 @@
-"""The inbox: the one place that knows what became of an event, one row for each event and consumer group.
+"""SQL of the batch processor: the inbox has one row for each event and consumer group.
 
-Every function takes the connection of the caller's transaction, so that the row and the state change are one. What
-waits to be tried again is in `inbox_waiting.py`, what the gateway shows in `inbox_browser.py`.
+Every function takes the connection of the caller's transaction, so the row and the effect are committed together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,10 +19,10 @@ REASON_LENGTH: Final = 255
 REQUEST_ID_LENGTH: Final = 128
 
 _c: Final = event_inbox.c
-_KNOWN: Final = select(_c.event_id).where(  # the unique index has all of it, so no row is read
+_EXISTING: Final = select(_c.event_id).where(  # the unique index covers it, so no row is read
     _c.event_id.in_(bindparam("event_ids", expanding=True)), _c.consumer_group == bindparam("group")
 )
-_PARKED: Final = (
+_BLOCKED: Final = (
     select(_c.performer_id)
     .distinct()
     .where(
@@ -71,7 +70,7 @@ _COUNT: Final = Bulk(Upsert(event_inbox, ("event_id", "consumer_group"), _counte
 
 
 class InboxEntry(NamedTuple):
-    """One record of the log and what became of it. `payload` is given only while it is waiting or dead."""
+    """A new row: a record and its outcome. `payload` is set only if the event is waiting or dead."""
 
     consumer_group: str
     event_id: str
@@ -92,31 +91,31 @@ class InboxEntry(NamedTuple):
 
 
 async def existing_ids(tx: AsyncConnection, group: str, event_ids: Iterable[str]) -> set[str]:
-    """Those of the events that the inbox has."""
+    """Return the ids of the events that are in the inbox."""
     found: set[str] = set()
     for some in chunks(event_ids):
-        found.update(await tx.scalars(_KNOWN, {"group": group, "event_ids": some}))
+        found.update(await tx.scalars(_EXISTING, {"group": group, "event_ids": some}))
     return found
 
 
 async def blocked_subjects(tx: AsyncConnection, group: str, performer_ids: Iterable[str]) -> set[str]:
-    """Those of the performers that have an event waiting: a later one of theirs has to queue behind it."""
+    """Return the performers that have a waiting event: their later events must wait behind it."""
     found: set[str] = set()
     for some in chunks(performer_ids):
-        found.update(await tx.scalars(_PARKED, {"group": group, "performer_ids": some}))
+        found.update(await tx.scalars(_BLOCKED, {"group": group, "performer_ids": some}))
     return found
 
 
 async def insert_rows(tx: AsyncConnection, entries: Sequence[InboxEntry]) -> None:
-    """Insert new events, in the order of arrival. Raises `DatabaseConflict` if one of them is known by now."""
+    """Insert new events, in the order of arrival. Raise `DatabaseConflict` if the inbox has one of them already."""
     await _INSERT.execute(tx, map(_row, entries))
 
 
 async def count_duplicates(tx: AsyncConnection, entries: Sequence[InboxEntry]) -> None:
-    """Count further records of known events, in the order of the log.
+    """Count further records of events in the inbox, in the order of their offsets.
 
-    A record that was counted before changes nothing, so a batch may be read again after a crash or by two members at
-    once. What the inbox knows of the event stays as it is.
+    A record that was counted before changes nothing, so a batch may be read again after a crash or by two members.
+    The outcome of the event stays as it is.
     """
     await _COUNT.execute(tx, map(_row, entries))
 

@@ -28,7 +28,7 @@ def changes(before: dict[str, dict[str, object]], after: dict[str, dict[str, obj
     return {name: each for name, each in found.items() if each}
 
 
-def disordered(bench: ReplayHarness, seed: int, number: int) -> list[Sent]:
+def disordered(harness: ReplayHarness, seed: int, number: int) -> list[Sent]:
     """Patches whose versions come in any order, some of them twice, some of them faulty."""
     random = Random(seed)
     events = []
@@ -38,29 +38,29 @@ def disordered(bench: ReplayHarness, seed: int, number: int) -> list[Sent]:
         }
         if random.random() < 0.05:
             fields = {"verified": "perhaps"}
-        events.append(bench.event(str(random.randrange(12)), random.randrange(number), **fields))
+        events.append(harness.event(str(random.randrange(12)), random.randrange(number), **fields))
     return events + random.sample(events, number // 10)
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
-async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(bench: ReplayHarness, force: bool) -> None:
-    events = disordered(bench, 7, 200)
-    await bench.publish(*events)
-    await bench.live()
-    await bench.forget(*events[20:150])
+async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(harness: ReplayHarness, force: bool) -> None:
+    events = disordered(harness, 7, 200)
+    await harness.publish(*events)
+    await harness.consume()
+    await harness.delete_inbox_rows(*events[20:150])
     for number in range(0, 12, 2):
-        await bench.damage(str(number), username="damaged", bio="long " * 100)
-    await bench.delete("3")
-    before = await bench.stamped(), await bench.inbox(), await bench.told()
-    fields = await bench.rows()
-    dry = result_of(await bench.replay(force=force, dryRun=True))
-    assert (await bench.stamped(), await bench.inbox(), await bench.told()) == before
-    real = result_of(await bench.replay(force=force))
+        await harness.damage(str(number), username="damaged", bio="long " * 100)
+    await harness.delete_performer("3")
+    before = await harness.performers(), await harness.inbox(), await harness.published_changes()
+    fields = await harness.rows()
+    dry = result_of(await harness.replay(force=force, dryRun=True))
+    assert (await harness.performers(), await harness.inbox(), await harness.published_changes()) == before
+    real = result_of(await harness.replay(force=force))
     assert {name: dry[name] for name in ("events", "byType", "byOutcome")} == {
         name: real[name] for name in ("events", "byType", "byOutcome")
     }
     foreseen = {each["performerId"]: each["changes"] for each in dry["performers"]}
-    happened = changes(fields, await bench.rows())
+    happened = changes(fields, await harness.rows())
     assert foreseen.keys() == happened.keys()
     for name, each in happened.items():
         for pair in each.values():
@@ -70,17 +70,17 @@ async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(bench: 
     assert (dry["performersChanging"], dry["isExact"]) == (len(happened), True)
 
 
-async def test_at_most_a_hundred_performers_are_shown_and_all_are_counted(bench: ReplayHarness) -> None:
-    await bench.publish(*(bench.event(str(number), 1, bio="x") for number in range(130)))
-    result = result_of(await bench.replay(dryRun=True))
+async def test_at_most_a_hundred_performers_are_shown_and_all_are_counted(harness: ReplayHarness) -> None:
+    await harness.publish(*(harness.event(str(number), 1, bio="x") for number in range(130)))
+    result = result_of(await harness.replay(dryRun=True))
     assert (len(result["performers"]), result["performersChanging"]) == (100, 130)
-    assert await bench.rows() == {}
+    assert await harness.rows() == {}
 
 
-async def test_with_more_performers_than_it_can_carry_a_forecast_says_that_it_is_not_exact(
-    bench: ReplayHarness,
+async def test_with_more_performers_than_it_can_carry_a_dry_run_says_that_it_is_not_exact(
+    harness: ReplayHarness,
 ) -> None:
-    events = [bench.event(str(number % 30), number, bio=str(number)) for number in range(90)]
+    events = [harness.event(str(number % 30), number, bio=str(number)) for number in range(90)]
     deliveries = [
         Delivery(
             Envelope(each.event_id, "performer.profile.updated", AT, each.performer_id),
@@ -92,11 +92,11 @@ async def test_with_more_performers_than_it_can_carry_a_forecast_says_that_it_is
         )
         for place, each in enumerate(events)
     ]
-    forecast = DryRun(bench.handler, SYNC_WORKER, is_forced=False, most_shown=100, most_performers=20)
-    async with bench.database.read_connection() as reading:
+    dry_run = DryRun(harness.handler, SYNC_WORKER, is_forced=False, max_reported=100, max_performers=20)
+    async with harness.database.read_connection() as reading:
         for start in range(0, 90, 10):
-            assert await forecast.foresee(reading, deliveries[start : start + 10]) == {"applied": 10}
-    forecast.finish()
-    assert not forecast.is_exact
-    assert len(forecast.shown) == 30
-    assert forecast.changing >= 30
+            assert await dry_run.preview(reading, deliveries[start : start + 10]) == {"applied": 10}
+    dry_run.finish()
+    assert not dry_run.is_exact
+    assert len(dry_run.differences) == 30
+    assert dry_run.changing >= 30

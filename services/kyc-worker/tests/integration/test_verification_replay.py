@@ -21,6 +21,7 @@ from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.events.topics import KYC, KYC_WORKER
 from safevideo_common.inbox.dead_letters import DlqLimit
+from safevideo_common.inbox.group_member import LagTrend
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.model import JobStatus, NewJob
@@ -62,8 +63,9 @@ async def test_a_damaged_request_is_foreseen_and_restored(
             ConsumerMetrics(CollectorRegistry()), DlqLimit(0.5, 1000, 100),
         )  # fmt: skip
         replays = ReplayJob(
-            broker, consumer, handler, lambda: DlqLimit(0.5, 1000, 100), ReplayMetrics(CollectorRegistry())
-        )
+            broker, consumer, handler, LagTrend(), lambda: DlqLimit(0.5, 1000, 100),
+            ReplayMetrics(CollectorRegistry()),
+        )  # fmt: skip
         jobs = JobHarness(database, log)
         began = rfc3339(utc_now() - timedelta(seconds=1))
         async with database.transaction() as tx:

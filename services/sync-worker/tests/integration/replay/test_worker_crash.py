@@ -18,7 +18,7 @@ from safevideo_testkit.harness.replay import (
     PERFORMERS,
     ReplayHarness,
     Sent,
-    folded,
+    expected_rows,
     history,
     result_of,
 )
@@ -52,11 +52,11 @@ async def worker(stack: StackUnderTest, broker: Broker, tmp_path: Path) -> Async
     await process.stop()
 
 
-async def has_decided(bench: ReplayHarness, events: list[Sent]) -> None:
+async def has_decided(harness: ReplayHarness, events: list[Sent]) -> None:
     wanted = {each.event_id for each in events}
 
     async def is_so() -> bool:
-        return wanted <= {event_id for event_id, *_ in await bench.inbox()}
+        return wanted <= {event_id for event_id, *_ in await harness.inbox()}
 
     await eventually(is_so, PATIENCE_SECONDS)
 
@@ -68,73 +68,77 @@ async def offsets_of_group(servers: str) -> Mapping[KafkaPartition, int]:
 
 
 @only_real
-async def test_killed_again_and_again_it_ends_in_the_same_rows(bench: ReplayHarness, worker: ServiceProcess) -> None:
-    old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
-    await bench.publish(*old)
-    await has_decided(bench, old)
-    await bench.forget(*old[: EVENTS // 10])
+async def test_killed_again_and_again_it_ends_in_the_same_rows(harness: ReplayHarness, worker: ServiceProcess) -> None:
+    old, new = history(harness, EVENTS), history(harness, EVENTS // 4, EVENTS)
+    await harness.publish(*old)
+    await has_decided(harness, old)
+    await harness.delete_inbox_rows(*old[: EVENTS // 10])
     for number in range(PERFORMERS):
-        await (bench.damage(str(number), username="damaged", bio=None) if number % 3 else bench.delete(str(number)))
-    job_id = await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=EVENTS // 5))
+        if number % 3:
+            await harness.damage(str(number), username="damaged", bio=None)
+        else:
+            await harness.delete_performer(str(number))
+    job_id = await harness.jobs.enqueue(harness.new_job(force=True, eventsPerSecond=EVENTS // 5))
     for kill in range(KILLS):
-        reached = (await bench.jobs.job(job_id)).processed_items
+        reached = (await harness.jobs.job(job_id)).processed_items
 
         async def goes_on(reached: int = reached) -> bool:
-            return (await bench.jobs.job(job_id)).processed_items > reached
+            return (await harness.jobs.job(job_id)).processed_items > reached
 
-        await bench.publish(*new[kill * len(new) // KILLS : (kill + 1) * len(new) // KILLS])
+        await harness.publish(*new[kill * len(new) // KILLS : (kill + 1) * len(new) // KILLS])
         await eventually(goes_on, PATIENCE_SECONDS)
-        assert (await bench.jobs.job(job_id)).status not in FINISHED
+        assert (await harness.jobs.job(job_id)).status not in FINISHED
         await worker.kill()
         await worker.start()
-    job = await bench.ended(job_id, PATIENCE_SECONDS)
-    await has_decided(bench, new)
-    assert await bench.rows() == folded([*old, *new])
-    rows = await bench.inbox()
+    job = await harness.wait_until_completed(job_id, PATIENCE_SECONDS)
+    await has_decided(harness, new)
+    assert await harness.rows() == expected_rows([*old, *new])
+    rows = await harness.inbox()
     assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
     assert {duplicates for *_, duplicates in rows} == {0}
-    assert [outcome for _, outcome in await bench.jobs.attempts(job_id)] == ["lease_lost"] * KILLS + ["completed"]
+    assert [outcome for _, outcome in await harness.jobs.attempts(job_id)] == ["lease_lost"] * KILLS + ["completed"]
     assert sum(result_of(job)["byOutcome"].values()) == result_of(job)["events"] >= len(old)
 
 
 @only_real
 async def test_the_offsets_of_the_live_group_stay_where_they_are(
-    bench: ReplayHarness, worker: ServiceProcess, stack: StackUnderTest
+    harness: ReplayHarness, worker: ServiceProcess, stack: StackUnderTest
 ) -> None:
-    events = history(bench, 200)
-    await bench.publish(*events)
-    await has_decided(bench, events)
+    events = history(harness, 200)
+    await harness.publish(*events)
+    await has_decided(harness, events)
 
     async def are_committed() -> bool:
-        async with bench.broker.reader("test") as reader:
+        async with harness.broker.reader("test") as reader:
             ends = await reader.end_offsets("sharegram.performer.v1")
         committed = await offsets_of_group(stack.kafka_bootstrap_servers)
         return all(committed.get(KafkaPartition(*each), 0) == end for each, end in ends.items() if end)
 
     await eventually(are_committed, PATIENCE_SECONDS)
     before = await offsets_of_group(stack.kafka_bootstrap_servers)
-    job_id = await bench.jobs.enqueue(bench.asked(force=True))
-    await bench.ended(job_id)
+    job_id = await harness.jobs.enqueue(harness.new_job(force=True))
+    await harness.wait_until_completed(job_id)
     assert await offsets_of_group(stack.kafka_bootstrap_servers) == before
     assert worker.ended is None
 
 
 @only_real
 async def test_one_replay_too_many_waits_in_the_queue_until_another_has_ended(
-    bench: ReplayHarness, worker: ServiceProcess
+    harness: ReplayHarness, worker: ServiceProcess
 ) -> None:
-    events = history(bench, 100)
-    await bench.publish(*events)
+    events = history(harness, 100)
+    await harness.publish(*events)
     first, *others, last = [
-        await bench.jobs.enqueue(bench.asked(force=True, eventsPerSecond=1)) for _ in range(MAX_CONCURRENT_REPLAYS + 1)
+        await harness.jobs.enqueue(harness.new_job(force=True, eventsPerSecond=1))
+        for _ in range(MAX_CONCURRENT_REPLAYS + 1)
     ]
     for job_id in (first, *others):
-        await bench.jobs.wait_for_status(job_id, JobStatus.PROCESSING)
-    waiting = await bench.jobs.job(last)
+        await harness.jobs.wait_for_status(job_id, JobStatus.PROCESSING)
+    waiting = await harness.jobs.job(last)
     assert (waiting.status, waiting.lease_until) == (JobStatus.QUEUED, None)
-    await bench.cancel(first)
-    await bench.jobs.wait_for_status(last, JobStatus.PROCESSING)
+    await harness.cancel(first)
+    await harness.jobs.wait_for_status(last, JobStatus.PROCESSING)
     for job_id in (*others, last):
-        await bench.cancel(job_id)
-        await bench.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
+        await harness.cancel(job_id)
+        await harness.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
     assert worker.ended is None

@@ -1,4 +1,4 @@
-"""What a replay may be asked for, and how it is kept."""
+"""What a replay may be request for, and how it is kept."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,10 +12,10 @@ PLAIN = {"topic": "sharegram.kyc.v1", "target": "kyc-worker"}
 
 
 def test_what_is_written_to_the_row_is_read_from_it() -> None:
-    asked = ReplayParameters(
+    request = ReplayParameters(
         "sharegram.performer.v1", "sync-worker", AT, AT + timedelta(hours=1), ("a",), ("sg_1",), False, True, 5
     )
-    assert parse_parameters(asked.document()) == asked
+    assert parse_parameters(request.document()) == request
     assert parse_parameters(PLAIN) == ReplayParameters("sharegram.kyc.v1", "kyc-worker")
 
 
@@ -34,9 +34,9 @@ def test_what_makes_no_sense_is_refused_without_its_values(wrong: dict[str, obje
 
 
 def test_all_filters_must_let_an_event_through() -> None:
-    asked = ReplayParameters("sharegram.kyc.v1", "kyc-worker", types=("a", "b"), performer_ids=("sg_1",))
+    request = ReplayParameters("sharegram.kyc.v1", "kyc-worker", types=("a", "b"), performer_ids=("sg_1",))
     wanted = [(kind, subject) for kind in "abc" for subject in ("sg_1", "sg_2", None)]
-    assert [each for each in wanted if asked.wants(Envelope("id", each[0], AT, each[1]))] == [
+    assert [each for each in wanted if request.matches(Envelope("id", each[0], AT, each[1]))] == [
         ("a", "sg_1"), ("b", "sg_1")
     ]  # fmt: skip
 

@@ -19,19 +19,18 @@ def numbers(start: int, end: int) -> list[str]:
 
 @on_real_backends
 async def test_a_kafka_that_is_killed_while_it_is_told_gets_everything_in_order(
-    relay_bench: RelayHarness, kafka_server: RunningServer
+    harness: RelayHarness, kafka_server: RunningServer
 ) -> None:
-    bench = relay_bench
-    async with bench.running():
+    async with harness.running():
         for start in range(0, 4000, 1000):
-            await bench.record(*numbers(start, start + 1000), keys=3)
+            await harness.record(*numbers(start, start + 1000), keys=3)
         kafka_server.kill()
-        await bench.record(*numbers(4000, 4300), keys=3)
-        await eventually(lambda: _has_failed(bench))
+        await harness.record(*numbers(4000, 4300), keys=3)
+        await eventually(lambda: _has_failed(harness))
         await asyncio.to_thread(kafka_server.start)
-        await bench.until_empty()
+        await harness.until_empty()
     for key in range(3):
-        published = await bench.first_published(f"sg_{key}")
+        published = await harness.first_published(f"sg_{key}")
         told = [int(number) for number in published]
         assert sorted(told) == [number for number in range(4300) if _key_of(number) == key]
         assert told == sorted(told)
@@ -39,28 +38,26 @@ async def test_a_kafka_that_is_killed_while_it_is_told_gets_everything_in_order(
 
 @on_real_backends
 async def test_a_kafka_that_hangs_is_waited_for_and_told_in_order(
-    relay_bench: RelayHarness, kafka_server: RunningServer
+    harness: RelayHarness, kafka_server: RunningServer
 ) -> None:
-    bench = relay_bench
-    async with bench.running(SHORT_LEASE):
+    async with harness.running(SHORT_LEASE):
         with kafka_server.paused():
-            await bench.record(*numbers(0, 1500))
-            await eventually(lambda: _has_failed(bench))
-        await bench.until_empty()
-    assert await bench.first_published() == numbers(0, 1500)
+            await harness.record(*numbers(0, 1500))
+            await eventually(lambda: _has_failed(harness))
+        await harness.until_empty()
+    assert await harness.first_published() == numbers(0, 1500)
 
 
 @on_real_backends
-async def test_a_database_that_is_killed_is_waited_for(relay_bench: RelayHarness, mysql_server: RunningServer) -> None:
-    bench = relay_bench
-    await bench.record(*numbers(0, 1500))
-    async with bench.running(SHORT_LEASE) as port:
+async def test_a_database_that_is_killed_is_waited_for(harness: RelayHarness, mysql_server: RunningServer) -> None:
+    await harness.record(*numbers(0, 1500))
+    async with harness.running(SHORT_LEASE) as port:
         await eventually(lambda: _at_work(port))
         mysql_server.kill()
-        await eventually(lambda: _has_failed(bench))
+        await eventually(lambda: _has_failed(harness))
         await asyncio.to_thread(mysql_server.start)
-        await bench.until_empty()
-    assert await bench.first_published() == numbers(0, 1500)
+        await harness.until_empty()
+    assert await harness.first_published() == numbers(0, 1500)
 
 
 def _key_of(number: int) -> int:
@@ -68,9 +65,9 @@ def _key_of(number: int) -> int:
     return number % 1000 % 3
 
 
-async def _has_failed(bench: RelayHarness) -> bool:
-    return bench.counted("failures_total") > 0
+async def _has_failed(harness: RelayHarness) -> bool:
+    return harness.metric("failures_total") > 0
 
 
 async def _at_work(port: object) -> bool:
-    return bool(getattr(port, "rounds", 0))
+    return bool(getattr(port, "batches", 0))

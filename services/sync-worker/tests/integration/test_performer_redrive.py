@@ -17,7 +17,7 @@ from safevideo_common.events.envelope import Envelope
 from safevideo_common.inbox.dead_letters import DlqLimit
 from safevideo_common.inbox.handler import Delivery
 from safevideo_common.inbox.metrics import ConsumerMetrics
-from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext
+from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LivePolicy
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.inbox.retries import RetryScanner
 from safevideo_common.inbox.store.queries import get_by_event_id
@@ -31,20 +31,20 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OPERATOR = Caller("operator", "admin", None, "req-1")
 
 
-class Dropped:
+class RecordingInvalidator:
     """A cache that remembers what was dropped."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
 
-    async def drop(self, performer_ids: Collection[int]) -> None:
+    async def invalidate(self, performer_ids: Collection[int]) -> None:
         self.ids += performer_ids
 
 
 class BadRelease(PerformerHandler):
     """Fails on some events until it is mended."""
 
-    def __init__(self, drops: Dropped, fails_on: Collection[str]) -> None:
+    def __init__(self, drops: RecordingInvalidator, fails_on: Collection[str]) -> None:
         super().__init__(lambda: NOW, drops)
         self.fails_on = fails_on
 
@@ -59,14 +59,14 @@ class Worker:
 
     def __init__(self, database: Database, log: FilteringBoundLogger, fails_on: Collection[str]) -> None:
         self.database = database
-        self.drops = Dropped()
+        self.drops = RecordingInvalidator()
         self.handler = BadRelease(self.drops, fails_on)
         metrics = ConsumerMetrics(CollectorRegistry())
         consumer: ConsumerContext[PerformerEvent, PerformerStates] = ConsumerContext(
             "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics, DlqLimit(0.5, 1000, 100)
         )
-        self.applier = BatchProcessor(consumer)
-        self.scan = RetryScanner(consumer, scan_seconds=1, tries=3)
+        self.processor = BatchProcessor(consumer, LivePolicy(consumer))
+        self.scan = RetryScanner(consumer, scan_interval=1, max_attempts=3)
 
     async def deliver(self, versions: Sequence[tuple[int, dict[str, Any]]]) -> None:
         """Events `evt-<version>` with these changes, in this order."""
@@ -76,7 +76,7 @@ class Worker:
             body = orjson.dumps({"data": {"performerId": "sg_1", "changes": changes, "version": version}})
             envelope = Envelope(f"evt-{version}", "performer.profile.updated", at, "sg_1")
             deliveries.append(Delivery(envelope, body, "sharegram.performer.v1", 0, version, NOW))
-        await self.applier.apply(deliveries, NullClaim())
+        await self.processor.process(deliveries, NullClaim())
 
     async def mend_and_redrive(self) -> None:
         self.handler.fails_on = ()

@@ -23,8 +23,8 @@ class Hanging(SampleHandler):
 
 async def scan(url: str) -> None:
     async with Database.open(url) as database:
-        bench = ProcessorHarness(database, build_logger("test", LogSink(None, stdout=False)), Hanging())
-        await bench.scan_after(10)
+        harness = ProcessorHarness(database, build_logger("test", LogSink(None, stdout=False)), Hanging())
+        await harness.scan_after(10)
 
 
 asyncio.run(scan(sys.argv[1]))

@@ -4,9 +4,9 @@ from collections import defaultdict
 
 import pytest
 
-from safevideo_common.inbox.processor import LagTrend
+from safevideo_common.inbox.group_member import LagTrend
 from safevideo_common.replay.metrics import WaitReason
-from safevideo_common.replay.throttle import LOOK_SECONDS, Throttle
+from safevideo_common.replay.throttle import CHECK_INTERVAL, Throttle
 
 
 class Time:
@@ -26,19 +26,19 @@ class Time:
     async def check(self) -> None:
         self.checks += 1
 
-    def waited(self, wait: WaitReason, seconds: float) -> None:
+    def record_wait(self, wait: WaitReason, seconds: float) -> None:
         self.waits[wait] += seconds
 
 
 @pytest.mark.parametrize(("per_second", "seconds"), [(10, 100), (1000, 1), (1, 1000)])
 async def test_so_many_events_a_second_and_no_more(per_second: int, seconds: float) -> None:
     time = Time()
-    pace = Throttle(per_second, LagTrend(), time.waited, now=time, sleep=time.sleep)
+    throttle = Throttle(per_second, LagTrend(), time.record_wait, now=time, sleep=time.sleep)
     events = 0
     while events < 1000:
-        batch = min(pace.batch, 1000 - events)
+        batch = min(throttle.max_batch, 1000 - events)
         events += batch
-        await pace.rest(batch, time.check)
+        await throttle.wait(batch, time.check)
     assert time.now == pytest.approx(seconds, rel=0.01)
     assert time.checks >= time.now / 1.1, "a cancellation is seen within a second"
     assert time.waits == {WaitReason.THROTTLE: pytest.approx(time.now)}, "all of it is told"
@@ -46,24 +46,24 @@ async def test_so_many_events_a_second_and_no_more(per_second: int, seconds: flo
 
 async def test_work_that_is_slower_is_not_held_up_and_saves_up_little() -> None:
     time = Time()
-    pace = Throttle(100, LagTrend(), time.waited, now=time, sleep=time.sleep)
+    throttle = Throttle(100, LagTrend(), time.record_wait, now=time, sleep=time.sleep)
     time.now += 60
     before = time.now
-    await pace.rest(100, time.check)
-    assert time.now - before == pytest.approx(1 - LOOK_SECONDS)
+    await throttle.wait(100, time.check)
+    assert time.now - before == pytest.approx(1 - CHECK_INTERVAL)
 
 
 async def test_while_the_live_flow_falls_behind_it_waits() -> None:
     time, lag, looks = Time(), LagTrend(), iter([6000, 7000, 7000])
-    lag.sees(5000)
+    lag.update(5000)
 
     async def check() -> None:
-        lag.sees(next(looks))
+        lag.update(next(looks))
 
-    await Throttle(1_000_000, lag, time.waited, now=time, sleep=time.sleep).rest(1, check)
+    await Throttle(1_000_000, lag, time.record_wait, now=time, sleep=time.sleep).wait(1, check)
     assert lag.latest == 7000
     assert next(looks, None) is None, "it went on once the lag no longer grew"
-    assert time.waits[WaitReason.LIVE_LAG] == 2 * LOOK_SECONDS
+    assert time.waits[WaitReason.LIVE_LAG] == 2 * CHECK_INTERVAL
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ async def test_while_the_live_flow_falls_behind_it_waits() -> None:
 def test_a_lag_of_a_batch_or_two_is_none_and_one_that_shrinks_does_not_grow(looks: list[int], is_growing: bool) -> None:
     lag = LagTrend()
     for records in looks:
-        lag.sees(records)
+        lag.update(records)
     assert lag.is_growing is is_growing

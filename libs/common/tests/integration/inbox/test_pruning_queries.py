@@ -10,7 +10,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.inbox.store import rows as inbox_rows
-from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, inbox_size, prune
+from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, inbox_size, prune_chunk
 from safevideo_common.inbox.store.rows import InboxEntry
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ async def fill(database: Database, *entries: InboxEntry) -> None:
 async def swept(database: Database, after: PagePosition = BEGINNING, rows: int = 100) -> PrunedRows:
     async with database.transaction() as tx:
         before, dead_before = NOW - timedelta(days=31), NOW - timedelta(days=90)
-        return await prune(tx, after, before=before, dead_before=dead_before, rows=rows)
+        return await prune_chunk(tx, after, before=before, dead_before=dead_before, rows=rows)
 
 
 async def left(database: Database) -> Sequence[str]:
@@ -54,11 +54,11 @@ async def test_a_chunk_goes_on_where_the_last_one_ended_and_passes_by_what_stays
     old = [event(status, 40) for status in (Status.WAITING, Status.APPLIED, Status.WAITING, Status.STALE)]
     await fill(database, *old, event(Status.APPLIED, 35))  # four of one moment
     first = await swept(database, rows=2)
-    assert first.place is not None
-    second = await swept(database, first.place, rows=2)
-    assert second.place is not None
+    assert first.position is not None
+    second = await swept(database, first.position, rows=2)
+    assert second.position is not None
     assert (first.deleted, second.deleted) == (1, 1)
-    assert await swept(database, second.place, rows=2) == PrunedRows(1, None)
+    assert await swept(database, second.position, rows=2) == PrunedRows(1, None)
     assert await left(database) == ["waiting-40", "waiting-40"]
 
 

@@ -11,7 +11,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.events.topics import TOPIC_RETENTION_DAYS
 from safevideo_common.inbox.metrics import InboxMetrics
-from safevideo_common.inbox.retention import CHUNK_ROWS, InboxPruner
+from safevideo_common.inbox.retention import ROWS_PER_CHUNK, InboxPruner
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
@@ -46,32 +46,32 @@ async def fill(database: Database, status: Status, rows: int) -> None:
 
 
 async def test_a_turn_shows_the_size_and_deletes_what_is_old(
-    database: Database, bench: ProcessorHarness, keeping: Keeping
+    database: Database, harness: ProcessorHarness, keeping: Keeping
 ) -> None:
     await fill(database, Status.WAITING, 3)
-    await fill(database, Status.APPLIED, CHUNK_ROWS + 1)
+    await fill(database, Status.APPLIED, ROWS_PER_CHUNK + 1)
     one, figures = keeping()
-    await one.turn()
+    await one.run_once()
     assert figures.get_sample_value("safevideo_inbox_waiting_events") == 3
     assert figures.get_sample_value("safevideo_inbox_oldest_waiting_seconds") == timedelta(days=100).total_seconds()
-    assert figures.get_sample_value("safevideo_inbox_deleted_total") == CHUNK_ROWS + 1
-    assert await bench.outcomes() == [("waiting", "sg_1")] * 3
+    assert figures.get_sample_value("safevideo_inbox_deleted_total") == ROWS_PER_CHUNK + 1
+    assert await harness.outcomes() == [("waiting", "sg_1")] * 3
 
 
-async def test_a_pass_is_made_by_one_worker(database: Database, bench: ProcessorHarness, keeping: Keeping) -> None:
+async def test_a_pass_is_made_by_one_worker(database: Database, harness: ProcessorHarness, keeping: Keeping) -> None:
     await fill(database, Status.APPLIED, 5)
     workers = [keeping() for _ in range(3)]
-    await workers[0][0].turn()
+    await workers[0][0].run_once()
     await fill(database, Status.STALE, 5)
-    await asyncio.gather(*(one.turn() for one, _ in workers))
+    await asyncio.gather(*(one.run_once() for one, _ in workers))
     assert [figures.get_sample_value("safevideo_inbox_deleted_total") for _, figures in workers] == [5, 0, 0]
-    assert len(await bench.outcomes()) == 5
+    assert len(await harness.outcomes()) == 5
 
 
 async def test_one_that_is_cut_off_has_done_whole_chunks(
-    database: Database, bench: ProcessorHarness, keeping: Keeping
+    database: Database, harness: ProcessorHarness, keeping: Keeping
 ) -> None:
-    await fill(database, Status.APPLIED, 3 * CHUNK_ROWS)
+    await fill(database, Status.APPLIED, 3 * ROWS_PER_CHUNK)
     one, figures = keeping()
 
     async def has_begun() -> bool:
@@ -79,9 +79,9 @@ async def test_one_that_is_cut_off_has_done_whole_chunks(
 
     async with running_task(one.run()):
         await eventually(has_begun)
-    rest = len(await bench.outcomes())
-    assert 0 < rest < 3 * CHUNK_ROWS
-    assert rest % CHUNK_ROWS == 0
+    rest = len(await harness.outcomes())
+    assert 0 < rest < 3 * ROWS_PER_CHUNK
+    assert rest % ROWS_PER_CHUNK == 0
 
 
 def settings(**days: int) -> ConsumerSettings:

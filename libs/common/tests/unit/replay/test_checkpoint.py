@@ -7,16 +7,16 @@ COMPLETE = Coverage(None, None, is_complete=True)
 
 def test_a_partition_alone_counts_for_the_whole_once_it_is_taken_in() -> None:
     whole = ReplayCheckpoint({"0": 5, "1": 0}, {"0": 15, "1": 4}, 14, COMPLETE)
-    first, second = whole.alone(0), whole.alone(1)
-    first.missed(0, 8)
+    first, second = whole.for_partition(0), whole.for_partition(1)
+    first.skip_deleted(0, 8)
     first.count({"a": 2}, {"applied": 2})
-    first.reached(0, 11)
+    first.advance_to(0, 11)
     second.count({"a": 1, "b": 3}, {"stale": 4})
-    second.reached(1, 4)
+    second.advance_to(1, 4)
     assert (whole.processed, first.processed, second.processed) == (0, 6, 4)
     assert whole.document() == ReplayCheckpoint({"0": 5, "1": 0}, {"0": 15, "1": 4}, 14, COMPLETE).document()
-    whole.take_in(second, most_shown=1)
-    whole.take_in(first, most_shown=1)
+    whole.merge(second, max_performers=1)
+    whole.merge(first, max_performers=1)
     assert whole.processed == 10
     assert (whole.next, whole.events) == ({"0": 11, "1": 4}, 6)
     assert (whole.by_type, whole.by_outcome) == ({"a": 3, "b": 3}, {"stale": 4, "applied": 2})
@@ -27,10 +27,10 @@ def test_a_partition_alone_counts_for_the_whole_once_it_is_taken_in() -> None:
 def test_of_the_performers_the_first_ones_are_kept_and_all_are_counted() -> None:
     whole = ReplayCheckpoint({"0": 0, "1": 0}, {"0": 1, "1": 1}, 2, COMPLETE)
     for number, names in enumerate((["sg_1", "sg_2"], ["sg_3", "sg_4"])):
-        part = whole.alone(number)
+        part = whole.for_partition(number)
         part.performers = [{"performerId": name} for name in names]
         part.performers_changing, part.is_exact = len(names), number == 0
-        whole.take_in(part, most_shown=3)
+        whole.merge(part, max_performers=3)
     assert [each["performerId"] for each in whole.performers] == ["sg_1", "sg_2", "sg_3"]
     assert (whole.performers_changing, whole.is_exact) == (4, False)
     assert parse_checkpoint(whole.document()) == whole

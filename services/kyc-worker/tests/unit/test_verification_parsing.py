@@ -23,13 +23,13 @@ def test_a_verdict_has_what_the_provider_found() -> None:
     event = parse_verification(delivery(GOOD))
     assert isinstance(event, VerificationEvent)
     assert event.verification_id == "ver_1"
-    assert (event.verdict.status, event.verdict.risk_score, event.verdict.reported_failed) == ("passed", 93.5, False)
+    assert (event.result.status, event.result.risk_score, event.result.reported_failed) == ("passed", 93.5, False)
 
 
 def test_the_type_says_whether_it_failed() -> None:
     event = parse_verification(delivery(GOOD, "kyc.verification.failed"))
     assert isinstance(event, VerificationEvent)
-    assert event.verdict.reported_failed
+    assert event.result.reported_failed
 
 
 def test_an_unknown_type_is_ignored() -> None:

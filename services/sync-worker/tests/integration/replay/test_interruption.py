@@ -12,14 +12,14 @@ from safevideo_common.broker.port import Broker, Reader
 from safevideo_common.broker.types import Record, TopicPartition
 from safevideo_common.jobs.handler import JobContext, JobHandler, RetryableJobError
 from safevideo_common.jobs.model import Job
-from safevideo_common.replay.job import LANES
+from safevideo_common.replay.job import CONCURRENT_PARTITIONS
 from safevideo_common.replay.reader import CHUNK_RECORDS
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_testkit.harness.replay import (
     PERFORMERS,
     ReplayHarness,
     Sent,
-    folded,
+    expected_rows,
     history,
     result_of,
 )
@@ -91,17 +91,17 @@ class CutOff:
             raise RetryableJobError("CUT_OFF", "by the test") from None
 
 
-async def cut_off_while_live_events_flow(bench: ReplayHarness, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
+async def cut_off_while_live_events_flow(harness: ReplayHarness, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
     """The job once it is completed, and how many records were read for it."""
-    counting: Any = CountingLog(bench.broker)
-    handler = CutOff(replace(bench.replays, broker=counting), Random(5))
-    async with bench.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
-        job_id = await bench.jobs.enqueue(bench.asked(**asked, eventsPerSecond=SLOWLY))
+    counting: Any = CountingLog(harness.broker)
+    handler = CutOff(replace(harness.replay_job, broker=counting), Random(5))
+    async with harness.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
+        job_id = await harness.jobs.enqueue(harness.new_job(**asked, eventsPerSecond=SLOWLY))
         round_ = max(1, len(new) // 20)
         for start in range(0, len(new), round_):
-            await bench.publish(*new[start : start + round_])
-            await bench.live(500)
-        job = await bench.ended(job_id, 60 + 20 * SECONDS)
+            await harness.publish(*new[start : start + round_])
+            await harness.consume(500)
+        job = await harness.wait_until_completed(job_id, 60 + 20 * SECONDS)
     assert (handler.cuts, job.attempts) == (CUTS, CUTS + 1)
     return job, sum(each.records for each in counting.readers)
 
@@ -112,51 +112,54 @@ def check_counts(job: Job, records: int) -> None:
     assert sum(result["byOutcome"].values()) == sum(result["byType"].values()) == result["events"]
     assert job.total_items is not None
     # Of each lane one chunk is in work and one is read ahead.
-    assert job.total_items <= records <= job.total_items + CUTS * LANES * 2 * CHUNK_RECORDS
+    assert job.total_items <= records <= job.total_items + CUTS * CONCURRENT_PARTITIONS * 2 * CHUNK_RECORDS
 
 
-async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(bench: ReplayHarness) -> None:
-    old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
-    await bench.publish(*old)
-    await bench.live(500)
-    await bench.forget(*old[: EVENTS // 10])
+async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(harness: ReplayHarness) -> None:
+    old, new = history(harness, EVENTS), history(harness, EVENTS // 4, EVENTS)
+    await harness.publish(*old)
+    await harness.consume(500)
+    await harness.delete_inbox_rows(*old[: EVENTS // 10])
     for number in range(PERFORMERS):
-        await (bench.damage(str(number), username="damaged", bio=None) if number % 3 else bench.delete(str(number)))
-    job, records = await cut_off_while_live_events_flow(bench, new, force=True)
-    assert await bench.rows() == folded([*old, *new])
-    rows = await bench.inbox()
+        if number % 3:
+            await harness.damage(str(number), username="damaged", bio=None)
+        else:
+            await harness.delete_performer(str(number))
+    job, records = await cut_off_while_live_events_flow(harness, new, force=True)
+    assert await harness.rows() == expected_rows([*old, *new])
+    rows = await harness.inbox()
     assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
     assert {duplicates for *_, duplicates in rows} == {0}
     assert result_of(job)["events"] >= len(old)
     check_counts(job, records)
 
 
-async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(bench: ReplayHarness) -> None:
-    old, new = history(bench, EVENTS), history(bench, EVENTS // 4, EVENTS)
-    await bench.publish(*old[: EVENTS // 10])
-    await bench.live(500)
-    await bench.publish(*old[EVENTS // 10 :])
-    await bench.skip()
-    job, records = await cut_off_while_live_events_flow(bench, new, force=False)
-    assert await bench.rows() == folded([*old, *new])
-    rows = await bench.inbox()
+async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(harness: ReplayHarness) -> None:
+    old, new = history(harness, EVENTS), history(harness, EVENTS // 4, EVENTS)
+    await harness.publish(*old[: EVENTS // 10])
+    await harness.consume(500)
+    await harness.publish(*old[EVENTS // 10 :])
+    await harness.skip()
+    job, records = await cut_off_while_live_events_flow(harness, new, force=False)
+    assert await harness.rows() == expected_rows([*old, *new])
+    rows = await harness.inbox()
     assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
     assert {duplicates for *_, duplicates in rows} == {0}
     assert result_of(job)["byOutcome"]["known"] >= EVENTS // 10
     check_counts(job, records)
 
 
-async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(bench: ReplayHarness) -> None:
-    old = history(bench, EVENTS // 2)
-    await bench.publish(*old[: EVENTS // 4])
-    await bench.live(500)
-    await bench.publish(*old[EVENTS // 4 :])
-    await bench.skip()
-    before = await bench.stamped(), await bench.inbox(), await bench.told()
-    job, _ = await cut_off_while_live_events_flow(bench, (), dryRun=True)
+async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(harness: ReplayHarness) -> None:
+    old = history(harness, EVENTS // 2)
+    await harness.publish(*old[: EVENTS // 4])
+    await harness.consume(500)
+    await harness.publish(*old[EVENTS // 4 :])
+    await harness.skip()
+    before = await harness.performers(), await harness.inbox(), await harness.published_changes()
+    job, _ = await cut_off_while_live_events_flow(harness, (), dryRun=True)
     assert job.processed_items == job.total_items
-    assert in_order(result_of(job)) == in_order(result_of(await bench.replay(dryRun=True)))
-    assert (await bench.stamped(), await bench.inbox(), await bench.told()) == before
+    assert in_order(result_of(job)) == in_order(result_of(await harness.replay(dryRun=True)))
+    assert (await harness.performers(), await harness.inbox(), await harness.published_changes()) == before
 
 
 def in_order(result: dict[str, Any]) -> dict[str, Any]:

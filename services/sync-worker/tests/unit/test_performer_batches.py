@@ -20,7 +20,7 @@ CAUSE = Envelope("evt", "performer.profile.updated", utc_now())
 
 
 class NoDrops:
-    async def drop(self, performer_ids: object) -> None:
+    async def invalidate(self, performer_ids: object) -> None:
         raise AssertionError("nothing is committed here")
 
 

@@ -16,7 +16,7 @@ TYPE = "performer.profile.updated"
 
 
 class NoDrops:
-    async def drop(self, performer_ids: Collection[int]) -> None:
+    async def invalidate(self, performer_ids: Collection[int]) -> None:
         """Nothing is cached."""
 
 

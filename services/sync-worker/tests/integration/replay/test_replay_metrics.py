@@ -19,10 +19,10 @@ only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)
 
 @dataclass(frozen=True)
 class Scrape:
-    bench: ReplayHarness
+    harness: ReplayHarness
 
     def value(self, name: str, **labels: str) -> float:
-        found = self.bench.registry.get_sample_value(f"safevideo_replay_{name}", labels)
+        found = self.harness.registry.get_sample_value(f"safevideo_replay_{name}", labels)
         assert found is not None
         return found
 
@@ -50,20 +50,20 @@ class Scrape:
         ))  # fmt: skip
 
 
-async def published(bench: ReplayHarness) -> None:
+async def published(harness: ReplayHarness) -> None:
     """Over several partitions: a dry run takes a chunk of one at once."""
-    await bench.publish(*(bench.event("abcdefgh"[number % 8], number, bio=str(number)) for number in range(EVENTS)))
+    await harness.publish(*(harness.event("abcdefgh"[number % 8], number, bio=str(number)) for number in range(EVENTS)))
 
 
-async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart(bench: ReplayHarness) -> None:
-    scrape = Scrape(bench)
-    await published(bench)
-    await bench.publish(bench.event("z", 1, verified="perhaps"))
-    foreseen = result_of(await bench.replay(dryRun=True))["byOutcome"]
+async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart(harness: ReplayHarness) -> None:
+    scrape = Scrape(harness)
+    await published(harness)
+    await harness.publish(harness.event("z", 1, verified="perhaps"))
+    foreseen = result_of(await harness.replay(dryRun=True))["byOutcome"]
     assert (scrape.outcomes("dry"), scrape.outcomes("real")) == (foreseen, {})
-    await bench.replay()
+    await harness.replay()
     assert scrape.outcomes("real") == foreseen == {"applied": EVENTS, "dead": 1}
-    await bench.replay()
+    await harness.replay()
     assert scrape.outcomes("real") == {"applied": EVENTS, "dead": 1, "known": EVENTS + 1}
     assert scrape.outcomes("dry") == foreseen
     assert scrape.is_at_rest()
@@ -71,66 +71,66 @@ async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart
 
 @pytest.mark.parametrize("is_dry", [False, True], ids=["real", "dry"])
 async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled(
-    bench: ReplayHarness, is_dry: bool
+    harness: ReplayHarness, is_dry: bool
 ) -> None:
-    scrape, mode = Scrape(bench), "dry" if is_dry else "real"
-    await published(bench)
-    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
-        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2, dryRun=is_dry))
+    scrape, mode = Scrape(harness), "dry" if is_dry else "real"
+    await published(harness)
+    async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
+        job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=2, dryRun=is_dry))
         await scrape.rises("waited_seconds_total", 0.4, reason="throttle")
         assert scrape.value("records_left", mode=mode) > 0
         assert scrape.value("waited_seconds_total", reason="live_lag") == 0
-        await bench.cancel(job_id)
-        await bench.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
+        await harness.cancel(job_id)
+        await harness.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
     assert scrape.is_at_rest()
 
 
-async def test_a_run_that_fails_leaves_no_figure_behind(bench: ReplayHarness) -> None:
-    scrape = Scrape(bench)
-    await bench.publish(*(bench.event("a", number, verified="perhaps") for number in range(120)))
-    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
-        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=100))
-        job = await bench.jobs.wait_for_status(job_id, JobStatus.FAILED)
+async def test_a_run_that_fails_leaves_no_figure_behind(harness: ReplayHarness) -> None:
+    scrape = Scrape(harness)
+    await harness.publish(*(harness.event("a", number, verified="perhaps") for number in range(120)))
+    async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
+        job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=100))
+        job = await harness.jobs.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.error or "").startswith("TOO_MANY_DEAD")
     assert scrape.is_at_rest()
 
 
-async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_still(bench: ReplayHarness) -> None:
-    scrape = Scrape(bench)
-    await published(bench)
+async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_still(harness: ReplayHarness) -> None:
+    scrape = Scrape(harness)
+    await published(harness)
     for behind in (5000, 6000):
-        bench.consumer.lag.sees(behind)
-    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
-        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=20))
+        harness.lag.update(behind)
+    async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
+        job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=20))
         await scrape.rises("waited_seconds_total", 0.9, reason="live_lag")
         assert scrape.value("records_left", mode="real") > 0
         assert scrape.value("idle_seconds") < 0.9
-        bench.consumer.lag.sees(0)
-        await bench.ended(job_id)
+        harness.lag.update(0)
+        await harness.wait_until_completed(job_id)
     assert scrape.is_at_rest()
 
 
 @only_real
-async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(bench: ReplayHarness) -> None:
-    scrape = Scrape(bench)
-    await published(bench)
-    await bench.live()
-    mine = performers.c.sharegram_id == f"{bench.prefix}_a"
-    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
-        async with bench.database.transaction() as tx:
+async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(harness: ReplayHarness) -> None:
+    scrape = Scrape(harness)
+    await published(harness)
+    await harness.consume()
+    mine = performers.c.sharegram_id == f"{harness.prefix}_a"
+    async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
+        async with harness.database.transaction() as tx:
             await tx.execute(for_update(select(performers.c.id).where(mine)))
-            job_id = await bench.jobs.enqueue(bench.asked(force=True))
+            job_id = await harness.jobs.enqueue(harness.new_job(force=True))
             await scrape.rises("idle_seconds", 1.0)
             assert scrape.value("records_left", mode="real") > 0
-        await bench.ended(job_id)
+        await harness.wait_until_completed(job_id)
     assert scrape.is_at_rest()
 
 
-async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(bench: ReplayHarness) -> None:
-    scrape = Scrape(bench)
-    await published(bench)
-    async with bench.jobs.running({JOB_TYPE: bench.replays}, service="sync-worker"):
-        job_id = await bench.jobs.enqueue(bench.asked(eventsPerSecond=2))
+async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(harness: ReplayHarness) -> None:
+    scrape = Scrape(harness)
+    await published(harness)
+    async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
+        job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=2))
         await scrape.rises("records_left", 0, mode="real")
-        await bench.jobs.update_row(job_id, status="failed")
+        await harness.jobs.update_row(job_id, status="failed")
         await scrape.comes_to_rest()
