@@ -26,11 +26,9 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.web.correlation import Correlation
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
-from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.http import Api, running
 from safevideo_testkit.stacks import StackUnderTest
-from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
-from webhook_ingest.quarantine.capture import offer_rejected
+from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 
 SECRET = "what-sharegram-signs-with"
 WRONG = [WebhookSecret("wrong", b"what-the-door-was-given")]
@@ -81,26 +79,21 @@ async def refuse_all(database: Database, log: FilteringBoundLogger, performer: s
     """What the door does while its secret is wrong."""
     registry = CollectorRegistry()
     metrics = QuarantineMetrics(registry)
-    quarantine = DatabaseQuarantine(
-        QuarantineQueue(1000, metrics),
-        database,
-        Cipher.from_key(KEY),
-        RetentionLimits(),
-        clock=utc_now,
-        log=log,
-        metrics=metrics,
+    queue = QuarantineQueue(1000, metrics)
+    writer = QuarantineWriter(
+        queue, database, Cipher.from_key(KEY), RetentionLimits(), clock=utc_now, logger=log, metrics=metrics
     )
     for number in range(NUMBER):
-        refuse(quarantine, body(performer, number), number)
-    keeping = asyncio.create_task(quarantine.keep())
-    async with asyncio.timeout(DEADLINE_SECONDS):
+        refuse(queue, body(performer, number), number)
+    writing = asyncio.create_task(writer.run())
+    async with asyncio.timeout(20):
         while not registry.get_sample_value("safevideo_quarantined_webhooks_total", {"outcome": "kept"}):
             await asyncio.sleep(0.02)
-    keeping.cancel()
-    await asyncio.wait([keeping])
+    writing.cancel()
+    await asyncio.wait([writing])
 
 
-def refuse(quarantine: DatabaseQuarantine, sent: bytes, number: int) -> None:
+def refuse(queue: QuarantineQueue, sent: bytes, number: int) -> None:
     now = datetime.now(UTC)
     signature = "sha256=" + hmac.digest(SECRET.encode(), sent, "sha256").hex()
     headers = CIMultiDictProxy(
@@ -116,7 +109,7 @@ def refuse(quarantine: DatabaseQuarantine, sent: bytes, number: int) -> None:
     try:
         SCHEMES["any"].verify(headers, sent, WRONG, now)
     except WebhookSignatureInvalid as error:
-        offer_rejected(quarantine, headers, sent, error, received_at=now, remote="192.0.2.1", correlation=correlation)
+        queue.offer_request(headers, sent, error, received_at=now, remote="192.0.2.1", correlation=correlation)
 
 
 async def reverified(api: Api, admin: dict[str, str], *, dry_run: bool) -> dict[str, Any]:

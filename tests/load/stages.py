@@ -19,10 +19,10 @@ REST: Final = "the event loop, the rest"
 
 CODE: Final[Mapping[str, tuple[str, ...]]] = {
     CONNECTION: (":connection_made", ":connection_lost", "aiohttp/web_server.py:__call__"),
-    LOG_LINE: ("observability/log", ":_log_accepted", ":_refuse"),
+    LOG_LINE: ("observability/log", ":_report_rejection"),
     METRICS: ("observability/", "webhook_ingest/metrics.py", "prometheus_client/"),
     LIMITS: ("webhook_ingest/protection/", "webhook_ingest/quarantine/"),
-    SIGNATURE: ("webhooks/signatures/", ":_verified", "webhook_ingest/secrets/", "safevideo_common/clock.py"),
+    SIGNATURE: ("webhooks/signatures/", ":_verify", "webhook_ingest/secrets/", "safevideo_common/clock.py"),
     EVENT: ("webhooks/parsing.py", "safevideo_common/events/"),
     PUBLISH: ("safevideo_common/broker/", "aiokafka/", "webhook_ingest/publishing/", "webhook_ingest/spool/"),
     IDS: ("web/correlation.py",),

@@ -189,11 +189,11 @@ async def _published(bootstrap_servers: str) -> float:
     async with open_broker(bootstrap_servers, None) as broker, broker.producer("stages") as publisher:
         await publisher.publish(all_[0])
         async with asyncio.timeout(PUBLISH_SECONDS):
-            times = [await _publish_all(publisher, all_) for _ in range(REPEATS)]
+            times = [await _publish_batch(publisher, all_) for _ in range(REPEATS)]
     return min(times)
 
 
-async def _publish_all(publisher: Producer, all_: list[Message]) -> float:
+async def _publish_batch(publisher: Producer, all_: list[Message]) -> float:
     async def publish(message: Message) -> None:
         for _ in range(EACH):
             await publisher.publish(message)

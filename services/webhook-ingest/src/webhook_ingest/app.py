@@ -1,4 +1,4 @@
-"""The wiring of `webhook-ingest`: every object it is made of, in the order in which they need each other."""
+"""The wiring of webhook-ingest: all its objects, in the order of their dependencies."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,40 +19,37 @@ from safevideo_common.web.server import LIMITS
 from safevideo_common.webhooks.signatures import SCHEMES
 from webhook_ingest.api import PATH, ReceiveWebhook
 from webhook_ingest.metrics import IngestMetrics
-from webhook_ingest.protection.limits import limits_of
-from webhook_ingest.publishing.spooling_publisher import (
-    SpoolingPublisher,
-    SpoolOptions,
-    open_publisher,
-)
-from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
-from webhook_ingest.quarantine.capture import NoQuarantine, Quarantine
+from webhook_ingest.protection.limits import Limits
+from webhook_ingest.publishing import SpoolOptions, open_publisher
+from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
+from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 from webhook_ingest.secrets import KeyRing, SecretRefresher, SecretUsageRecorder
 from webhook_ingest.settings import IngestSettings
+from webhook_ingest.spool.reporting import SpoolEvents
 
 SERVICE = "webhook-ingest"
 
-SAFE = web.AppKey("safe", SpoolingPublisher)
+PUBLISHER = web.AppKey("publisher", SpoolingPublisher)
 
 DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
 
 
-def build_app(settings: IngestSettings, broker: Broker, log: FilteringBoundLogger) -> web.Application:
-    """The service as an aiohttp application. It starts and serves without the log: events go to the spool then."""
-    registry, within = CollectorRegistry(), settings.produce_seconds
-    spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds, within)
+def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
+    """Return the service as an aiohttp application. While Kafka is unavailable it serves and spools webhooks."""
+    registry, timeout = CollectorRegistry(), settings.produce_seconds
+    spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds, timeout)
 
-    async def can_keep_safe() -> None:
-        await app[SAFE].check()
+    async def check_publisher() -> None:
+        await app[PUBLISHER].check()
 
     metrics = IngestMetrics(registry)
-    limits = limits_of(settings)
-    metrics.watch_in_flight(lambda: limits.in_flight.now)
+    limits = Limits(settings)
+    metrics.watch_in_flight(lambda: limits.in_flight.count)
     app = base_app(
-        log,
+        logger,
         registry,
-        ready=[HealthCheck("log or spool", can_keep_safe)],
+        ready=[HealthCheck("log or spool", check_publisher)],
         max_body_bytes=settings.max_webhook_bytes,
     )
     app[LIMITS] = ServerLimits(
@@ -63,55 +60,55 @@ def build_app(settings: IngestSettings, broker: Broker, log: FilteringBoundLogge
         admit=limits.admits_connection,
     )
 
-    async def door(app: web.Application) -> AsyncIterator[None]:
-        kept = _kept(app, settings, registry, log)
+    async def endpoint(app: web.Application) -> AsyncIterator[None]:
+        observer = SpoolEvents(logger, registry)
         async with (
-            kept as (secrets, quarantine),
-            broker.producer(SERVICE, acknowledged_within=within) as publisher,
-            open_publisher(app, publisher, broker.probe, spool, log, registry) as safe,
+            _open_database_parts(app, settings, registry, logger) as (key_ring, quarantine),
+            broker.producer(SERVICE, acknowledged_within=timeout) as producer,
+            open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
         ):
-            app[SAFE] = safe
+            app[PUBLISHER] = publisher
             receive = ReceiveWebhook(
                 settings,
                 SCHEMES[settings.webhook_scheme],
-                secrets,
-                safe,
+                key_ring,
+                publisher,
                 quarantine,
                 clock=utc_now,
-                log=log,
+                logger=logger,
                 metrics=metrics,
                 limits=limits,
             )
             add_buffered_post(app, PATH, receive.handle, receive.handle_buffered)
             yield
 
-    app.cleanup_ctx.append(door)
+    app.cleanup_ctx.append(endpoint)
     return app
 
 
 @asynccontextmanager
-async def _kept(
-    app: web.Application, settings: IngestSettings, registry: CollectorRegistry, log: FilteringBoundLogger
-) -> AsyncIterator[tuple[KeyRing, Quarantine]]:
-    """What the database has a part in, off the requests' way. It may be away: the door opens without it."""
+async def _open_database_parts(
+    app: web.Application, settings: IngestSettings, registry: CollectorRegistry, logger: FilteringBoundLogger
+) -> AsyncIterator[tuple[KeyRing, QuarantineQueue | None]]:
+    """Run the tasks that use the database. No request waits for them, and the database may be unavailable."""
     url = settings.database_url.get_secret_value()
-    ring, cipher = KeyRing(settings.webhook_secrets()), settings.cipher()
-    async with AsyncExitStack() as parts:
+    key_ring, cipher = KeyRing(settings.webhook_secrets()), settings.cipher()
+    async with AsyncExitStack() as stack:
         opening = Database.open(url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS)
-        database = await parts.enter_async_context(opening)
-        uses = SecretUsageRecorder(ring, database, log=log)
-        await parts.enter_async_context(background_task(app, "webhook-secret-uses", uses.run()))
+        database = await stack.enter_async_context(opening)
+        usage = SecretUsageRecorder(key_ring, database, logger=logger)
+        await stack.enter_async_context(background_task(app, "webhook-secret-uses", usage.run()))
         if cipher is None:
-            log.warning("Without ENCRYPTION_KEY: secrets of the database are not read, refused webhooks not kept")
-            yield ring, NoQuarantine()
+            logger.warning("No ENCRYPTION_KEY: secrets of the database not used, rejected webhooks not stored")
+            yield key_ring, None
             return
         seconds = settings.secrets_refresh_seconds
-        refresh = SecretRefresher(ring, database, cipher, clock=utc_now, log=log, seconds=seconds)
-        await parts.enter_async_context(background_task(app, "webhook-secrets", refresh.run()))
+        refresher = SecretRefresher(key_ring, database, cipher, clock=utc_now, logger=logger, seconds=seconds)
+        await stack.enter_async_context(background_task(app, "webhook-secrets", refresher.run()))
         metrics = QuarantineMetrics(registry)
-        intake = QuarantineQueue(settings.quarantine_per_minute, metrics)
-        quarantine = DatabaseQuarantine(
-            intake, database, cipher, settings.quarantine_bounds(), clock=utc_now, log=log, metrics=metrics
+        queue = QuarantineQueue(settings.quarantine_per_minute, metrics)
+        writer = QuarantineWriter(
+            queue, database, cipher, settings.quarantine_limits(), clock=utc_now, logger=logger, metrics=metrics
         )
-        await parts.enter_async_context(background_task(app, "quarantine", quarantine.keep()))
-        yield ring, quarantine
+        await stack.enter_async_context(background_task(app, "quarantine", writer.run()))
+        yield key_ring, queue

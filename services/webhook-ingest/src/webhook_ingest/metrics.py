@@ -1,4 +1,4 @@
-"""What the door counts."""
+"""The metrics of the endpoint."""
 
 from collections.abc import Callable
 from time import time
@@ -11,10 +11,9 @@ from safevideo_common.observability.metric import counter, gauge, histogram
 
 
 class IngestMetrics:
-    """Webhooks by outcome, the time of each stage, which secret holds, and when the last good one of a source came.
+    """Webhooks by outcome, the duration of each stage, the use of each secret, and the time of the last valid webhook.
 
-    Labels have few values: outcomes are codes and reasons, secrets and sources are those that are configured. No
-    address is ever one.
+    Labels have few values: outcomes are codes and reasons; secrets and sources are configured. No address is a label.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -28,34 +27,34 @@ class IngestMetrics:
         self._connections = counter(metric_catalog.CONNECTIONS_CLOSED, registry)
         self._in_flight = gauge(metric_catalog.WEBHOOKS_IN_FLIGHT, registry)
         self._accepted = self._webhooks.labels("accepted")
-        self._lasts: dict[str, list[float]] = {}
+        self._last_times: dict[str, list[float]] = {}
         self._secrets: dict[str, Counter] = {}
-        self._refused: dict[str, Counter] = {}
+        self._rejected: dict[str, Counter] = {}
 
     def accepted(self, source: str, secret: str) -> None:
-        """One webhook that is safe. `source` is the scheme's name, `secret` the secret's."""
+        """Count a durable webhook. `source` and `secret` are names."""
         self._accepted.inc()
         used = self._secrets.get(secret)
         if used is None:
             used = self._secrets[secret] = self._by_secret.labels(secret)
         used.inc()
-        last = self._lasts.get(source)
+        last = self._last_times.get(source)
         if last is None:
-            last = self._lasts[source] = [0.0]
+            last = self._last_times[source] = [0.0]
             self._last.labels(source).set_function(lambda: last[0])
-        last[0] = time()  # a gauge's own `set` takes a lock: half a microsecond
+        last[0] = time()  # `Gauge.set` takes a lock: half a microsecond
 
-    def refused(self, reason: str) -> None:
-        """One webhook that was not taken. `reason` comes from a fixed set: a code, or a signature refusal."""
-        counter = self._refused.get(reason)
+    def rejected(self, reason: str) -> None:
+        """Count a rejected webhook. `reason` is an error code or a `RejectReason`."""
+        counter = self._rejected.get(reason)
         if counter is None:
-            counter = self._refused[reason] = self._webhooks.labels(reason)
+            counter = self._rejected[reason] = self._webhooks.labels(reason)
         counter.inc()
 
     def connection_closed(self, reason: str) -> None:
-        """Count one connection, as `ServerLimits.on_closed`."""
+        """Count a connection that the server closed; for `ServerLimits.on_closed`."""
         self._connections.labels(reason).inc()
 
-    def watch_in_flight(self, now: Callable[[], int]) -> None:
-        """Ask `now` whenever the gauge is read."""
-        self._in_flight.set_function(lambda: float(now()))
+    def watch_in_flight(self, count: Callable[[], int]) -> None:
+        """Call `count` whenever the gauge is read."""
+        self._in_flight.set_function(lambda: float(count()))

@@ -1,4 +1,4 @@
-"""What the door needs to know beyond the common settings."""
+"""The settings of webhook-ingest."""
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -99,21 +99,21 @@ class IngestSettings(CommonSettings):
         return value
 
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Where proxies stand whose `X-Forwarded-For` is believed."""
+        """Return the networks of trusted proxies."""
         return _networks(self.trusted_proxies)
 
     def webhook_secrets(self) -> tuple[WebhookSecret, ...]:
-        """The secrets of the environment, in the order given: the newest usually stands first."""
+        """Return the secrets of the environment in their order; usually the newest is first."""
         return environment_secrets(self.sharegram_webhook_secret.get_secret_value())
 
-    def quarantine_bounds(self) -> RetentionLimits:
-        """What the table of refused webhooks is kept within."""
+    def quarantine_limits(self) -> RetentionLimits:
+        """Return the limits of the quarantine table."""
         return RetentionLimits(
             self.quarantine_rows, self.quarantine_mebibytes << 20, timedelta(days=self.quarantine_days)
         )
 
     def cipher(self) -> Cipher | None:
-        """What opens the secrets that the database keeps. Raises `StartupError` for a key that is none."""
+        """Return the cipher for the database, if there is a key. Raises `StartupError` for an invalid key."""
         return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None
 
 

@@ -19,11 +19,11 @@ OLD_SECRET = "the-one-that-is-rotated-out"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> IngestSettings:
-    """The embedded log stands for Kafka, so no backend is asked for. The door does without the database."""
+    """Settings with the embedded broker and without a database, so that no backend is needed."""
     return IngestSettings.model_validate({
         "host": "127.0.0.1",
         "port": 0,
-        "database_url": f"sqlite+aiosqlite:///{tmp_path}/door.db",
+        "database_url": f"sqlite+aiosqlite:///{tmp_path}/ingest.db",
         "kafka_bootstrap_servers": "",
         "sharegram_webhook_secret": f"{SECRET},{OLD_SECRET}",
         "spool_dir": str(tmp_path / "spool"),
@@ -34,9 +34,9 @@ def settings(tmp_path: Path) -> IngestSettings:
 
 @pytest.fixture
 async def ingest_broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with open_broker("", tmp_path / "log") as log:
-        await log.create_topics(all_topics())
-        yield log
+    async with open_broker("", tmp_path / "log") as broker:
+        await broker.create_topics(all_topics())
+        yield broker
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The door's bounds on real sockets: overload is answered early, slow senders are not waited for, forgers pay."""
+"""The limits of the endpoint on real sockets: overload, slow senders, and clients with invalid signatures."""
 
 import asyncio
 import hmac
@@ -19,7 +19,7 @@ from safevideo_common.broker.port import (
 from safevideo_common.broker.types import Message, Topic, TopicPartition, TopicState
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
-from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
 
@@ -42,14 +42,14 @@ FORGED = signed(GOOD, b"a-secret-of-someone-else")
 
 
 class PausedBroker:
-    """The embedded log, whose acknowledgements wait until they are let go."""
+    """The embedded broker, whose acknowledgements wait for `resume`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self.let_go = asyncio.Event()
+        self.resume = asyncio.Event()
         self.waiting = 0
         self.acknowledged_within = 0.0
-        """What its publisher was told."""
+        """The timeout of its producer."""
 
     async def probe(self) -> None:
         await self._broker.probe()
@@ -74,23 +74,23 @@ class PausedBroker:
 
     @asynccontextmanager
     async def _paused(self, client_id: str) -> AsyncIterator[BatchProducer]:
-        async with self._broker.producer(client_id) as publisher:
-            yield _PausedPublisher(self, publisher)
+        async with self._broker.producer(client_id) as producer:
+            yield _PausedProducer(self, producer)
 
 
-class _PausedPublisher:
-    def __init__(self, broker: PausedBroker, publisher: BatchProducer) -> None:
+class _PausedProducer:
+    def __init__(self, broker: PausedBroker, producer: BatchProducer) -> None:
         self._broker = broker
-        self._publisher = publisher
+        self._producer = producer
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         self._broker.waiting += 1
-        written = await self._publisher.publish(message)
-        await self._broker.let_go.wait()
+        written = await self._producer.publish(message)
+        await self._broker.resume.wait()
         return written
 
     async def publish_batch(self, messages: Sequence[Message]) -> None:
-        await self._publisher.publish_batch(messages)
+        await self._producer.publish_batch(messages)
 
 
 @pytest.fixture
@@ -99,13 +99,13 @@ def paused_broker(ingest_broker: Broker) -> PausedBroker:
 
 
 @asynccontextmanager
-async def opened(
-    settings: IngestSettings, broker: Broker, to: FilteringBoundLogger, **change: object
+async def open_endpoint(
+    settings: IngestSettings, broker: Broker, log: FilteringBoundLogger, **change: object
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """The door with some settings changed, and a client without a bound of its own."""
-    known = IngestSettings.model_validate(settings.model_dump() | change)
+    """Open the endpoint with changed settings, and a client without a connection limit."""
+    changed = IngestSettings.model_validate(settings.model_dump() | change)
     async with (
-        run_until_failure(build_app(known, broker, to), known) as (port, _),
+        run_until_failure(build_app(changed, broker, log), changed) as (port, _),
         aiohttp.ClientSession(
             f"http://127.0.0.1:{port}",
             timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS),
@@ -115,21 +115,21 @@ async def opened(
         yield client
 
 
-async def said(client: aiohttp.ClientSession, body: bytes, headers: dict[str, str]) -> tuple[int, str | None, str]:
-    """Status, `Retry-After` and code."""
+async def post(client: aiohttp.ClientSession, body: bytes, headers: dict[str, str]) -> tuple[int, str | None, str]:
+    """Return status, `Retry-After` and error code."""
     async with client.post(PATH, data=body, headers=headers) as answer:
         error = (await answer.json()).get("error", {})
         return answer.status, answer.headers.get("Retry-After"), error.get("code", "")
 
 
-async def test_one_too_many_is_refused_before_its_body_is_read_and_the_others_are_answered(
+async def test_endpoint_rejects_webhook_above_concurrency_limit_before_its_body(
     settings: IngestSettings, paused_broker: PausedBroker, log: FilteringBoundLogger
 ) -> None:
     async with (
-        opened(settings, paused_broker, log, max_webhooks_in_flight=3) as client,
+        open_endpoint(settings, paused_broker, log, max_webhooks_in_flight=3) as client,
         asyncio.timeout(DEADLINE_SECONDS),
     ):
-        held = [asyncio.create_task(said(client, GOOD, signed(GOOD))) for _ in range(3)]
+        waiting = [asyncio.create_task(post(client, GOOD, signed(GOOD))) for _ in range(3)]
         while paused_broker.waiting < 3:
             await asyncio.sleep(0.01)
 
@@ -141,25 +141,23 @@ async def test_one_too_many_is_refused_before_its_body_is_read_and_the_others_ar
             assert answer.status == 503
             assert answer.headers["Retry-After"] == "1"
             assert (await answer.json())["error"]["code"] == "SERVICE_UNAVAILABLE"
-        paused_broker.let_go.set()
-        assert [status for status, _, _ in await asyncio.gather(*held)] == [200] * 3
-        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+        paused_broker.resume.set()
+        assert [status for status, _, _ in await asyncio.gather(*waiting)] == [200] * 3
+        assert (await post(client, GOOD, signed(GOOD)))[0] == 200
 
 
-async def test_a_log_that_gives_no_acknowledgement_is_waited_for_as_long_as_is_set(
+async def test_endpoint_waits_for_acknowledgement_as_long_as_configured(
     settings: IngestSettings, paused_broker: PausedBroker, log: FilteringBoundLogger
 ) -> None:
-    async with opened(settings, paused_broker, log, produce_seconds=0.5) as client:
+    async with open_endpoint(settings, paused_broker, log, produce_seconds=0.5) as client:
         began = asyncio.get_running_loop().time()
-        async with ticking() as ticks:
-            assert (await said(client, GOOD, signed(GOOD)))[0] == 200
-        assert asyncio.get_running_loop().time() - began >= 0.4
-        assert ticks.seconds < ACKNOWLEDGED_WITHIN_SECONDS - 0.1
+        assert (await post(client, GOOD, signed(GOOD)))[0] == 200
+        assert 0.4 <= asyncio.get_running_loop().time() - began < ACKNOWLEDGED_WITHIN_SECONDS - 0.1
         assert paused_broker.acknowledged_within == 0.5
-        paused_broker.let_go.set()
+        paused_broker.resume.set()
 
 
-async def test_a_body_that_trickles_has_its_seconds_in_all(
+async def test_endpoint_bounds_total_time_of_a_trickling_body(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     async def trickle() -> AsyncIterator[bytes]:
@@ -167,13 +165,13 @@ async def test_a_body_that_trickles_has_its_seconds_in_all(
             yield b" "
             await asyncio.sleep(0.02)
 
-    async with opened(settings, ingest_broker, log, body_timeout_seconds=0.3) as client:
+    async with open_endpoint(settings, ingest_broker, log, body_timeout_seconds=0.3) as client:
         async with client.post(PATH, data=trickle()) as answer:
             assert answer.status == 408
-        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+        assert (await post(client, GOOD, signed(GOOD)))[0] == 200
 
 
-async def test_slow_bodies_push_out_each_other_and_no_honest_one(
+async def test_endpoint_evicts_slow_bodies_and_no_honest_one(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     async def half() -> AsyncIterator[bytes]:
@@ -184,11 +182,11 @@ async def test_slow_bodies_push_out_each_other_and_no_honest_one(
         yield GOOD[:10]
         yield GOOD[10:]
 
-    async with opened(
+    async with open_endpoint(
         settings, ingest_broker, log, max_webhooks_in_flight=8, body_timeout_seconds=DEADLINE_SECONDS
     ) as client:
-        slow = [asyncio.create_task(said_to_stream(client, half())) for _ in range(5)]
-        assert await next(asyncio.as_completed(slow)) == 503  # the fifth found four on their way
+        slow = [asyncio.create_task(post_stream(client, half())) for _ in range(5)]
+        assert await next(asyncio.as_completed(slow)) == 503  # the fifth exceeds the limit of four
         async with client.post(PATH, data=in_two(), headers=signed(GOOD)) as answer:
             assert answer.status == 200
         for task in slow:
@@ -196,39 +194,39 @@ async def test_slow_bodies_push_out_each_other_and_no_honest_one(
         await asyncio.wait(slow)
 
 
-async def said_to_stream(client: aiohttp.ClientSession, stream: AsyncIterator[bytes]) -> int:
+async def post_stream(client: aiohttp.ClientSession, stream: AsyncIterator[bytes]) -> int:
     async with client.post(PATH, data=stream) as answer:
         return answer.status
 
 
-async def test_a_forger_is_told_why_a_few_times_and_then_to_slow_down(
+async def test_endpoint_throttles_client_after_several_invalid_signatures(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {"failed_signatures_burst": 3, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.2}
-    async with opened(settings, ingest_broker, log, **change) as client:
+    async with open_endpoint(settings, ingest_broker, log, **change) as client:
         first = asyncio.get_running_loop().time()
-        told = [await said(client, GOOD, FORGED) for _ in range(3)]
-        assert told == [(401, None, "WEBHOOK_SIGNATURE_INVALID")] * 3
+        responses = [await post(client, GOOD, FORGED) for _ in range(3)]
+        assert responses == [(401, None, "WEBHOOK_SIGNATURE_INVALID")] * 3
         began = asyncio.get_running_loop().time()
-        status, retry_after, code = await said(client, GOOD, FORGED)
+        status, retry_after, code = await post(client, GOOD, FORGED)
         assert asyncio.get_running_loop().time() - began >= 0.2
         assert (status, code) == (429, "RATE_LIMITED")
         assert 59 - (asyncio.get_running_loop().time() - first) <= int(retry_after or 0) <= 60
 
 
-async def test_a_good_signature_from_a_suspects_address_passes(
+async def test_endpoint_accepts_valid_signature_of_throttled_client(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     """Sharegram may share a proxy's address with a forger."""
     change = {"failed_signatures_burst": 1, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.0}
-    async with opened(settings, ingest_broker, log, **change) as client:
+    async with open_endpoint(settings, ingest_broker, log, **change) as client:
         for _ in range(10):
-            await said(client, GOOD, FORGED)
-        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
-        assert (await said(client, LARGE, signed(LARGE)))[0] == 200
+            await post(client, GOOD, FORGED)
+        assert (await post(client, GOOD, signed(GOOD)))[0] == 200
+        assert (await post(client, LARGE, signed(LARGE)))[0] == 200
 
 
-async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
+async def test_endpoint_rejects_large_bodies_of_throttled_client_above_the_rate(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
@@ -240,16 +238,16 @@ async def test_a_suspects_large_bodies_are_refused_unread_beyond_their_share(
     }
     forger, other = {"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "203.0.113.10"}
     forged_large = signed(LARGE, b"a-secret-of-someone-else")
-    async with opened(settings, ingest_broker, log, **change) as client:
-        statuses = [(await said(client, LARGE, forged_large | forger))[0] for _ in range(12)]
+    async with open_endpoint(settings, ingest_broker, log, **change) as client:
+        statuses = [(await post(client, LARGE, forged_large | forger))[0] for _ in range(12)]
         assert statuses[0] == 401
         assert statuses[-1] == 429
-        assert (await said(client, LARGE, signed(LARGE) | forger))[::2] == (429, "RATE_LIMITED")
-        assert (await said(client, GOOD, signed(GOOD) | forger))[0] == 200
-        assert (await said(client, LARGE, signed(LARGE) | other))[0] == 200
+        assert (await post(client, LARGE, signed(LARGE) | forger))[::2] == (429, "RATE_LIMITED")
+        assert (await post(client, GOOD, signed(GOOD) | forger))[0] == 200
+        assert (await post(client, LARGE, signed(LARGE) | other))[0] == 200
 
 
-async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share_and_open_ones_served(
+async def test_endpoint_closes_new_connections_of_throttled_client_above_the_rate(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
@@ -258,18 +256,18 @@ async def test_new_connections_of_a_suspect_are_closed_unread_beyond_their_share
         "suspects_wait_seconds": 0.0,
         "suspects_connections_per_second": 1,
     }
-    async with opened(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
+    async with open_endpoint(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
         async with client.get("/healthz") as answer:
             port = answer.url.port or 0
-        assert await said_to_a_newcomer(port)
+        assert await get_on_new_connection(port)
         for _ in range(2):
-            await said(client, GOOD, FORGED)
-        while await said_to_a_newcomer(port):
+            await post(client, GOOD, FORGED)
+        while await get_on_new_connection(port):
             pass
-        assert (await said(client, GOOD, signed(GOOD)))[0] == 200
+        assert (await post(client, GOOD, signed(GOOD)))[0] == 200
 
 
-async def test_a_proxy_that_is_trusted_may_open_what_it_likes(
+async def test_endpoint_accepts_all_connections_of_trusted_proxy(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     change = {
@@ -279,16 +277,16 @@ async def test_a_proxy_that_is_trusted_may_open_what_it_likes(
         "suspects_connections_per_second": 1,
         "trusted_proxies": "127.0.0.0/8",
     }
-    async with opened(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
+    async with open_endpoint(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
         async with client.get("/healthz") as answer:
             port = answer.url.port or 0
         for _ in range(2):
-            await said(client, GOOD, FORGED)
-        assert all([await said_to_a_newcomer(port) for _ in range(10)])
+            await post(client, GOOD, FORGED)
+        assert all([await get_on_new_connection(port) for _ in range(10)])
 
 
-async def said_to_a_newcomer(port: int) -> bytes:
-    """What a new connection is answered; nothing when it is closed unread."""
+async def get_on_new_connection(port: int) -> bytes:
+    """Return the response on a new connection; no bytes if it is closed unread."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -299,18 +297,18 @@ async def said_to_a_newcomer(port: int) -> bytes:
         writer.transport.abort()
 
 
-async def test_the_metrics_tell_stages_secrets_and_the_last_good_event(
+async def test_metrics_show_stages_secrets_and_last_valid_webhook(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
-    async with opened(settings, ingest_broker, log) as client:
-        await said(client, GOOD, signed(GOOD))
-        await said(client, GOOD, FORGED)
+    async with open_endpoint(settings, ingest_broker, log) as client:
+        await post(client, GOOD, signed(GOOD))
+        await post(client, GOOD, FORGED)
         async with client.get("/metrics") as answer:
             lines = (await answer.text()).splitlines()
-    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert figures['safevideo_webhooks_total{outcome="accepted"}'] == "1.0"
-    assert figures['safevideo_webhooks_total{outcome="signature_mismatch"}'] == "1.0"
-    assert [value for name, value in figures.items() if name.startswith("safevideo_webhook_secret_used_t")] == ["1.0"]
-    assert float(figures['safevideo_webhook_last_accepted_timestamp_seconds{source="sharegram"}']) > 1.7e9
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert values['safevideo_webhooks_total{outcome="accepted"}'] == "1.0"
+    assert values['safevideo_webhooks_total{outcome="signature_mismatch"}'] == "1.0"
+    assert [value for name, value in values.items() if name.startswith("safevideo_webhook_secret_used_t")] == ["1.0"]
+    assert float(values['safevideo_webhook_last_accepted_timestamp_seconds{source="sharegram"}']) > 1.7e9
     for stage, times in {"read": "2.0", "verify": "1.0", "publish": "1.0"}.items():
-        assert figures[f'safevideo_webhook_stage_seconds_count{{stage="{stage}"}}'] == times
+        assert values[f'safevideo_webhook_stage_seconds_count{{stage="{stage}"}}'] == times

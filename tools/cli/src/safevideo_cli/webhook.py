@@ -71,7 +71,7 @@ def _names_in_environment() -> Sequence[str]:
 
 async def _stored() -> Sequence[SecretRow]:
     async with open_database() as database, database.read_connection() as connection:
-        return await webhook_secrets.listed(connection, SHAREGRAM)
+        return await webhook_secrets.find_all(connection, SHAREGRAM)
 
 
 def _merge(stored: Sequence[SecretRow], environment: Sequence[str]) -> list[_Secret]:
@@ -81,10 +81,10 @@ def _merge(stored: Sequence[SecretRow], environment: Sequence[str]) -> list[_Sec
     in_database = [
         _Secret(row.name, "database", "valid" if row.is_valid(now) else "expired", row.expires_at, row.last_used_at)
         for row in stored
-        if row.is_kept_here
+        if row.is_stored
     ]
     here = [_of_environment(name, "valid", by_name.get(name)) for name in environment]
-    elsewhere = [row for row in stored if not row.is_kept_here and row.name not in environment]
+    elsewhere = [row for row in stored if not row.is_stored and row.name not in environment]
     return in_database + here + [_of_environment(row.name, "not given here", row) for row in elsewhere]
 
 

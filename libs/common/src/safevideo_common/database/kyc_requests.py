@@ -20,10 +20,10 @@ _BY_VERIFICATION: Final = (
     .order_by(_c.verification_id)
 )
 _LOCKED: Final = for_update(_BY_VERIFICATION)
-_RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at")
+_RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
 _UPDATE: Final = Bulk(
-    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at", "result_arrival")),
-    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", "result_arrival"),
+    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at")),
+    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at"),
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

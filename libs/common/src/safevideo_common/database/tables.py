@@ -51,12 +51,12 @@ event_inbox: Final = Table(
     Column("next_try_at", UtcDateTime),
     Column("duplicates", Integer, nullable=False, server_default=text("0")),
     Column("request_id", String(128)),
-    Column("payload", LargeBinary(1 << 20)),  # only while waiting or dead: the log has it otherwise
+    Column("payload", LargeBinary(1 << 20)),  # only while waiting or dead: otherwise the broker has it
     UniqueConstraint("event_id", "consumer_group", name="uq_event_inbox_event"),
     Index("idx_event_inbox_performer", "performer_id"),
     Index("idx_event_inbox_status", "status", "consumer_group", "performer_id"),
     Index("idx_event_inbox_received", "received_at"),
-    Index("idx_event_inbox_due", "next_try_at", "consumer_group"),  # only what waits for its time has one
+    Index("idx_event_inbox_due", "next_try_at", "consumer_group"),  # only rows that wait for their time have one
     implicit_returning=False,
 )
 
@@ -74,7 +74,7 @@ performers: Final = Table(
     Column("status", String(16), nullable=False),
     Column(
         "field_stamps", JsonDocument, nullable=False
-    ),  # field -> [version or null, unix microseconds, offset in the log] of its last writer
+    ),  # field -> write version: [version or null, unix microseconds, offset]
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
@@ -135,7 +135,7 @@ webhook_secrets: Final = Table(
     Column("id", BigId, primary_key=True, autoincrement=True),
     Column("integration_id", BigId, nullable=False),
     Column("name", String(64), nullable=False),
-    Column("ciphertext", LargeBinary(2048)),  # NULL: the environment holds the secret, this row its last use
+    Column("ciphertext", LargeBinary(2048)),  # NULL if the secret is in the environment and only its last use is here
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
@@ -147,14 +147,14 @@ rejected_webhooks: Final = Table(
     "rejected_webhooks",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    Column("fingerprint", String(64), nullable=False),  # of all that verifying it again depends on, hex
+    Column("fingerprint", String(64), nullable=False),  # of all inputs of the verification, hex
     Column("received_at", UtcDateTime, nullable=False),  # the first time
     Column("last_seen_at", UtcDateTime, nullable=False),
     Column("times_seen", Integer, nullable=False),
     Column("reason", String(64), nullable=False),
     Column("code", String(64), nullable=False),
     Column("scheme", String(32), nullable=False),
-    Column("headers", JsonDocument, nullable=False),  # name -> values, only those needed to verify and name it again
+    Column("headers", JsonDocument, nullable=False),  # name -> values, those needed to verify it again
     Column("body", LargeBinary(1 << 21), nullable=False),  # encrypted: a third longer than what was sent
     Column("body_sha256", String(64), nullable=False),  # of the body as sent, hex
     Column("body_bytes", Integer, nullable=False),  # likewise
@@ -163,7 +163,7 @@ rejected_webhooks: Final = Table(
     Column("released_at", UtcDateTime),
     Column("released_event_id", ExternalIdText),
     UniqueConstraint("fingerprint", name="uq_rejected_webhooks_fingerprint"),
-    # All that evicting has to read, so that it reads no body.
+    # All columns that eviction reads, so that it reads no body.
     Index("idx_rejected_webhooks_share", "remote", "received_at", "body_bytes", "released_at"),
     Index("idx_rejected_webhooks_received", "received_at"),
     implicit_returning=False,

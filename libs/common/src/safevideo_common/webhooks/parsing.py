@@ -1,7 +1,7 @@
-"""From a verified body to the message that travels. The body itself is forwarded byte for byte.
+"""Conversion of a verified webhook to a message. The body is forwarded byte for byte.
 
-The door publishes with this what comes in, and the gateway what it releases from the quarantine: the same bytes become
-the same event under the same id, whoever publishes them.
+webhook-ingest and the gateway (for a release from the quarantine) both use it. The same bytes become the same event
+with the same id, whichever of the two publishes them.
 """
 
 import hashlib
@@ -19,25 +19,25 @@ from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
 
 ID_HEADERS: Final = ("X-Sharegram-Event-Id", "webhook-id")
 _TYPE: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_YEARS: Final = range(2000, 3000)  # every database we run on can hold these, in any time zone
+_YEARS: Final = range(2000, 3000)  # every supported database can store these, in any time zone
 
 
 class CorrelationHeaders(Protocol):
-    """What ties the request that brought the webhook to its lines and records."""
+    """The ids that link a request to its log lines and records."""
 
     @property
     def request_id(self) -> str:
-        """Of the request."""
+        """The id of the request."""
         ...
 
     @property
     def traceparent(self) -> str:
-        """Its W3C trace context."""
+        """The W3C trace context of the request."""
         ...
 
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-"""An `ExternalId` or `EventType` but for its characters, which `_check_words` looks at faster than a pattern does."""
+"""The length of an `ExternalId` or `EventType`. `_check_words` checks the characters faster than a pattern does."""
 
 
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
@@ -57,12 +57,12 @@ _decoder: Final = msgspec.json.Decoder(_Body)
 
 
 def parse_webhook(body: bytes, headers: Mapping[str, str], correlation: CorrelationHeaders) -> Envelope:
-    """The envelope of a webhook whose signature holds.
+    """Return the envelope of a webhook whose signature was verified.
 
-    The id is the one sent in a header, else in the body, else derived from the body: a redelivery gets the same one.
-    Raises `ValidationFailed` with the name of the field that is wrong, never its value.
+    The id comes from a header, else from the body, else it is derived from the body: a redelivery has the same id.
+    Raises `ValidationFailed` with the name of the invalid field, never its value.
     """
-    parsed = _decoded(body)
+    parsed = _decode(body)
     _check_words(parsed)
     if parsed.timestamp.year not in _YEARS:
         raise _invalid("timestamp", "out of range")
@@ -79,19 +79,19 @@ def parse_webhook(body: bytes, headers: Mapping[str, str], correlation: Correlat
 
 
 def message_of(envelope: Envelope, body: bytes) -> Message:
-    """What the log gets: the original bytes, kept in order by performer, where the event is about one."""
+    """Return the message to publish: the original bytes, keyed by performer, or by event id if there is none."""
     key = (envelope.subject or envelope.id).encode()
     return Message(topic_of(envelope.type), key, body, envelope.headers())
 
 
 def derived_id(body: bytes) -> str:
-    """The id of an event that was sent without one."""
+    """Return the id of an event that was sent without one."""
     return f"sha256-{hashlib.sha256(body).hexdigest()}"
 
 
-def _decoded(body: bytes) -> _Body:
+def _decode(body: bytes) -> _Body:
     try:
-        body.decode()  # msgspec leaves alone what it skips; nothing but UTF-8 may reach the log
+        body.decode()  # msgspec does not validate skipped text, and only UTF-8 may reach the broker
         return _decoder.decode(body)
     except SCHEMA_MISMATCH as error:
         raise _invalid(*field_and_reason(error)) from None
@@ -119,4 +119,4 @@ def _header_id(headers: Mapping[str, str]) -> str | None:
 
 
 def _invalid(field: str, reason: str) -> ValidationFailed:
-    return ValidationFailed("The webhook's body or id is not as agreed.", details={field: reason})
+    return ValidationFailed("The webhook's body or id does not match the schema.", details={field: reason})

@@ -1,4 +1,4 @@
-"""From a verified body to its envelope: which id it gets, and what is refused under which name."""
+"""Parsing of verified bodies: the id of the envelope, and the field of each rejection."""
 
 import hashlib
 import json
@@ -17,44 +17,44 @@ CORRELATION = Correlation("request-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 
 
 def body(**overrides: object) -> bytes:
-    whole = {
+    fields = {
         "event": "performer.profile.updated",
         "timestamp": "2026-11-24T12:00:00.123456Z",
         "data": {"performerId": "sg_1", "changes": {"bio": "x"}},
     }
-    return json.dumps({**whole, **overrides}).encode()
+    return json.dumps({**fields, **overrides}).encode()
 
 
-def refused_field(raw: bytes, headers: dict[str, str] | None = None) -> str:
-    with pytest.raises(ValidationFailed) as refusal:
+def rejected_field(raw: bytes, headers: dict[str, str] | None = None) -> str:
+    with pytest.raises(ValidationFailed) as error:
         parse_webhook(raw, headers or {}, CORRELATION)
-    (field,) = refusal.value.details or {"": ""}
+    (field,) = error.value.details or {"": ""}
     return field
 
 
-def test_the_envelope_says_what_the_body_says() -> None:
+def test_parser_takes_envelope_from_body() -> None:
     envelope = parse_webhook(body(id="evt_1"), {}, CORRELATION)
     assert (envelope.id, envelope.type, envelope.subject) == ("evt_1", "performer.profile.updated", "sg_1")
     assert envelope.time == datetime(2026, 11, 24, 12, 0, 0, 123456, UTC)
     assert envelope.request_id == "request-1"
 
 
-def test_the_envelope_survives_the_trip_through_headers() -> None:
+def test_envelope_is_restored_from_headers() -> None:
     envelope = parse_webhook(body(), {}, CORRELATION)
     assert parse_headers(envelope.headers()) == envelope
 
 
-def test_an_id_in_a_header_comes_before_one_in_the_body() -> None:
+def test_parser_prefers_id_of_header() -> None:
     assert parse_webhook(body(id="b"), {"X-Sharegram-Event-Id": "a"}, CORRELATION).id == "a"
     assert parse_webhook(body(id="b"), {"webhook-id": "w"}, CORRELATION).id == "w"
 
 
-def test_without_any_id_it_is_derived_from_the_body_so_that_a_redelivery_is_recognised() -> None:
+def test_parser_derives_missing_id_from_body() -> None:
     raw = body()
     assert parse_webhook(raw, {}, CORRELATION).id == f"sha256-{hashlib.sha256(raw).hexdigest()}"
 
 
-def test_an_unknown_type_needs_no_performer() -> None:
+def test_parser_accepts_unknown_type_without_performer() -> None:
     envelope = parse_webhook(body(event="payout.created", data={}), {}, CORRELATION)
     assert (envelope.type, envelope.subject) == ("payout.created", None)
 
@@ -92,24 +92,24 @@ def test_an_unknown_type_needs_no_performer() -> None:
         (body(id=12), "id"),
     ],
 )
-def test_a_body_of_another_shape_is_refused_by_the_name_of_the_field(raw: bytes, field: str) -> None:
-    assert refused_field(raw) == field
+def test_parser_names_invalid_field_of_body(raw: bytes, field: str) -> None:
+    assert rejected_field(raw) == field
 
 
 @pytest.mark.parametrize("value", ["", "x" * 10_000, "a b", "é", "a\n"])
-def test_a_header_id_of_another_form_is_refused_by_the_headers_name(value: str) -> None:
-    assert refused_field(body(), {"X-Sharegram-Event-Id": value}) == "X-Sharegram-Event-Id"
+def test_parser_names_header_of_invalid_id(value: str) -> None:
+    assert rejected_field(body(), {"X-Sharegram-Event-Id": value}) == "X-Sharegram-Event-Id"
 
 
-def test_no_message_repeats_what_was_sent() -> None:
-    with pytest.raises(ValidationFailed) as refusal:
+def test_parser_error_quotes_no_input() -> None:
+    with pytest.raises(ValidationFailed) as error:
         parse_webhook(body(event="jane@example.com <secret>"), {}, CORRELATION)
-    assert "jane" not in f"{refusal.value} {refusal.value.details}"
+    assert "jane" not in f"{error.value} {error.value.details}"
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_parser(raw: bytes) -> None:
-    assert refused_field(raw)
+def test_parser_rejects_random_bytes(raw: bytes) -> None:
+    assert rejected_field(raw)
 
 
 _json = st.recursive(
@@ -120,5 +120,5 @@ _json = st.recursive(
 
 
 @given(st.fixed_dictionaries({}, optional={"event": _json, "timestamp": _json, "data": _json, "id": _json}))
-def test_no_json_breaks_the_parser(document: dict[str, object]) -> None:
-    assert refused_field(json.dumps(document).encode())
+def test_parser_rejects_random_json(document: dict[str, object]) -> None:
+    assert rejected_field(json.dumps(document).encode())

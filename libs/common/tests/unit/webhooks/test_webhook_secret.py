@@ -1,4 +1,4 @@
-"""Secrets as they are written, and what is refused as one."""
+"""Valid and invalid forms of secrets."""
 
 from base64 import b64encode
 from contextlib import suppress
@@ -13,13 +13,13 @@ BYTES = bytes(range(250, 256)) * 4
 WHSEC = "whsec_" + b64encode(BYTES).decode()
 
 
-def test_a_whsec_secret_encodes_the_key_of_the_standard_scheme() -> None:
+def test_secret_decodes_whsec_key_for_standard_scheme() -> None:
     secret = WebhookSecret("one", WHSEC.encode())
     assert (secret.key, secret.standard_key) == (WHSEC.encode(), BYTES)
 
 
 @given(st.binary(min_size=1).filter(lambda key: not key.startswith(b"whsec_")))
-def test_any_other_secret_is_its_own_key(key: bytes) -> None:
+def test_secret_uses_other_text_as_key(key: bytes) -> None:
     assert WebhookSecret("one", key).standard_key == key
 
 
@@ -38,23 +38,23 @@ def test_any_other_secret_is_its_own_key(key: bytes) -> None:
         "whsec_" + "é" * 24,
     ],
 )
-def test_an_improper_secret_is_refused_without_being_quoted(secret: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+def test_secret_rejects_invalid_key_without_quoting_it(secret: str) -> None:
+    with pytest.raises(ValueError) as error:
         WebhookSecret("one", secret.encode())
-    assert len(secret) < 7 or secret[6:] not in str(refusal.value)
+    assert len(secret) < 7 or secret[6:] not in str(error.value)
 
 
 @given(st.binary(max_size=64))
-def test_whatever_begins_with_whsec_is_a_secret_or_a_value_error(rest: bytes) -> None:
+def test_secret_raises_only_value_error_for_random_whsec_key(rest: bytes) -> None:
     with suppress(ValueError):
         assert len(WebhookSecret("one", b"whsec_" + rest).standard_key) >= 16
 
 
-def test_a_secret_is_not_shown_where_it_is_printed() -> None:
+def test_secret_repr_shows_no_key() -> None:
     assert repr(WebhookSecret("one", b"the-secret")) == "WebhookSecret(name='one')"
 
 
-def test_the_environment_holds_several_which_are_known_by_name_wherever_they_stand() -> None:
+def test_environment_secrets_have_names_independent_of_position() -> None:
     first, second = environment_secrets(f" the-new-secret , {WHSEC}")
     assert (first.key, second.key) == (b"the-new-secret", WHSEC.encode())
     assert environment_secrets(WHSEC) == (second,)
@@ -65,6 +65,6 @@ def test_the_environment_holds_several_which_are_known_by_name_wherever_they_sta
 
 
 @pytest.mark.parametrize("setting", ["", ",", "one-secret,", "one-secret, ,two", "whsec_,one-secret"])
-def test_an_empty_part_of_the_environment_is_refused(setting: str) -> None:
+def test_environment_secrets_reject_empty_parts(setting: str) -> None:
     with pytest.raises(ValueError):
         environment_secrets(setting)

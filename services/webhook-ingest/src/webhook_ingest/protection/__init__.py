@@ -1,1 +1,1 @@
-"""Protection from hostile or slow senders."""
+"""Protection from hostile and slow senders. `Limits` is the interface of the endpoint."""

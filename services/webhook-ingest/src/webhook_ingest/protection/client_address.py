@@ -1,4 +1,4 @@
-"""Whom a request comes from, where proxies stand in between."""
+"""The address of the client behind trusted proxies."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,29 +6,29 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 IPV6_CUSTOMER_PREFIX: Final = 64
-"""A customer has at least such a network to himself; counted one by one, he would never meet a limit."""
+"""One customer has at least such a network; counted by single addresses, no limit would apply to it."""
 
 UNKNOWN: Final = "unknown"
 MAX_CACHED_PEERS: Final = 4096
-"""Taking an address apart costs as much as verifying a webhook, and most come from few peers."""
+"""Parsing an address costs as much as verifying a webhook, and most webhooks come from few peers."""
 
 MAX_CHAIN_LENGTH: Final = 16
-"""Proxies that are looked through at most: a longer `X-Forwarded-For` is a forger's."""
+"""Maximum number of proxies in `X-Forwarded-For`; a longer value is forged."""
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 
 class ClientAddresses:
-    """`X-Forwarded-For` counts only as far as proxies from `trusted` networks wrote it; all else anyone can make up."""
+    """The trusted proxies. Only what they wrote of `X-Forwarded-For` counts; anyone can forge the rest."""
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = tuple(trusted)
 
     def of(self, peer: str | None, forwarded: Sequence[str]) -> str:
-        """The nearest address that is no trusted proxy, an IPv6 one as its /64 network.
+        """Return the nearest address that is no trusted proxy, an IPv6 one as its /64 network.
 
-        `forwarded` is every value of `X-Forwarded-For`. What is no address ends the search at the proxy that wrote it.
+        `forwarded` has every value of `X-Forwarded-For`. A part that is no address ends the search.
         """
         nearest, customer = _peer(peer)
         if nearest is None or not forwarded:
@@ -36,14 +36,14 @@ class ClientAddresses:
         for hop in _hops_from_last(forwarded):
             if not self._is_trusted(nearest):
                 break
-            before = _parsed(hop)
+            before = _parse(hop)
             if before is None:
                 break
             nearest = before
         return _customer(nearest)
 
     def is_trusted(self, peer: str | None) -> bool:
-        """Whether a trusted proxy stands there."""
+        """Return True if `peer` is a trusted proxy."""
         address, _ = _peer(peer)
         return address is not None and self._is_trusted(address)
 
@@ -53,8 +53,8 @@ class ClientAddresses:
 
 @lru_cache(MAX_CACHED_PEERS)
 def _peer(text: str | None) -> tuple[Address | None, str]:
-    """For what the socket says alone: what a header says may be long, and ever new."""
-    address = _parsed(text or "")
+    """Parse the address of a socket. Values of headers are not cached: they may be long and always new."""
+    address = _parse(text or "")
     return address, _customer(address) if address else UNKNOWN
 
 
@@ -62,7 +62,7 @@ def _hops_from_last(forwarded: Sequence[str]) -> Sequence[str]:
     return [hop for value in forwarded for hop in value.split(",")][: -MAX_CHAIN_LENGTH - 1 : -1]
 
 
-def _parsed(text: str) -> Address | None:
+def _parse(text: str) -> Address | None:
     try:
         address = ip_address(text.strip())
     except ValueError:

@@ -1,112 +1,83 @@
-"""Who sends signatures that do not hold, and how many more of them are answered in full.
+"""Throttling of clients that send invalid signatures.
 
-The rule. An address that sends them faster than it may is *suspect* until it has been quiet for a while. Sharegram may
-well share an address with a forger (a proxy, a NAT), so being suspect costs a right signature nothing:
+A client address that sends them faster than its rate is *throttled*, until it was quiet for a while. Sharegram may
+share an address with a forger (proxy, NAT), so a valid signature from a throttled address costs nothing:
 
-- A body of at most `CHEAP_BYTES` is verified whoever sends it: its HMAC costs less than the answer that refuses it.
-- Larger bodies of all suspects together may have `share` bytes a second verified; beyond that they get 429 before the
-  body is read. One suspect's flood of large bodies can so starve large bodies of suspects, and of nobody else.
-- New connections of all suspects together are `connections_per_second`; beyond that they are closed unread. Opening one
-  costs more than all else about a forged webhook, and a forger who waits for no answer opens one for each. Those that
-  are open are served on.
-- A signature that fails is answered 429 instead of 401, and late (`HeldBack`): a forger who waits for answers is slowed
-  down, one who does not wait gains nothing. When failures come from everywhere at once, each address is treated so.
+- A body of at most `CHEAP_BYTES` is always verified: its HMAC costs less than a response that rejects it.
+- Larger bodies of all throttled clients together get `large_bytes_per_second`. Beyond that they get 429 before the body
+  is read. So a flood of large bodies delays only large bodies of throttled clients.
+- All throttled clients together may open `connections_per_second`. Beyond that a new connection is closed unread. A
+  new connection costs more than anything else about a forged webhook. Open connections stay.
+- An invalid signature gets 429 instead of 401, and late (`Tarpit`). That slows a forger who waits for responses; one
+  who does not wait gains nothing. If failures come from everywhere at once, this applies to every address.
 """
 
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from typing import Final
 
 from safevideo_common.errors import RateLimited
-from safevideo_common.resilience.token_bucket import Clock, TokenBucket
+from safevideo_common.resilience.token_bucket import Clock, TokenBucket, TokenBuckets
 
 CHEAP_BYTES: Final = 8 * 1024
-"""Hashed in about 5 µs; an answer costs ten times as much."""
+"""Hashed in about 5 µs; a response costs ten times as much."""
 
 LARGEST_BYTES: Final = 1 << 20
-"""The share's burst is at least so large, else a body of this size would never pass."""
+"""Minimum burst for large bodies: with less, a body of this size would never pass."""
 
 
 class SignatureFailureLimiter:
-    """An allowance for each of the last `addresses` addresses, and one for all together. It lives in this process."""
+    """Token buckets of one process: one for each client address, and one for all together."""
 
     def __init__(
         self,
         *,
         burst: int,
         per_minute: int,
-        everyone_per_second: int,
-        share: int,
+        total_per_second: int,
+        large_bytes_per_second: int,
         connections_per_second: int,
-        addresses: int = 10_000,
+        max_addresses: int = 10_000,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`burst` and `per_minute` are failures of one address, `share` is bytes a second of suspects' large bodies.
-
-        `connections_per_second` is what suspects together may open.
-        """
-        self._burst = burst
-        self._per_second = per_minute / 60
-        self._everyone = TokenBucket(everyone_per_second, everyone_per_second)
-        self._share = TokenBucket(max(share, LARGEST_BYTES), share)
+        """`burst` and `per_minute` are failures of one address; the other rates are of all addresses together."""
+        self._failures = TokenBuckets(burst, per_minute / 60, max_addresses)
+        self._all_failures = TokenBucket(total_per_second, total_per_second)
+        self._large_bytes = TokenBucket(max(large_bytes_per_second, LARGEST_BYTES), large_bytes_per_second)
         self._connections = TokenBucket(connections_per_second, connections_per_second)
-        self._addresses = addresses
         self._clock = clock
-        self._of: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def admit(self, address: str, size: int) -> None:
-        """Before a body of over `CHEAP_BYTES` is read. Raises `RateLimited` for a suspect whose share is used up."""
+    def admit_large_body(self, address: str, size: int) -> None:
+        """Raise `RateLimited` for a body over `CHEAP_BYTES` of a throttled client if the rate is exceeded."""
         now = self._clock()
-        missing = self._missing_seconds(address, now)
-        if missing > 0 and not self._share.take(now, size):
-            raise _limited(missing)
+        missing = self._failures.missing_seconds(address, now)
+        if missing > 0 and not self._large_bytes.take(now, size):
+            raise _rate_limited(missing)
 
     def admits_connection(self, address: str) -> bool:
-        """Whether a new connection from there is taken."""
+        """Return True if a new connection from this address is accepted."""
         now = self._clock()
-        return self._missing_seconds(address, now) <= 0 or self._connections.take(now)
+        return self._failures.missing_seconds(address, now) <= 0 or self._connections.take(now)
 
-    def failed(self, address: str) -> RateLimited | None:
-        """Note a signature that did not hold; the answer to a suspect, or None for whoever may still be told why."""
+    def record_failure(self, address: str) -> RateLimited | None:
+        """Record an invalid signature. Return the error for a throttled client, or None."""
         now = self._clock()
-        allowance = self._allowance(address)
-        if allowance.take(now) and self._everyone.take(now):
+        failures = self._failures.get(address)
+        if failures.take(now) and self._all_failures.take(now):
             return None
-        return _limited(max(allowance.missing_seconds(now), self._everyone.missing_seconds(now)))
-
-    def _missing_seconds(self, address: str, now: float) -> float:
-        """Until it is no suspect; 0 or less when it is none."""
-        allowance = self._of.get(address)
-        return 0 if allowance is None else allowance.missing_seconds(now)
-
-    def _allowance(self, address: str) -> TokenBucket:
-        found = self._of.get(address)
-        if found is None:
-            found = self._of[address] = TokenBucket(self._burst, self._per_second)
-            if len(self._of) > self._addresses:
-                self._of.popitem(last=False)
-        self._of.move_to_end(address)
-        return found
-
-
-def _limited(seconds: float) -> RateLimited:
-    return RateLimited("Too many signatures from this address did not hold.", retry_after=max(1, math.ceil(seconds)))
-
-
-# Answers that a suspect has to wait for.
+        return _rate_limited(max(failures.missing_seconds(now), self._all_failures.missing_seconds(now)))
 
 
 class Tarpit:
-    """Holds back at most `places` answers at a time, each for `seconds`. Whoever finds no place is answered at once."""
+    """A delay for at most `places` responses at a time. Without a free place a response is not delayed."""
 
     def __init__(self, *, places: int, seconds: float) -> None:
         self._places = places
         self._seconds = seconds
 
-    async def hold(self) -> None:
-        """Return when the answer may go out."""
+    async def delay(self) -> None:
+        """Return when the response may be sent."""
         if self._places <= 0:
             return
         self._places -= 1
@@ -114,3 +85,7 @@ class Tarpit:
             await asyncio.sleep(self._seconds)
         finally:
             self._places += 1
+
+
+def _rate_limited(seconds: float) -> RateLimited:
+    return RateLimited("Too many invalid signatures from this address.", retry_after=max(1, math.ceil(seconds)))

@@ -1,12 +1,11 @@
-"""The quarantine in the database: a bounded intake, and one task that writes what it holds.
+"""The capture of rejected webhooks for the quarantine table: a bounded queue, and one task that writes to the database.
 
-The request's way ends at `offer`: a few look-ups and a place in a queue. Everything else (digests, encryption, the
-database) is one task's business, which writes `BATCH_ROWS` at a time and pauses in between. So a flood costs the good
-requests the same small share of the processor whatever its size, and a database that is away costs them nothing.
+A request only does a few look-ups and an append to a queue (`QuarantineQueue`). One task (`QuarantineWriter`) does the
+rest: digests, encryption, database. It writes `BATCH_ROWS` at a time and pauses in between. So a flood of any size
+costs good requests the same small share of the CPU, and an unavailable database costs them nothing.
 """
 
-from webhook_ingest.quarantine.metrics import QuarantineMetrics
-from webhook_ingest.quarantine.queue import QuarantineQueue
-from webhook_ingest.quarantine.writer import DatabaseQuarantine
+from webhook_ingest.quarantine.queue import QuarantineMetrics, QuarantineQueue, RejectedWebhook
+from webhook_ingest.quarantine.writer import QuarantineWriter
 
-__all__ = ["DatabaseQuarantine", "QuarantineMetrics", "QuarantineQueue"]
+__all__ = ["QuarantineMetrics", "QuarantineQueue", "QuarantineWriter", "RejectedWebhook"]

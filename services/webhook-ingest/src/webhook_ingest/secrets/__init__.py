@@ -1,9 +1,8 @@
-"""The secrets that webhooks are signed with: from the environment and, encrypted, from the database.
+"""The secrets that sign webhooks: those of the environment and, encrypted, those of the database.
 
-Requests read a tuple in memory (`KeyRing`). Two background tasks keep it and the database in step: `SecretRefresher`
-reads what is valid, `SecretUsageRecorder` writes when each was last used. While the database is
-unavailable both wait, and the last known
-set goes on.
+Requests read a tuple in memory (`KeyRing`). Two background tasks synchronize it with the database: `SecretRefresher`
+reads the valid secrets, and `SecretUsageRecorder` writes the last use of each. While the database is unavailable both
+wait, and the last loaded secrets stay valid.
 """
 
 from webhook_ingest.secrets.key_ring import KeyRing, StoredSecret

@@ -1,12 +1,12 @@
-"""What the request's way reads, and leaves for the background tasks to do."""
+"""The valid secrets in memory, for requests; and the requests' messages to the background tasks."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from safevideo_common.tasks import wait_event
 from safevideo_common.webhooks.signatures import WebhookSecret
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -14,7 +14,7 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """A secret that the database keeps, under its id there."""
+    """A secret of the database and its id there."""
 
     id: int
     secret: WebhookSecret
@@ -22,74 +22,75 @@ class StoredSecret:
 
     @property
     def end(self) -> datetime:
-        """The first moment at which it counts no more."""
+        """The first time at which it is not valid."""
         return self.expires_at or _NEVER
 
 
 class KeyRing:
-    """The `Secrets` of one process: those that the database keeps, newest first, then those of the environment."""
+    """The secrets of one process: those of the database, newest first, then those of the environment.
+
+    What requests call never waits and never fails.
+    """
 
     def __init__(self, environment: Sequence[WebhookSecret]) -> None:
         self._environment = tuple(environment)
-        self._kept: Mapping[int, StoredSecret] = {}
-        self._current = self._environment
+        self._stored: Mapping[int, StoredSecret] = {}
+        self._active = self._environment
         self._next_end = _NEVER
         self._uses: dict[str, datetime] = {}
-        self._used = asyncio.Event()
-        self._refresh_wanted = asyncio.Event()
+        self._has_uses = asyncio.Event()
+        self._refresh_requested = asyncio.Event()
 
-    def at(self, now: datetime) -> Sequence[WebhookSecret]:
-        """See `Secrets`. An expired one drops out at its time, whether or not anybody refreshes the set."""
+    def active_at(self, now: datetime) -> Sequence[WebhookSecret]:
+        """Return the valid secrets, newest first. An expired secret is left out even without a refresh."""
         if now >= self._next_end:
-            self.hold(list(self._kept.values()), now)
-        return self._current
+            self.replace(list(self._stored.values()), now)
+        return self._active
 
-    def note_use(self, secret: WebhookSecret, now: datetime) -> None:
-        """See `Secrets`. There are as many notes as there are secrets."""
+    def record_use(self, secret: WebhookSecret, now: datetime) -> None:
+        """Record that `secret` signed an accepted webhook. One record is kept for each secret."""
         if secret.name not in self._uses:
-            self._used.set()
+            self._has_uses.set()
         self._uses[secret.name] = now
 
-    def refresh_soon(self) -> None:
-        """See `Secrets`. How often that leads to a look is `SecretRefresh`'s business."""
-        self._refresh_wanted.set()
+    def request_refresh(self) -> None:
+        """Request a refresh, as often as you like: `SecretRefresher` limits the queries."""
+        self._refresh_requested.set()
 
-    def hold(self, kept: Sequence[StoredSecret], now: datetime) -> None:
-        """From now on these of the database count, and no others of it. The newest stands first."""
-        valid = [each for each in kept if now < each.end]
-        self._kept = {each.id: each for each in valid}
-        self._current = (*(each.secret for each in valid), *self._environment)
+    def replace(self, stored: Sequence[StoredSecret], now: datetime) -> None:
+        """Replace the secrets of the database. `stored` is ordered newest first."""
+        valid = [each for each in stored if now < each.end]
+        self._stored = {each.id: each for each in valid}
+        self._active = (*(each.secret for each in valid), *self._environment)
         self._next_end = min((each.end for each in valid), default=_NEVER)
 
-    def held(self, secret_id: int) -> StoredSecret | None:
-        """The secret that the database keeps under that id, as it is known here."""
-        return self._kept.get(secret_id)
+    def get(self, secret_id: int) -> StoredSecret | None:
+        """Return the secret of the database with this id, if it is loaded."""
+        return self._stored.get(secret_id)
 
-    def is_of_environment(self, name: str) -> bool:
-        """Whether a secret of that name came from the environment."""
+    def is_from_environment(self, name: str) -> bool:
+        """Return True if a secret of the environment has this name."""
         return any(secret.name == name for secret in self._environment)
 
-    async def refresh_is_wanted(self, seconds: float) -> None:
-        """Return once somebody wants a refresh, or after so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._refresh_wanted.wait()
+    async def wait_for_refresh_request(self, seconds: float) -> None:
+        """Return after a request for a refresh, at the latest after `seconds`."""
+        await wait_event(self._refresh_requested, seconds)
 
-    def refresh_begins(self) -> None:
-        """Who wants a refresh from now on wants a further one: what is read may be older than the wish."""
-        self._refresh_wanted.clear()
+    def begin_refresh(self) -> None:
+        """Clear the request flag before reading. A request that arrives during the read triggers another refresh."""
+        self._refresh_requested.clear()
 
-    async def is_used(self) -> None:
-        """Return once there are uses to take."""
-        await self._used.wait()
+    async def wait_for_uses(self) -> None:
+        """Return when there are recorded uses."""
+        await self._has_uses.wait()
 
     def take_uses(self) -> Mapping[str, datetime]:
-        """When each secret was last used, by name, since this was asked last."""
-        taken, self._uses = self._uses, {}
-        self._used.clear()
-        return taken
+        """Remove and return the last use of each secret, by name."""
+        uses, self._uses = self._uses, {}
+        self._has_uses.clear()
+        return uses
 
-    def give_back(self, uses: Mapping[str, datetime]) -> None:
-        """What could not be written and is to be taken again; a later use counts more."""
+    def restore_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Put back uses that could not be written. A later use of the same secret wins."""
         self._uses = {**uses, **self._uses}
-        self._used.set()
+        self._has_uses.set()

@@ -1,4 +1,4 @@
-"""Keeps the ring in step with the database."""
+"""The task that loads the valid secrets of the database into the key ring."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -17,16 +17,16 @@ from safevideo_common.webhooks.signatures import WebhookSecret
 from webhook_ingest.secrets.key_ring import KeyRing, StoredSecret
 
 MIN_SECONDS: Final = 2.0
-"""Between two looks into the database, however often a refresh is asked for: forged requests ask for it too. It is less
-than Sharegram waits before its first retry, so a secret made just now is known by then."""
+"""Minimum time between two queries, however often a refresh is requested: forged webhooks request it too. Sharegram
+waits longer before its first retry, so a new secret is loaded by then."""
 
 
 class SecretRefresher:
-    """Reads the secrets that are valid, every so often and soon after it is asked to.
+    """A periodic load of the valid secrets, also soon after `KeyRing.request_refresh`.
 
-    With the database away the last known set stays. So does the last known value of a row that cannot be read any more;
-    one that never could be is left out. `seconds` is the usual time between two looks, give or take a fifth, so that
-    many processes do not look at once.
+    While the database is unavailable, the loaded secrets stay. If a row cannot be decrypted any more, its loaded value
+    stays. A row that never could be decrypted is left out. `seconds` is the usual interval, ±20 %, so that many
+    processes do not query at once.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class SecretRefresher:
         cipher: Cipher,
         *,
         clock: Clock,
-        log: FilteringBoundLogger,
+        logger: FilteringBoundLogger,
         seconds: float,
-        least_seconds: float = MIN_SECONDS,
+        min_seconds: float = MIN_SECONDS,
     ) -> None:
         self._ring = ring
         self._database = database
         self._cipher = cipher
         self._clock = clock
-        self._log = log
+        self._logger = logger
         self._seconds = seconds
-        self._least_seconds = least_seconds
-        self._is_behind = False
+        self._min_seconds = min_seconds
+        self._is_stale = False
         self._unreadable: frozenset[int] = frozenset()
         self._names: Sequence[str] = ()
 
@@ -55,54 +55,54 @@ class SecretRefresher:
         """Refresh until cancelled."""
         while True:
             await self.refresh()
-            await asyncio.sleep(self._least_seconds)
-            usual = self._seconds * uniform(0.8, 1.2)  # noqa: S311 - jitter guards nothing
-            await self._ring.refresh_is_wanted(max(0.0, usual - self._least_seconds))
+            await asyncio.sleep(self._min_seconds)
+            usual = self._seconds * uniform(0.8, 1.2)  # noqa: S311 - no secret depends on jitter
+            await self._ring.wait_for_refresh_request(max(0.0, usual - self._min_seconds))
 
     async def refresh(self) -> None:
-        """Look once. What goes wrong is logged, and the set stays as it is."""
-        self._ring.refresh_begins()
+        """Load the secrets once. On an error, log it and keep the loaded secrets."""
+        self._ring.begin_refresh()
         now = self._clock()
         try:
             async with self._database.read_connection() as connection:
-                sealed = await webhook_secrets.valid(connection, SHAREGRAM, now)
+                encrypted = await webhook_secrets.find_valid(connection, SHAREGRAM, now)
         except SafeVideoError as error:
-            self._tell_behind(error)
+            self._log_stale(error)
             return
-        kept = list(self._opened(sealed))
-        self._ring.hold(kept, self._clock())
-        self._tell_of(kept)
+        stored = list(self._decrypt(encrypted))
+        self._ring.replace(stored, self._clock())
+        self._log_changes(stored)
 
-    def _opened(self, sealed: Sequence[EncryptedSecret]) -> Iterator[StoredSecret]:
+    def _decrypt(self, encrypted: Sequence[EncryptedSecret]) -> Iterator[StoredSecret]:
         unreadable = set()
-        for each in sealed:
+        for each in encrypted:
             try:
                 secret = WebhookSecret(each.name, self._cipher.decrypt(each.ciphertext))
             except (DecryptionFailed, ValueError):
                 unreadable.add(each.id)
-                self._tell_unreadable(each)
-                if known := self._ring.held(each.id):
-                    yield StoredSecret(each.id, known.secret, each.expires_at)
+                self._log_unreadable(each)
+                if loaded := self._ring.get(each.id):
+                    yield StoredSecret(each.id, loaded.secret, each.expires_at)
             else:
                 yield StoredSecret(each.id, secret, each.expires_at)
         self._unreadable = frozenset(unreadable)
 
-    def _tell_behind(self, error: SafeVideoError) -> None:
-        if not self._is_behind:  # once an outage, not at every look
-            self._log.warning("Webhook secrets not refreshed, the last known ones count", code=error.code)
-        self._is_behind = True
+    def _log_stale(self, error: SafeVideoError) -> None:
+        if not self._is_stale:  # once an outage
+            self._logger.warning("Webhook secrets not refreshed, using the last loaded ones", code=error.code)
+        self._is_stale = True
 
-    def _tell_unreadable(self, sealed: EncryptedSecret) -> None:
-        if sealed.id not in self._unreadable:
-            self._log.error(
-                "Webhook secret cannot be read: ENCRYPTION_KEY lacks its key, or the row is damaged",
+    def _log_unreadable(self, encrypted: EncryptedSecret) -> None:
+        if encrypted.id not in self._unreadable:
+            self._logger.error(
+                "Webhook secret cannot be decrypted: ENCRYPTION_KEY lacks its key, or the row is damaged",
                 code="SECRET_UNREADABLE",
-                secret_id=sealed.id,
-                key=sealed.name,
+                secret_id=encrypted.id,
+                key=encrypted.name,
             )
 
-    def _tell_of(self, kept: Sequence[StoredSecret]) -> None:
-        names = [each.secret.name for each in kept]
-        if self._is_behind or names != self._names:
-            self._log.info("Webhook secrets refreshed", keys=",".join(names) or "none")
-        self._is_behind, self._names = False, names
+    def _log_changes(self, stored: Sequence[StoredSecret]) -> None:
+        names = [each.secret.name for each in stored]
+        if self._is_stale or names != self._names:
+            self._logger.info("Webhook secrets refreshed", keys=",".join(names) or "none")
+        self._is_stale, self._names = False, names

@@ -1,4 +1,4 @@
-"""Writes when each secret was last used."""
+"""The task that writes the last use of each secret."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,55 +19,55 @@ from webhook_ingest.secrets.key_ring import KeyRing
 
 WRITE_SECONDS: Final = 60.0
 LAST_WRITE_SECONDS: Final = 1.0
-"""What the last write may take of the time that the process has to end."""
+"""Timeout of the last write, when the process ends."""
 
 
 class SecretUsageRecorder:
-    """Writes the ring's uses: the first one at once, later ones at most once in `seconds`, the rest at the end.
+    """A writer of the key ring's uses: the first at once, then at most once in `seconds`, the rest at the end.
 
-    A write that fails costs no request anything; its notes go into the next one.
+    If a write fails, its uses go into the next one. No request waits for it.
     """
 
     def __init__(
-        self, ring: KeyRing, database: Database, *, log: FilteringBoundLogger, seconds: float = WRITE_SECONDS
+        self, ring: KeyRing, database: Database, *, logger: FilteringBoundLogger, seconds: float = WRITE_SECONDS
     ) -> None:
         self._ring = ring
         self._database = database
-        self._log = log
+        self._logger = logger
         self._seconds = seconds
 
     async def run(self) -> None:
         """Write until cancelled, and then once more."""
         try:
             while True:
-                await self._ring.is_used()
+                await self._ring.wait_for_uses()
                 await self.write()
-                # Never less than `seconds`; replicas that were started together drift apart.
-                await asyncio.sleep(self._seconds * uniform(1.0, 1.2))  # noqa: S311 - jitter guards nothing
+                # Never less than `seconds`; replicas that started together spread out.
+                await asyncio.sleep(self._seconds * uniform(1.0, 1.2))  # noqa: S311 - no secret depends on jitter
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WRITE_SECONDS):
                     await self.write()
 
     async def write(self) -> None:
-        """Write what there is."""
+        """Write the recorded uses."""
         uses = self._ring.take_uses()
         if not uses:
             return
         try:
             async with self._database.transaction() as tx:
-                await self._note(tx, uses)
+                await self._record(tx, uses)
         except SafeVideoError as error:
-            self._ring.give_back(uses)
-            self._log.warning("Webhook secrets' use not noted", code=error.code)
+            self._ring.restore_uses(uses)
+            self._logger.warning("Use of webhook secrets not recorded, will retry", code=error.code)
         except asyncio.CancelledError:
-            self._ring.give_back(uses)
+            self._ring.restore_uses(uses)
             raise
 
-    async def _note(self, tx: AsyncConnection, uses: Mapping[str, datetime]) -> None:
-        of = await integrations.ensure(tx, SHAREGRAM, max(uses.values()))
-        for name, at in sorted(uses.items()):  # in one order everywhere, so that replicas do not lock each other out
-            if self._ring.is_of_environment(name):
-                await webhook_secrets.record_environment_use(tx, of, name, at)
+    async def _record(self, tx: AsyncConnection, uses: Mapping[str, datetime]) -> None:
+        integration = await integrations.ensure(tx, SHAREGRAM, max(uses.values()))
+        for name, at in sorted(uses.items()):  # sorted, so that replicas do not deadlock
+            if self._ring.is_from_environment(name):
+                await webhook_secrets.record_environment_use(tx, integration, name, at)
             else:
-                await webhook_secrets.record_use(tx, of, name, at)
+                await webhook_secrets.record_use(tx, integration, name, at)

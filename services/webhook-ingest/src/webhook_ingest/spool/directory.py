@@ -1,4 +1,4 @@
-"""The folder of one process, and the lock that says whether that process lives."""
+"""The directory of one process in the spool, and the lock that shows whether that process is alive."""
 
 import errno
 import fcntl
@@ -18,56 +18,56 @@ SUFFIX: Final = ".spool"
 _LOCK: Final = "lock"
 _PROGRESS: Final = "progress"
 UNFINISHED: Final = ".new-"
-"""Begins the names of what is just being made."""
+"""Prefix of the names of files and directories in creation."""
 _NAME: Final = re.compile(r"\d+-[0-9a-f]{12}")
 
 
 class SpoolDirectory:
-    """Ours while this object is open: the kernel lets the lock go when the process dies, however it dies."""
+    """A locked directory. The kernel releases the lock when the process dies, for whatever reason."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock = lock
 
     @classmethod
-    def make(cls, root: Path) -> "SpoolDirectory":
-        """A new one in `root`, readable by its owner alone: bodies hold personal data. Raises `OSError`."""
+    def create(cls, root: Path) -> "SpoolDirectory":
+        """Create a directory that only its owner can read: bodies hold personal data. Raises `OSError`."""
         make_root(root)
         name = f"{time.time_ns()}-{secrets.token_hex(6)}"
-        with _shared(root):
+        with _shared_lock(root):
             unfinished = root / f"{UNFINISHED}{name}"
             unfinished.mkdir(mode=0o700)
             lock = lock_file(unfinished / _LOCK)
             assert lock is not None, "nobody else knows this name"
-            # It gets its name when it is locked: a process that looks for the dead never sees it otherwise.
+            # Renamed only when locked: a process that looks for dead ones never sees it without a lock.
             path = unfinished.rename(root / name)
-        sync_folder(root)
+        sync_directory(root)
         return cls(path, lock)
 
     @classmethod
-    def claim(cls, path: Path) -> "SpoolDirectory | None":
-        """The one at `path`, if its process is dead and nobody else has claimed it. Raises `OSError`."""
+    def lock(cls, path: Path) -> "SpoolDirectory | None":
+        """Lock the directory of a dead process; None if another process has the lock. Raises `OSError`."""
         lock = lock_file(path / _LOCK)
         return None if lock is None else cls(path, lock)
 
-    def segments(self) -> list[Path]:
-        """The files with records, oldest first."""
+    def segment_paths(self) -> list[Path]:
+        """Return the paths of the segments, oldest first."""
         return sorted(self.path.glob(f"*{SUFFIX}"))
 
-    def remember(self, segment: str, offset: int) -> None:
-        """Before `offset` of the file `segment`, the oldest, all is delivered.
+    def save_position(self, segment: str, offset: int) -> None:
+        """Save that everything before `offset` of `segment`, the oldest one, is delivered.
 
-        Not fsynced: what a power cut takes is delivered once more. A failure costs no more than that.
+        There is no fsync: after a power cut, or if this fails, events are delivered once more.
         """
         with suppress(OSError):
             descriptor = os.open(self.path / _PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.pwrite(descriptor, f"{segment} {offset:020d}\n".encode(), 0)  # in place: it has room on a full disk
+                os.pwrite(descriptor, f"{segment} {offset:020d}\n".encode(), 0)  # in place: works on a full disk
             finally:
                 os.close(descriptor)
 
-    def remembered(self) -> tuple[str, int]:
-        """What was remembered; an empty name where nothing was, or nothing that makes sense."""
+    def load_position(self) -> tuple[str, int]:
+        """Return the saved position; an empty name if none was saved or it is not valid."""
         try:
             segment, offset = (self.path / _PROGRESS).read_text().split()
             return segment, int(offset)
@@ -75,59 +75,68 @@ class SpoolDirectory:
             return "", 0
 
     def close(self) -> None:
-        """Let it go, and take it away when it has no records."""
+        """Unlock the directory, and remove it if it has no segments."""
         with suppress(OSError):
-            if not self.segments():  # the lock goes with it, and while it is held
+            if not self.segment_paths():  # the lock file goes while the lock is held
                 for name in (_PROGRESS, _LOCK):
                     (self.path / name).unlink(missing_ok=True)
                 self.path.rmdir()
-        self.release()
+        self.unlock()
 
-    def release(self) -> None:
-        """Let it go as it is."""
+    def unlock(self) -> None:
+        """Unlock the directory and leave its files as they are."""
         os.close(self._lock)
 
 
 def make_root(root: Path) -> None:
-    """Have the folder of all spools, where we can write. Raises `OSError`."""
+    """Create the directory of all spools, if needed. Raises `OSError` if it is not writable."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(root, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "not writable", str(root))
 
 
-def folders_in(root: Path) -> list[Path]:
-    """The folders of processes, dead or alive, in `root`, in the order in which they were made. Raises `OSError`."""
+def list_directories(root: Path) -> list[Path]:
+    """Return the directories of all processes, dead or alive, in order of creation. Raises `OSError`."""
     make_root(root)
-    # By name: the time of a folder moves whenever a file of it is removed, and events of one key may be in several.
-    found = [path for path in root.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
+    # By name: the time of a directory changes when a file leaves it, and several may have events of one key.
+    paths = [path for path in root.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: int(path.name.partition("-")[0]))
 
 
 def remove_unfinished(root: Path) -> None:
-    """Remove what processes left that were killed while they made it, and nothing that is just being made.
+    """Remove what killed processes left in creation, and nothing that is in creation now.
 
-    Whoever makes something holds a shared lock on `root`. When it can be had alone, nobody was making anything that
-    had been found before; a moment in which somebody is costs no more than that it stays until the next time.
+    A process that creates something holds a shared lock on `root`. If the exclusive lock is free, nothing found before
+    is in creation. If it is not free, the files stay until the next call.
     """
     with suppress(OSError):
-        found = [path for path in root.iterdir() if path.name.startswith(UNFINISHED)]
-        if found and _was_nobody_in(root):
-            for path in found:
+        paths = [path for path in root.iterdir() if path.name.startswith(UNFINISHED)]
+        if paths and _is_exclusive_lock_free(root):
+            for path in paths:
                 rmtree(path, ignore_errors=True)
                 path.unlink(missing_ok=True)
 
 
+def sync_directory(directory: Path) -> None:
+    """Return when the file names in `directory` are on disk. Raises `OSError`."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
-def _shared(root: Path) -> Iterator[None]:
+def _shared_lock(root: Path) -> Iterator[None]:
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # whoever wants it alone lets it go at once
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # the holder of the exclusive lock releases it at once
         yield
     finally:
         os.close(descriptor)
 
 
-def _was_nobody_in(root: Path) -> bool:
+def _is_exclusive_lock_free(root: Path) -> bool:
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,12 +145,3 @@ def _was_nobody_in(root: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names in `folder` are on disk. Raises `OSError`."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""How one event looks on disk: a mark, its length, its checksum, and then number, time and message in MessagePack."""
+"""The record format: marker, length and checksum, then number, time and message in MessagePack."""
 
 import struct
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ import msgspec
 
 from safevideo_common.broker.types import MAX_VALUE_BYTES, Message
 
-MARK: Final = b"\xf5spl"
-"""Begins each record. No UTF-8 text has the byte 0xf5: nothing that a sender writes looks like a record's start."""
+MARKER: Final = b"\xf5spl"
+"""The first bytes of each record. UTF-8 text has no byte 0xf5, so no sender can imitate the start of a record."""
 
 MAX_BODY_BYTES: Final = MAX_VALUE_BYTES + 512 * 1024
-"""No record is longer: the largest value, and far more than the headers that the door lets through."""
+"""The longest body of a record: the largest value, and far more than the headers that ingest accepts."""
 
 _FRAME: Final = struct.Struct(">4sII")
 FRAME_BYTES: Final = _FRAME.size
 
 
 class SpooledEvent(NamedTuple):
-    """One event in the spool."""
+    """An event in the spool."""
 
     number: int
-    """From 1 on, rising by one within a process's folder, so that a gap says how many were lost."""
+    """Starts at 1 and rises by one in a process's directory: a gap shows how many events are missing."""
     at_ms: int
-    """Unix milliseconds at which it came into the spool."""
+    """Unix milliseconds of the write."""
     message: Message
 
 
@@ -33,91 +33,82 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(SpooledEvent).decode
 
 
-def encode(kept: SpooledEvent) -> bytes:
-    """The record."""
-    body = _encode(kept)
-    return _FRAME.pack(MARK, len(body), _checksum(body)) + body
-
-
-def decode_at(data: bytes, start: int) -> tuple[SpooledEvent, int] | None:
-    """The intact record that begins at `start` and the place after it; None where there is none."""
-    if len(data) - start < FRAME_BYTES:
-        return None
-    mark, length, checksum = _FRAME.unpack_from(data, start)
-    end = start + FRAME_BYTES + length
-    if mark != MARK or length > MAX_BODY_BYTES or end > len(data):
-        return None
-    body = data[start + FRAME_BYTES : end]
-    try:
-        return (_decode(body), end) if _checksum(body) == checksum else None
-    except (msgspec.DecodeError, ValueError):
-        return None  # written by a version that is not ours: to be set aside, not guessed at
-
-
-def is_cut_short(rest: bytes) -> bool:
-    """Whether `rest`, in which no record is intact, is what a crash leaves: the beginning of a record, or zeros."""
-    if not rest.strip(b"\0"):
-        return True
-    if len(rest) < FRAME_BYTES:
-        return rest[: len(MARK)] == MARK[: len(rest)]
-    mark, length, _ = _FRAME.unpack_from(rest)
-    return bool(mark == MARK and length <= MAX_BODY_BYTES and len(rest) < FRAME_BYTES + length)
-
-
-def _checksum(body: bytes) -> int:
-    return crc32(body, len(body))  # begun with the length, so that it is covered too
-
-
-# Walks through the bytes of a segment: what is intact, what is damaged, what a crash has cut short.
+def encode(event: SpooledEvent) -> bytes:
+    """Return the record of an event."""
+    body = _encode(event)
+    return _FRAME.pack(MARKER, len(body), _checksum(body)) + body
 
 
 class ValidRecord(NamedTuple):
-    """A record, and where it lies."""
+    """A valid record and its position."""
 
     start: int
     end: int
-    kept: SpooledEvent
+    event: SpooledEvent
 
 
-class DamagedBytes(NamedTuple):
-    """Bytes that are no record, between records or after the last one."""
+class CorruptBytes(NamedTuple):
+    """Bytes that are no record, between records or after the last record."""
 
     start: int
     end: int
 
 
 class TornRecord(NamedTuple):
-    """The beginning of a record at the end of the data: it was never fsynced, so nobody was told that it is safe."""
+    """The first part of a record at the end of the data. It was never fsynced, so it was never acknowledged."""
 
     start: int
     end: int
 
 
-Found = ValidRecord | DamagedBytes | TornRecord
+def scan(data: bytes) -> Iterator[ValidRecord | CorruptBytes | TornRecord]:
+    """Yield all of `data` in order and without gaps. Never raises, whatever the data are."""
+    position = 0
+    while position < len(data):
+        piece = _scan_at(data, position)
+        yield piece
+        position = piece.end
 
 
-def walk(data: bytes) -> Iterator[Found]:
-    """All of `data` from its beginning to its end, in pieces that leave no gap. Never raises, whatever it holds."""
-    at = 0
-    while at < len(data):
-        found = _found_at(data, at)
-        yield found
-        at = found.end
+def _scan_at(data: bytes, start: int) -> ValidRecord | CorruptBytes | TornRecord:
+    if record := _decode_at(data, start):
+        return record
+    if (next_start := _next_valid(data, start + 1)) is not None:
+        return CorruptBytes(start, next_start)
+    return TornRecord(start, len(data)) if _is_torn(data[start:]) else CorruptBytes(start, len(data))
 
 
-def _found_at(data: bytes, start: int) -> Found:
-    if record := decode_at(data, start):
-        kept, end = record
-        return ValidRecord(start, end, kept)
-    if (next_start := _next_intact(data, start + 1)) is not None:
-        return DamagedBytes(start, next_start)
-    rest = data[start:]
-    return TornRecord(start, len(data)) if is_cut_short(rest) else DamagedBytes(start, len(data))
-
-
-def _next_intact(data: bytes, start: int) -> int | None:
-    while (start := data.find(MARK, start)) >= 0:
-        if decode_at(data, start):
+def _next_valid(data: bytes, start: int) -> int | None:
+    while (start := data.find(MARKER, start)) >= 0:
+        if _decode_at(data, start):
             return start
         start += 1
     return None
+
+
+def _decode_at(data: bytes, start: int) -> ValidRecord | None:
+    if len(data) - start < FRAME_BYTES:
+        return None
+    marker, length, checksum = _FRAME.unpack_from(data, start)
+    end = start + FRAME_BYTES + length
+    if marker != MARKER or length > MAX_BODY_BYTES or end > len(data):
+        return None
+    body = data[start + FRAME_BYTES : end]
+    try:
+        return ValidRecord(start, end, _decode(body)) if _checksum(body) == checksum else None
+    except (msgspec.DecodeError, ValueError):
+        return None  # another version wrote it: save the bytes, do not guess
+
+
+def _is_torn(rest: bytes) -> bool:
+    """Return True if `rest`, which has no valid record, is what a crash leaves: zeros or the start of a record."""
+    if not rest.strip(b"\0"):
+        return True
+    if len(rest) < FRAME_BYTES:
+        return rest[: len(MARKER)] == MARKER[: len(rest)]
+    marker, length, _ = _FRAME.unpack_from(rest)
+    return bool(marker == MARKER and length <= MAX_BODY_BYTES and len(rest) < FRAME_BYTES + length)
+
+
+def _checksum(body: bytes) -> int:
+    return crc32(body, len(body))  # the length is the start value, so the checksum covers it

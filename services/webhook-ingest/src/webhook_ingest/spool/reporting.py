@@ -1,4 +1,4 @@
-"""What the spool counts."""
+"""The metrics and log lines of the spool. A line is logged when something changes, not for each event."""
 
 import errno
 import time
@@ -12,151 +12,113 @@ from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import counter, gauge
 from webhook_ingest.spool.segment import CorruptRange, StoredEvent
-from webhook_ingest.spool.store import Claimed
+from webhook_ingest.spool.store import LockResult
+
+QUIET_SECONDS: Final = 10.0
+"""A nearly full disk takes one event and rejects the next, many times a second. That is reported as one failure."""
 
 
 class SpoolDepth(NamedTuple):
-    """What lies in the spool now."""
+    """The present content of the spool."""
 
     events: int
     bytes: int
-    """On disk, those of delivered events in unfinished files included."""
+    """Bytes on disk, including delivered events of segments that are not removed yet."""
     oldest_seconds: float
-    """Age of the event that is delivered next; 0 when there is none."""
-    is_away: bool
-    """Whether the log is taken to be away, so that every event goes through the spool."""
-
-
-class SpoolMetrics:
-    """Depth and age as they are when asked for, and what went in, out and wrong."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        gauges = {
-            "events": metric_catalog.SPOOL_EVENTS,
-            "bytes": metric_catalog.SPOOL_BYTES,
-            "oldest_seconds": metric_catalog.SPOOL_OLDEST_SECONDS,
-            "is_away": metric_catalog.SPOOL_IS_AWAY,
-        }
-        self._gauges = {part: gauge(metric, registry) for part, metric in gauges.items()}
-        self._spooled = counter(metric_catalog.SPOOL_TAKEN, registry)
-        self._drained = counter(metric_catalog.SPOOL_DRAINED, registry)
-        self._adopted = counter(metric_catalog.SPOOL_ADOPTED, registry)
-        self._refused = counter(metric_catalog.SPOOL_REFUSED, registry)
-        self._set_aside = counter(metric_catalog.SPOOL_SET_ASIDE, registry)
-        self._dropped = counter(metric_catalog.SPOOL_SET_ASIDE_DROPPED, registry)
-
-    def watch(self, depth: Callable[[], SpoolDepth]) -> None:
-        """Ask `depth` whenever the gauges are read."""
-        for part, shown in self._gauges.items():
-            shown.set_function(partial(_part, depth, part))
-
-    def spooled(self, events: int) -> None:
-        """They are on disk."""
-        self._spooled.inc(events)
-
-    def drained(self, events: int) -> None:
-        """The log has them."""
-        self._drained.inc(events)
-
-    def adopted(self, events: int) -> None:
-        """They were found and are ours now."""
-        self._adopted.inc(events)
-
-    def refused(self, events: int) -> None:
-        """They are not in the spool, and their senders were told so."""
-        self._refused.inc(events)
-
-    def set_aside(self) -> None:
-        """Something went to the `corrupt` folder."""
-        self._set_aside.inc()
-
-    def dropped(self, files: int) -> None:
-        """The oldest of the `corrupt` folder had to go."""
-        self._dropped.inc(files)
-
-
-def _part(depth: Callable[[], SpoolDepth], name: str) -> float:
-    return float(getattr(depth(), name))
-
-
-# What operators hear of the spool: its metrics, and lines in the log where something changes, not for each event.
-
-
-QUIET_SECONDS: Final = 10.0
-"""A disk that is nearly full takes one event and refuses the next, many times a second: that is one trouble."""
+    """Age of the event that is delivered next; 0 if there is none."""
+    is_kafka_unavailable: bool
+    """True while every event goes to the spool."""
 
 
 class SpoolEvents:
-    """For one spool."""
+    """The observer of one spool."""
 
-    def __init__(self, log: FilteringBoundLogger, metrics: SpoolMetrics) -> None:
-        self._log = log
-        self._metrics = metrics
-        self._trouble: str | None = None
-        self._trouble_at = 0.0
+    def __init__(self, logger: FilteringBoundLogger, registry: CollectorRegistry) -> None:
+        self._logger = logger
+        self._gauges = {
+            "events": gauge(metric_catalog.SPOOL_EVENTS, registry),
+            "bytes": gauge(metric_catalog.SPOOL_BYTES, registry),
+            "oldest_seconds": gauge(metric_catalog.SPOOL_OLDEST_SECONDS, registry),
+            "is_kafka_unavailable": gauge(metric_catalog.SPOOL_IS_AWAY, registry),
+        }
+        self._written = counter(metric_catalog.SPOOL_TAKEN, registry)
+        self._delivered = counter(metric_catalog.SPOOL_DRAINED, registry)
+        self._adopted = counter(metric_catalog.SPOOL_ADOPTED, registry)
+        self._rejected = counter(metric_catalog.SPOOL_REFUSED, registry)
+        self._corrupt = counter(metric_catalog.SPOOL_SET_ASIDE, registry)
+        self._evicted = counter(metric_catalog.SPOOL_SET_ASIDE_DROPPED, registry)
+        self._failure: str | None = None
+        self._failed_at = 0.0
+
+    def watch(self, depth: Callable[[], SpoolDepth]) -> None:
+        """Call `depth` whenever the gauges are read."""
+        for field, metric in self._gauges.items():
+            metric.set_function(partial(_read_field, depth, field))
 
     def written(self, events: int) -> None:
-        """They are on disk; when none was refused for a while, the disk is well."""
-        self._metrics.spooled(events)
-        if self._trouble and time.monotonic() - self._trouble_at > QUIET_SECONDS:
-            self._trouble = None
-            self._log.info("The spool takes events again")
+        """Report events that are on disk. After a quiet time the failure before them is over."""
+        self._written.inc(events)
+        if self._failure and time.monotonic() - self._failed_at > QUIET_SECONDS:
+            self._failure = None
+            self._logger.info("Spool writable again")
 
-    def refused(self, events: int, reason: str) -> None:
-        """They could not be taken: one line for each new reason, until one is taken again."""
-        self._metrics.refused(events)
-        self.unusable(reason)
+    def rejected(self, events: int, reason: str) -> None:
+        """Report events that are not in the spool and whose senders got an error."""
+        self._rejected.inc(events)
+        self.failed(reason)
 
-    def unusable(self, reason: str) -> None:
-        """Events could not be taken now."""
-        self._trouble_at = time.monotonic()
-        if reason != self._trouble:
-            self._trouble = reason
-            self._log.error("The spool takes no events", code="SPOOL_UNAVAILABLE", reason=reason)
+    def failed(self, reason: str) -> None:
+        """Report that the spool takes no events now: one line for each new reason."""
+        self._failed_at = time.monotonic()
+        if reason != self._failure:
+            self._failure = reason
+            self._logger.error("Spool full or unwritable", code="SPOOL_UNAVAILABLE", reason=reason)
 
     def delivered(self, events: int) -> None:
-        """The log has them."""
-        self._metrics.drained(events)
+        """Report events that Kafka acknowledged."""
+        self._delivered.inc(events)
 
-    def claimed(self, claimed: Claimed) -> None:
-        """What was found of dead processes, and what was tidied up."""
-        if claimed.folders:
-            self._log.warning("Spool of a dead process adopted", code="SPOOL_ADOPTED", folders=claimed.folders)
-        for path in claimed.unusable:
-            self._log.error("Spool of a dead process cannot be opened", code="SPOOL_UNAVAILABLE", path=str(path))
-        if claimed.dropped.files:
-            self._metrics.dropped(claimed.dropped.files)
-            self._log.warning(
-                "Oldest files that were set aside removed",
-                code="SPOOL_SET_ASIDE_DROPPED", files=claimed.dropped.files, bytes=claimed.dropped.bytes,
+    def locked(self, result: LockResult) -> None:
+        """Report the directories of dead processes, and the files that were removed."""
+        if result.directories:
+            self._logger.warning("Spool of a dead process adopted", code="SPOOL_ADOPTED", folders=result.directories)
+        for path in result.unusable:
+            self._logger.error("Spool of a dead process cannot be opened", code="SPOOL_UNAVAILABLE", path=str(path))
+        if result.evicted.files:
+            self._evicted.inc(result.evicted.files)
+            self._logger.warning(
+                "Oldest files in corrupt/ removed",
+                code="SPOOL_SET_ASIDE_DROPPED", files=result.evicted.files, bytes=result.evicted.bytes,
             )  # fmt: skip
 
     def adopted(self, events: int) -> None:
-        """They are ours now."""
-        self._metrics.adopted(events)
+        """Report events of a dead process that this process delivers from now on."""
+        self._adopted.inc(events)
 
-    def lost(self, lost: CorruptRange) -> None:
-        """Bytes that are no event. Damage has been copied to the `corrupt` folder, or its whole file goes there."""
-        where = {"path": str(lost.path), "start": lost.start, "bytes": lost.size}
-        if lost.is_damage:
-            self._metrics.set_aside()
-            self._log.error("Spool damaged, bytes set aside", code="SPOOL_CORRUPT", **where)
+    def corrupt(self, damaged: CorruptRange) -> None:
+        """Report bytes without a readable event. Damage is in `corrupt/` now, or will be with its whole segment."""
+        where = {"path": str(damaged.path), "start": damaged.start, "bytes": damaged.size}
+        if damaged.is_damage:
+            self._corrupt.inc()
+            self._logger.error("Spool segment corrupt, bytes moved to corrupt/", code="SPOOL_CORRUPT", **where)
         else:
-            self._log.warning("Spool cut short by a crash, torn record dropped", code="SPOOL_TORN", **where)
+            self._logger.warning("Spool segment ends with a torn record, record ignored", code="SPOOL_TORN", **where)
 
-    def undeliverable(self, placed: StoredEvent) -> None:
-        """The log will never take this event; it was copied to the `corrupt` folder."""
-        self._metrics.set_aside()
-        self._log.error(
-            "Spooled event set aside, the log refuses it",
-            code="SPOOL_UNDELIVERABLE",
-            path=str(placed.segment.path),
-            start=placed.start,
-        )
+    def undeliverable(self, stored: StoredEvent) -> None:
+        """Report an event that Kafka will never accept. It is in `corrupt/` now."""
+        self._corrupt.inc()
+        self._logger.error(
+            "Spooled event rejected by Kafka, moved to corrupt/",
+            code="SPOOL_UNDELIVERABLE", path=str(stored.segment.path), start=stored.start,
+        )  # fmt: skip
 
 
 def reason_of(error: BaseException) -> str:
-    """`ENOSPC` rather than a text that differs between systems; the kind of the error where it has no number."""
+    """Return `ENOSPC` and the like, which is the same on all systems; the error's type if it has no number."""
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno, str(error.errno))
     return type(error).__name__
+
+
+def _read_field(depth: Callable[[], SpoolDepth], field: str) -> float:
+    return float(getattr(depth(), field))

@@ -1,200 +1,209 @@
-"""One file of records. For the thread that has the files."""
+"""One file of records: appended at its end, read in order, removed when all its events are delivered.
+
+Only the writer's thread uses it.
+"""
 
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from webhook_ingest.spool import corrupt
-from webhook_ingest.spool.directory import SUFFIX, SpoolDirectory, sync_folder
-from webhook_ingest.spool.format import DamagedBytes, SpooledEvent, TornRecord, ValidRecord, encode, walk
+from webhook_ingest.spool.directory import SUFFIX, SpoolDirectory, sync_directory
+from webhook_ingest.spool.format import CorruptBytes, SpooledEvent, TornRecord, ValidRecord, encode, scan
 
-CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+READ_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of one read; more than the longest record."""
 
-
-class Segment:
-    """A file, how much of it is safe on disk, how much of that has been given out, and what of that is open."""
-
-    __slots__ = ("_descriptor", "_is_sealed", "end", "folder", "is_adopted", "is_worth_keeping", "open_records", "path",
-                 "read_to")  # fmt: skip
-
-    def __init__(self, folder: SpoolDirectory, path: Path, descriptor: int, *, adopted: bool) -> None:
-        self.folder = folder
-        self.path = path
-        self.is_adopted = adopted
-        self.end = os.fstat(descriptor).st_size
-        """Bytes that are safe."""
-        self.read_to = 0
-        """Bytes whose records have been given out."""
-        self.open_records: dict[int, None] = {}
-        """Where the records begin that were given out and are not delivered yet, in order."""
-        self.is_worth_keeping = False
-        """Part of it is damaged and could not be copied: it must not be deleted."""
-        self._descriptor = descriptor
-        self._is_sealed = adopted
-
-    @classmethod
-    def create(cls, folder: SpoolDirectory, first_number: int) -> "Segment":
-        """A new file for records from `first_number` on, whose name survives a power cut. Raises `OSError`."""
-        path = folder.path / f"{first_number:020d}{SUFFIX}"
-        descriptor = os.open(path, CREATE, 0o600)
-        try:
-            sync_folder(folder.path)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return cls(folder, path, descriptor, adopted=False)
-
-    @classmethod
-    def adopt(cls, folder: SpoolDirectory, path: Path) -> "Segment":
-        """The file of a process that is no more: read, and never written. Raises `OSError`."""
-        segment = cls(folder, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), adopted=True)
-        name, offset = folder.remembered()
-        if name == path.name:
-            segment.read_to = min(offset, segment.end)
-        return segment
-
-    def takes_more(self, size: int) -> bool:
-        """Whether records may be appended, to a file of `size` bytes at most before that."""
-        return not self._is_sealed and self.end < size
-
-    @property
-    def delivered_to(self) -> int:
-        """Every byte before this one is delivered or set aside."""
-        return next(iter(self.open_records), self.read_to)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing in it has to be delivered."""
-        return self.delivered_to == self.end
-
-    def append(self, data: bytes) -> None:
-        """Return when `data` is on disk. Raises `OSError`; then the file is as before, or takes no more."""
-        try:
-            self._write(data)
-        except OSError:
-            self._take_back()
-            raise
-        self.end += len(data)
-
-    def read(self, most: int) -> bytes:
-        """Up to `most` bytes of what has not been given out. Raises `OSError`."""
-        parts, at, end = [], self.read_to, min(self.end, self.read_to + most)
-        while at < end and (part := os.pread(self._descriptor, end - at, at)):
-            parts.append(part)
-            at += len(part)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._descriptor)
-
-    def _write(self, data: bytes) -> None:
-        rest, at = memoryview(data), self.end
-        while rest:
-            written = os.pwrite(self._descriptor, rest, at)
-            rest, at = rest[written:], at + written
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError:
-            self._is_sealed = True  # what the kernel holds and what the disk holds may differ from here on
-            raise
-
-    def _take_back(self) -> None:
-        # What cannot be taken back lies beyond `end`. Should a later process find it, it is an event delivered
-        # although its sender was refused, and the sender's next try has the same id.
-        with suppress(OSError):
-            os.ftruncate(self._descriptor, self.end)
-
-
-# Gives out the records of a segment, and sets aside what is damaged.
-
-
-PIECE_BYTES: Final = 2 * 1024 * 1024
-"""What is read at once; some longer than the longest record."""
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredEvent:
-    """An event that was given out, and where it lies. Each is itself only: two folders may have the same number."""
+    """An event that was read from a segment. Equal only to itself: numbers of two directories may be the same."""
 
-    segment: Segment
+    segment: "Segment"
     start: int
-    kept: SpooledEvent
+    event: SpooledEvent
 
 
 @dataclass(frozen=True, slots=True)
 class CorruptRange:
-    """Bytes in which no event could be read."""
+    """A part of a segment without a readable event."""
 
     path: Path
     start: int
     size: int
     is_damage: bool
-    """Whether there may have been events; else a crash cut short what nobody had been told is safe."""
+    """True if there may have been events; False if a crash cut off a record that was never acknowledged."""
 
 
-def take(segment: Segment, most: int, root: Path, placed: list[StoredEvent], lost: list[CorruptRange]) -> None:
-    """Add up to `most` events that were not given out before to `placed`, and what is lost to `lost`.
+class SpoolBatch(NamedTuple):
+    """Events in their order, and the corrupt ranges between them."""
 
-    Raises `OSError` when the segment cannot be read.
-    """
-    begun_at, wanted = segment.read_to, len(placed) + most
-    _take_from(segment, segment.read(PIECE_BYTES), wanted, root, placed, lost)
-    if segment.read_to == begun_at:  # not a single record that is whole
-        _take_from(segment, segment.read(segment.end), wanted, root, placed, lost)
+    events: Sequence[StoredEvent]
+    corrupt: Sequence[CorruptRange]
 
 
-def _take_from(
-    segment: Segment, data: bytes, wanted: int, root: Path, placed: list[StoredEvent], lost: list[CorruptRange]
-) -> None:
-    base = segment.read_to
-    for found in walk(data):
-        if isinstance(found, ValidRecord):
-            placed.append(StoredEvent(segment, base + found.start, found.kept))
-            segment.open_records[base + found.start] = None
-        elif found.end == len(data) and base + len(data) < segment.end:
-            return  # it may be whole with what follows
-        else:
-            lost.append(_lose(segment, base, found, data, root))
-        segment.read_to = base + found.end
-        if len(placed) >= wanted:
-            return
+class Segment:
+    """A file with its durable end, its read position, and the records that were read and not delivered."""
 
+    __slots__ = ("_descriptor", "_is_sealed", "_must_survive", "_read_to", "_undelivered", "directory", "end",
+                 "is_adopted", "path")  # fmt: skip
 
-def remove(segment: Segment, root: Path) -> bool:
-    """Delete its file, or set it aside as a whole if it is worth keeping. False when that cannot be done now."""
-    try:
-        if segment.is_worth_keeping:
-            segment.path.rename(corrupt.place(root, f"{segment.folder.path.name}-{segment.path.name}"))
-        else:
-            segment.path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    segment.close()
-    return True
+    def __init__(self, directory: SpoolDirectory, path: Path, descriptor: int, *, adopted: bool) -> None:
+        self.directory = directory
+        self.path = path
+        self.is_adopted = adopted
+        self.end = os.fstat(descriptor).st_size
+        """Every byte before this one is durable."""
+        self._read_to = 0
+        self._undelivered: dict[int, None] = {}
+        """Start of each record that was read and not delivered, in order."""
+        self._must_survive = False
+        """Part of the file is damaged and could not be copied, so the file is moved instead of deleted."""
+        self._descriptor = descriptor
+        self._is_sealed = adopted
 
-
-def _lose(segment: Segment, base: int, found: DamagedBytes | TornRecord, data: bytes, root: Path) -> CorruptRange:
-    start, size = base + found.start, found.end - found.start
-    # What this process wrote itself was whole when it was fsynced: a crash cannot have cut it short.
-    is_damage = isinstance(found, DamagedBytes) or not segment.is_adopted
-    if is_damage:
+    @classmethod
+    def create(cls, directory: SpoolDirectory, first_number: int) -> "Segment":
+        """Create a file for records from `first_number` on. Its name is durable. Raises `OSError`."""
+        path = directory.path / f"{first_number:020d}{SUFFIX}"
+        descriptor = os.open(path, _CREATE, 0o600)
         try:
-            _write_corrupt(segment, start, data[found.start : found.end], root)
+            sync_directory(directory.path)
         except OSError:
-            segment.is_worth_keeping = True
-    return CorruptRange(segment.path, start, size, is_damage)
+            os.close(descriptor)
+            raise
+        return cls(directory, path, descriptor, adopted=False)
 
+    @classmethod
+    def adopt(cls, directory: SpoolDirectory, path: Path) -> "Segment":
+        """Open the file of a dead process, for reading only. Raises `OSError`."""
+        segment = cls(directory, path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), adopted=True)
+        name, offset = directory.load_position()
+        if name == path.name:
+            segment._read_to = min(offset, segment.end)
+        return segment
 
-def set_aside(placed: StoredEvent, root: Path) -> None:
-    """Copy an event that nobody will take to the `corrupt` folder; its file is kept where that cannot be done."""
-    try:
-        _write_corrupt(placed.segment, placed.start, encode(placed.kept), root)
-    except OSError:
-        placed.segment.is_worth_keeping = True
+    def has_unread(self) -> bool:
+        """Return True if there are bytes after the read position."""
+        return self._read_to < self.end
 
+    @property
+    def delivered_to(self) -> int:
+        """Every byte before this one is delivered or saved as corrupt."""
+        return next(iter(self._undelivered), self._read_to)
 
-def _write_corrupt(segment: Segment, start: int, data: bytes, root: Path) -> None:
-    corrupt.write(root, f"{segment.folder.path.name}-{segment.path.stem}-{start}", data)
+    @property
+    def is_delivered(self) -> bool:
+        """True if nothing in the file awaits delivery."""
+        return self.delivered_to == self.end
+
+    def accepts(self, max_bytes: int) -> bool:
+        """Return True if records may be appended to a file that has less than `max_bytes`."""
+        return not self._is_sealed and self.end < max_bytes
+
+    def append(self, data: bytes) -> None:
+        """Return when `data` is on disk. Raises `OSError`; then the file is as before, or accepts no more."""
+        try:
+            self._write(data)
+        except OSError:
+            # If this fails too, the bytes lie after `end`. A later process may deliver them, although their sender got
+            # an error; the sender's retry has the same id.
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self.end)
+            raise
+        self.end += len(data)
+
+    def read_batch(self, limit: int) -> SpoolBatch:
+        """Return up to `limit` events after the read position, and save damaged bytes. Raises `OSError`."""
+        batch = self._scan(self._read(READ_BYTES), limit)
+        if batch.events or batch.corrupt:
+            return batch
+        return self._scan(self._read(self.end), limit)  # no complete record in one read: damage that is longer
+
+    def count_by_key(self) -> Mapping[bytes, int]:
+        """Return the number of unread events of each key. Raises `OSError`."""
+        pieces = scan(self._read(self.end))
+        return Counter(piece.event.message.key for piece in pieces if isinstance(piece, ValidRecord))
+
+    def mark_delivered(self, stored: StoredEvent) -> None:
+        """Record that the event needs no further delivery."""
+        self._undelivered.pop(stored.start, None)
+
+    def save_rejected(self, stored: StoredEvent) -> None:
+        """Copy an event that Kafka will never accept to the `corrupt` directory."""
+        self._save_corrupt(stored.start, encode(stored.event))
+
+    def remove(self) -> bool:
+        """Delete the file, or move it to `corrupt` if bytes of it were not copied. Return False if that fails now."""
+        try:
+            if self._must_survive:
+                self.path.rename(corrupt.path_for(self._root, f"{self.directory.path.name}-{self.path.name}"))
+            else:
+                self.path.unlink(missing_ok=True)
+        except OSError:
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    @property
+    def _root(self) -> Path:
+        return self.directory.path.parent
+
+    def _write(self, data: bytes) -> None:
+        rest, position = memoryview(data), self.end
+        while rest:
+            written = os.pwrite(self._descriptor, rest, position)
+            rest, position = rest[written:], position + written
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self._is_sealed = True  # from here on the page cache and the disk may differ
+            raise
+
+    def _read(self, max_bytes: int) -> bytes:
+        parts, position, end = [], self._read_to, min(self.end, self._read_to + max_bytes)
+        while position < end and (part := os.pread(self._descriptor, end - position, position)):
+            parts.append(part)
+            position += len(part)
+        return b"".join(parts)
+
+    def _scan(self, data: bytes, limit: int) -> SpoolBatch:
+        """Return the records of `data`, which begins at the read position, and advance that position."""
+        base = self._read_to
+        events: list[StoredEvent] = []
+        corrupt_ranges: list[CorruptRange] = []
+        for piece in scan(data):
+            if isinstance(piece, ValidRecord):
+                events.append(StoredEvent(self, base + piece.start, piece.event))
+                self._undelivered[base + piece.start] = None
+            elif piece.end == len(data) and base + len(data) < self.end:
+                break  # the bytes that follow may complete it
+            else:
+                corrupt_ranges.append(self._corrupt_range(base, piece, data))
+            self._read_to = base + piece.end
+            if len(events) >= limit:
+                break
+        return SpoolBatch(events, corrupt_ranges)
+
+    def _corrupt_range(self, base: int, piece: CorruptBytes | TornRecord, data: bytes) -> CorruptRange:
+        # Records of this process were complete when they were fsynced: no crash can have cut them off.
+        is_damage = isinstance(piece, CorruptBytes) or not self.is_adopted
+        if is_damage:
+            self._save_corrupt(base + piece.start, data[piece.start : piece.end])
+        return CorruptRange(self.path, base + piece.start, piece.end - piece.start, is_damage)
+
+    def _save_corrupt(self, start: int, data: bytes) -> None:
+        try:
+            corrupt.write(self._root, f"{self.directory.path.name}-{self.path.stem}-{start}", data)
+        except OSError:
+            self._must_survive = True

@@ -1,4 +1,4 @@
-"""The spool as the event loop sees it: events go in, are given out in order, and are let go when the log has them."""
+"""The spool for the event loop: append events, read them in order, remove them when Kafka acknowledged them."""
 
 import asyncio
 import time
@@ -10,300 +10,262 @@ from typing import Final
 from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS, DeliveryTimeouts, size_of
 from safevideo_common.broker.types import Message
 from safevideo_common.errors import BrokerUnavailable
-from safevideo_common.observability.logs import FilteringBoundLogger
-from webhook_ingest.spool.reporting import SpoolEvents, SpoolMetrics, reason_of
-from webhook_ingest.spool.segment import StoredEvent, set_aside
-from webhook_ingest.spool.store import CHECK_BYTES, SegmentStore, SpoolBatch
-from webhook_ingest.spool.writer import Entry, SpoolWriter
+from safevideo_common.tasks import wait_event
+from webhook_ingest.spool.reporting import SpoolEvents, reason_of
+from webhook_ingest.spool.segment import SpoolBatch, StoredEvent
+from webhook_ingest.spool.store import CHECK_BYTES, SegmentStore
+from webhook_ingest.spool.writer import SpoolWriter
 
-# What is in the spool and what is on its way there, counted on the event loop.
+MAX_BYTES: Final = 1 << 30
+WRITE_SECONDS: Final = 2.0
+"""Timeout of a write. After Kafka's timeout, a webhook is answered within four seconds, unless `PRODUCE_SECONDS` is
+set."""
 
-
-MAX_WAITING: Final = 10_000
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+MAX_UNWRITTEN: Final = 10_000
+MAX_UNWRITTEN_BYTES: Final = 64 * 1024 * 1024
 RECORD_BYTES: Final = 512
-"""What a record has beyond key and value, about, until it is written and weighed."""
+"""Estimated size of a record beyond key and value, until it is written."""
 
 
 class SpoolAccounting:
-    """`keys` has each key of which anything is in the spool or on its way: the number of its events.
+    """The counts of events by key, in the spool and on their way to the disk, and the bounds on both.
 
-    What was written and turns out to be unreadable is never counted out; `settle` mends that when the spool is empty.
+    Events that were written and cannot be read any more stay counted until `reset`, when the spool is empty.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.keys: dict[bytes, int] = {}
         self.events = 0
-        """On disk and not delivered."""
-        self.entered = 0
-        """Events that were ever counted in."""
+        """Events on disk that are not delivered."""
+        self.total = 0
+        """Events that were ever reserved or adopted."""
         self._max_bytes = max_bytes
-        self._waiting = 0
-        self._waiting_bytes = 0
+        self._unwritten = 0
+        self._unwritten_bytes = 0
 
-    def enter(self, message: Message, disk_bytes: int) -> None:
-        """It is to be written. Raises `BrokerUnavailable` when the spool would grow too large, or too much waits."""
+    def reserve(self, message: Message, disk_bytes: int) -> None:
+        """Count an event before it is written. Raises `BrokerUnavailable` if the spool or its queue is full."""
         size = size_of(message) + RECORD_BYTES
         self.check_room(disk_bytes + size)
-        if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        if self._unwritten >= MAX_UNWRITTEN or self._unwritten_bytes + size > MAX_UNWRITTEN_BYTES:
             raise BrokerUnavailable("Too many messages await the disk.", retry_after=RETRY_AFTER_SECONDS)
-        self._waiting += 1
-        self._waiting_bytes += size
-        self.entered += 1
+        self._unwritten += 1
+        self._unwritten_bytes += size
+        self.total += 1
         self.keys[message.key] = self.keys.get(message.key, 0) + 1
 
     def check_room(self, disk_bytes: int) -> None:
-        """Raises `BrokerUnavailable` when the spool, with `disk_bytes` on disk, would be too large."""
-        if disk_bytes + self._waiting_bytes > self._max_bytes:
-            raise BrokerUnavailable("The event log is away and the spool is full.", retry_after=RETRY_AFTER_SECONDS)
+        """Raise `BrokerUnavailable` if the spool, with `disk_bytes` on disk, would be too large."""
+        if disk_bytes + self._unwritten_bytes > self._max_bytes:
+            raise BrokerUnavailable("Kafka is unavailable and the spool is full.", retry_after=RETRY_AFTER_SECONDS)
 
-    def written(self, messages: Iterable[Message]) -> None:
-        """They wait no longer: they are on disk."""
-        self.events += self._waited(messages)
+    def written(self, messages: Sequence[Message]) -> None:
+        """Count reserved events as events on disk."""
+        self._leave_queue(messages)
+        self.events += len(messages)
 
-    def refused(self, messages: Iterable[Message]) -> None:
-        """They wait no longer: the disk did not take them."""
-        messages = list(messages)
-        self._waited(messages)
+    def release(self, messages: Sequence[Message]) -> None:
+        """Undo the reservation of events that the disk did not take."""
+        self._leave_queue(messages)
         self._forget(messages)
 
-    def adopted(self, keys: Mapping[bytes, int]) -> None:
-        """These lie on disk already."""
-        found = sum(keys.values())
-        self.events += found
-        self.entered += found
-        for key, events in keys.items():
-            self.keys[key] = self.keys.get(key, 0) + events
+    def adopted(self, events_by_key: Mapping[bytes, int]) -> None:
+        """Count the events of a dead process."""
+        events = sum(events_by_key.values())
+        self.events += events
+        self.total += events
+        for key, number in events_by_key.items():
+            self.keys[key] = self.keys.get(key, 0) + number
 
-    def left(self, messages: Iterable[Message]) -> None:
-        """The log has them."""
-        self.events -= self._forget(messages)
+    def removed(self, messages: Sequence[Message]) -> None:
+        """Stop counting events that were delivered."""
+        self._forget(messages)
+        self.events -= len(messages)
 
-    def settle(self) -> None:
-        """Nothing is in the spool or on its way."""
+    def reset(self) -> None:
+        """Count nothing: no event is in the spool or on its way."""
         self.events = 0
         self.keys.clear()
 
-    def _waited(self, messages: Iterable[Message]) -> int:
-        sizes = [size_of(message) + RECORD_BYTES for message in messages]
-        self._waiting -= len(sizes)
-        self._waiting_bytes -= sum(sizes)
-        return len(sizes)
+    def _leave_queue(self, messages: Sequence[Message]) -> None:
+        self._unwritten -= len(messages)
+        self._unwritten_bytes -= sum(size_of(message) + RECORD_BYTES for message in messages)
 
-    def _forget(self, messages: Iterable[Message]) -> int:
-        forgotten = 0
+    def _forget(self, messages: Iterable[Message]) -> None:
         keys = self.keys
         for message in messages:
-            forgotten += 1
-            if (others := keys.get(message.key, 1) - 1) > 0:
-                keys[message.key] = others
+            if (rest := keys.get(message.key, 1) - 1) > 0:
+                keys[message.key] = rest
             else:
                 keys.pop(message.key, None)
-        return forgotten
-
-
-# What comes into the spool: counted in before it is written, and answered when it is.
-
-
-class SpoolQueue:
-    """For the event loop that made it."""
-
-    def __init__(
-        self, accounts: SpoolAccounting, deadlines: DeliveryTimeouts, reports: SpoolEvents, stirred: asyncio.Event
-    ) -> None:
-        self._accounts = accounts
-        self._deadlines = deadlines
-        self._reports = reports
-        self._stirred = stirred
-        self._loop = asyncio.get_running_loop()
-
-    def enter(self, message: Message, disk_bytes: int) -> Entry:
-        """Queue an event; its future ends within the deadline. Raise `BrokerUnavailable` when there is no room."""
-        try:
-            self._accounts.enter(message, disk_bytes)
-        except BrokerUnavailable:
-            self._reports.refused(1, "FULL")
-            raise
-        entry = Entry(message, self._loop.create_future())
-        self._deadlines.watch(entry.done)
-        return entry
-
-    def written(self, entries: Sequence[Entry], number: int) -> None:
-        """They are on disk, numbered from `number` on."""
-        self._accounts.written(entry.message for entry in entries)
-        self._reports.written(len(entries))
-        self._stirred.set()
-        for place, (_, done) in enumerate(entries):
-            if not done.done():
-                done.set_result(number + place)
-
-    def refused(self, entries: Sequence[Entry], error: Exception) -> None:
-        """The disk did not take them."""
-        self._accounts.refused([entry.message for entry in entries])
-        self._reports.refused(len(entries), reason_of(error))
-        for _, done in entries:
-            if not done.done():
-                refusal = BrokerUnavailable(
-                    "The event log is away and so is the disk.", retry_after=RETRY_AFTER_SECONDS
-                )
-                refusal.__cause__ = error
-                done.set_exception(refusal)
-
-
-MAX_BYTES: Final = 1 << 30
-WRITE_SECONDS: Final = 2.0
-"""How long an event waits for the disk. With the log's deadline before it, an answer takes four seconds at most, unless
-`PRODUCE_SECONDS` says otherwise."""
 
 
 class Spool:
-    """For the event loop that opened it."""
+    """A durable queue of events. For the event loop that opened it; guarantees: `webhook_ingest.spool`."""
 
     def __init__(
-        self, files: SegmentStore, accounts: SpoolAccounting, deadlines: DeliveryTimeouts, reports: SpoolEvents
+        self, store: SegmentStore, accounting: SpoolAccounting, timeouts: DeliveryTimeouts, observer: SpoolEvents
     ) -> None:
-        """Starts the thread, which `close` ends."""
-        self.reports = reports
-        self.held: list[StoredEvent] = []
-        """What was given out and is not delivered yet, in order."""
-        self.stirred = asyncio.Event()
-        """Set whenever there may be something to do; cleared by the one who does it."""
-        self._files = files
-        self._accounts = accounts
-        self._intake = SpoolQueue(accounts, deadlines, reports, self.stirred)
-        self._scribe = SpoolWriter(files, self._intake.written, self._intake.refused)
-        self._taking: asyncio.Future[SpoolBatch] | None = None
+        """Start the writer's thread, which `close` ends."""
+        self._store = store
+        self._accounting = accounting
+        self._timeouts = timeouts
+        self._observer = observer
+        self._writer = SpoolWriter(store, self._on_written, self._on_rejected)
+        self._undelivered: list[StoredEvent] = []  # read and not delivered, in order
+        self._reading: asyncio.Future[SpoolBatch] | None = None
+        self._wakeup = asyncio.Event()
 
     @property
     def keys(self) -> Mapping[bytes, int]:
-        """The keys of which anything is in the spool or on its way there; always the same object."""
-        return self._accounts.keys
+        """The keys that have events in the spool or on their way there; always the same object."""
+        return self._accounting.keys
 
     @property
     def events(self) -> int:
-        """How many are in the spool."""
-        return self._accounts.events
+        """The number of events in the spool."""
+        return self._accounting.events
+
+    @property
+    def prefetched(self) -> int:
+        """The number of events that were read and not delivered."""
+        return len(self._undelivered)
 
     @property
     def disk_bytes(self) -> int:
-        """What its files take on disk."""
-        return self._files.disk_bytes
+        """The size of the files on disk."""
+        return self._store.disk_bytes
 
     @property
     def oldest_seconds(self) -> float:
-        """Age of the event that is delivered next; 0 when there is none."""
-        return max(0.0, time.time() - self.held[0].kept.at_ms / 1000) if self.held else 0.0
+        """The age of the event that is delivered next; 0 if there is none."""
+        return max(0.0, time.time() - self._undelivered[0].event.at_ms / 1000) if self._undelivered else 0.0
 
-    def keep(self, message: Message) -> "asyncio.Future[int]":
-        """Its number once it is on disk. From now on its key is in `keys`; what is kept later is given out later.
+    def append(self, message: Message) -> "asyncio.Future[int]":
+        """Return the future of the event's number, done once the event is on disk. From now on its key is in `keys`.
 
-        The future has a `BrokerUnavailable` when the spool is full, the disk fails, or takes too long; in the last case
-        the event may be kept all the same.
+        *Guarantee*: events are read in the order of `append`.
+        *Errors*: the future has `BrokerUnavailable` if the spool is full, or if the disk fails or is too slow.
+        *Not guaranteed*: after a timeout the event may be in the spool all the same.
         """
         try:
-            entry = self._intake.enter(message, self._files.disk_bytes)
-        except BrokerUnavailable as refusal:
-            return _refused(refusal)
-        self._scribe.append(entry)
-        return entry.done
+            self._accounting.reserve(message, self._store.disk_bytes)
+        except BrokerUnavailable as error:
+            self._observer.rejected(1, "FULL")
+            rejected: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            rejected.set_exception(error)
+            return rejected
+        written = self._writer.append(message)
+        self._timeouts.watch(written)
+        return written
 
-    async def next(self, most: int) -> Sequence[StoredEvent]:
-        """The first of `held`, `most` of them or fewer; none when the spool is empty. As many again are read meanwhile.
+    async def next_batch(self, limit: int) -> Sequence[StoredEvent]:
+        """Return up to `limit` undelivered events, none if the spool is empty. Read as many more ahead.
 
-        Raises `OSError` when they cannot be read.
+        Raises `OSError` if they cannot be read.
         """
-        wanted = 2 * most - len(self.held)
-        if self._taking is None and wanted > 0 and self.events > len(self.held):
-            self._taking = self._scribe.run(lambda files: files.take(wanted))
-            self._taking.add_done_callback(self._taken)
-        if self._taking is not None and not self.held:
-            # Whoever waits may be cancelled: what was given out comes into `held` all the same, and in order.
-            await asyncio.shield(self._taking)
-        return self.held[:most]
+        missing = 2 * limit - len(self._undelivered)
+        if self._reading is None and missing > 0 and self.events > len(self._undelivered):
+            self._reading = self._writer.run(lambda store: store.read_batch(missing))
+            self._reading.add_done_callback(self._on_read)
+        if self._reading is not None and not self._undelivered:
+            # Shielded: if this task is cancelled, the events that were read are kept all the same, in order.
+            await asyncio.shield(self._reading)
+        return self._undelivered[:limit]
 
-    def deliver(self, delivered: Sequence[StoredEvent]) -> None:
-        """The log has these, which are in `held`. Their files are removed behind; after a crash some come again."""
+    def mark_delivered(self, delivered: Sequence[StoredEvent]) -> None:
+        """Remove events of `next_batch` that need no further delivery. After a crash some are delivered again."""
         gone = set(delivered)
-        self.held = [placed for placed in self.held if placed not in gone]
-        self._accounts.left(placed.kept.message for placed in delivered)
-        self.reports.delivered(len(delivered))
-        entered = self._accounts.entered
-        tidied = self._scribe.run(lambda files: files.deliver(delivered))
-        tidied.add_done_callback(lambda done: self._tidied(done, entered))
+        self._undelivered = [stored for stored in self._undelivered if stored not in gone]
+        self._accounting.removed([stored.event.message for stored in delivered])
+        self._observer.delivered(len(delivered))
+        total = self._accounting.total
+        cleaned = self._writer.run(lambda store: store.mark_delivered(delivered))
+        cleaned.add_done_callback(lambda done: self._on_cleaned(done, total))
 
-    def give_up(self, placed: StoredEvent) -> None:
-        """The log will never take this one: copy it to the `corrupt` folder. It is still to be counted as delivered."""
-        self.reports.undeliverable(placed)
-        _ = self._scribe.run(lambda files: set_aside(placed, files.root))
+    def reject(self, stored: StoredEvent) -> None:
+        """Copy an event that Kafka will never accept to `corrupt/`. The caller still marks it as delivered."""
+        self._observer.undeliverable(stored)
+        _ = self._writer.run(lambda _store: stored.segment.save_rejected(stored))
 
     async def adopt(self) -> None:
-        """Make ours what dead processes left. It is given out before all that is not in `held` yet.
+        """Adopt what dead processes left. It is read before all events that were not read yet.
 
-        A failure is reported and costs nothing: whoever looks next finds it.
+        An error is reported and loses nothing: the next call tries again.
         """
         try:
-            self.reports.claimed(await self._scribe.run(SegmentStore.claim))
-            while await asyncio.shield(self._admit()) is not None:
+            self._observer.locked(await self._writer.run(SegmentStore.lock))
+            while await asyncio.shield(self._adopt_segment()) is not None:
                 pass
         except OSError as error:
-            self.reports.unusable(reason_of(error))
-
-    def _admit(self) -> "asyncio.Future[Mapping[bytes, int] | None]":
-        admitted = self._scribe.run(SegmentStore.admit)
-        admitted.add_done_callback(self._admitted)  # counted also when whoever waits for it is cancelled
-        return admitted
+            self._observer.failed(reason_of(error))
 
     async def check(self) -> None:
-        """Return when an event could be kept now. Raises `BrokerUnavailable`."""
-        self._accounts.check_room(self._files.disk_bytes + CHECK_BYTES)
+        """Return if an event could be appended now. Raises `BrokerUnavailable`."""
+        self._accounting.check_room(self._store.disk_bytes + CHECK_BYTES)
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await self._scribe.run(SegmentStore.check)
+                await self._writer.run(SegmentStore.check)
         except (OSError, TimeoutError) as error:
-            raise BrokerUnavailable("The disk takes nothing.", retry_after=RETRY_AFTER_SECONDS) from error
+            raise BrokerUnavailable("The disk is unavailable.", retry_after=RETRY_AFTER_SECONDS) from error
+
+    def wake(self) -> None:
+        """End a running or the next `wait`."""
+        self._wakeup.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return when events came in or `wake` was called, at the latest after `seconds`."""
+        await wait_event(self._wakeup, seconds)
+        self._wakeup.clear()
 
     async def close(self) -> None:
-        """Write what waits and let the files go; what is not delivered stays on disk."""
-        _ = self._scribe.run(SegmentStore.close)
-        await self._scribe.close()
+        """Write what is queued, then close the files. Undelivered events stay on disk."""
+        _ = self._writer.run(SegmentStore.close)
+        await self._writer.close()
 
-    def _taken(self, taking: "asyncio.Future[SpoolBatch]") -> None:
-        self._taking = None
-        if not taking.exception():
-            self.held += taking.result().placed
-            for lost in taking.result().lost:
-                self.reports.lost(lost)
+    def _on_written(self, messages: Sequence[Message]) -> None:
+        self._accounting.written(messages)
+        self._observer.written(len(messages))
+        self.wake()
 
-    def _admitted(self, admitted: "asyncio.Future[Mapping[bytes, int] | None]") -> None:
-        if not admitted.cancelled() and not admitted.exception() and (keys := admitted.result()):
-            self._accounts.adopted(keys)
-            self.reports.adopted(sum(keys.values()))
-            self.stirred.set()
+    def _on_rejected(self, messages: Sequence[Message], error: Exception) -> None:
+        self._accounting.release(messages)
+        self._observer.rejected(len(messages), reason_of(error))
 
-    def _tidied(self, tidied: "asyncio.Future[bool]", entered: int) -> None:
-        """Nothing is left, and nothing came in since: then what was lost on the way is counted out too."""
-        if not tidied.exception() and tidied.result() and entered == self._accounts.entered and not self.held:
-            self._accounts.settle()
+    def _on_read(self, reading: "asyncio.Future[SpoolBatch]") -> None:
+        self._reading = None
+        if not reading.exception():
+            self._undelivered += reading.result().events
+            for damaged in reading.result().corrupt:
+                self._observer.corrupt(damaged)
+
+    def _adopt_segment(self) -> "asyncio.Future[Mapping[bytes, int] | None]":
+        adopting = self._writer.run(SegmentStore.adopt)
+        adopting.add_done_callback(self._on_adopted)  # also if the task that waits for it is cancelled
+        return adopting
+
+    def _on_adopted(self, adopting: "asyncio.Future[Mapping[bytes, int] | None]") -> None:
+        if not adopting.cancelled() and not adopting.exception() and (events_by_key := adopting.result()):
+            self._accounting.adopted(events_by_key)
+            self._observer.adopted(sum(events_by_key.values()))
+            self.wake()
+
+    def _on_cleaned(self, cleaned: "asyncio.Future[bool]", total: int) -> None:
+        """Reset the counts if the store is empty and nothing came in since: that removes unreadable events too."""
+        if not cleaned.exception() and cleaned.result() and total == self._accounting.total and not self._undelivered:
+            self._accounting.reset()
 
 
 @asynccontextmanager
-async def open_spool(
-    root: Path, log: FilteringBoundLogger, metrics: SpoolMetrics, max_bytes: int = MAX_BYTES
-) -> AsyncIterator[Spool]:
-    """The spool in `root`, with what dead processes left there. Entering succeeds when the disk is of no use:
+async def open_spool(root: Path, observer: SpoolEvents, max_bytes: int = MAX_BYTES) -> AsyncIterator[Spool]:
+    """Open the spool in `root` and adopt what dead processes left there. `max_bytes` bounds the files of this process.
 
-    keeping is refused then, until it is. `max_bytes` bounds the files of this process.
+    Opening never fails. If the disk is unusable, `append` raises until the disk works again.
     """
-    with closing(DeliveryTimeouts(WRITE_SECONDS)) as deadlines:
-        spool = Spool(SegmentStore(root), SpoolAccounting(max_bytes), deadlines, SpoolEvents(log, metrics))
+    with closing(DeliveryTimeouts(WRITE_SECONDS)) as timeouts:
+        spool = Spool(SegmentStore(root), SpoolAccounting(max_bytes), timeouts, observer)
         try:
             await spool.adopt()
             yield spool
         finally:
             await spool.close()
-
-
-def _refused(refusal: BrokerUnavailable) -> "asyncio.Future[int]":
-    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    done.set_exception(refusal)
-    return done

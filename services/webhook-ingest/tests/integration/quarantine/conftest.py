@@ -1,4 +1,4 @@
-"""A door with the quarantine behind it, and nothing else: what verifies is accepted."""
+"""An endpoint that only verifies signatures and fills the quarantine."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -25,8 +25,7 @@ from safevideo_common.web.app import base_app
 from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.responses import success
 from safevideo_common.webhooks.signatures import SCHEMES, environment_secrets
-from webhook_ingest.quarantine import DatabaseQuarantine, QuarantineMetrics, QuarantineQueue
-from webhook_ingest.quarantine.capture import Quarantine, offer_rejected
+from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 from webhook_ingest.settings import IngestSettings
 
 PATH: Final = "/webhooks/sharegram"
@@ -35,8 +34,8 @@ PER_MINUTE: Final = 1000
 
 
 @dataclass(slots=True)
-class Door:
-    """A running door and what its quarantine holds."""
+class Endpoint:
+    """A running endpoint and the content of its quarantine."""
 
     base_url: str
     cipher: Cipher
@@ -45,71 +44,71 @@ class Door:
     clients: AsyncExitStack
 
     async def client(self, address: str = "127.0.0.1") -> aiohttp.ClientSession:
-        """Sends from one of this machine's own addresses."""
+        """Return a client that sends from one of this machine's addresses."""
         connector = aiohttp.TCPConnector(local_addr=(address, 0), limit=32)
         return await self.clients.enter_async_context(aiohttp.ClientSession(self.base_url, connector=connector))
 
-    def counted(self, outcome: str) -> float:
+    def count(self, outcome: str) -> float:
         return self.registry.get_sample_value("safevideo_quarantined_webhooks_total", {"outcome": outcome}) or 0
 
     async def bodies(self) -> list[bytes]:
-        """What is held, in order of reception."""
+        """Return the bodies in the table, in order of reception."""
         async with self.database.read_connection() as reading:
             rows = await reading.execute(select(table.c.body).order_by(table.c.received_at, table.c.id))
             return [self.cipher.decrypt(row.body) for row in rows]
 
 
 @asynccontextmanager
-async def door_of(
-    settings: IngestSettings, database: Database, log: FilteringBoundLogger, bounds: RetentionLimits
-) -> AsyncIterator[Door]:
-    """Serve one until the block ends; leaving writes what still waits."""
+async def serve_endpoint(
+    settings: IngestSettings, database: Database, log: FilteringBoundLogger, limits: RetentionLimits
+) -> AsyncIterator[Endpoint]:
+    """Serve until the block ends; at the end the rest of the queue is written."""
     registry, cipher = CollectorRegistry(), Cipher.from_key(Fernet.generate_key().decode())
     metrics = QuarantineMetrics(registry)
     app = base_app(log, registry)
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
-        intake = QuarantineQueue(PER_MINUTE, metrics)
-        quarantine = DatabaseQuarantine(intake, database, cipher, bounds, clock=utc_now, log=log, metrics=metrics)
-        app.router.add_post(PATH, partial(receive, quarantine))
-        async with background_task(app, "quarantine", quarantine.keep()):
+        queue = QuarantineQueue(PER_MINUTE, metrics)
+        writer = QuarantineWriter(queue, database, cipher, limits, clock=utc_now, logger=log, metrics=metrics)
+        app.router.add_post(PATH, partial(receive, queue))
+        async with background_task(app, "quarantine", writer.run()):
             yield
 
     app.cleanup_ctx.append(serve)
     async with run_until_failure(app, settings) as (port, failed), AsyncExitStack() as clients:
-        yield Door(f"http://127.0.0.1:{port}", cipher, registry, database, clients)
+        yield Endpoint(f"http://127.0.0.1:{port}", cipher, registry, database, clients)
         if failed.done():
             failed.result()
 
 
-async def receive(quarantine: Quarantine, request: web.Request) -> web.Response:
+async def receive(queue: QuarantineQueue, request: web.Request) -> web.Response:
     body, now = await request.read(), utc_now()
     try:
         SCHEMES["any"].verify(request.headers, body, SECRETS, now)
     except WebhookSignatureInvalid as error:
-        offer_rejected(
-            quarantine, request.headers, body, error,
+        queue.offer_request(
+            request.headers, body, error,
             received_at=now, remote=request.remote or "unknown", correlation=request[CORRELATION],
         )  # fmt: skip
         raise
     return success({})
 
 
-OpenDoor = Callable[[Database, RetentionLimits], AbstractAsyncContextManager[Door]]
+OpenEndpoint = Callable[[Database, RetentionLimits], AbstractAsyncContextManager[Endpoint]]
 
 
 @pytest.fixture
-def open_door(settings: IngestSettings, log: FilteringBoundLogger) -> OpenDoor:
-    return lambda database, bounds: door_of(settings, database, log, bounds)
+def open_endpoint(settings: IngestSettings, log: FilteringBoundLogger) -> OpenEndpoint:
+    return lambda database, limits: serve_endpoint(settings, database, log, limits)
 
 
 @pytest.fixture
-async def door(open_door: OpenDoor, database: Database) -> AsyncIterator[Door]:
-    """The door, on each kind of database."""
-    async with open_door(database, RetentionLimits()) as door:
-        yield door
+async def endpoint(open_endpoint: OpenEndpoint, database: Database) -> AsyncIterator[Endpoint]:
+    """The endpoint, on each kind of database."""
+    async with open_endpoint(database, RetentionLimits()) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
-async def client(door: Door) -> aiohttp.ClientSession:
-    return await door.client()
+async def client(endpoint: Endpoint) -> aiohttp.ClientSession:
+    return await endpoint.client()

@@ -1,4 +1,4 @@
-"""A ring, and a database that keeps secrets, on SQLite and on the MySQL family."""
+"""A key ring, and a database with secrets, on SQLite and on the MySQL family."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -21,8 +21,8 @@ from safevideo_testkit.eventually import FakeClock
 from webhook_ingest.secrets import KeyRing
 
 
-async def connected(database: Database) -> None:
-    """Notice that the connection died with the server, where a test killed that."""
+async def reconnect(database: Database) -> None:
+    """Replace a connection that ended when a test killed the server."""
     with suppress(DatabaseUnavailable):
         await database.probe()
 
@@ -48,36 +48,36 @@ def ring() -> KeyRing:
 
 
 @pytest.fixture
-def keep(database: Database, clock: FakeClock, cipher: Cipher) -> Callable[..., Awaitable[None]]:
-    """Keeps a secret in the database, as the API that rotates will."""
+def store_secret(database: Database, clock: FakeClock, cipher: Cipher) -> Callable[..., Awaitable[None]]:
+    """Stores a secret in the database, as the rotation API will."""
 
-    async def keep(
-        name: str, key: bytes = b"a-secret-of-the-database", *, lasts: timedelta | None = None, sealed: bytes = b""
+    async def store_secret(
+        name: str, key: bytes = b"a-secret-of-the-database", *, lasts: timedelta | None = None, ciphertext: bytes = b""
     ) -> None:
         expires_at = None if lasts is None else clock.now + lasts
-        await connected(database)
+        await reconnect(database)
         async with database.transaction() as tx:
-            of = await integrations.ensure(tx, SHAREGRAM, clock.now)
-            await webhook_secrets.add(tx, of, name, sealed or cipher.encrypt(key), clock.now, expires_at)
+            integration = await integrations.ensure(tx, SHAREGRAM, clock.now)
+            await webhook_secrets.add(tx, integration, name, ciphertext or cipher.encrypt(key), clock.now, expires_at)
 
-    return keep
+    return store_secret
 
 
 @pytest.fixture
-def listed(database: Database) -> Callable[[], Awaitable[Mapping[str, SecretRow]]]:
-    """What operators see, by name."""
+def find_all(database: Database) -> Callable[[], Awaitable[Mapping[str, SecretRow]]]:
+    """Returns the secrets as operators see them, by name."""
 
-    async def listed() -> Mapping[str, SecretRow]:
-        await connected(database)
+    async def find_all() -> Mapping[str, SecretRow]:
+        await reconnect(database)
         async with database.read_connection() as reading:
-            return {secret.name: secret for secret in await webhook_secrets.listed(reading, SHAREGRAM)}
+            return {secret.name: secret for secret in await webhook_secrets.find_all(reading, SHAREGRAM)}
 
-    return listed
+    return find_all
 
 
 @pytest.fixture
 def lines(log: FilteringBoundLogger, logs: Path) -> Callable[[], list[str]]:
-    """The lines logged up to now."""
+    """Returns the lines logged until now."""
 
     def lines() -> list[str]:
         log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before

@@ -1,6 +1,5 @@
-"""A door's publisher with its spool, on a real log that can be taken away."""
+"""A publisher with its spool, on a real broker that can be made unavailable."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,73 +11,60 @@ from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.port import Broker
 from safevideo_common.broker.types import Topic
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS
-from safevideo_testkit.harness.spool import (
-    TOPIC,
-    BrokerGate,
-    Logged,
-    Opened,
-    SpoolHarness,
-    Watched,
-)
-from webhook_ingest.publishing.in_flight import BEFORE_PUBLISHER_SECONDS
-from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
-from webhook_ingest.spool.reporting import SpoolMetrics
+from safevideo_testkit.broker_helpers import DAY_MS, PARTITIONS, read_by_key
+from safevideo_testkit.eventually import running_task
+from safevideo_testkit.harness.spool import TOPIC, BrokerGate, OpenHarness, ReadBroker, SpoolHarness, Watched
+from webhook_ingest.publishing.spool_drainer import SpoolDrainer
+from webhook_ingest.publishing.spooling_publisher import EARLIER_SECONDS, SpoolingPublisher
+from webhook_ingest.spool.reporting import SpoolEvents
 from webhook_ingest.spool.spool import MAX_BYTES, open_spool
 
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with open_broker("", tmp_path / "log") as log:
-        await log.create_topics([Topic(TOPIC, PARTITIONS, DAY_MS)])
-        yield log
+    async with open_broker("", tmp_path / "log") as broker:
+        await broker.create_topics([Topic(TOPIC, PARTITIONS, DAY_MS)])
+        yield broker
 
 
 @pytest.fixture
-def opened(broker: Broker, log: FilteringBoundLogger) -> Opened:
-    """Opens a bench on a spool's folder. It ends as a service does: its task first, then it drains for a while."""
+def open_harness(broker: Broker, log: FilteringBoundLogger) -> OpenHarness:
+    """Opens a harness on a spool's directory. It ends as a service does: first the task, then the last drain."""
 
     @asynccontextmanager
-    async def open_bench(
-        root: Path, *, max_bytes: int = MAX_BYTES, deadline: float = 1.0, drain: float = 0.0, state: str = "open"
+    async def open_harness(
+        root: Path, *, max_bytes: int = MAX_BYTES, timeout: float = 1.0, drain: float = 0.0, state: str = "open"
     ) -> AsyncIterator[SpoolHarness]:
-        metrics = SpoolMetrics(registry := CollectorRegistry())
+        observer = SpoolEvents(log, registry := CollectorRegistry())
         async with AsyncExitStack() as stack:
             gate = BrokerGate(await stack.enter_async_context(broker.producer("test")), state)
-            spool = await stack.enter_async_context(open_spool(root, log, metrics, max_bytes))
+            spool = await stack.enter_async_context(open_spool(root, observer, max_bytes))
             watched = Watched(gate)
-            keeping = SpoolingPublisher(watched, spool, gate.probe, log, deadline + BEFORE_PUBLISHER_SECONDS)
-            metrics.watch(keeping.depth)
-            task = asyncio.create_task(keeping.run(), name="test-draining")
+            publisher = SpoolingPublisher(watched, spool, log, timeout + EARLIER_SECONDS)
+            drainer = SpoolDrainer(publisher, watched, spool, gate.probe, log, timeout + EARLIER_SECONDS)
+            observer.watch(publisher.depth)
             try:
-                yield SpoolHarness(keeping, spool, gate, watched, registry)
+                async with running_task(drainer.run()):
+                    yield SpoolHarness(publisher, spool, gate, watched, registry)
             finally:
-                task.cancel()
-                await asyncio.wait([task])
-                await keeping.finish(drain)
+                publisher.close()
+                await drainer.finish(drain)
 
-    return open_bench
-
-
-@pytest.fixture
-async def bench(opened: Opened, tmp_path: Path) -> AsyncIterator[SpoolHarness]:
-    async with opened(tmp_path / "spool") as bench:
-        yield bench
+    return open_harness
 
 
 @pytest.fixture
-def logged(broker: Broker) -> Logged:
-    """By key, the values of all that is in the log, in order."""
+async def harness(open_harness: OpenHarness, tmp_path: Path) -> AsyncIterator[SpoolHarness]:
+    async with open_harness(tmp_path / "spool") as harness:
+        yield harness
+
+
+@pytest.fixture
+def read_broker(broker: Broker) -> ReadBroker:
+    """Returns the values of each key, in order."""
 
     async def read() -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        async with broker.reader("test") as reader:
-            for partition, end in (await reader.end_offsets(TOPIC)).items():
-                at = 0
-                while at < end:
-                    for record in await reader.read(partition, at, 1000):
-                        found.setdefault(record.key.decode(), []).append(record.value.decode())
-                        at = record.offset + 1
-        return found
+        found = await read_by_key(broker, TOPIC)
+        return {key.decode(): [value.decode() for value in values] for key, values in found.items()}
 
     return read

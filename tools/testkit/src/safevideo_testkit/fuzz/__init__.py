@@ -1,1 +1,1 @@
-"""Odd and forged requests to webhook-ingest, made from a seed."""
+"""Generated requests to webhook-ingest, malformed and forged ones too. A seed repeats them."""

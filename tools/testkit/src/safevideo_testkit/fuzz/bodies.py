@@ -1,4 +1,4 @@
-"""Bodies of every shape."""
+"""Bodies of all kinds."""
 
 import json
 from typing import Final
@@ -29,7 +29,7 @@ _PARTS: Final[dict[str, list[object]]] = {
 
 @st.composite
 def _event_like(draw: st.DrawFn) -> dict[str, object]:
-    """An event, of which one or two things are not as agreed."""
+    """Generate an event of which one or two fields do not match the schema."""
     event: dict[str, object] = {name: draw(st.sampled_from(values)) for name, values in _PARTS.items()}
     for name in draw(st.lists(st.sampled_from(sorted(_PARTS)), max_size=2)):
         event[name] = draw(_odd)

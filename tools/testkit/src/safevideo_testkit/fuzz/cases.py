@@ -1,4 +1,4 @@
-"""What is sent to the door, and what it may make of it. `KINDS` is all there is, by name."""
+"""Generated requests and their expected results. `KINDS` has all kinds by name."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,21 +10,21 @@ from safevideo_testkit.fuzz.forgeries import forged_requests
 from safevideo_testkit.fuzz.shapes import bent, noise, unsigned_requests
 from safevideo_testkit.fuzz.webhooks import Lines, Webhook, good_bodies, on_the_wire, signed
 
-Verdict = Literal["taken", "refused", "either"]
+Expectation = Literal["accepted", "rejected", "either"]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request. Whatever the verdict, nothing but `body` may be in the log afterwards, and under `event_id` if set."""
+    """A request. In every case only `body` may be published, with `event_id` if that is set."""
 
     request: bytes
-    verdict: Verdict
+    expectation: Expectation
     body: bytes | None = None
     event_id: str | None = None
 
 
-def _case(webhook: Webhook, request: bytes, verdict: Verdict) -> Case:
-    return Case(request, verdict, webhook.body, webhook.event_id)
+def _case(webhook: Webhook, request: bytes, expectation: Expectation) -> Case:
+    return Case(request, expectation, webhook.body, webhook.event_id)
 
 
 _visible = st.binary(min_size=1, max_size=30).map(lambda some: bytes(0x21 + byte % 0x5E for byte in some))
@@ -42,7 +42,7 @@ _cuts = st.none() | st.lists(st.integers(1, 40), max_size=5).map(tuple)
 @st.composite
 def _good(draw: st.DrawFn) -> Case:
     webhook = draw(signed(good_bodies))
-    return _case(webhook, on_the_wire(webhook, draw(_cuts), draw(_harmless)), "taken")
+    return _case(webhook, on_the_wire(webhook, draw(_cuts), draw(_harmless)), "accepted")
 
 
 @st.composite
@@ -58,12 +58,12 @@ def _bent(draw: st.DrawFn) -> Case:
 
 
 KINDS: Final[dict[str, st.SearchStrategy[Case]]] = {
-    "noise": noise.map(lambda request: Case(request, "refused")),
-    "unsigned": unsigned_requests.map(lambda request: Case(request, "refused")),
+    "noise": noise.map(lambda request: Case(request, "rejected")),
+    "unsigned": unsigned_requests.map(lambda request: Case(request, "rejected")),
     "good": _good(),
-    "forged": forged_requests.map(lambda request: Case(request, "refused")),
+    "forged": forged_requests.map(lambda request: Case(request, "rejected")),
     "signed-bodies": _signed_bodies(),
     "bent": _bent(),
 }
-"""`noise`: bytes. `unsigned`: HTTP, well formed or nearly. `good`: must be taken. `forged`: a good one with one thing
-changed that counts. `signed-bodies`: rightly signed, with any body. `bent`: a good one, changed anywhere."""
+"""`noise`: bytes. `unsigned`: HTTP, well formed or nearly. `good`: must be accepted. `forged`: a good one with one
+relevant change. `signed-bodies`: validly signed, with any body. `bent`: a good one, changed anywhere."""

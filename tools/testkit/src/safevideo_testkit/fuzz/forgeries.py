@@ -1,4 +1,4 @@
-"""Good webhooks with one thing changed that their signature covers, or that says how to read it. None may be taken."""
+"""Good webhooks with one change in something that the signature covers or depends on. None may be accepted."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from safevideo_testkit.fuzz.webhooks import (
 Forgery = Callable[[st.DrawFn, Webhook], Webhook]
 WRONG: Final = b"a-secret-of-nobody"
 _ARABIC: Final = {ord("0") + digit: 0x660 + digit for digit in range(10)}
-"""Digits that `int()` and `\\d` take."""
+"""Digits that `int()` and `\\d` accept."""
 
 
 def _flipped(draw: st.DrawFn, value: bytes) -> bytes:
@@ -46,7 +46,7 @@ def _another_signature(draw: st.DrawFn, webhook: Webhook) -> Webhook:
 
 
 def _written_otherwise(draw: st.DrawFn, webhook: Webhook) -> Webhook:
-    """The right signature in a form that a lenient reader would take."""
+    """Return the valid signature in a form that a lenient parser would accept."""
     value = webhook.value_of(SIGNATURES)
     forms = _forms_of_standard(value) if webhook.event_id else _forms_of_sharegram(value)
     return webhook.with_value(SIGNATURES, draw(st.sampled_from(forms)))
@@ -86,7 +86,7 @@ def _wrong_in_the_other_scheme(draw: st.DrawFn, webhook: Webhook) -> Webhook:
 
 
 def _renamed(draw: st.DrawFn, webhook: Webhook) -> Webhook:
-    """An id that the signature does not cover, for a delivery whose id it does."""
+    """Add an unsigned id to a delivery whose signature covers its id."""
     webhook = by_standard(webhook.body)
     fresh = draw(ids.filter(lambda text: text != webhook.event_id)).encode()
     return draw(st.sampled_from([
@@ -97,24 +97,24 @@ def _renamed(draw: st.DrawFn, webhook: Webhook) -> Webhook:
 
 
 def _other_time(draw: st.DrawFn, webhook: Webhook) -> Webhook:
-    """Too old, too new, or no unix seconds at all, and rightly signed as such."""
+    """Sign a timestamp that is too old, too new, or not in unix seconds."""
     seconds = draw(st.integers(400, 10**9)) * draw(st.sampled_from([1, -1]))
     now = seconds_from_now(0)
     arabic = now.decode().translate(_ARABIC).encode()
     odd = [b"+" + now, now + b".0", now[:1] + b"_" + now[1:], now + b"e0", b"0000" + now, arabic, b"-1", b"", b"now"]
-    moment = draw(st.just(seconds_from_now(seconds)) | st.sampled_from(odd))
+    timestamp = draw(st.just(seconds_from_now(seconds)) | st.sampled_from(odd))
     if webhook.event_id:
-        return by_standard(webhook.body, webhook.event_id, timestamp=moment)
-    return by_sharegram(webhook.body, timestamp=moment)
+        return by_standard(webhook.body, webhook.event_id, timestamp=timestamp)
+    return by_sharegram(webhook.body, timestamp=timestamp)
 
 
 def _moved_time(draw: st.DrawFn, webhook: Webhook) -> Webhook:
-    """Another moment within the window than the one that was signed."""
+    """Replace the signed timestamp by another valid one."""
     return by_standard(webhook.body).with_value(TIMESTAMPS, seconds_from_now(draw(st.integers(5, 200))))
 
 
 def _moved_boundary(draw: st.DrawFn, webhook: Webhook) -> Webhook:
-    """What was signed as id, time and body, cut into these three elsewhere: `a`, `1`, `2.b` and `a.1`, `2`, `b`."""
+    """Split the signed text at other places into id, time and body: `a`, `1`, `2.b` and `a.1`, `2`, `b`."""
     now = seconds_from_now(0)
     good = by_standard(now + b"." + webhook.body, "evt", timestamp=now)
     return replace(good.with_value((b"webhook-id",), b"evt." + now), body=webhook.body)

@@ -1,4 +1,4 @@
-"""A door on the embedded log, asked through a socket."""
+"""A webhook-ingest on the embedded broker that gets requests through a socket."""
 
 import asyncio
 import re
@@ -18,26 +18,26 @@ from safevideo_common.events.topics import KYC, OTHER, PERFORMER, all_topics
 from safevideo_common.observability.log_sink import LogSink
 from safevideo_common.observability.logs import build_logger
 from safevideo_common.service import run_until_failure
-from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.fuzz.cases import Case
-from safevideo_testkit.fuzz.judge import judge_answers, judge_records
+from safevideo_testkit.fuzz.checks import check_records, check_responses
 from safevideo_testkit.fuzz.webhooks import SECRETS
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
 
 LAST_REQUEST: Final = b"GET /the-end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-"""Sent after each case, so that the door ends the connection; where it is read as part of a body, a timeout does."""
+"""Sent after each case, so that ingest closes the connection; if it becomes part of a body, a timeout does."""
 
-MANY: Final = 1000
+TIMEOUT_SECONDS: Final = 10.0
+MAX_RECORDS: Final = 1000
 _READ_BYTES: Final = 1 << 16
-_LAST_ANSWER: Final = re.compile(rb"(Connection: close\r\n|HTTP/1\.1 413 ).*?\r\n\r\n\{.*\}\Z", re.DOTALL)
-"""Also 413: for some seconds the door goes on to read, and to drop, what it has refused."""
+_LAST_RESPONSE: Final = re.compile(rb"(Connection: close\r\n|HTTP/1\.1 413 ).*?\r\n\r\n\{.*\}\Z", re.DOTALL)
+"""Also 413: for some seconds ingest reads and discards the rest of a rejected body."""
 
 _ERROR: Final = " ERROR "
 
 
-class FuzzedDoor:
-    """One that runs. `ask` is for callers outside of the event loop, which hypothesis is."""
+class FuzzedIngest:
+    """A running webhook-ingest. `send` is for callers outside of the event loop, such as hypothesis."""
 
     def __init__(self, runner: asyncio.Runner, port: int, failed: "asyncio.Future[None]", reader: Reader) -> None:
         self._runner = runner
@@ -46,60 +46,62 @@ class FuzzedDoor:
         self._reader = reader
         self._read_to = dict.fromkeys((TopicPartition(topic, 0) for topic in (KYC, PERFORMER, OTHER)), 0)
 
-    def ask(self, case: Case) -> None:
-        """Send it. Raises `AssertionError` when the answers or the log are not as the case allows."""
-        self._runner.run(self._ask(case))
+    def send(self, case: Case) -> None:
+        """Send a case. Raises `AssertionError` if the responses or the published records are not as expected."""
+        self._runner.run(self._send(case))
 
-    async def _ask(self, case: Case) -> None:
-        answers = await _answers_to(case.request + LAST_REQUEST, self._port)
-        accepted = answers.count(b'"webhookId":')
-        records = await self._new_records(accepted)  # even if the answers are wrong: they are not the next case's
-        judge_answers(case, answers, accepted)
-        judge_records(case, records)
+    async def _send(self, case: Case) -> None:
+        responses = await _responses_to(case.request + LAST_REQUEST, self._port)
+        accepted = responses.count(b'"webhookId":')
+        records = await self._new_records(
+            accepted
+        )  # also if the responses are wrong: they do not belong to the next case
+        check_responses(case, responses, accepted)
+        check_records(case, records)
         if self._failed.done():
             self._failed.result()
 
     async def _new_records(self, expected: int) -> list[Record]:
-        """What came into the log since the last call: at least as many as were accepted, by way of the spool too."""
+        """Return the records since the last call, at least `expected`; those of the spool may come late."""
         found: list[Record] = []
-        ends = time.monotonic() + DEADLINE_SECONDS
+        end = time.monotonic() + TIMEOUT_SECONDS
         while True:
             for partition, offset in self._read_to.items():
-                records = await self._reader.read(partition, offset, MANY)
+                records = await self._reader.read(partition, offset, MAX_RECORDS)
                 self._read_to[partition] = offset + len(records)
                 found += records
             if len(found) >= expected:
                 return found
-            assert time.monotonic() < ends, "accepted, and not in the log"
+            assert time.monotonic() < end, "accepted, and not published"
             await asyncio.sleep(0.01)
 
 
-async def _answers_to(request: bytes, port: int) -> bytes:
-    """All that is said until the connection ends, or until an answer that says it is the last."""
+async def _responses_to(request: bytes, port: int) -> bytes:
+    """Return all bytes until the connection ends, or until a response that is the last one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    said = b""
+    received = b""
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             writer.write(request)
-            while not _LAST_ANSWER.search(said) and (more := await reader.read(_READ_BYTES)):
-                said += more
+            while not _LAST_RESPONSE.search(received) and (more := await reader.read(_READ_BYTES)):
+                received += more
     except ConnectionError:
-        pass  # the door need not read the rest of what it has refused
+        pass  # ingest need not read the rest of a rejected request
     except TimeoutError:
-        raise AssertionError(f"neither answered nor ended after {said!r}") from None
+        raise AssertionError(f"no response and no end of the connection after {received!r}") from None
     finally:
         writer.transport.abort()
-    return said
+    return received
 
 
 @contextmanager
-def fuzzed_door(folder: Path) -> Iterator[FuzzedDoor]:
-    """A whole one with all that it keeps in `folder`. Raises `AssertionError` at the end if it logged an error."""
+def fuzzed_ingest(folder: Path) -> Iterator[FuzzedIngest]:
+    """Run a webhook-ingest with its files in `folder`. Raises `AssertionError` at the end if it logged an error."""
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         port, failed, reader = runner.run(stack.enter_async_context(_running(folder)))
         try:
-            yield FuzzedDoor(runner, port, failed, reader)
+            yield FuzzedIngest(runner, port, failed, reader)
         finally:
             runner.run(stack.aclose())
     errors = [line for path in (folder / "logs").iterdir() for line in path.read_text().splitlines() if _ERROR in line]
@@ -122,11 +124,11 @@ async def _running(folder: Path) -> AsyncIterator[tuple[int, "asyncio.Future[Non
 
 
 def _settings(folder: Path) -> IngestSettings:
-    """Short waits for what never comes, and limits that do not answer in place of what is tested."""
+    """Return settings with short timeouts, and with limits that do not hide the tested checks."""
     return IngestSettings.model_validate({
         "host": "127.0.0.1",
         "port": 0,
-        "database_url": f"sqlite+aiosqlite:///{folder}/door.db",
+        "database_url": f"sqlite+aiosqlite:///{folder}/ingest.db",
         "kafka_bootstrap_servers": "",
         "sharegram_webhook_secret": ",".join(SECRETS),
         "encryption_key": Fernet.generate_key().decode(),

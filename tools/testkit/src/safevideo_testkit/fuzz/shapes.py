@@ -1,4 +1,4 @@
-"""Bytes and requests of every shape."""
+"""Bytes and HTTP requests of all kinds."""
 
 from typing import Final
 
@@ -58,18 +58,18 @@ _odd_line = st.tuples(
 
 
 def _mostly(usual: st.SearchStrategy[bytes], odd: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Several odd things in one request hide each other: what is looked at first is all that is ever tried."""
+    """Generate mostly usual values: several malformed parts in one request would hide each other."""
     return st.integers(0, 7).flatmap(lambda number: odd if number == 7 else usual)
 
 
 @st.composite
 def _framed(draw: st.DrawFn, content: bytes) -> tuple[Lines, bytes]:
-    """Lines that say how long the content is, now and then wrongly, and the content as they say it is sent."""
+    """Generate header lines with the size of the content, sometimes a wrong one, and the encoded content."""
     if draw(st.booleans()):
         cuts = tuple(draw(st.lists(st.integers(0, 30), max_size=5)))
         return ((b"Transfer-Encoding", b"chunked"),), chunked(content, cuts)
-    said = len(content) + draw(st.sampled_from([0] * 8 + [-1, 1, 7, 10**7]))
-    return ((b"Content-Length", b"%d" % said),), content
+    length = len(content) + draw(st.sampled_from([0] * 8 + [-1, 1, 7, 10**7]))
+    return ((b"Content-Length", b"%d" % length),), content
 
 
 @st.composite
@@ -89,7 +89,7 @@ unsigned_requests = _unsigned()
 
 @st.composite
 def bent(draw: st.DrawFn, request: bytes) -> bytes:
-    """`request` with a few bytes or lines replaced, put in, taken out or doubled, anywhere."""
+    """Replace, insert, remove or double a few bytes or lines of `request`."""
     for _ in range(draw(st.integers(1, 2))):
         request = draw(draw(st.sampled_from((with_other_bytes, _with_line, _with_line)))(request))
     return request
@@ -97,14 +97,14 @@ def bent(draw: st.DrawFn, request: bytes) -> bytes:
 
 @st.composite
 def with_other_bytes(draw: st.DrawFn, text: bytes) -> bytes:
-    """`text` with a few bytes put in somewhere, in the place of a few others."""
-    at, gone = draw(st.integers(0, len(text))), draw(st.integers(0, 3))
-    return text[:at] + draw(st.sampled_from(_PIECES) | st.binary(max_size=4)) + text[at + gone :]
+    """Replace a few bytes of `text` by a few others."""
+    position, removed = draw(st.integers(0, len(text))), draw(st.integers(0, 3))
+    return text[:position] + draw(st.sampled_from(_PIECES) | st.binary(max_size=4)) + text[position + removed :]
 
 
 @st.composite
 def _with_line(draw: st.DrawFn, request: bytes) -> bytes:
-    """`request` with one more line in its head: one of its own again, or another."""
+    """Insert a line into the head of `request`: a copy of one of its lines, or another one."""
     end = request.find(_END)
     first, *lines = request[:end].split(b"\r\n")
     name, value = draw(_line | _odd_line)

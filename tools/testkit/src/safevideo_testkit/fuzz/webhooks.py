@@ -1,4 +1,4 @@
-"""Webhooks as the provider makes them, signed by hand, and how each is put on the wire."""
+"""Webhooks as the provider sends them, signed by independent code, and their HTTP requests."""
 
 import hmac
 import time
@@ -24,14 +24,14 @@ Lines = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A body and the header lines that sign it. `event_id` is the id, where the signature covers one."""
+    """A body and the header lines of its signature. `event_id` is set if the signature covers an id."""
 
     body: bytes
     lines: Lines
     event_id: str | None = None
 
     def with_value(self, names: tuple[bytes, ...], value: bytes) -> "Webhook":
-        """The same with another value in the lines called so."""
+        """Return a copy with another value in the lines with these names."""
         lines = tuple((name, value if name in names else old) for name, old in self.lines)
         return replace(self, lines=lines)
 
@@ -53,12 +53,12 @@ def by_standard(body: bytes, event_id: str = "evt_1", key: bytes = TEXT_KEY, tim
 
 
 def seconds_from_now(seconds: int) -> bytes:
-    """A moment as unix seconds. What hypothesis draws does not depend on it, so a seed still finds the same."""
+    """Return a time as unix seconds. Generated values do not depend on it, so a seed stays reproducible."""
     return b"%d" % (int(time.time()) + seconds)
 
 
 def on_the_wire(webhook: Webhook, cuts: tuple[int, ...] | None = None, extra: Lines = ()) -> bytes:
-    """One request: with its length, or with `cuts` in chunks of these sizes (the last takes the rest)."""
+    """Return a request with its length, or in chunks of the sizes `cuts` (the last has the rest)."""
     if cuts is None:
         framing, content = (b"Content-Length", b"%d" % len(webhook.body)), webhook.body
     else:
@@ -80,20 +80,20 @@ def chunked(body: bytes, cuts: tuple[int, ...]) -> bytes:
 
 
 ids = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="."), min_size=1, max_size=128)
-moments = st.datetimes(datetime(2000, 1, 2), datetime(2999, 12, 30)).map(lambda moment: moment.isoformat() + "Z")  # noqa: DTZ001
+timestamps = st.datetimes(datetime(2000, 1, 2), datetime(2999, 12, 30)).map(lambda at: at.isoformat() + "Z")  # noqa: DTZ001
 good_bodies = st.builds(
-    lambda event, moment, performer, note: orjson.dumps(
-        {"event": event, "timestamp": moment, "data": {"performerId": performer, "note": note}}
+    lambda event, timestamp, performer, note: orjson.dumps(
+        {"event": event, "timestamp": timestamp, "data": {"performerId": performer, "note": note}}
     ),
     st.sampled_from(["performer.profile.updated", "kyc.verification.approved", "never.heard.of"]),
-    moments,
+    timestamps,
     ids,
     st.text(st.characters(codec="utf-8"), max_size=40),
 )
 
 
 def signed(bodies: st.SearchStrategy[bytes]) -> st.SearchStrategy[Webhook]:
-    """Each of `bodies` under a right signature, in either scheme, by any secret that is valid."""
+    """Generate `bodies` with a valid signature, in either scheme, with any valid secret."""
     times = st.none() | st.integers(-200, 200).map(seconds_from_now)
     return st.builds(by_sharegram, bodies, st.sampled_from(TEXT_KEYS), times) | st.builds(
         by_standard, bodies, ids, st.sampled_from(STANDARD_KEYS), times

@@ -1,4 +1,4 @@
-"""A door's publisher with its spool, behind a gate that takes the log away: what the spool's tests share."""
+"""A publisher with its spool behind a gate that makes the broker unavailable: the harness of the spool's tests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,46 +11,47 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.broker.port import Producer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
-from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.spool.spool import Spool
 
 TOPIC: Final = "events"
+TIMEOUT_SECONDS: Final = 30.0
 
 
 class BrokerGate:
-    """In front of a real publisher: `open`; `shut`, it refuses at once; `hanging`, it answers when it is open again.
+    """A producer in front of a real one.
 
-    `broken`, it fails as it never should.
+    `open`: it publishes. `shut`: it rejects at once. `hanging`: it waits until it is open. `broken`: it raises an
+    unexpected error.
     """
 
-    def __init__(self, publisher: Producer, state: str) -> None:
+    def __init__(self, producer: Producer, state: str) -> None:
         self.state = state
-        self.room: int | None = None
-        """How many more may pass before it is no longer open."""
-        self.afterwards = "shut"
-        self.always_passes = b""
-        """A key that it is open for."""
-        self._publisher = publisher
+        self.remaining: int | None = None
+        """The number of messages after which the state changes to `next_state`."""
+        self.next_state = "shut"
+        self.exempt_key = b""
+        """Messages with this key pass a hanging gate."""
+        self._producer = producer
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        while self.state == "hanging" and message.key != self.always_passes:
+        while self.state == "hanging" and message.key != self.exempt_key:
             await asyncio.sleep(0.002)
         if self.state == "broken":
             raise ZeroDivisionError("a fault of ours")
         if self.state == "shut":
             raise BrokerUnavailable("the gate is shut", retry_after=1)
-        if self.room is not None:
-            self.room -= 1
-            self.state = self.state if self.room else self.afterwards
-        return await self._publisher.publish(message)
+        if self.remaining is not None:
+            self.remaining -= 1
+            self.state = self.state if self.remaining else self.next_state
+        return await self._producer.publish(message)
 
     async def probe(self) -> None:
         if self.state != "open":
             raise BrokerUnavailable("the gate is not open", retry_after=1)
 
     def open(self) -> None:
-        self.room, self.state = None, "open"
+        self.remaining, self.state = None, "open"
 
 
 class Watched:
@@ -75,9 +76,9 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class SpoolHarness:
-    """One process's way to the log."""
+    """The publisher of one process with its spool."""
 
-    keeping: SpoolingPublisher
+    publisher: SpoolingPublisher
     spool: Spool
     gate: BrokerGate
     watched: Watched
@@ -85,25 +86,25 @@ class SpoolHarness:
     registry: CollectorRegistry
 
     async def publish(self, key: str, value: str) -> bool:
-        """Publish it; whether it went to the spool."""
-        partition, _ = await self.keeping.publish(event(key, value))
+        """Publish an event. Return True if it went to the spool."""
+        partition, _ = await self.publisher.publish(event(key, value))
         return partition.partition < 0
 
     def metric(self, name: str) -> float:
         return self.registry.get_sample_value(f"safevideo_spool_{name}") or 0.0
 
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not is_so():
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not condition():
                 await asyncio.sleep(0.005)
 
-    async def emptied(self) -> None:
-        await self.until(lambda: not self.keeping.depth().events and not self.keeping.depth().is_away)
+    async def wait_until_drained(self) -> None:
+        await self.wait_until(lambda: not self.spool.events and not self.publisher.is_kafka_unavailable)
 
 
 def event(key: str, value: str) -> Message:
     return Message(TOPIC, key.encode(), value.encode(), (("ce_id", value[-10:].encode()),))
 
 
-Opened = Callable[..., AbstractAsyncContextManager[SpoolHarness]]
-Logged = Callable[[], Awaitable[dict[str, list[str]]]]
+OpenHarness = Callable[..., AbstractAsyncContextManager[SpoolHarness]]
+ReadBroker = Callable[[], Awaitable[dict[str, list[str]]]]

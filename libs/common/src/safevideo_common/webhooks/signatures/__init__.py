@@ -1,9 +1,9 @@
-"""Is a webhook really the provider's? One small class a scheme; the verdict is a value, never a guess.
+"""Verification of webhook signatures. Each scheme is one class.
 
-Everything that comes from outside is matched against a strict pattern before it is converted, so that `int()`'s
-leniency, base64's and text comparison have no part in the decision. Digests are compared as bytes in constant time.
+A strict pattern checks every value from outside before it is converted. So the leniency of `int()`, of base64 and of
+text comparison has no part in the decision. Digests are compared as bytes in constant time.
 
-A new scheme is one file beside `sharegram.py` and `standard.py`, and its line in `choice.py`.
+A new scheme is one file beside `sharegram.py` and `standard.py`, and its line in `schemes.py`.
 """
 
 from safevideo_common.webhooks.signatures.scheme import (

@@ -1,4 +1,4 @@
-"""What every scheme is, and what schemes have in common."""
+"""The interface of a signature scheme, and the parts that all schemes share."""
 
 import re
 from collections.abc import Sequence
@@ -13,31 +13,31 @@ _UNIX_SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 class Headers(Protocol):
-    """Request headers: case-insensitive, and a name may occur several times."""
+    """Request headers: names are case-insensitive and may occur several times."""
 
     def getall(self, key: str, default: tuple[str, ...]) -> Sequence[str]:
-        """Every value of `key`; `default` where there is none."""
+        """Return every value of `key`, or `default`."""
         ...
 
     def __contains__(self, key: object) -> bool:
-        """Whether `key` occurs."""
+        """Return True if `key` occurs."""
         ...
 
 
 class Scheme(Protocol):
-    """A way to sign. A new provider's scheme is one more class like `SharegramScheme`."""
+    """A signature scheme. A new provider's scheme is one more class like `SharegramScheme`."""
 
     @property
     def signature_header(self) -> str:
-        """Where the signature is looked for."""
+        """The name of the header that carries the signature."""
         ...
 
-    def is_claimed(self, headers: Headers) -> bool:
-        """Whether the request says that it is signed this way. It looks at the names alone."""
+    def is_present(self, headers: Headers) -> bool:
+        """Return True if the headers claim this scheme. Only the header names count."""
         ...
 
     def verify(self, headers: Headers, body: bytes, secrets: Sequence[WebhookSecret], now: datetime) -> WebhookSecret:
-        """The first of `secrets` that a signature over `body` was made with.
+        """Return the first of `secrets` that signed `body`.
 
         Raise `WebhookSignatureInvalid` and nothing else; `details.reason` is one of the constants of `RejectReason`.
         """
@@ -45,7 +45,7 @@ class Scheme(Protocol):
 
 
 class RejectReason:
-    """Why a signature does not hold. Operators group by these words."""
+    """Reasons why a signature is rejected. Operators group by these words."""
 
     MISSING: Final = "signature_missing"
     MALFORMED: Final = "signature_malformed"
@@ -58,23 +58,23 @@ class RejectReason:
     ID_MALFORMED: Final = "id_malformed"
 
 
-def refused(reason: str, message: str) -> WebhookSignatureInvalid:
-    """The error to raise. `message` is answered to whoever sent the request: it quotes nothing and names no secret."""
+def rejected(reason: str, message: str) -> WebhookSignatureInvalid:
+    """Return the error to raise. The sender sees `message`, so it quotes no input and names no secret."""
     return WebhookSignatureInvalid(message, details={"reason": reason})
 
 
 def mismatch() -> WebhookSignatureInvalid:
-    """For a signature that is well formed and wrong."""
-    return refused(RejectReason.MISMATCH, "The signature does not match under any secret that is valid now.")
+    """Return the error for a well-formed signature that matches no secret."""
+    return rejected(RejectReason.MISMATCH, "The signature does not match under any secret that is valid now.")
 
 
 def check_timestamp(header: str, values: Sequence[str], now: datetime) -> None:
-    """Return if `values`, all that was sent as `header`, are one moment within `TOLERANCE_SECONDS` on either side.
+    """Raise `WebhookSignatureInvalid` unless `values` is one timestamp within `TOLERANCE_SECONDS` of `now`.
 
-    Raises `WebhookSignatureInvalid` for a malformed one or one out of tolerance.
+    `values` holds every value of the header `header`.
     """
     if len(values) != 1 or not _UNIX_SECONDS.fullmatch(values[0]):
-        raise refused(RejectReason.TIMESTAMP_MALFORMED, f"The {header} header must be sent once, in unix seconds.")
+        raise rejected(RejectReason.TIMESTAMP_MALFORMED, f"The {header} header must be sent once, in unix seconds.")
     if abs(now.timestamp() - int(values[0])) > TOLERANCE_SECONDS:
-        said = f"The {header} is more than {TOLERANCE_SECONDS} s from our clock."
-        raise refused(RejectReason.TIMESTAMP_OUT_OF_TOLERANCE, said)
+        message = f"The {header} is more than {TOLERANCE_SECONDS} s from our clock."
+        raise rejected(RejectReason.TIMESTAMP_OUT_OF_TOLERANCE, message)

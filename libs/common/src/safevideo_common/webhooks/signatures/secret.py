@@ -1,4 +1,4 @@
-"""The secrets that webhooks are signed with, as the schemes need them."""
+"""The secrets that sign webhooks, in the form that the schemes need."""
 
 import hmac
 from base64 import b64decode, b64encode
@@ -7,26 +7,26 @@ from typing import Final
 
 STANDARD_PREFIX: Final = "whsec_"
 ENVIRONMENT_PREFIX: Final = "env-"
-"""Begins the name of each secret that the environment holds, and of no other."""
+"""Prefix of the name of every secret of the environment, and of no other."""
 
 MIN_STANDARD_BYTES: Final = 16
-"""Fewer in a `whsec_` secret are a mistake or a joke; the Standard Webhooks specification asks senders for 24."""
+"""Minimum length of a `whsec_` secret. The Standard Webhooks specification asks senders for 24 bytes."""
 
 _NAME_DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecret:
-    """One of the secrets that are valid at present, with the name it goes by in logs. Its repr shows no key.
+    """A valid secret and its name for logs. The repr shows no key.
 
-    `key` is the secret as it was agreed, to the byte. Raises `ValueError`, which quotes nothing of it, when it is
-    empty, or begins with `whsec_` and does not go on in padded canonical base64 of `MIN_STANDARD_BYTES` or more.
+    `key` is the secret byte for byte. Raises `ValueError`, without quoting the key, if it is empty. Raises it too if
+    the key begins with `whsec_` and the rest is not padded canonical base64 of `MIN_STANDARD_BYTES` or more.
     """
 
     name: str
     key: bytes = field(repr=False)
     standard_key: bytes = field(init=False, repr=False, compare=False)
-    """For the Standard Webhooks scheme: the bytes that a `whsec_` secret encodes; any other secret itself."""
+    """The key for the Standard Webhooks scheme: the bytes that a `whsec_` secret encodes, else `key`."""
 
     def __post_init__(self) -> None:
         if not self.key:
@@ -35,7 +35,7 @@ class WebhookSecret:
 
 
 def environment_secrets(setting: str) -> tuple[WebhookSecret, ...]:
-    """The secrets of `SHAREGRAM_WEBHOOK_SECRET`, comma-separated, in the order given: the newest usually stands first.
+    """Return the comma-separated secrets of `SHAREGRAM_WEBHOOK_SECRET` in their order; usually the newest is first.
 
     Raises `ValueError` as `WebhookSecret` does.
     """
@@ -44,9 +44,9 @@ def environment_secrets(setting: str) -> tuple[WebhookSecret, ...]:
 
 
 def _environment_name(key: bytes) -> str:
-    """The same wherever and at whatever place the secret is given, so that "last used" outlives restarts and rotations.
+    """Return a name that depends on the secret alone, so that "last used" survives restarts and rotations.
 
-    24 bits of a keyed hash: enough to tell a handful of secrets apart, of no use for finding one.
+    24 bits of a keyed hash distinguish a few secrets and do not help to find one.
     """
     return ENVIRONMENT_PREFIX + hmac.digest(key, b"name of a webhook secret", "sha256").hex()[:_NAME_DIGITS]
 
@@ -55,7 +55,7 @@ def _standard_key(key: bytes) -> bytes:
     prefix = STANDARD_PREFIX.encode()
     if not key.startswith(prefix):
         return key
-    decoded = _decoded(key.removeprefix(prefix))
+    decoded = _decode_canonical(key.removeprefix(prefix))
     if len(decoded) < MIN_STANDARD_BYTES:
         raise ValueError(
             f"a secret that begins with {STANDARD_PREFIX} must go on in padded canonical base64 "
@@ -64,8 +64,8 @@ def _standard_key(key: bytes) -> bytes:
     return decoded
 
 
-def _decoded(encoded: bytes) -> bytes:
-    """What it encodes; nothing where it is not the one way to encode that."""
+def _decode_canonical(encoded: bytes) -> bytes:
+    """Return the decoded bytes, or no bytes if `encoded` is not their canonical base64 form."""
     try:
         decoded = b64decode(encoded, validate=True)
     except ValueError:
