@@ -37,7 +37,7 @@ async def test_it_halts_says_so_and_leaves_the_events_to_the_next_release(
             assert (await api.get("/healthz")).status == 200  # a restart would only bury more
             assert b"safevideo_consumer_halted 1.0" in (await api.get("/metrics")).body
             assert await _dead(database, prefix) < 100
-        async with _worker(stack, broker, log, {"dead_share_limit": 1}) as api:
+        async with _worker(stack, broker, log, {"dlq_rate_limit": 1}) as api:
             await eventually(lambda: _has_dead(database, prefix, UNREADABLE))
             assert (await api.get("/readyz")).status == 200
 

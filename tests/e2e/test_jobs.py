@@ -48,7 +48,7 @@ async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
             metrics = await response.text()
         assert not failed.done()
     assert 'safevideo_jobs_claimed_total{job_type="job_housekeeping"}' in metrics
-    assert 'safevideo_job_tries_total{job_type="job_housekeeping",outcome="completed"}' in metrics
+    assert 'safevideo_job_attempts_total{job_type="job_housekeeping",outcome="completed"}' in metrics
 
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)

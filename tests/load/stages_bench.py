@@ -27,7 +27,7 @@ SAMPLED: Final = str(SERVERS / "sampled.py")
 LEAST: Final = (sys.executable, str(SERVERS / "least.py"), "{port}")
 WRITTEN_WITHIN_SECONDS: Final = 10.0
 
-AT_ONCE: Final = {"SUSPECTS_WAIT_SECONDS": "0", "SUSPECTS_CONNECTIONS_PER_SECOND": "1000000"}
+AT_ONCE: Final = {"THROTTLED_CLIENT_DELAY_SECONDS": "0", "THROTTLED_CLIENT_CONNECTIONS_PER_SECOND": "1000000"}
 """Refusals are not held back, and connections taken: else wrk, which waits for answers, would send next to none."""
 
 

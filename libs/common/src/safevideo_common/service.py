@@ -100,7 +100,7 @@ async def _serve(service: str, settings: Settings, build_app: AppFactory[Setting
                 if failed.done():
                     failed.result()
                 logger.info("Service stopping")
-                await _drain(app, failed, settings.drain_seconds)
+                await _drain(app, failed, settings.readiness_drain_seconds)
         if not over_limit.cancelled():
             over_limit.result()  # raises, after the stop in order
     finally:

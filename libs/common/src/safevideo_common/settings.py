@@ -57,7 +57,7 @@ class CommonSettings(KafkaSettings, DatabaseSettings):
     memory_limit_mb: int = Field(
         1024, ge=1, description="MiB of memory beyond which a process ends in order, to be started anew."
     )
-    drain_seconds: float = Field(
+    readiness_drain_seconds: float = Field(
         0.0,
         ge=0,
         le=60,

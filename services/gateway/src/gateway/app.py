@@ -68,7 +68,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             await check_schema(database)
             app[DATABASE] = database
             authenticator = ApiKeyAuthenticator(database, utc_now, logger)
-            cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_seconds), logger)
+            cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             memory_limit = settings.memory_limit_mb << 20
             checks = build_checks(
                 database, redis, broker, authenticator, http, settings.sharegram_api_url, memory_limit
@@ -106,7 +106,7 @@ async def _connections(settings: GatewaySettings) -> AsyncIterator[tuple[Databas
     database_url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
     async with (
         Database.open(database_url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS) as database,
-        open_redis(redis_url, CACHE_DB, seconds=settings.redis_seconds) as redis,
+        open_redis(redis_url, CACHE_DB, seconds=settings.redis_timeout_seconds) as redis,
         ClientSession() as http,
     ):
         yield database, redis, http

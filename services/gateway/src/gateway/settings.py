@@ -16,7 +16,7 @@ class GatewaySettings(CommonSettings):
         "", description="Base of Sharegram's API, such as https://api.sharegram.com/v1; empty while not configured."
     )
 
-    redis_seconds: float = Field(
+    redis_timeout_seconds: float = Field(
         ANSWER_SECONDS, gt=0, le=2, description="Seconds to wait for Redis before doing without it."
     )
 

@@ -80,7 +80,7 @@ def settings(database_url: str, redis_url: str) -> GatewaySettings:
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         kafka_bootstrap_servers="",
-        redis_seconds=2,  # so that a busy machine makes no outage; tests of outages wait less
+        redis_timeout_seconds=2,  # so that a busy machine makes no outage; tests of outages wait less
         shutdown_seconds=1,
     )
 
@@ -98,7 +98,7 @@ async def impatient(
     start: Callable[[GatewaySettings], AbstractAsyncContextManager[Api]], settings: GatewaySettings
 ) -> AsyncIterator[Api]:
     """A gateway that waits for Redis no longer than it does by default."""
-    async with start(settings.model_copy(update={"redis_seconds": ANSWER_SECONDS})) as api:
+    async with start(settings.model_copy(update={"redis_timeout_seconds": ANSWER_SECONDS})) as api:
         yield api
 
 

@@ -37,7 +37,7 @@ DATABASE_SECONDS: Final = 5.0
 
 def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
     """Return the service as an aiohttp application. While Kafka is unavailable it serves and spools webhooks."""
-    registry, timeout = CollectorRegistry(), settings.produce_seconds
+    registry, timeout = CollectorRegistry(), settings.produce_timeout_seconds
     spool = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, settings.spool_drain_seconds, timeout)
 
     async def check_publisher() -> None:

@@ -18,7 +18,7 @@ class IngestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._webhooks = counter(metric_catalog.WEBHOOKS, registry)
-        stages = histogram(metric_catalog.WEBHOOK_STAGE_SECONDS, registry)
+        stages = histogram(metric_catalog.WEBHOOK_STAGE_DURATION, registry)
         self.read: Final[Histogram] = stages.labels("read")
         self.verify: Final[Histogram] = stages.labels("verify")
         self.publish: Final[Histogram] = stages.labels("publish")

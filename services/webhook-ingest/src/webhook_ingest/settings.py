@@ -43,7 +43,7 @@ class IngestSettings(CommonSettings):
     max_webhooks_in_flight: int = Field(
         1000, gt=0, description="Webhooks that a process has in hand at once; beyond, 503 before the body is read."
     )
-    late_body_bytes: int = Field(
+    slow_body_buffer_bytes: int = Field(
         64 << 20, gt=0, description="Bytes of bodies on their way at once; beyond, the one waited for longest goes."
     )
     trusted_proxies: str = Field(
@@ -55,13 +55,15 @@ class IngestSettings(CommonSettings):
     failed_signatures_per_minute: int = Field(
         60, gt=0, description="Failed signatures a minute that an address may go on sending without being a suspect."
     )
-    suspects_bytes_per_second: int = Field(
+    throttled_client_bytes_per_second: int = Field(
         8 << 20, gt=0, description="Bytes a second of suspects' bodies over 8 KiB that are still verified."
     )
-    suspects_connections_per_second: int = Field(
+    throttled_client_connections_per_second: int = Field(
         200, gt=0, description="New connections a second of suspects that are taken; beyond, they are closed unread."
     )
-    suspects_wait_seconds: float = Field(1.0, ge=0, description="Seconds that a refusal is held back from a suspect.")
+    throttled_client_delay_seconds: float = Field(
+        1.0, ge=0, description="Seconds that a refusal is held back from a suspect."
+    )
 
     quarantine_rows: int = Field(10_000, ge=1, description="Refused webhooks kept at most.")
     quarantine_mebibytes: int = Field(256, ge=1, description="MiB of their bodies at most, before encryption.")
@@ -69,7 +71,7 @@ class IngestSettings(CommonSettings):
     quarantine_per_minute: int = Field(
         1000, ge=1, description="Refused webhooks of one address that are kept in a minute."
     )
-    produce_seconds: float = Field(
+    produce_timeout_seconds: float = Field(
         ACKNOWLEDGED_WITHIN_SECONDS,
         ge=0.5,
         le=30,

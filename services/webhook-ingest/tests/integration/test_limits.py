@@ -149,7 +149,7 @@ async def test_endpoint_rejects_webhook_above_concurrency_limit_before_its_body(
 async def test_endpoint_waits_for_acknowledgement_as_long_as_configured(
     settings: IngestSettings, paused_broker: PausedBroker, log: FilteringBoundLogger
 ) -> None:
-    async with open_endpoint(settings, paused_broker, log, produce_seconds=0.5) as client:
+    async with open_endpoint(settings, paused_broker, log, produce_timeout_seconds=0.5) as client:
         began = asyncio.get_running_loop().time()
         assert (await post(client, GOOD, signed(GOOD)))[0] == 200
         assert 0.4 <= asyncio.get_running_loop().time() - began < ACKNOWLEDGED_WITHIN_SECONDS - 0.1
@@ -202,7 +202,7 @@ async def post_stream(client: aiohttp.ClientSession, stream: AsyncIterator[bytes
 async def test_endpoint_throttles_client_after_several_invalid_signatures(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
-    change = {"failed_signatures_burst": 3, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.2}
+    change = {"failed_signatures_burst": 3, "failed_signatures_per_minute": 1, "throttled_client_delay_seconds": 0.2}
     async with open_endpoint(settings, ingest_broker, log, **change) as client:
         first = asyncio.get_running_loop().time()
         responses = [await post(client, GOOD, FORGED) for _ in range(3)]
@@ -218,7 +218,7 @@ async def test_endpoint_accepts_valid_signature_of_throttled_client(
     settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
 ) -> None:
     """Sharegram may share a proxy's address with a forger."""
-    change = {"failed_signatures_burst": 1, "failed_signatures_per_minute": 1, "suspects_wait_seconds": 0.0}
+    change = {"failed_signatures_burst": 1, "failed_signatures_per_minute": 1, "throttled_client_delay_seconds": 0.0}
     async with open_endpoint(settings, ingest_broker, log, **change) as client:
         for _ in range(10):
             await post(client, GOOD, FORGED)
@@ -232,8 +232,8 @@ async def test_endpoint_rejects_large_bodies_of_throttled_client_above_the_rate(
     change = {
         "failed_signatures_burst": 1,
         "failed_signatures_per_minute": 1,
-        "suspects_wait_seconds": 0.0,
-        "suspects_bytes_per_second": 1,
+        "throttled_client_delay_seconds": 0.0,
+        "throttled_client_bytes_per_second": 1,
         "trusted_proxies": "127.0.0.0/8",
     }
     forger, other = {"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "203.0.113.10"}
@@ -253,8 +253,8 @@ async def test_endpoint_closes_new_connections_of_throttled_client_above_the_rat
     change = {
         "failed_signatures_burst": 1,
         "failed_signatures_per_minute": 1,
-        "suspects_wait_seconds": 0.0,
-        "suspects_connections_per_second": 1,
+        "throttled_client_delay_seconds": 0.0,
+        "throttled_client_connections_per_second": 1,
     }
     async with open_endpoint(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
         async with client.get("/healthz") as answer:
@@ -273,8 +273,8 @@ async def test_endpoint_accepts_all_connections_of_trusted_proxy(
     change = {
         "failed_signatures_burst": 1,
         "failed_signatures_per_minute": 1,
-        "suspects_wait_seconds": 0.0,
-        "suspects_connections_per_second": 1,
+        "throttled_client_delay_seconds": 0.0,
+        "throttled_client_connections_per_second": 1,
         "trusted_proxies": "127.0.0.0/8",
     }
     async with open_endpoint(settings, ingest_broker, log, **change) as client, asyncio.timeout(DEADLINE_SECONDS):
@@ -311,4 +311,4 @@ async def test_metrics_show_stages_secrets_and_last_valid_webhook(
     assert [value for name, value in values.items() if name.startswith("safevideo_webhook_secret_used_t")] == ["1.0"]
     assert float(values['safevideo_webhook_last_accepted_timestamp_seconds{source="sharegram"}']) > 1.7e9
     for stage, times in {"read": "2.0", "verify": "1.0", "publish": "1.0"}.items():
-        assert values[f'safevideo_webhook_stage_seconds_count{{stage="{stage}"}}'] == times
+        assert values[f'safevideo_webhook_stage_duration_seconds_count{{stage="{stage}"}}'] == times

@@ -34,7 +34,7 @@ async def started(folder: Path, kafka: str, port: int, name: str, **variables: s
         "PORT": str(port),
         "LOG_DIR": str(own),
         "SPOOL_DIR": str(own / "spool"),
-        "DRAIN_SECONDS": "0",
+        "READINESS_DRAIN_SECONDS": "0",
         **variables,
     }
     instance = ServiceProcess("webhook_ingest", environment, own / "out")

@@ -54,7 +54,7 @@ async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, 
     }
     spool = {
         "SPOOL_DIR": str(folder / "spool"),
-        "PRODUCE_SECONDS": "0.5",
+        "PRODUCE_TIMEOUT_SECONDS": "0.5",
         "SPOOL_DRAIN_SECONDS": "0",
         "PORT": str(door_port),
     }

@@ -123,14 +123,14 @@ class GroupMember(Generic[Event, States]):
     def _start(self, subscription: Subscription, tasks: asyncio.TaskGroup) -> None:
         consumer, settings = self.consumer, self.settings
         processor = BatchProcessor(consumer, LivePolicy(consumer))
-        number = settings.consume_loops
+        number = settings.consumer_concurrency
         loops = [(PartitionShard(index, number), self.liveness.start()) for index in range(number)]
         for shard, liveness in loops:
             loop = ConsumeLoop(
                 subscription, shard, processor, settings.batch_records, liveness, consumer.logger, consumer.metrics
             )
             tasks.create_task(loop.run(), name=f"consume-{shard.index}")
-        scanner = RetryScanner(consumer, settings.retry_scan_seconds, settings.retry_tries)
+        scanner = RetryScanner(consumer, settings.retry_scan_seconds, settings.retry_max_attempts)
         tasks.create_task(scanner.run(), name="retry-scan")
         tasks.create_task(LagMonitor(subscription, loops, consumer.metrics, self.lag).run(), name="lag-watch")
 
@@ -211,4 +211,4 @@ async def run_consumer(
 
 def dlq_limit_of(settings: ConsumerSettings) -> DlqLimit:
     """Return the DLQ limit of the settings."""
-    return DlqLimit(settings.dead_share_limit, settings.dead_share_window, settings.dead_share_least)
+    return DlqLimit(settings.dlq_rate_limit, settings.dlq_rate_window, settings.dlq_rate_minimum)

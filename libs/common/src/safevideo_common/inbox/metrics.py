@@ -43,13 +43,13 @@ class ConsumerMetrics:
         for outcome in (*Status, "duplicate"):
             self._events.labels(outcome)  # start at 0: a rate needs a first value
         self._batch_events = histogram(metric_catalog.BATCH_EVENTS, registry)
-        self._batch_seconds = histogram(metric_catalog.BATCH_SECONDS, registry)
+        self._batch_seconds = histogram(metric_catalog.BATCH_DURATION, registry)
         self._commit_failures = counter(metric_catalog.OFFSET_COMMIT_FAILURES, registry)
-        self._stage_seconds = histogram(metric_catalog.BATCH_STAGE_SECONDS, registry)
+        self._stage_seconds = histogram(metric_catalog.BATCH_STAGE_DURATION, registry)
         self._rebalances = counter(metric_catalog.REBALANCES, registry)
         self._halted = gauge(metric_catalog.CONSUMER_HALTED, registry)
-        self._lag = gauge(metric_catalog.CONSUMER_LAG, registry)
-        self._behind = gauge(metric_catalog.CONSUMER_BEHIND_SECONDS, registry)
+        self._lag = gauge(metric_catalog.CONSUMER_LAG_RECORDS, registry)
+        self._behind = gauge(metric_catalog.CONSUMER_LAG_SECONDS, registry)
         self.outbox = RelayMetrics(registry)
         self.inbox = InboxMetrics(registry)
         self._reached_at: dict[TopicPartition, float] = {}

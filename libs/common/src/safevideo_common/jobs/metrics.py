@@ -18,16 +18,16 @@ class JobMetrics:
     def __init__(self, registry: CollectorRegistry, job_types: Iterable[str]) -> None:
         """Series of `job_types` exist from the start."""
         self._queued = gauge(metric_catalog.JOBS_QUEUED, registry)
-        self._oldest = gauge(metric_catalog.JOBS_OLDEST_SECONDS, registry)
-        self._invalid = gauge(metric_catalog.JOBS_UNKNOWN, registry)
+        self._oldest = gauge(metric_catalog.JOBS_OLDEST_QUEUED_SECONDS, registry)
+        self._invalid = gauge(metric_catalog.JOBS_INVALID, registry)
         self._running = gauge(metric_catalog.JOBS_RUNNING, registry)
         self._claimed = counter(metric_catalog.JOBS_CLAIMED, registry)
-        self._attempts = counter(metric_catalog.JOB_TRIES, registry)
-        self._duration = histogram(metric_catalog.JOB_SECONDS, registry)
+        self._attempts = counter(metric_catalog.JOB_ATTEMPTS, registry)
+        self._duration = histogram(metric_catalog.JOB_DURATION, registry)
         self._leases_lost = counter(metric_catalog.JOB_LEASES_LOST, registry)
         self._rescued = counter(metric_catalog.JOBS_RESCUED, registry)
         self._late_renewals = counter(metric_catalog.JOB_HEARTBEATS_LATE, registry)
-        self._enqueued = counter(metric_catalog.SCHEDULE_FIRES, registry)
+        self._enqueued = counter(metric_catalog.PERIODIC_JOBS_ENQUEUED, registry)
         self._job_types = tuple(job_types)
         for job_type in self._job_types:
             self._claimed.labels(job_type)

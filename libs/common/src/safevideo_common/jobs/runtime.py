@@ -69,4 +69,4 @@ async def run_job_worker(
 def limits_of(settings: JobSettings) -> WorkerLimits:
     """Return the limits that the settings contain."""
     retry = Backoff(settings.job_retry_initial_seconds, settings.job_retry_max_seconds)
-    return WorkerLimits(settings.job_slots, settings.job_lease_seconds, settings.job_poll_seconds, retry)
+    return WorkerLimits(settings.job_concurrency, settings.job_lease_seconds, settings.job_poll_seconds, retry)

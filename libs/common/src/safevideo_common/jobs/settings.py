@@ -9,7 +9,7 @@ from safevideo_common.settings import CommonSettings
 class JobSettings(CommonSettings):
     """Settings of the job worker."""
 
-    job_slots: int = Field(200, ge=1, le=1000, description="Jobs in hand at once; each process has as many.")
+    job_concurrency: int = Field(200, ge=1, le=1000, description="Jobs in hand at once; each process has as many.")
     job_lease_seconds: float = Field(
         30.0, ge=1, le=3600, description="A job whose worker has not been heard of for so long is given to another."
     )

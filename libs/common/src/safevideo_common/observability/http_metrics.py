@@ -13,7 +13,7 @@ class HttpMetrics:
     """The histogram of request durations of one app."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = histogram(metric_catalog.HTTP_REQUEST_SECONDS, registry)
+        self._seconds = histogram(metric_catalog.HTTP_REQUEST_DURATION, registry)
         self._children: dict[tuple[str, str, int], Histogram] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -15,8 +15,8 @@ GATEWAY: Final = ("gateway",)
 # --- every service ---
 _HTTP: Final = Group("HTTP", (*GATEWAY, *WORKERS, *INGEST))
 
-HTTP_REQUEST_SECONDS: Final = HistogramMetric(
-    _HTTP, "safevideo_http_request_seconds", "Time from the request's head to its answer.",
+HTTP_REQUEST_DURATION: Final = HistogramMetric(
+    _HTTP, "safevideo_http_request_duration_seconds", "Time from the request's head to its answer.",
     ("method", "route", "status"),
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )  # fmt: skip
@@ -27,8 +27,8 @@ _WEBHOOKS: Final = Group("Webhooks", INGEST)
 WEBHOOKS: Final = CounterMetric(
     _WEBHOOKS, "safevideo_webhooks_total", "Webhooks by outcome: accepted, or the reason of the refusal.", ("outcome",)
 )
-WEBHOOK_STAGE_SECONDS: Final = HistogramMetric(
-    _WEBHOOKS, "safevideo_webhook_stage_seconds",
+WEBHOOK_STAGE_DURATION: Final = HistogramMetric(
+    _WEBHOOKS, "safevideo_webhook_stage_duration_seconds",
     "Time of a webhook's stages: read (its body), verify (signature and shape), publish (until it is safe).",
     ("stage",),
     (
@@ -57,20 +57,22 @@ SPOOL_BYTES: Final = GaugeMetric(_SPOOL, "safevideo_spool_bytes", "Bytes of the 
 SPOOL_OLDEST_SECONDS: Final = GaugeMetric(
     _SPOOL, "safevideo_spool_oldest_seconds", "Age of the event in the spool that is delivered next."
 )
-SPOOL_IS_AWAY: Final = GaugeMetric(
-    _SPOOL, "safevideo_spool_is_away", "1 while the log is taken to be away and every event goes through the spool."
+SPOOL_KAFKA_UNAVAILABLE: Final = GaugeMetric(
+    _SPOOL,
+    "safevideo_spool_kafka_unavailable",
+    "1 while the log is taken to be away and every event goes through the spool.",
 )
-SPOOL_TAKEN: Final = CounterMetric(_SPOOL, "safevideo_spool_taken_total", "Events written to the spool.")
+SPOOL_WRITTEN: Final = CounterMetric(_SPOOL, "safevideo_spool_written_total", "Events written to the spool.")
 SPOOL_DRAINED: Final = CounterMetric(_SPOOL, "safevideo_spool_drained_total", "Events of the spool that the log has.")
-SPOOL_ADOPTED: Final = CounterMetric(_SPOOL, "safevideo_spool_adopted_total", "Events that a dead process left.")
-SPOOL_REFUSED: Final = CounterMetric(
-    _SPOOL, "safevideo_spool_refused_total", "Events that the spool did not take: it was full or the disk failed."
+SPOOL_RECOVERED: Final = CounterMetric(_SPOOL, "safevideo_spool_recovered_total", "Events that a dead process left.")
+SPOOL_REJECTED: Final = CounterMetric(
+    _SPOOL, "safevideo_spool_rejected_total", "Events that the spool did not take: it was full or the disk failed."
 )
-SPOOL_SET_ASIDE: Final = CounterMetric(
-    _SPOOL, "safevideo_spool_set_aside_total", "Places that could not be read or delivered, set aside."
+SPOOL_CORRUPT: Final = CounterMetric(
+    _SPOOL, "safevideo_spool_corrupt_total", "Places that could not be read or delivered, set aside."
 )
-SPOOL_SET_ASIDE_DROPPED: Final = CounterMetric(
-    _SPOOL, "safevideo_spool_set_aside_dropped_total", "Files set aside and removed again: there were too many."
+SPOOL_CORRUPT_EVICTED: Final = CounterMetric(
+    _SPOOL, "safevideo_spool_corrupt_evicted_total", "Files set aside and removed again: there were too many."
 )
 
 # --- the door's quarantine ---
@@ -93,14 +95,14 @@ EVENTS: Final = CounterMetric(_CONSUMING, "safevideo_events_total", "Events by w
 BATCH_EVENTS: Final = HistogramMetric(
     _CONSUMING, "safevideo_batch_events", "Events of one transaction.", (), (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 )
-BATCH_SECONDS: Final = HistogramMetric(
-    _CONSUMING, "safevideo_batch_seconds", "Time from a fetched batch to its commit in the database."
+BATCH_DURATION: Final = HistogramMetric(
+    _CONSUMING, "safevideo_batch_duration_seconds", "Time from a fetched batch to its commit in the database."
 )
 OFFSET_COMMIT_FAILURES: Final = CounterMetric(
     _CONSUMING, "safevideo_offset_commit_failures_total", "Offset commits without a known outcome."
 )
-BATCH_STAGE_SECONDS: Final = HistogramMetric(
-    _CONSUMING, "safevideo_batch_stage_seconds",
+BATCH_STAGE_DURATION: Final = HistogramMetric(
+    _CONSUMING, "safevideo_batch_stage_duration_seconds",
     "Time of a batch's stages: load, decide, store, commit (database), offsets (log).", ("stage",),
 )  # fmt: skip
 REBALANCES: Final = CounterMetric(
@@ -109,12 +111,12 @@ REBALANCES: Final = CounterMetric(
 CONSUMER_HALTED: Final = GaugeMetric(
     _CONSUMING, "safevideo_consumer_halted", "1 when consuming has stopped because too many events would die."
 )
-CONSUMER_BEHIND_SECONDS: Final = GaugeMetric(
-    _CONSUMING, "safevideo_consumer_behind_seconds",
+CONSUMER_LAG_SECONDS: Final = GaugeMetric(
+    _CONSUMING, "safevideo_consumer_lag_seconds",
     "Age of the latest applied record of a partition that holds later ones, else 0.", ("topic", "partition"),
 )  # fmt: skip
-CONSUMER_LAG: Final = GaugeMetric(
-    _CONSUMING, "safevideo_consumer_lag", "Records not yet committed.", ("topic", "partition")
+CONSUMER_LAG_RECORDS: Final = GaugeMetric(
+    _CONSUMING, "safevideo_consumer_lag_records", "Records not yet committed.", ("topic", "partition")
 )
 
 # --- the outbox ---
@@ -126,14 +128,16 @@ OUTBOX_ROWS: Final = GaugeMetric(
 OUTBOX_OLDEST_SECONDS: Final = GaugeMetric(
     _OUTBOX, "safevideo_outbox_oldest_seconds", "Age of the message that is published next, 0 when there is none."
 )
-OUTBOX_RELAYED: Final = CounterMetric(
-    _OUTBOX, "safevideo_outbox_relayed_total", "Messages that this process has published."
+OUTBOX_PUBLISHED: Final = CounterMetric(
+    _OUTBOX, "safevideo_outbox_published_total", "Messages that this process has published."
 )
-OUTBOX_FAILURES: Final = CounterMetric(
-    _OUTBOX, "safevideo_outbox_failures_total", "Tries to relay that failed, the log or the database being away."
+OUTBOX_PUBLISH_FAILURES: Final = CounterMetric(
+    _OUTBOX,
+    "safevideo_outbox_publish_failures_total",
+    "Tries to relay that failed, the log or the database being away.",
 )
-OUTBOX_DROPPED: Final = CounterMetric(
-    _OUTBOX, "safevideo_outbox_dropped_total", "Messages that the log does not take for their size."
+OUTBOX_DISCARDED: Final = CounterMetric(
+    _OUTBOX, "safevideo_outbox_discarded_total", "Messages that the log does not take for their size."
 )
 
 # --- the inbox ---
@@ -157,22 +161,25 @@ _JOBS: Final = Group("Jobs", WORKERS)
 JOBS_QUEUED: Final = GaugeMetric(
     _JOBS, "safevideo_jobs_queued", "Jobs that wait, of all types; at most 100000 in all.", ("job_type", "priority")
 )
-JOBS_OLDEST_SECONDS: Final = GaugeMetric(
-    _JOBS, "safevideo_jobs_oldest_seconds", "For so long the first of them has been due.", ("job_type", "priority")
+JOBS_OLDEST_QUEUED_SECONDS: Final = GaugeMetric(
+    _JOBS,
+    "safevideo_jobs_oldest_queued_seconds",
+    "For so long the first of them has been due.",
+    ("job_type", "priority"),
 )
-JOBS_UNKNOWN: Final = GaugeMetric(
-    _JOBS, "safevideo_jobs_unknown", "Jobs whose status is none of the five words: nobody runs them."
+JOBS_INVALID: Final = GaugeMetric(
+    _JOBS, "safevideo_jobs_invalid", "Jobs whose status is none of the five words: nobody runs them."
 )
 JOBS_RUNNING: Final = GaugeMetric(_JOBS, "safevideo_jobs_running", "Jobs that this process runs.", ("job_type",))
 JOBS_CLAIMED: Final = CounterMetric(
     _JOBS, "safevideo_jobs_claimed_total", "Tries that this process began.", ("job_type",)
 )
-JOB_TRIES: Final = CounterMetric(
-    _JOBS, "safevideo_job_tries_total",
+JOB_ATTEMPTS: Final = CounterMetric(
+    _JOBS, "safevideo_job_attempts_total",
     "Tries by how they ended: completed, retryable (tried again), failed, cancelled, interrupted.",
     ("job_type", "outcome"),
 )  # fmt: skip
-JOB_SECONDS: Final = HistogramMetric(_JOBS, "safevideo_job_seconds", "Time of a try.", ("job_type",))
+JOB_DURATION: Final = HistogramMetric(_JOBS, "safevideo_job_duration_seconds", "Time of a try.", ("job_type",))
 JOB_LEASES_LOST: Final = CounterMetric(
     _JOBS, "safevideo_job_leases_lost_total", "Tries whose lease was lost: they wrote nothing any more."
 )
@@ -183,8 +190,8 @@ JOBS_RESCUED: Final = CounterMetric(
 JOB_HEARTBEATS_LATE: Final = CounterMetric(
     _JOBS, "safevideo_job_heartbeats_late_total", "Heartbeats that the event loop or the database kept waiting."
 )
-SCHEDULE_FIRES: Final = CounterMetric(
-    _JOBS, "safevideo_schedule_fires_total", "Jobs that this process queued on schedule.", ("name",)
+PERIODIC_JOBS_ENQUEUED: Final = CounterMetric(
+    _JOBS, "safevideo_periodic_jobs_enqueued_total", "Jobs that this process queued on schedule.", ("name",)
 )
 
 # --- replays ---
@@ -195,20 +202,20 @@ REPLAY_EVENTS: Final = CounterMetric(
     "Events replayed, by mode (real; dry: only foreseen) and by what became of them; known: the inbox has it, it was "
     "passed over.", ("mode", "outcome"),
 )  # fmt: skip
-REPLAY_RECORDS_LEFT: Final = GaugeMetric(
-    _REPLAYS, "safevideo_replay_records_left", "Records that running replays have yet to come to.", ("mode",)
+REPLAY_RECORDS_REMAINING: Final = GaugeMetric(
+    _REPLAYS, "safevideo_replay_records_remaining", "Records that running replays have yet to come to.", ("mode",)
 )
-REPLAY_IDLE_SECONDS: Final = GaugeMetric(
-    _REPLAYS, "safevideo_replay_idle_seconds",
+REPLAY_STALLED_SECONDS: Final = GaugeMetric(
+    _REPLAYS, "safevideo_replay_stalled_seconds",
     "For so long a running replay has come no further without waiting on purpose; the longest, 0 without one.",
 )  # fmt: skip
-REPLAY_WAITED_SECONDS: Final = CounterMetric(
-    _REPLAYS, "safevideo_replay_waited_seconds_total",
+REPLAY_THROTTLED_SECONDS: Final = CounterMetric(
+    _REPLAYS, "safevideo_replay_throttled_seconds_total",
     "Time that replays have waited on purpose: throttle (their rate), live_lag (the live flow falls behind).",
     ("reason",),
 )  # fmt: skip
-REPLAY_RECORDS_LOST: Final = CounterMetric(
-    _REPLAYS, "safevideo_replay_records_lost_total", "Records that retention deleted before a replay came to them."
+REPLAY_RECORDS_EXPIRED: Final = CounterMetric(
+    _REPLAYS, "safevideo_replay_records_expired_total", "Records that retention deleted before a replay came to them."
 )
 
 # --- the API ---

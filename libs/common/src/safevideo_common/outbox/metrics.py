@@ -16,9 +16,9 @@ class RelayMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._rows = gauge(metric_catalog.OUTBOX_ROWS, registry)
         self._oldest = gauge(metric_catalog.OUTBOX_OLDEST_SECONDS, registry)
-        self._relayed = counter(metric_catalog.OUTBOX_RELAYED, registry)
-        self._failures = counter(metric_catalog.OUTBOX_FAILURES, registry)
-        self._dropped = counter(metric_catalog.OUTBOX_DROPPED, registry)
+        self._relayed = counter(metric_catalog.OUTBOX_PUBLISHED, registry)
+        self._failures = counter(metric_catalog.OUTBOX_PUBLISH_FAILURES, registry)
+        self._dropped = counter(metric_catalog.OUTBOX_DISCARDED, registry)
 
     def waiting(self, depth: OutboxDepth | None, now: datetime) -> None:
         """Set the size of the outbox at `now`; NaN instead of an old value if it is unknown."""

@@ -35,7 +35,7 @@ OUTAGE_BACKOFF: Final = Backoff(initial=0.25, maximum=5.0)
 CONCURRENT_PARTITIONS: Final = 2
 """While one partition waits for the database, the other works."""
 MAX_CONCURRENT_REPLAYS: Final = 3
-"""Replays of one process. Others wait in the queue. The alert `JobsWait` has this number too."""
+"""Replays of one process. Others wait in the queue. The alert `JobsQueueLatencyHigh` has this number too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,10 @@ class ReplayMetrics:
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = monotonic) -> None:
         self._events: Final = counter(metric_catalog.REPLAY_EVENTS, registry)
-        self._waited: Final = counter(metric_catalog.REPLAY_WAITED_SECONDS, registry)
-        self._deleted: Final = counter(metric_catalog.REPLAY_RECORDS_LOST, registry)
-        remaining = gauge(metric_catalog.REPLAY_RECORDS_LEFT, registry)
-        idle = gauge(metric_catalog.REPLAY_IDLE_SECONDS, registry)
+        self._waited: Final = counter(metric_catalog.REPLAY_THROTTLED_SECONDS, registry)
+        self._deleted: Final = counter(metric_catalog.REPLAY_RECORDS_EXPIRED, registry)
+        remaining = gauge(metric_catalog.REPLAY_RECORDS_REMAINING, registry)
+        idle = gauge(metric_catalog.REPLAY_STALLED_SECONDS, registry)
         self._now: Final = now
         self._running: Final[list[ReplayProgress]] = []
         for mode in ReplayMode:

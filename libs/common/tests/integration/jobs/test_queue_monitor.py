@@ -21,7 +21,7 @@ async def measure(harness: JobHarness) -> float | None:
     """Measure once as a worker does, and return the number of jobs with an unknown status."""
     registry = CollectorRegistry()
     await QueueMonitor(harness.database, JobMetrics(registry, ()), harness.logger).measure()
-    return registry.get_sample_value("safevideo_jobs_unknown")
+    return registry.get_sample_value("safevideo_jobs_invalid")
 
 
 @pytest.mark.parametrize("status", ["Queued", " queued", "QUEUED "])

@@ -54,4 +54,4 @@ def record(partition: TopicPartition, age: float) -> Record:
 
 def behind(registry: CollectorRegistry, partition: TopicPartition) -> float | None:
     labels = {"topic": partition.topic, "partition": str(partition.partition)}
-    return registry.get_sample_value("safevideo_consumer_behind_seconds", labels)
+    return registry.get_sample_value("safevideo_consumer_lag_seconds", labels)

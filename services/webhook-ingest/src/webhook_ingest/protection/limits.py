@@ -62,17 +62,17 @@ class Limits:
         self.in_flight = ConcurrencyLimit(settings.max_webhooks_in_flight)
         self._slow_bodies = SlowBodyLimiter(
             max_bodies=max(1, settings.max_webhooks_in_flight // 2),  # so slow senders never use all of `in_flight`
-            total_bytes=settings.late_body_bytes,
+            total_bytes=settings.slow_body_buffer_bytes,
             seconds=settings.body_timeout_seconds,
         )
         self._failures = SignatureFailureLimiter(
             burst=settings.failed_signatures_burst,
             per_minute=settings.failed_signatures_per_minute,
             total_per_second=TOTAL_FAILURES_PER_SECOND,
-            large_bytes_per_second=settings.suspects_bytes_per_second,
-            connections_per_second=settings.suspects_connections_per_second,
+            large_bytes_per_second=settings.throttled_client_bytes_per_second,
+            connections_per_second=settings.throttled_client_connections_per_second,
         )
-        self._tarpit = Tarpit(places=settings.max_connections // 2, seconds=settings.suspects_wait_seconds)
+        self._tarpit = Tarpit(places=settings.max_connections // 2, seconds=settings.throttled_client_delay_seconds)
         self._addresses = ClientAddresses(settings.trusted_networks())
         self._max_body_bytes = settings.max_webhook_bytes
 

@@ -29,7 +29,7 @@ class SpoolOptions:
     directory: Path
     max_bytes: int = MAX_BYTES
     drain_seconds: float = DRAIN_SECONDS
-    produce_seconds: float = ACKNOWLEDGED_WITHIN_SECONDS
+    produce_timeout_seconds: float = ACKNOWLEDGED_WITHIN_SECONDS
     """The timeout of the producer; see `EARLIER_SECONDS`."""
 
 
@@ -43,8 +43,8 @@ async def open_publisher(
     Opening never fails; see `open_spool`. Close it before `producer`.
     """
     async with open_spool(options.directory, observer, options.max_bytes) as spool:
-        publisher = SpoolingPublisher(producer, spool, logger, options.produce_seconds)
-        drainer = SpoolDrainer(publisher, producer, spool, probe, logger, options.produce_seconds)
+        publisher = SpoolingPublisher(producer, spool, logger, options.produce_timeout_seconds)
+        drainer = SpoolDrainer(publisher, producer, spool, probe, logger, options.produce_timeout_seconds)
         observer.watch(publisher.depth)
         try:
             async with background_task(app, "spool", drainer.run()):

@@ -39,14 +39,14 @@ class SpoolEvents:
             "events": gauge(metric_catalog.SPOOL_EVENTS, registry),
             "bytes": gauge(metric_catalog.SPOOL_BYTES, registry),
             "oldest_seconds": gauge(metric_catalog.SPOOL_OLDEST_SECONDS, registry),
-            "is_kafka_unavailable": gauge(metric_catalog.SPOOL_IS_AWAY, registry),
+            "is_kafka_unavailable": gauge(metric_catalog.SPOOL_KAFKA_UNAVAILABLE, registry),
         }
-        self._written = counter(metric_catalog.SPOOL_TAKEN, registry)
+        self._written = counter(metric_catalog.SPOOL_WRITTEN, registry)
         self._delivered = counter(metric_catalog.SPOOL_DRAINED, registry)
-        self._adopted = counter(metric_catalog.SPOOL_ADOPTED, registry)
-        self._rejected = counter(metric_catalog.SPOOL_REFUSED, registry)
-        self._corrupt = counter(metric_catalog.SPOOL_SET_ASIDE, registry)
-        self._evicted = counter(metric_catalog.SPOOL_SET_ASIDE_DROPPED, registry)
+        self._adopted = counter(metric_catalog.SPOOL_RECOVERED, registry)
+        self._rejected = counter(metric_catalog.SPOOL_REJECTED, registry)
+        self._corrupt = counter(metric_catalog.SPOOL_CORRUPT, registry)
+        self._evicted = counter(metric_catalog.SPOOL_CORRUPT_EVICTED, registry)
         self._failure: str | None = None
         self._failed_at = 0.0
 

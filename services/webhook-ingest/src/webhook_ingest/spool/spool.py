@@ -18,7 +18,7 @@ from webhook_ingest.spool.writer import SpoolWriter
 
 MAX_BYTES: Final = 1 << 30
 WRITE_SECONDS: Final = 2.0
-"""Timeout of a write. After Kafka's timeout, a webhook is answered within four seconds, unless `PRODUCE_SECONDS` is
+"""Timeout of a write. After Kafka's timeout, a webhook is answered within four seconds, unless `PRODUCE_TIMEOUT_SECONDS` is
 set."""
 
 MAX_UNWRITTEN: Final = 10_000

@@ -11,7 +11,7 @@ SETTINGS = {
     "BATCH_RECORDS": "20",
     "RETRY_INITIAL_SECONDS": "0.25",
     "RETRY_MAX_SECONDS": "1",
-    "RETRY_TRIES": "15",
+    "RETRY_MAX_ATTEMPTS": "15",
     "RETRY_SCAN_SECONDS": "0.5",
 }
 """Batches so small that workers are busy, and are cut off in the middle of some; and retries that come soon."""

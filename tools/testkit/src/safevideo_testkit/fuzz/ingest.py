@@ -138,7 +138,7 @@ def _settings(folder: Path) -> IngestSettings:
         "shutdown_seconds": 1.0,
         "failed_signatures_burst": 10**9,
         "failed_signatures_per_minute": 10**9,
-        "suspects_wait_seconds": 0.0,
+        "throttled_client_delay_seconds": 0.0,
         "quarantine_rows": 1000,
         "quarantine_per_minute": 10**6,
     })  # fmt: skip
