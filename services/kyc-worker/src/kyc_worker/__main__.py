@@ -6,7 +6,7 @@ from safevideo_common.service import run_service
 
 
 def main() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped."""
     run_service(SERVICE, KycWorkerSettings, build_app)
 
 

@@ -1,4 +1,4 @@
-"""Verdicts that are replayed: a request that was damaged is as the provider's last word says."""
+"""A replay of verification events restores a damaged request."""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ PERFORMER_ID = f"sg_{secrets.token_hex(6)}"
 VERIFICATION_ID = f"ver_{secrets.token_hex(6)}"
 
 
-def verdict(seconds: int, **result: Any) -> Message:
+def verification(seconds: int, **result: Any) -> Message:
     envelope = Envelope(
         f"{VERIFICATION_ID}-{seconds}", "kyc.verification.completed", AT + timedelta(seconds=seconds), PERFORMER_ID
     )
@@ -47,13 +47,13 @@ def verdict(seconds: int, **result: Any) -> Message:
     return Message(KYC, PERFORMER_ID.encode(), orjson.dumps({"data": data}), envelope.headers())
 
 
-async def told(database: Database) -> list[Message]:
+async def changes_in_outbox(database: Database) -> list[Message]:
     async with database.read_connection() as reading:
         messages = [each.message for each in await outbox_store.fetch_pending(reading, 1000, 1 << 30)]
     return [each for each in messages if each.topic == "integration.events.v1"]
 
 
-async def test_a_damaged_request_is_foreseen_and_restored(
+async def test_replay_previews_and_restores_a_damaged_request(
     stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     async with Database.open(stack.database_url) as database, broker.producer("test") as publisher:
@@ -62,24 +62,29 @@ async def test_a_damaged_request_is_foreseen_and_restored(
             KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,
             ConsumerMetrics(CollectorRegistry()), DlqLimit(0.5, 1000, 100),
         )  # fmt: skip
-        replays = ReplayJob(
+        replay_job = ReplayJob(
             broker, consumer, handler, LagTrend(), lambda: DlqLimit(0.5, 1000, 100),
             ReplayMetrics(CollectorRegistry()),
         )  # fmt: skip
         jobs = JobHarness(database, log)
-        began = rfc3339(utc_now() - timedelta(seconds=1))
+        started_at = rfc3339(utc_now() - timedelta(seconds=1))
         async with database.transaction() as tx:
             request_id = await kyc_requests.insert_request(tx, PERFORMER_ID, VERIFICATION_ID, KycStatus.IN_PROGRESS, AT)
-        await publisher.publish_batch([verdict(1, status="passed", riskScore=95), verdict(2, status="failed")])
+        await publisher.publish_batch(
+            [verification(1, status="passed", riskScore=95), verification(2, status="failed")]
+        )
 
         async def replay(**parameters: Any) -> dict[str, Any]:
-            known = {"topic": KYC, "target": KYC_WORKER, "from": began, "dryRun": False, "performerIds": [PERFORMER_ID]}
-            job_id = await jobs.enqueue(NewJob(JOB_TYPE, known | parameters, runner=KYC_WORKER))
+            defaults = {
+                "topic": KYC, "target": KYC_WORKER, "from": started_at, "dryRun": False,
+                "performerIds": [PERFORMER_ID],
+            }  # fmt: skip
+            job_id = await jobs.enqueue(NewJob(JOB_TYPE, defaults | parameters, runner=KYC_WORKER))
             return dict((await jobs.wait_for_status(job_id, JobStatus.COMPLETED)).result or {})
 
-        async with jobs.running({JOB_TYPE: replays}, service=KYC_WORKER):
+        async with jobs.running({JOB_TYPE: replay_job}, service=KYC_WORKER):
             assert (await replay())["byOutcome"] == {"applied": 2}
-            assert len(await told(database)) == 2
+            assert len(await changes_in_outbox(database)) == 2
             async with database.transaction() as tx:
                 await tx.execute(update(table).where(table.c.id == request_id).values(status="verified"))
             dry = await replay(force=True, dryRun=True)
@@ -89,8 +94,8 @@ async def test_a_damaged_request_is_foreseen_and_restored(
         assert dry["byOutcome"] == real["byOutcome"] == {"stale": 1, "applied": 1}
         async with database.read_connection() as reading:
             assert await reading.scalar(select(table.c.status).where(table.c.id == request_id)) == "rejected"
-        *_, correction = await told(database)
-        assert len(await told(database)) == 3
+        *_, correction = await changes_in_outbox(database)
+        assert len(await changes_in_outbox(database)) == 3
         change = msgspec.json.decode(correction.value)
         assert (change["previousStatus"], change["status"]) == ("verified", "rejected")
         assert parse_headers(correction.headers).id.startswith(f"{VERIFICATION_ID}-2#replay-")

@@ -1,4 +1,4 @@
-"""However the log is cut into batches, and whatever comes twice: the requests end the same."""
+"""The result of verification events does not depend on batches, order and redeliveries."""
 
 from collections.abc import Sequence
 from random import Random
@@ -24,7 +24,7 @@ CAUSE = Envelope("evt", "kyc.verification.completed", utc_now())
 
 
 def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str, KycRequest]:
-    """The requests after `events`, taken in batches that end at `cuts`; each begins with what the last one left."""
+    """Return the requests after `events`, in batches that end at `cuts`."""
     handler = VerificationHandler(utc_now, 80)
     current = dict(REQUESTS)
     for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
@@ -36,7 +36,7 @@ def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str,
 
 
 @given(st.lists(finding, max_size=10), st.randoms())
-def test_one_by_one_in_batches_and_in_any_order_the_requests_end_the_same(
+def test_result_does_not_depend_on_batches_and_order(
     findings: Sequence[tuple[int, str, float | None, bool]], random: Random
 ) -> None:
     events = [

@@ -29,15 +29,15 @@ def requests() -> KycRequestStates:
     return KycRequestStates.of({"ver-1": KycRequest(42, "sg_1", "ver-1", KycStatus.IN_PROGRESS)})
 
 
-def told(states: KycRequestStates) -> Sequence[Message]:
+def changes(states: KycRequestStates) -> Sequence[Message]:
     return VerificationHandler(lambda: AT, 80).changes(states)
 
 
-def test_a_verdict_is_told_with_the_status_before_and_after_it() -> None:
+def test_change_has_the_status_before_and_after() -> None:
     states = requests()
     assert decided(states, {"status": "passed", "riskScore": 91.5}, 1) == APPLIED
     assert decided(states, {"status": "failed"}, 2) == APPLIED
-    first, second = told(states)
+    first, second = changes(states)
     assert msgspec.json.decode(first.value) == {
         "performerId": "sg_1",
         "requestId": 42,
@@ -53,19 +53,19 @@ def test_a_verdict_is_told_with_the_status_before_and_after_it() -> None:
     assert (after["previousStatus"], after["status"], after["riskScore"]) == ("verified", "rejected", None)
 
 
-def test_its_envelope_names_its_cause_and_its_teller() -> None:
+def test_change_envelope_has_the_cause_and_our_source() -> None:
     states = requests()
     decided(states, {"status": "review"}, 1)
-    (message,) = told(states)
+    (message,) = changes(states)
     assert (message.topic, message.key) == ("integration.events.v1", b"sg_1")
     assert parse_headers(message.headers) == Envelope(
         "evt-1", "integration.kyc.changed", AT + timedelta(seconds=1), "sg_1", source="/safevideo/kyc-worker"
     )
 
 
-def test_what_was_not_applied_is_not_told() -> None:
+def test_event_without_effect_has_no_change() -> None:
     states = requests()
     decided(states, {"status": "review"}, 5)
     assert decided(states, {"status": "passed", "riskScore": 99}, 1) == STALE
     assert decided(states, {"status": "failed"}, 6, performer_id="sg_other").status is Status.DEAD
-    assert len(told(states)) == 1
+    assert len(changes(states)) == 1

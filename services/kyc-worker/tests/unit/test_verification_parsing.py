@@ -1,4 +1,4 @@
-"""From the body to the verdict."""
+"""The parser of verification events."""
 
 from datetime import UTC, datetime
 
@@ -19,20 +19,20 @@ def delivery(data: object, event_type: str = "kyc.verification.completed") -> De
     return Delivery(Envelope("evt", event_type, AT, "sg_1"), body, "sharegram.kyc.v1", 0, 0, AT)
 
 
-def test_a_verdict_has_what_the_provider_found() -> None:
+def test_parse_reads_the_result() -> None:
     event = parse_verification(delivery(GOOD))
     assert isinstance(event, VerificationEvent)
     assert event.verification_id == "ver_1"
     assert (event.result.status, event.result.risk_score, event.result.reported_failed) == ("passed", 93.5, False)
 
 
-def test_the_type_says_whether_it_failed() -> None:
+def test_parse_reads_the_failure_from_the_type() -> None:
     event = parse_verification(delivery(GOOD, "kyc.verification.failed"))
     assert isinstance(event, VerificationEvent)
     assert event.result.reported_failed
 
 
-def test_an_unknown_type_is_ignored() -> None:
+def test_parse_ignores_an_unknown_type() -> None:
     assert parse_verification(delivery(GOOD, "kyc.verification.postponed")) is IGNORED
 
 
@@ -47,7 +47,7 @@ def test_an_unknown_type_is_ignored() -> None:
         {"result": []},
     ],
 )
-def test_a_body_of_another_shape_is_dead(change: dict[str, object]) -> None:
+def test_parse_rejects_an_invalid_body(change: dict[str, object]) -> None:
     outcome = parse_verification(delivery(GOOD | change))
     assert isinstance(outcome, Outcome)
     assert (outcome.status, outcome.code) == (Status.DEAD, "BODY_INVALID")

@@ -6,7 +6,7 @@ from sync_worker.settings import SyncWorkerSettings
 
 
 def main() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped."""
     run_service(SERVICE, SyncWorkerSettings, build_app)
 
 

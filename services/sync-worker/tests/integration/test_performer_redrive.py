@@ -1,4 +1,4 @@
-"""Performer events that a bad release killed, taken up after newer ones: the row is as if all had come in turn."""
+"""Performer events that a broken release dead-lettered, redriven after newer events."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -42,10 +42,10 @@ class RecordingInvalidator:
 
 
 class BadRelease(PerformerHandler):
-    """Fails on some events until it is mended."""
+    """Fails on some events until it is fixed."""
 
-    def __init__(self, drops: RecordingInvalidator, fails_on: Collection[str]) -> None:
-        super().__init__(lambda: NOW, drops)
+    def __init__(self, cache: RecordingInvalidator, fails_on: Collection[str]) -> None:
+        super().__init__(lambda: NOW, cache)
         self.fails_on = fails_on
 
     def parse(self, delivery: Delivery) -> PerformerEvent | Outcome:
@@ -55,12 +55,12 @@ class BadRelease(PerformerHandler):
 
 
 class Worker:
-    """The worker's group on the database, without a log before it."""
+    """The worker's group on the database, without a broker."""
 
     def __init__(self, database: Database, log: FilteringBoundLogger, fails_on: Collection[str]) -> None:
         self.database = database
-        self.drops = RecordingInvalidator()
-        self.handler = BadRelease(self.drops, fails_on)
+        self.cache = RecordingInvalidator()
+        self.handler = BadRelease(self.cache, fails_on)
         metrics = ConsumerMetrics(CollectorRegistry())
         consumer: ConsumerContext[PerformerEvent, PerformerStates] = ConsumerContext(
             "sync-worker", self.handler, database, Backoff(1, 8), lambda: NOW, log, metrics, DlqLimit(0.5, 1000, 100)
@@ -78,7 +78,7 @@ class Worker:
             deliveries.append(Delivery(envelope, body, "sharegram.performer.v1", 0, version, NOW))
         await self.processor.process(deliveries, NullClaim())
 
-    async def mend_and_redrive(self) -> None:
+    async def fix_and_redrive(self) -> None:
         self.handler.fails_on = ()
         await RedriveService(self.database, lambda: NOW).run(RedriveFilter(), OPERATOR)
         await self.scan.scan()
@@ -99,26 +99,26 @@ def worker(database: Database, log: FilteringBoundLogger) -> Worker:
     return Worker(database, log, {"evt-1", "evt-2"})
 
 
-async def test_only_what_newer_events_have_left_to_it_is_applied(worker: Worker) -> None:
+async def test_redriven_event_applies_only_fields_without_newer_values(worker: Worker) -> None:
     await worker.deliver([(1, {"username": "first", "bio": "of the first"}), (3, {"username": "third"})])
     assert await worker.status(1) == "dead"
-    worker.drops.ids.clear()
-    await worker.mend_and_redrive()
+    worker.cache.ids.clear()
+    await worker.fix_and_redrive()
     assert await worker.fields() == {"username": "third", "bio": "of the first"}
     assert await worker.status(1) == "applied"
-    assert len(worker.drops.ids) == 1, "what is cached of it is dropped"
+    assert len(worker.cache.ids) == 1, "its cached value is invalidated"
 
 
-async def test_one_that_newer_events_have_left_nothing_to_is_stale(worker: Worker) -> None:
+async def test_redriven_event_is_stale_if_all_fields_have_newer_values(worker: Worker) -> None:
     await worker.deliver([(1, {"username": "first"}), (3, {"username": "third", "bio": "of the third"})])
-    await worker.mend_and_redrive()
+    await worker.fix_and_redrive()
     assert await worker.fields() == {"username": "third", "bio": "of the third"}
     assert await worker.status(1) == "stale"
 
 
-async def test_several_end_as_if_all_had_come_in_turn(worker: Worker) -> None:
+async def test_redriven_events_end_like_events_in_order(worker: Worker) -> None:
     events = [(1, {"username": "first", "bio": "one"}), (2, {"bio": "two"}), (3, {"username": "third"})]
     await worker.deliver([events[2], events[1], events[0]])
-    await worker.mend_and_redrive()
+    await worker.fix_and_redrive()
     assert await worker.fields() == {"username": "third", "bio": "two"}
     assert [await worker.status(version) for version in (1, 2, 3)] == ["stale", "applied", "applied"]

@@ -1,4 +1,4 @@
-"""What a forced replay tells, and what a dry run says would change."""
+"""The corrections of a forced replay, and the differences of a dry run."""
 
 import msgspec
 
@@ -12,12 +12,12 @@ from sync_worker.performers.handler import PerformerHandler, PerformerStates
 from sync_worker.performers.parsing import PerformerEvent
 
 
-class NoDrops:
+class NoCache:
     async def invalidate(self, performer_ids: object) -> None:
         raise AssertionError("nothing is committed here")
 
 
-HANDLER = PerformerHandler(utc_now, NoDrops())
+HANDLER = PerformerHandler(utc_now, NoCache())
 STORED = Performer(
     "sg_1",
     {**DEFAULTS, "username": "damaged", "bio": "b"},
@@ -31,14 +31,14 @@ def event(version: int, event_id: str = "evt", **fields: object) -> PerformerEve
 
 
 def decided(*events: PerformerEvent, stored: Performer | None = STORED) -> PerformerStates:
-    held = {} if stored is None else {"sg_1": LockedPerformer(7, stored)}
-    states = PerformerStates(held, {name: row.performer for name, row in held.items()})
+    rows = {} if stored is None else {"sg_1": LockedPerformer(7, stored)}
+    states = PerformerStates(rows, {name: row.performer for name, row in rows.items()})
     for each in events:
         HANDLER.decide(states, each)
     return states
 
 
-def test_only_values_that_are_others_now_are_corrections() -> None:
+def test_corrections_have_only_changed_values() -> None:
     states = decided(event(1, username="old", bio="old"), event(3, username="good"), event(4, bio="b"))
     assert [msgspec.json.decode(each.value)["changes"] for each in HANDLER.corrections(states)] == [
         {"username": "good"}
@@ -46,21 +46,21 @@ def test_only_values_that_are_others_now_are_corrections() -> None:
     assert len(HANDLER.changes(states)) == 2
 
 
-def test_differences_are_from_what_is_stored_to_what_is_left_in_the_end() -> None:
+def test_diff_compares_the_stored_and_the_final_values() -> None:
     states = decided(event(3, username="good"), event(5, username="better", display_name="D"), event(6, bio="b"))
     assert HANDLER.diff(states) == {"sg_1": {"username": ("damaged", "better"), "displayName": (None, "D")}}
 
 
-def test_a_performer_that_ends_as_it_was_has_none() -> None:
+def test_diff_omits_an_unchanged_performer() -> None:
     assert HANDLER.diff(decided(event(5, username="x"), event(6, username="damaged"))) == {}
 
 
-def test_a_new_performer_differs_from_nothing() -> None:
+def test_diff_compares_a_new_performer_with_the_defaults() -> None:
     states = decided(event(1, username="u", verified=False), stored=None)
     assert HANDLER.diff(states) == {"sg_1": {"username": (None, "u")}}
 
 
-def test_a_correction_has_an_id_of_its_own_for_each_job_however_long_that_of_its_cause() -> None:
+def test_correction_id_is_unique_per_cause_and_job() -> None:
     ids = {
         parse_headers(message.headers).id
         for event_id in ("evt", "x" * 128, "x" * 127 + "y")

@@ -1,4 +1,4 @@
-"""However the log is cut into batches, and whatever comes twice: the performers end the same."""
+"""The result of performer events does not depend on batches, order and redeliveries."""
 
 from collections.abc import Sequence
 from random import Random
@@ -19,14 +19,14 @@ patched = st.tuples(names, st.dictionaries(st.sampled_from(FIELDS), st.integers(
 CAUSE = Envelope("evt", "performer.profile.updated", utc_now())
 
 
-class NoDrops:
+class NoCache:
     async def invalidate(self, performer_ids: object) -> None:
         raise AssertionError("nothing is committed here")
 
 
 def after(events: Sequence[PerformerEvent], cuts: Sequence[int]) -> dict[str, Performer]:
-    """The performers after `events`, taken in batches that end at `cuts`; each begins with what the last one left."""
-    handler = PerformerHandler(utc_now, NoDrops())
+    """Return the performers after `events`, in batches that end at `cuts`."""
+    handler = PerformerHandler(utc_now, NoCache())
     current: dict[str, Performer] = {}
     for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
         states = PerformerStates({}, dict(current))
@@ -37,7 +37,7 @@ def after(events: Sequence[PerformerEvent], cuts: Sequence[int]) -> dict[str, Pe
 
 
 @given(st.lists(patched, max_size=10), st.randoms())
-def test_one_by_one_in_batches_and_in_any_order_the_performers_end_the_same(
+def test_result_does_not_depend_on_batches_and_order(
     writes: Sequence[tuple[str, dict[str, object]]], random: Random
 ) -> None:
     events = [

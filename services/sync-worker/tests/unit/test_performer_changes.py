@@ -1,4 +1,4 @@
-"""The change events of sync-worker: what they say is what the events have won."""
+"""The change events of sync-worker: the fields that each event has won."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -15,16 +15,16 @@ AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TYPE = "performer.profile.updated"
 
 
-class NoDrops:
+class NoCache:
     async def invalidate(self, performer_ids: Collection[int]) -> None:
         """Nothing is cached."""
 
 
-class Told:
+class DecidedBatch:
     """A batch of performer events, decided in memory."""
 
     def __init__(self) -> None:
-        self.handler = PerformerHandler(lambda: AT, NoDrops())
+        self.handler = PerformerHandler(lambda: AT, NoCache())
         self.states = PerformerStates({}, {})
 
     def decide(self, changes: dict[str, object], seconds: int, **data: object) -> Outcome:
@@ -42,10 +42,10 @@ class Told:
         return [msgspec.json.decode(each.value) for each in self.messages()]
 
 
-def test_a_change_has_the_new_values_by_their_names_on_the_wire() -> None:
-    told = Told()
-    told.decide({"displayName": "Näme 🎬", "bio": None, "verified": True}, 1, version=7, status="active")
-    assert told.bodies() == [
+def test_change_has_the_new_values_by_wire_names() -> None:
+    batch = DecidedBatch()
+    batch.decide({"displayName": "Näme 🎬", "bio": None, "verified": True}, 1, version=7, status="active")
+    assert batch.bodies() == [
         {
             "performerId": "sg_1",
             "changes": {"displayName": "Näme 🎬", "bio": None, "verified": True, "status": "active"},
@@ -56,10 +56,10 @@ def test_a_change_has_the_new_values_by_their_names_on_the_wire() -> None:
     ]
 
 
-def test_its_envelope_names_its_cause_and_its_teller() -> None:
-    told = Told()
-    told.decide({"bio": "x"}, 1)
-    (message,) = told.messages()
+def test_change_envelope_has_the_cause_and_our_source() -> None:
+    batch = DecidedBatch()
+    batch.decide({"bio": "x"}, 1)
+    (message,) = batch.messages()
     assert (message.topic, message.key) == ("integration.events.v1", b"sg_1")
     assert parse_headers(message.headers) == Envelope(
         "evt-1", "integration.performer.changed", AT + timedelta(seconds=1), "sg_1", "req-1", "00-trace",
@@ -67,22 +67,22 @@ def test_its_envelope_names_its_cause_and_its_teller() -> None:
     )  # fmt: skip
 
 
-def test_only_the_fields_that_an_event_has_won_are_told() -> None:
-    told = Told()
-    assert told.decide({"bio": "new"}, 5) == APPLIED
-    assert told.decide({"bio": "old", "username": "u"}, 3) == APPLIED
-    assert told.decide({"bio": "older"}, 2) == STALE
-    assert [each["changes"] for each in told.bodies()] == [{"bio": "new"}, {"username": "u"}]
+def test_change_has_only_fields_that_the_event_won() -> None:
+    batch = DecidedBatch()
+    assert batch.decide({"bio": "new"}, 5) == APPLIED
+    assert batch.decide({"bio": "old", "username": "u"}, 3) == APPLIED
+    assert batch.decide({"bio": "older"}, 2) == STALE
+    assert [each["changes"] for each in batch.bodies()] == [{"bio": "new"}, {"username": "u"}]
 
 
-def test_a_tie_is_won_by_the_later_arrival_and_both_are_told() -> None:
-    told = Told()
-    told.decide({"bio": "first"}, 5)
-    told.decide({"bio": "second"}, 5)
-    assert [each["changes"] for each in told.bodies()] == [{"bio": "first"}, {"bio": "second"}]
+def test_later_arrival_wins_a_tie_and_both_are_published() -> None:
+    batch = DecidedBatch()
+    batch.decide({"bio": "first"}, 5)
+    batch.decide({"bio": "second"}, 5)
+    assert [each["changes"] for each in batch.bodies()] == [{"bio": "first"}, {"bio": "second"}]
 
 
-def test_an_event_that_names_no_field_is_applied_and_told_without_changes() -> None:
-    told = Told()
-    assert told.decide({}, 1) == APPLIED
-    assert [each["changes"] for each in told.bodies()] == [{}]
+def test_event_without_fields_has_a_change_without_fields() -> None:
+    batch = DecidedBatch()
+    assert batch.decide({}, 1) == APPLIED
+    assert [each["changes"] for each in batch.bodies()] == [{}]

@@ -1,4 +1,4 @@
-"""From the body to the patch: what counts as a performer event, and what is set aside."""
+"""The parser of performer events."""
 
 from datetime import UTC, datetime
 
@@ -25,33 +25,33 @@ def parsed(data: object) -> PerformerEvent:
     return event
 
 
-def test_only_the_fields_that_are_named_are_in_the_patch() -> None:
+def test_patch_has_only_named_fields() -> None:
     event = parsed({"performerId": "sg_1", "changes": {"displayName": "A", "bio": None}})
     assert event.sharegram_id == "sg_1"
     assert event.patch.fields == {"display_name": "A", "bio": None}
 
 
-def test_changes_win_over_the_profile() -> None:
+def test_changes_override_the_profile() -> None:
     event = parsed({"performerId": "sg_1", "profile": {"username": "a", "bio": "b"}, "changes": {"username": "c"}})
     assert event.patch.fields == {"username": "c", "bio": "b"}
 
 
-def test_a_status_is_a_field_like_the_others() -> None:
+def test_status_is_a_field_of_the_patch() -> None:
     assert parsed({"performerId": "sg_1", "status": "active"}).patch.fields == {"status": "active"}
 
 
-def test_the_stamp_is_the_version_and_the_time() -> None:
+def test_write_version_has_version_and_time() -> None:
     event = parsed({"performerId": "sg_1", "version": 7, "changes": {"username": "a"}})
     assert event.patch.write_version == WriteVersion(7, int(AT.timestamp()) * 1_000_000)
 
 
-def test_fields_that_are_not_known_are_left_alone() -> None:
+def test_unknown_fields_are_ignored() -> None:
     assert parsed({"performerId": "sg_1", "changes": {"username": "a", "shoeSize": 44}}).patch.fields == {
         "username": "a"
     }
 
 
-def test_an_unknown_type_is_ignored() -> None:
+def test_parse_ignores_an_unknown_type() -> None:
     assert parse_performer(delivery({}, "performer.moon.landed")) is IGNORED
 
 
@@ -69,14 +69,14 @@ def test_an_unknown_type_is_ignored() -> None:
         {"performerId": "sg_1", "changes": {"verified": None}},
     ],
 )
-def test_a_body_of_another_shape_is_dead_and_says_where(data: object) -> None:
+def test_parse_rejects_an_invalid_body(data: object) -> None:
     outcome = parse_performer(delivery(data))
     assert isinstance(outcome, Outcome)
     assert outcome.status is Status.DEAD
     assert outcome.code == "BODY_INVALID"
 
 
-def test_the_reason_of_a_death_repeats_no_value() -> None:
+def test_dead_reason_has_no_value() -> None:
     outcome = parse_performer(delivery({"performerId": "sg_1", "status": "secret-word"}))
     assert isinstance(outcome, Outcome)
     assert outcome.reason is not None

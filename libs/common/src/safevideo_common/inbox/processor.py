@@ -79,8 +79,8 @@ class Decisions:
 
     new: list[Decided] = field(default_factory=list)
     """Events whose outcome is new to the inbox."""
-    again: list[Decided] = field(default_factory=list)
-    """Events that were decided again without a new outcome in the inbox."""
+    unchanged: list[Decided] = field(default_factory=list)
+    """Events that were decided again and keep their status in the inbox."""
     repeated: list[Delivery] = field(default_factory=list)
     """Not decided: the inbox has the event, or it came earlier in this batch."""
 
@@ -177,7 +177,7 @@ def decide_in_order(
                 blocked.add(subject)
             decisions.new.append(Decided(each.delivery, outcome))
         elif decide_again:
-            decisions.again.append(Decided(each.delivery, decide(each)))
+            decisions.unchanged.append(Decided(each.delivery, decide(each)))
         else:
             decisions.repeated.append(each.delivery)
     return decisions

@@ -71,7 +71,7 @@ class RetryPolicy(Generic[Event, States]):
             attempts = event.tries + 1
             outcome = decide(self.consumer.handler, batch.states, parsed)
             if outcome.status is Status.WAITING and attempts < self.max_attempts:
-                decisions.again.append(Decided(parsed.delivery, outcome, attempts))
+                decisions.unchanged.append(Decided(parsed.delivery, outcome, attempts))
                 break
             if outcome.status is Status.WAITING:
                 outcome = dead("TRIES_EXHAUSTED", f"after {attempts} tries: {outcome.reason}")
@@ -83,7 +83,7 @@ class RetryPolicy(Generic[Event, States]):
         now = self.consumer.clock()
         for event, (_, outcome, _) in zip(self._queue, decisions.new, strict=False):
             await inbox_retries.complete(tx, event.row_id, outcome, now)
-        for _, outcome, attempts in decisions.again:
+        for _, outcome, attempts in decisions.unchanged:
             next_try_at = now + timedelta(seconds=self.consumer.retry_backoff.delay(attempts))
             row_id = self._queue[len(decisions.new)].row_id
             await inbox_retries.reschedule(tx, row_id, next_try_at, attempts, outcome.reason or "")

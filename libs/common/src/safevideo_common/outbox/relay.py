@@ -157,9 +157,9 @@ class OutboxRelay:
             await self.producer.publish(pending.message)
         except PayloadTooLarge as error:
             await self._remove([pending])  # at once: the broker's refusal ends the connection, and with it this batch
-            self._report_discarded(pending.message, error)
+            self._log_discarded(pending.message, error)
 
-    def _report_discarded(self, message: Message, error: PayloadTooLarge) -> None:
+    def _log_discarded(self, message: Message, error: PayloadTooLarge) -> None:
         self.metrics.dropped()
         self.logger.error("Outbox message discarded", code=error.code, topic=message.topic, size=len(message.value))
 

@@ -1,4 +1,4 @@
-"""A replay in progress: what its partition tasks share."""
+"""A replay in progress: the state that its partition tasks share."""
 
 import asyncio
 from collections import Counter

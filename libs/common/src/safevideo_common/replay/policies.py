@@ -80,6 +80,6 @@ def _id(cause: bytes, job_id: int) -> bytes:
 
 def count_outcomes(decisions: Decisions) -> Counter[str]:
     """Count the events of a batch by outcome."""
-    outcomes = Counter(str(each.outcome.status) for each in (*decisions.new, *decisions.again))
+    outcomes = Counter(str(each.outcome.status) for each in (*decisions.new, *decisions.unchanged))
     outcomes[KNOWN] += len(decisions.repeated)
     return +outcomes

@@ -33,6 +33,10 @@ AIOHTTP_OPTIONS: Final[dict[str, Any]] = {
     "max_headers": MAX_HEADERS,
     "lingering_time": 2.0,  # the rest of a refused body is read and dropped, so that the sender sees the response
 }
+SPECIAL_HEADERS: Final = {
+    "connection", "expect", "proxy-connection", "sec-websocket-key1", "transfer-encoding", "upgrade",
+}  # fmt: skip
+PLAIN_CONNECTION: Final = {("connection", "keep-alive"), ("connection", "close")}
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 EVICTED_SHARE: Final = 1 / 64
 """The share of connections that is evicted together, because each eviction looks at all of them."""
@@ -94,12 +98,14 @@ class BufferedPost:
             return None
         headers: CIMultiDict[str] = CIMultiDict()
         self._headers, self._body, self._begun, self._is_complete, self._is_plain = headers, b"", 0, False, True
+        is_whole = False
         with suppress(HttpParserError, HttpParserUpgrade):
             self._parser.feed_data(data)
-            if self._is_plain and self._is_complete and self._begun == 1 and self._body and hdrs.HOST in headers:
-                return CIMultiDictProxy(headers), self._body
-        self._parser = HttpRequestParser(self)  # the old one may be in the middle of a request
-        return None
+            is_whole = self._is_complete and self._begun == 1 and bool(self._body) and hdrs.HOST in headers
+        is_plain = is_whole and self._is_plain
+        if not is_plain or hdrs.CONNECTION in headers:
+            self._parser = HttpRequestParser(self)  # the old one may expect more of this request, or none after it
+        return (CIMultiDictProxy(headers), self._body) if is_plain else None
 
     def on_message_begin(self) -> None:
         """Count a request."""
@@ -109,7 +115,7 @@ class BufferedPost:
         """Add a header."""
         key, is_special = _header_name(name)
         text = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
-        if key in self._headers or (is_special and (key.lower(), text.lower()) != ("connection", "keep-alive")):
+        if key in self._headers or (is_special and (key.lower(), text.lower()) not in PLAIN_CONNECTION):
             self._is_plain = False
         self._headers.add(key, text)
 
@@ -125,7 +131,7 @@ class BufferedPost:
 @lru_cache(maxsize=256)
 def _header_name(raw: bytes) -> tuple[istr, bool]:
     name = raw.decode("ascii")
-    return istr(name), name.lower() in {"connection", "expect", "sec-websocket-key1", "transfer-encoding", "upgrade"}
+    return istr(name), name.lower() in SPECIAL_HEADERS
 
 
 class HttpConnection(asyncio.Protocol):

@@ -7,7 +7,7 @@ from time import perf_counter, time
 from typing import Final, NamedTuple
 
 from aiohttp import web
-from aiohttp.hdrs import CONTENT_LENGTH
+from aiohttp.hdrs import CONNECTION, CONTENT_LENGTH
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDictProxy
@@ -113,7 +113,7 @@ class RequestMiddleware:
             assert isinstance(response.body, bytes)
             status, head, content = response.status, _head_of(response), response.body
         self._metrics.observe("POST", route, status, perf_counter() - started)
-        is_last = self._draining.started
+        is_last = self._draining.started or headers.get(CONNECTION, "").lower() == "close"
         head = (
             f"HTTP/1.1 {head}{REQUEST_ID_HEADER}: {correlation.request_id}\r\nContent-Length: {len(content)}\r\n"
             f"Date: {_date(int(time()))}\r\nServer: {SERVER_SOFTWARE}\r\n{_CLOSE if is_last else ''}\r\n"

@@ -1,4 +1,4 @@
-"""The coverage of a replay is fixed when it begins, and names what the topic has deleted, on both brokers."""
+"""The plan of a replay: its range and coverage, on both brokers."""
 
 import asyncio
 import sqlite3
@@ -26,7 +26,7 @@ from safevideo_testkit.eventually import DEADLINE_SECONDS
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def surveyed(
+async def planned(
     broker: Broker,
     topic: str,
     since: datetime | None = None,
@@ -37,8 +37,8 @@ async def surveyed(
         return await plan_replay(reader, ReplayParameters(topic, "sync-worker", since, until), now or utc_now())
 
 
-async def moment_of(broker: Broker, topic: str, value: str) -> datetime:
-    """When the record with this value was published; all that comes later is later by a millisecond."""
+async def publish_at(broker: Broker, topic: str, value: str) -> datetime:
+    """Publish a value and return its time. A later record is later by at least a millisecond."""
     ((partition, offset),) = await publish_in_order(broker, [message(topic, "key", value)])
     async with broker.reader("test") as reader:
         (record,) = await reader.read(partition, offset, 1)
@@ -47,76 +47,76 @@ async def moment_of(broker: Broker, topic: str, value: str) -> datetime:
     return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
 
 
-async def test_either_end_may_be_open_and_the_end_is_excluded(broker: Broker, topic: str) -> None:
-    first = await moment_of(broker, topic, "a")
-    second = await moment_of(broker, topic, "b")
-    await moment_of(broker, topic, "c")
-    assert (await surveyed(broker, topic)).total == 3
-    assert (await surveyed(broker, topic, since=second)).total == 2
-    assert (await surveyed(broker, topic, until=second)).total == 1
-    assert (await surveyed(broker, topic, first, second + timedelta(milliseconds=1))).total == 2
-    assert (await surveyed(broker, topic, since=utc_now() + timedelta(days=1))).total == 0
+async def test_plan_accepts_open_ends_and_excludes_the_end(broker: Broker, topic: str) -> None:
+    first = await publish_at(broker, topic, "a")
+    second = await publish_at(broker, topic, "b")
+    await publish_at(broker, topic, "c")
+    assert (await planned(broker, topic)).total == 3
+    assert (await planned(broker, topic, since=second)).total == 2
+    assert (await planned(broker, topic, until=second)).total == 1
+    assert (await planned(broker, topic, first, second + timedelta(milliseconds=1))).total == 2
+    assert (await planned(broker, topic, since=utc_now() + timedelta(days=1))).total == 0
 
 
-async def test_what_comes_later_is_the_live_flows(broker: Broker, topic: str) -> None:
+async def test_plan_excludes_records_published_after_it(broker: Broker, topic: str) -> None:
     await publish_in_order(broker, [message(topic, f"sg_{number}") for number in range(8)])
-    cursor = await surveyed(broker, topic)
+    checkpoint = await planned(broker, topic)
     await publish_in_order(broker, [message(topic, f"sg_{number}") for number in range(8)])
-    assert cursor.total == sum(cursor.ends.values()) == 8
+    assert checkpoint.total == sum(checkpoint.ends.values()) == 8
 
 
-async def test_a_topic_of_which_nothing_was_deleted_has_everything(broker: Broker, topic: str) -> None:
+async def test_coverage_is_complete_if_nothing_was_deleted(broker: Broker, topic: str) -> None:
     await publish_in_order(broker, [message(topic, "key")])
-    coverage = (await surveyed(broker, topic, since=LONG_AGO)).coverage
+    coverage = (await planned(broker, topic, since=LONG_AGO)).coverage
     assert (coverage.is_complete, coverage.requested_from, coverage.available_from) == (True, rfc3339(LONG_AGO), None)
 
 
-async def test_kafka_says_from_when_on_it_has_everything(
+async def test_coverage_names_the_oldest_record_on_kafka(
     kafka_broker: KafkaBroker, kafka_topic: str, kafka_bootstrap_servers: str
 ) -> None:
-    await moment_of(kafka_broker, kafka_topic, "a")
-    kept = await moment_of(kafka_broker, kafka_topic, "b")
+    await publish_at(kafka_broker, kafka_topic, "a")
+    oldest = await publish_at(kafka_broker, kafka_topic, "b")
     await _delete(kafka_broker, kafka_topic, kafka_bootstrap_servers, before=1)
-    coverage = (await surveyed(kafka_broker, kafka_topic, since=LONG_AGO)).coverage
-    assert (coverage.is_complete, coverage.available_from) == (False, rfc3339(kept))
-    assert (await surveyed(kafka_broker, kafka_topic, since=kept)).coverage.is_complete
-    assert not (await surveyed(kafka_broker, kafka_topic)).coverage.is_complete
-    assert (await surveyed(kafka_broker, kafka_topic)).total == 1
+    coverage = (await planned(kafka_broker, kafka_topic, since=LONG_AGO)).coverage
+    assert (coverage.is_complete, coverage.available_from) == (False, rfc3339(oldest))
+    assert (await planned(kafka_broker, kafka_topic, since=oldest)).coverage.is_complete
+    assert not (await planned(kafka_broker, kafka_topic)).coverage.is_complete
+    assert (await planned(kafka_broker, kafka_topic)).total == 1
 
 
-async def test_of_an_empty_partition_only_what_is_older_than_the_retention_may_be_missing(
+async def test_coverage_of_an_empty_partition_begins_at_the_retention(
     kafka_broker: KafkaBroker, kafka_topic: str, kafka_bootstrap_servers: str
 ) -> None:
-    await moment_of(kafka_broker, kafka_topic, "a")
+    await publish_at(kafka_broker, kafka_topic, "a")
     await _delete(kafka_broker, kafka_topic, kafka_bootstrap_servers, before=1)
     now = utc_now()
-    coverage = (await surveyed(kafka_broker, kafka_topic, since=now - timedelta(days=31), now=now)).coverage
+    coverage = (await planned(kafka_broker, kafka_topic, since=now - timedelta(days=31), now=now)).coverage
     assert (coverage.is_complete, coverage.available_from) == (False, rfc3339(now - timedelta(days=30)))
-    assert (await surveyed(kafka_broker, kafka_topic, since=now - timedelta(days=29), now=now)).coverage.is_complete
+    assert (await planned(kafka_broker, kafka_topic, since=now - timedelta(days=29), now=now)).coverage.is_complete
 
 
-async def test_plan_of_the_embedded_broker_names_deleted_records(tmp_path: Path) -> None:
+async def test_coverage_names_the_oldest_record_on_the_embedded_broker(tmp_path: Path) -> None:
     async with open_embedded_broker(tmp_path) as broker:
         await broker.create_topics([Topic("events", 1, DAY_MS)])
         await publish_in_order(broker, [message("events", "key") for _ in range(5)])
     with closing(sqlite3.connect(tmp_path / "events.sqlite")) as connection, connection:
         connection.execute("UPDATE records SET timestamp_ms = timestamp_ms - ?", (2 * DAY_MS,))
     async with open_embedded_broker(tmp_path) as broker:
-        kept = await moment_of(broker, "events", "new")
-        cursor = await _once_deleted(lambda: surveyed(broker, "events", since=LONG_AGO))
-    assert (cursor.coverage.is_complete, cursor.coverage.available_from) == (False, rfc3339(kept))
-    assert (cursor.next, cursor.total) == ({"0": 5}, 1)
+        oldest = await publish_at(broker, "events", "new")
+        checkpoint = await _wait_until_deleted(lambda: planned(broker, "events", since=LONG_AGO))
+    assert (checkpoint.coverage.is_complete, checkpoint.coverage.available_from) == (False, rfc3339(oldest))
+    assert (checkpoint.next, checkpoint.total) == ({"0": 5}, 1)
 
 
-@pytest.mark.parametrize(("start", "gone", "next_offset"), [(3, 0, 5), (5, 0, 5), (8, 3, 8), (20, 5, 10)])
-async def test_what_retention_takes_while_a_replay_runs_is_counted(
-    broker: Broker, topic: str, start: int, gone: int, next_offset: int
+@pytest.mark.parametrize(("start", "deleted", "next_offset"), [(3, 0, 5), (5, 0, 5), (8, 3, 8), (20, 5, 10)])
+async def test_checkpoint_counts_records_deleted_during_the_replay(
+    broker: Broker, topic: str, start: int, deleted: int, next_offset: int
 ) -> None:
-    cursor = await surveyed(broker, topic)
-    cursor.next["0"], cursor.ends["0"] = 5, 10
-    cursor.skip_deleted(0, start)
-    assert (cursor.coverage.deleted_meanwhile, cursor.next["0"]) == (gone, next_offset)
-    assert cursor.coverage.is_complete is (gone == 0)
+    checkpoint = await planned(broker, topic)
+    checkpoint.next["0"], checkpoint.ends["0"] = 5, 10
+    checkpoint.skip_deleted(0, start)
+    assert (checkpoint.coverage.deleted_meanwhile, checkpoint.next["0"]) == (deleted, next_offset)
+    assert checkpoint.coverage.is_complete is (deleted == 0)
 
 
 async def _delete(broker: KafkaBroker, topic: str, servers: str, before: int) -> None:
@@ -126,9 +126,9 @@ async def _delete(broker: KafkaBroker, topic: str, servers: str, before: int) ->
         await admin.delete_records({KafkaPartition(*partition): RecordsToDelete(before_offset=before)})
 
 
-async def _once_deleted(ask: Callable[[], Awaitable[ReplayCheckpoint]]) -> ReplayCheckpoint:
-    """Retention works by itself, a moment after the start."""
+async def _wait_until_deleted(plan: Callable[[], Awaitable[ReplayCheckpoint]]) -> ReplayCheckpoint:
+    """Wait until retention has deleted the old records."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while (cursor := await ask()).total > 1:
+        while (checkpoint := await plan()).total > 1:
             pass
-    return cursor
+    return checkpoint

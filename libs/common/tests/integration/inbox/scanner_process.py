@@ -1,4 +1,4 @@
-"""Scans the database named by the first argument and hangs with its states written and nothing committed."""
+"""A scanner of the database in the first argument that hangs before its commit."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What the outbox has of a batch: the change of each applied event, and a copy of each dead one."""
+"""The outbox after a batch: a change for each applied event, a dead letter for each dead event."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ async def copies(harness: ProcessorHarness) -> Sequence[Message]:
     return [each for each in await harness.outbox() if each.topic == DEAD]
 
 
-async def test_each_applied_event_is_told_once_in_order(harness: ProcessorHarness) -> None:
+async def test_processor_publishes_each_applied_event_once_in_order(harness: ProcessorHarness) -> None:
     batch = [sample_event("sg_1", "a"), sample_event("sg_2", "x"), sample_event("sg_1", "b")]
     await harness.process(*batch)
     await harness.process(*batch)
@@ -25,7 +25,7 @@ async def test_each_applied_event_is_told_once_in_order(harness: ProcessorHarnes
     assert await changes(harness) == ["a", "x", "b"]
 
 
-async def test_an_event_that_waited_is_told_when_it_is_applied(harness: ProcessorHarness) -> None:
+async def test_scanner_publishes_a_waiting_event_when_it_is_applied(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "a"), sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
     assert await changes(harness) == ["a"]
@@ -34,14 +34,14 @@ async def test_an_event_that_waited_is_told_when_it_is_applied(harness: Processo
     assert await changes(harness) == ["a", "wait", "b"]
 
 
-async def test_what_a_faulty_neighbour_rolled_back_is_told_once(harness: ProcessorHarness) -> None:
+async def test_processor_publishes_events_beside_a_failing_event_once(harness: ProcessorHarness) -> None:
     await harness.process(
         sample_event("sg_1", "a"), sample_event("sg_1", "explode"), sample_event("sg_2", "x"), sample_event("sg_1", "b")
     )
     assert await changes(harness) == ["a", "x", "b"]
 
 
-async def test_a_dead_record_is_copied_byte_for_byte_with_where_it_came_from(harness: ProcessorHarness) -> None:
+async def test_dead_letter_is_a_copy_with_the_position_of_the_record(harness: ProcessorHarness) -> None:
     record = Record("marks", 3, 17, 0, b"\xffkey", b"\x00 no event", (("odd", b"\xff"), ("odd", b"")))
     await harness.process(delivery_of(record), sample_event("sg_1", "a"))
     (copy,) = await copies(harness)
@@ -58,14 +58,14 @@ async def test_a_dead_record_is_copied_byte_for_byte_with_where_it_came_from(har
     }
 
 
-async def test_a_key_that_no_column_holds_is_cut_and_the_event_is_dead_all_the_same(harness: ProcessorHarness) -> None:
+async def test_dead_letter_cuts_a_key_that_is_too_long(harness: ProcessorHarness) -> None:
     await harness.process(delivery_of(Record("marks", 0, 0, 0, b"k" * 1_000_000, b"", ())))
     (copy,) = await copies(harness)
     assert copy.key == b"k" * (1 << 15)
     assert [status for status, _ in await harness.outcomes()] == ["dead"]
 
 
-async def test_an_event_that_dies_after_its_tries_is_copied_then_with_its_envelope(harness: ProcessorHarness) -> None:
+async def test_dead_letter_of_an_exhausted_event_has_the_headers_of_its_envelope(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait", event_id="evt-late", offset=7))
     assert await copies(harness) == []
@@ -75,10 +75,10 @@ async def test_an_event_that_dies_after_its_tries_is_copied_then_with_its_envelo
     headers = dict(copy.headers)
     assert (copy.key, copy.value, headers["ce_id"]) == (b"sg_1", b"wait", b"evt-late")
     assert (headers["dlq_tries"], headers["dlq_offset"]) == (b"3", b"7")
-    assert headers["dlq_reason"] == b"TRIES_EXHAUSTED: after 3 tries: NOT_YET: the door is closed"
+    assert headers["dlq_reason"] == b"TRIES_EXHAUSTED: after 3 tries: NOT_YET: the handler is closed"
 
 
-async def test_an_event_that_explodes_in_the_queue_is_copied_once(harness: ProcessorHarness) -> None:
+async def test_scanner_publishes_one_dead_letter_of_a_failing_event(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "explode"))
     harness.handler.is_open = True

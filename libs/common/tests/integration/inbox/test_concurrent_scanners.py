@@ -1,4 +1,4 @@
-"""Several scanners at once, and one that is killed: one owner at a time, and nothing is lost or done twice."""
+"""Concurrent retry scanners, and one that is killed."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ PROGRAM = Path(__file__).with_name("scanner_process.py")
 
 
 async def queues_of_three(harness: ProcessorHarness) -> list[str]:
-    """Performers that are known, each with three events waiting."""
+    """Return stored performers, each with three waiting events."""
     performers = [f"sg_{number}" for number in range(QUEUES)]
     await harness.process(*[sample_event(name, "0") for name in performers])
     harness.handler.is_open = False
@@ -27,7 +27,7 @@ async def queues_of_three(harness: ProcessorHarness) -> list[str]:
     return performers
 
 
-async def test_two_scanners_on_many_queues_settle_each_event_once(
+async def test_two_scanners_complete_each_event_once(
     harness: ProcessorHarness, database_url: str, log: FilteringBoundLogger
 ) -> None:
     performers = await queues_of_three(harness)
@@ -37,13 +37,13 @@ async def test_two_scanners_on_many_queues_settle_each_event_once(
     assert await harness.words() == dict.fromkeys(performers, "0 wait 2 3")
     assert {status for status, _ in await harness.outcomes()} == {"applied"}
     followed = Counter(name for scanner in scanners for name in scanner.handler.committed)
-    assert followed == Counter(performers), "what follows a commit follows each once, and at the one who committed"
+    assert followed == Counter(performers), "after_commit follows each commit once, in the process that committed"
 
 
-async def test_scanners_that_find_nothing_to_do_try_nothing_twice(
+async def test_two_scanners_use_one_attempt_of_an_event(
     harness: ProcessorHarness, database_url: str, log: FilteringBoundLogger
 ) -> None:
-    """A try is used up by one of them, not by each: the second finds the head not due."""
+    """The second scanner finds that the head is not due."""
     performers = await queues_of_three(harness)
     async with Database.open(database_url) as first, Database.open(database_url) as second:
         scanners = [ProcessorHarness(first, log), ProcessorHarness(second, log)]
@@ -55,12 +55,10 @@ async def test_scanners_that_find_nothing_to_do_try_nothing_twice(
     )
     harness.now = scanners[0].now
     await harness.scan_after(10)
-    assert Counter(await harness.reasons())["TRIES_EXHAUSTED: after 3 tries: NOT_YET: the door is closed"] == QUEUES
+    assert Counter(await harness.reasons())["TRIES_EXHAUSTED: after 3 tries: NOT_YET: the handler is closed"] == QUEUES
 
 
-async def test_a_scanner_that_is_killed_between_its_statements_leaves_the_event_due(
-    harness: ProcessorHarness, database_url: str
-) -> None:
+async def test_killed_scanner_leaves_the_event_due(harness: ProcessorHarness, database_url: str) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "0"), sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
     harness.handler.is_open = True

@@ -1,4 +1,4 @@
-"""The inbox as the gateway shows it, on both engines."""
+"""The queries of the inbox, on both database engines."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -47,15 +47,15 @@ async def filled(database: Database) -> Database:
     return database
 
 
-async def ids(database: Database, wanted: InboxFilter, sort: Sort = "received_at", order: Order = "asc") -> list[str]:
+async def ids(database: Database, matching: InboxFilter, sort: Sort = "received_at", order: Order = "asc") -> list[str]:
     async with database.read_connection() as reading:
-        rows, total = await inbox_queries.find(reading, wanted, page=1, limit=100, sort=sort, order=order)
+        rows, total = await inbox_queries.find(reading, matching, page=1, limit=100, sort=sort, order=order)
     assert total == len(rows)
     return [row.event_id for row in rows]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("matching", "found"),
     [
         (InboxFilter(), ["evt_1", "evt_2", "evt_3", "evt_4", "evt_5"]),
         (InboxFilter(event_type="other.thing"), ["evt_4"]),
@@ -68,34 +68,34 @@ async def ids(database: Database, wanted: InboxFilter, sort: Sort = "received_at
         (InboxFilter(performer_id="' OR 1=1 --"), []),
     ],
 )
-async def test_all_conditions_of_a_filter_hold(filled: Database, wanted: InboxFilter, found: list[str]) -> None:
-    assert await ids(filled, wanted) == found
+async def test_find_applies_all_conditions(filled: Database, matching: InboxFilter, found: list[str]) -> None:
+    assert await ids(filled, matching) == found
 
 
-async def test_a_bound_in_another_time_zone_means_the_same_moment(filled: Database) -> None:
+async def test_find_converts_time_zones(filled: Database) -> None:
     abroad = timezone(timedelta(hours=-8))
     bound = (NOW + 3 * MINUTE).astimezone(abroad)
     assert await ids(filled, InboxFilter(received_from=bound)) == ["evt_5"]
 
 
-async def test_ties_are_in_the_order_of_arrival_in_either_direction(filled: Database) -> None:
+async def test_find_sorts_ties_by_arrival(filled: Database) -> None:
     ascending = await ids(filled, InboxFilter())
     assert await ids(filled, InboxFilter(), order="desc") == ascending[::-1]
     assert (await ids(filled, InboxFilter(), sort="occurred_at"))[0] == "evt_2"
 
 
-async def test_pages_hold_each_row_once_and_tell_how_many_there_are(filled: Database) -> None:
-    seen: list[str] = []
+async def test_find_returns_each_row_on_one_page_with_the_total(filled: Database) -> None:
+    event_ids: list[str] = []
     async with filled.read_connection() as reading:
         for page in (1, 2, 3):
             rows, total = await inbox_queries.find(reading, InboxFilter(), page=page, limit=2)
             assert total == 5
-            seen += [row.event_id for row in rows]
+            event_ids += [row.event_id for row in rows]
         assert await inbox_queries.find(reading, InboxFilter(), page=4, limit=2) == ([], 5)
-    assert seen == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
+    assert event_ids == ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]
 
 
-async def test_a_body_is_read_for_a_single_event_only(filled: Database) -> None:
+async def test_payload_is_read_for_a_single_event_only(filled: Database) -> None:
     async with filled.read_connection() as reading:
         listed, _ = await inbox_queries.find(reading, InboxFilter(status=Status.DEAD), page=1, limit=1)
         single = await inbox_queries.get_by_row_id(reading, listed[0].row_id)
@@ -104,7 +104,7 @@ async def test_a_body_is_read_for_a_single_event_only(filled: Database) -> None:
     assert single == replace(listed[0], payload=b"{}")
 
 
-async def test_what_is_not_there_is_none(filled: Database) -> None:
+async def test_get_returns_none_for_a_missing_row(filled: Database) -> None:
     async with filled.read_connection() as reading:
         assert await inbox_queries.get_by_row_id(reading, 2**62) is None
         assert await inbox_queries.get_by_event_id(reading, "evt_9") == []

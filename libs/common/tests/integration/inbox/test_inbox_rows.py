@@ -1,4 +1,4 @@
-"""The inbox as the workers write it, on both engines."""
+"""The SQL of inbox rows, on both database engines."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def row(database: Database, event_id: str = "evt_1") -> InboxRecord:
 
 
 async def last_record(database: Database) -> tuple[object, ...]:
-    """The place in the log up to which records of the event are counted."""
+    """Return the position up to which records of the event are counted."""
     c = event_inbox.c
     query = select(c.source_topic, c.source_partition, c.last_offset).where(c.event_id == "evt_1")
     async with database.read_connection() as reading:
@@ -59,12 +59,12 @@ async def last_record(database: Database) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def known(database: Database, *event_ids: str, group: str = GROUP) -> AsyncIterator[set[str]]:
+async def existing(database: Database, *event_ids: str, group: str = GROUP) -> AsyncIterator[set[str]]:
     async with database.transaction() as tx:
         yield await inbox_rows.existing_ids(tx, group, event_ids)
 
 
-async def test_all_of_an_entry_is_kept(database: Database) -> None:
+async def test_insert_keeps_all_columns(database: Database) -> None:
     full = ONE._replace(
         status=Status.WAITING,
         reason="CODE: a sentence",
@@ -80,61 +80,61 @@ async def test_all_of_an_entry_is_kept(database: Database) -> None:
     assert found.duplicates == 0
 
 
-async def test_a_body_of_the_largest_size_is_kept(database: Database) -> None:
+async def test_insert_keeps_the_largest_payload(database: Database) -> None:
     body = bytes(range(256)) * 4096
     await record(database, ONE._replace(status=Status.DEAD, payload=body))
     assert (await row(database)).payload == body
 
 
-async def test_a_long_reason_and_request_id_are_cut_and_none_is_none(database: Database) -> None:
+async def test_insert_cuts_a_long_reason_and_request_id(database: Database) -> None:
     await record(database, ONE._replace(reason="é" * 300, request_id="r" * 300), ONE._replace(event_id="evt_2"))
     cut, bare = await row(database), await row(database, "evt_2")
     assert (cut.reason, cut.request_id) == ("é" * inbox_rows.REASON_LENGTH, "r" * inbox_rows.REQUEST_ID_LENGTH)
     assert (bare.reason, bare.request_id, bare.payload, bare.next_try_at) == (None, None, None, None)
 
 
-async def test_rows_are_numbered_in_the_order_of_arrival(database: Database) -> None:
+async def test_insert_numbers_rows_in_the_order_of_arrival(database: Database) -> None:
     await record(database, *(ONE._replace(event_id=f"evt_{number}", source_offset=number) for number in range(600)))
     in_order = select(event_inbox.c.event_id).order_by(event_inbox.c.id)
     async with database.read_connection() as reading:
         assert list(await reading.scalars(in_order)) == [f"evt_{number}" for number in range(600)]
-    async with known(database, *(f"evt_{number}" for number in range(700))) as found:
+    async with existing(database, *(f"evt_{number}" for number in range(700))) as found:
         assert found == {f"evt_{number}" for number in range(600)}
 
 
-async def test_known_events_are_those_of_the_group_byte_for_byte(database: Database) -> None:
+async def test_existing_ids_compares_bytes_within_the_group(database: Database) -> None:
     await record(database, ONE, ONE._replace(event_id="evt_2", status=Status.STALE))
-    async with known(database, "evt_1", "EVT_1", "evt_1 ", "evt_2", "evt_3") as found:
+    async with existing(database, "evt_1", "EVT_1", "evt_1 ", "evt_2", "evt_3") as found:
         assert found == {"evt_1", "evt_2"}
     assert [(await row(database, each)).status for each in ("evt_1", "evt_2")] == [Status.APPLIED, Status.STALE]
-    async with known(database, "evt_1", group="kyc-worker") as found:
+    async with existing(database, "evt_1", group="kyc-worker") as found:
         assert not found
-    async with known(database) as found:
+    async with existing(database) as found:
         assert not found
 
 
-async def test_one_event_has_a_row_in_each_group(database: Database) -> None:
+async def test_event_has_a_row_in_each_group(database: Database) -> None:
     await record(database, ONE, ONE._replace(consumer_group="kyc-worker"))
     async with database.read_connection() as reading:
         rows = await inbox_queries.get_by_event_id(reading, "evt_1")
     assert [each.consumer_group for each in rows] == [GROUP, "kyc-worker"]
 
 
-async def test_an_event_that_was_recorded_meanwhile_is_a_conflict_and_nothing_is_kept(database: Database) -> None:
+async def test_insert_of_an_existing_event_is_a_conflict_and_keeps_nothing(database: Database) -> None:
     await record(database, ONE)
     with pytest.raises(DatabaseConflict):
         await record(database, ONE._replace(event_id="evt_2"), ONE)
-    async with known(database, "evt_2") as found:
+    async with existing(database, "evt_2") as found:
         assert not found
 
 
-async def test_of_two_members_with_the_same_batch_one_wins(database: Database) -> None:
+async def test_concurrent_inserts_of_a_batch_succeed_once(database: Database) -> None:
     batch = [ONE._replace(event_id=f"evt_{number}") for number in range(50)]
     outcomes = await asyncio.gather(*(record(database, *batch) for _ in range(3)), return_exceptions=True)
     assert sorted(map(type, outcomes), key=str) == sorted([type(None), DatabaseConflict, DatabaseConflict], key=str)
 
 
-async def test_a_later_record_of_an_event_is_a_duplicate(database: Database) -> None:
+async def test_count_duplicates_counts_a_later_record(database: Database) -> None:
     await record(database, ONE)
     await count(database, ONE._replace(source_offset=50, status=Status.DEAD, reason="not taken", payload=b"not taken"))
     found = await row(database)
@@ -142,7 +142,7 @@ async def test_a_later_record_of_an_event_is_a_duplicate(database: Database) -> 
     assert (found.status, found.reason, found.payload) == (Status.APPLIED, None, None)
 
 
-async def test_a_record_that_is_read_twice_is_no_duplicate(database: Database) -> None:
+async def test_count_duplicates_ignores_a_record_read_again(database: Database) -> None:
     await record(database, ONE)
     await count(database, ONE)
     later = ONE._replace(source_offset=50)
@@ -151,7 +151,7 @@ async def test_a_record_that_is_read_twice_is_no_duplicate(database: Database) -
     assert (await row(database)).duplicates == 1
 
 
-async def test_several_duplicates_of_one_batch_count_each(database: Database) -> None:
+async def test_count_duplicates_counts_each_record_of_a_batch(database: Database) -> None:
     await record(database, ONE, ONE._replace(event_id="evt_2"))
     await count(
         database,
@@ -162,7 +162,7 @@ async def test_several_duplicates_of_one_batch_count_each(database: Database) ->
     assert await last_record(database) == (ONE.source_topic, ONE.source_partition, 44)
 
 
-async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: Database) -> None:
+async def test_count_duplicates_always_counts_a_record_of_another_partition(database: Database) -> None:
     await record(database, ONE)
     elsewhere = ONE._replace(source_offset=1)
     await count(database, elsewhere._replace(source_partition=4), elsewhere._replace(source_topic="other"))
@@ -170,13 +170,13 @@ async def test_a_record_of_another_partition_is_a_duplicate_each_time(database: 
     assert await last_record(database) == (ONE.source_topic, ONE.source_partition, 41)
 
 
-async def test_counting_a_duplicate_does_not_insert_twice_what_another_member_settles(database: Database) -> None:
+async def test_concurrent_counts_of_a_duplicate_count_it_once(database: Database) -> None:
     await record(database, ONE)
     await asyncio.gather(*(count(database, ONE._replace(source_offset=50)) for _ in range(4)))
     assert (await row(database)).duplicates == 1
 
 
-async def test_parked_are_the_performers_with_a_waiting_event_of_the_group(database: Database) -> None:
+async def test_blocked_subjects_have_a_waiting_event_in_the_group(database: Database) -> None:
     waiting = ONE._replace(status=Status.WAITING, payload=b"{}")
     await record(
         database,

@@ -1,33 +1,37 @@
-"""One transaction for the inbox row and the effect: what that gives, on each database."""
+"""The batch processor: inbox row and effect in one transaction, on both database engines."""
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.broker.port import PartitionsLost
 from safevideo_common.broker.types import Record
 from safevideo_common.database.engine import Database
 from safevideo_common.inbox.dead_letters import DlqRateExceeded
 from safevideo_common.inbox.handler import delivery_of
+from safevideo_common.inbox.processor import BatchProcessor, Decisions, LivePolicy
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 
-async def test_a_batch_is_applied_in_order(harness: ProcessorHarness) -> None:
+async def test_processor_applies_a_batch_in_order(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "a"), sample_event("sg_2", "x"), sample_event("sg_1", "b"))
     assert await harness.words() == {"sg_1": "a b", "sg_2": "x"}
 
 
-async def test_an_event_delivered_twice_has_one_effect_and_is_counted(harness: ProcessorHarness) -> None:
+async def test_processor_applies_a_redelivered_event_once_and_counts_it(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "a", event_id="evt", offset=1))
     await harness.process(sample_event("sg_1", "a", event_id="evt", offset=2))
     assert await harness.words() == {"sg_1": "a"}
     assert await harness.duplicates() == [1]
 
 
-async def test_an_event_twice_in_one_batch_has_one_effect(harness: ProcessorHarness) -> None:
+async def test_processor_applies_an_event_twice_in_a_batch_once(harness: ProcessorHarness) -> None:
     await harness.process(
         sample_event("sg_1", "a", event_id="evt", offset=1), sample_event("sg_1", "a", event_id="evt", offset=2)
     )
@@ -35,7 +39,7 @@ async def test_an_event_twice_in_one_batch_has_one_effect(harness: ProcessorHarn
     assert await harness.duplicates() == [1]
 
 
-async def test_a_record_read_twice_is_no_duplicate(harness: ProcessorHarness) -> None:
+async def test_processor_does_not_count_a_record_read_again(harness: ProcessorHarness) -> None:
     batch = [sample_event("sg_1", "a"), sample_event("sg_1", "b")]
     await harness.process(*batch)
     await harness.process(*batch)
@@ -43,14 +47,14 @@ async def test_a_record_read_twice_is_no_duplicate(harness: ProcessorHarness) ->
     assert await harness.duplicates() == [0, 0]
 
 
-async def test_what_follows_a_commit_follows_a_redelivery_too(harness: ProcessorHarness) -> None:
+async def test_after_commit_is_called_after_a_redelivery(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "a", event_id="evt", offset=1))
     harness.handler.committed.clear()
     await harness.process(sample_event("sg_1", "a", event_id="evt", offset=1))
     assert harness.handler.committed == ["sg_1"]
 
 
-async def test_a_faulty_event_costs_only_itself(harness: ProcessorHarness) -> None:
+async def test_processor_dead_letters_only_the_failing_event(harness: ProcessorHarness) -> None:
     await harness.process(
         sample_event("sg_1", "a"), sample_event("sg_1", "explode"), sample_event("sg_2", "x"), sample_event("sg_1", "b")
     )
@@ -58,7 +62,7 @@ async def test_a_faulty_event_costs_only_itself(harness: ProcessorHarness) -> No
     assert await harness.outcomes() == [("applied", "sg_1"), ("dead", "sg_1"), ("applied", "sg_2"), ("applied", "sg_1")]
 
 
-async def test_a_death_is_told_with_its_kind_and_without_its_words(harness: ProcessorHarness, logs: Path) -> None:
+async def test_dead_letter_log_has_the_error_type_without_its_message(harness: ProcessorHarness, logs: Path) -> None:
     await harness.process(sample_event("sg_1", "explode", event_id="evt-dead"))
     assert await harness.reasons() == ["HANDLER_FAILED: ZeroDivisionError"]
     (line,) = (logs / "error.log").read_text().splitlines()
@@ -67,19 +71,19 @@ async def test_a_death_is_told_with_its_kind_and_without_its_words(harness: Proc
     assert "secret" not in line
 
 
-async def test_an_event_of_an_unknown_kind_is_ignored_and_kept(harness: ProcessorHarness) -> None:
+async def test_processor_records_an_unknown_type_as_ignored(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "a", event_type="never.heard.of"))
     assert await harness.outcomes() == [("ignored", "sg_1")]
     assert await harness.words() == {}
 
 
-async def test_a_record_that_is_no_event_is_dead_under_the_name_of_its_place(harness: ProcessorHarness) -> None:
+async def test_processor_dead_letters_a_record_without_envelope_under_its_position(harness: ProcessorHarness) -> None:
     await harness.process(delivery_of(Record("marks", 3, 17, 0, b"", b"hello", ())), sample_event("sg_1", "a"))
     assert await harness.outcomes() == [("dead", None), ("applied", "sg_1")]
     assert (await harness.reasons())[0].startswith("ENVELOPE_INVALID")
 
 
-async def test_a_waiting_event_holds_back_those_of_its_performer_and_no_others(harness: ProcessorHarness) -> None:
+async def test_waiting_event_blocks_only_its_performer(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(
         sample_event("sg_1", "a"), sample_event("sg_1", "wait"), sample_event("sg_1", "b"), sample_event("sg_2", "x")
@@ -89,10 +93,10 @@ async def test_a_waiting_event_holds_back_those_of_its_performer_and_no_others(h
     assert [status for status, _ in await harness.outcomes()].count("waiting") == 3
 
 
-async def test_two_members_at_the_same_events_have_one_effect(
+async def test_two_members_apply_the_same_batch_once(
     harness: ProcessorHarness, database: Database, log: FilteringBoundLogger
 ) -> None:
-    """What a rebalance can bring: the old owner is still at a batch that the new one has read."""
+    """After a rebalance the old owner may still process a batch that the new owner has read."""
     batch = [sample_event(f"sg_{number % 7}", str(number)) for number in range(50)]
     other = ProcessorHarness(database, log)
     await asyncio.gather(harness.process(*batch), other.process(*batch))
@@ -101,26 +105,26 @@ async def test_two_members_at_the_same_events_have_one_effect(
     assert await harness.duplicates() == [0] * 50
 
 
-async def test_a_batch_whose_claim_is_void_changes_nothing(harness: ProcessorHarness) -> None:
+async def test_processor_changes_nothing_after_the_claim_is_lost(harness: ProcessorHarness) -> None:
     with pytest.raises(PartitionsLost):
         await harness.processor.process([sample_event("sg_1", "a")], LostAfter(0))
     assert await harness.outcomes() == []
 
 
-async def test_a_claim_that_ends_within_the_transaction_ends_the_transaction(harness: ProcessorHarness) -> None:
+async def test_processor_rolls_back_if_the_claim_is_lost_in_the_transaction(harness: ProcessorHarness) -> None:
     with pytest.raises(PartitionsLost):
         await harness.processor.process([sample_event("sg_1", "a"), sample_event("sg_2", "x")], LostAfter(1))
     assert await harness.outcomes() == []
     assert await harness.words() == {}
 
 
-async def test_a_release_that_buries_everything_stops_before_it_has_buried_much(harness: ProcessorHarness) -> None:
+async def test_dlq_limit_stops_a_broken_release(harness: ProcessorHarness) -> None:
     with pytest.raises(DlqRateExceeded):
         await harness.process(*(sample_event(f"sg_{number}", "explode") for number in range(300)))
     assert Counter(status for status, _ in await harness.outcomes()) == {"dead": 99}
 
 
-async def test_what_dies_of_its_tries_counts_as_well(harness: ProcessorHarness) -> None:
+async def test_dlq_limit_counts_exhausted_events(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(*(sample_event(f"sg_{number}", "wait") for number in range(120)))
     await harness.scan_after(100.0)
@@ -129,8 +133,38 @@ async def test_what_dies_of_its_tries_counts_as_well(harness: ProcessorHarness) 
     assert Counter(status for status, _ in await harness.outcomes())["dead"] == 99
 
 
+async def test_around_commit_is_entered_before_the_commit_and_left_after_it(harness: ProcessorHarness) -> None:
+    outcomes: list[object] = []
+
+    @asynccontextmanager
+    async def around_commit(_: AsyncConnection, decisions: Decisions) -> AsyncIterator[None]:
+        outcomes.append((await harness.outcomes(), len(decisions.new)))
+        yield
+        outcomes.append(await harness.outcomes())
+
+    processor = BatchProcessor(harness.consumer, LivePolicy(harness.consumer), around_commit)
+    await processor.process([sample_event("sg_1", "a")])
+    assert outcomes == [([], 1), [("applied", "sg_1")]]
+
+
+async def test_interruption_of_around_commit_rolls_back_and_dead_letters_nothing(harness: ProcessorHarness) -> None:
+    class Interrupted(Exception):
+        pass
+
+    @asynccontextmanager
+    async def around_commit(_: AsyncConnection, decisions: Decisions) -> AsyncIterator[None]:
+        if decisions.new:
+            raise Interrupted
+        yield
+
+    processor = BatchProcessor(harness.consumer, LivePolicy(harness.consumer), around_commit, (Interrupted,))
+    with pytest.raises(Interrupted):
+        await processor.process([sample_event("sg_1", "a"), sample_event("sg_2", "x")])
+    assert (await harness.outcomes(), await harness.words(), harness.handler.committed) == ([], {}, [])
+
+
 class LostAfter:
-    """A claim that ends after `checks` of them."""
+    """A claim that is lost after a number of checks."""
 
     def __init__(self, checks: int) -> None:
         self._left = checks

@@ -1,4 +1,4 @@
-"""The inbox's housekeeping beside the consuming: by one worker at a time, in chunks, and cut off anywhere."""
+"""The inbox pruner: concurrent pruners, and one that is cancelled."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,19 +21,19 @@ from safevideo_testkit.harness.processor import START, ProcessorHarness
 
 MONTHS_AGO = START - timedelta(days=100)
 
-Keeping = Callable[[], tuple[InboxPruner, CollectorRegistry]]
+NewPruner = Callable[[], tuple[InboxPruner, CollectorRegistry]]
 
 
 @pytest.fixture
-def keeping(database: Database, log: FilteringBoundLogger) -> Keeping:
-    """The housekeeping of one more worker, and its figures."""
+def new_pruner(database: Database, log: FilteringBoundLogger) -> NewPruner:
+    """Create the pruner of one more worker, with its metrics."""
 
-    def keeping() -> tuple[InboxPruner, CollectorRegistry]:
-        metrics = InboxMetrics(registry := CollectorRegistry())
+    def new_pruner() -> tuple[InboxPruner, CollectorRegistry]:
+        inbox_metrics = InboxMetrics(registry := CollectorRegistry())
         month, quarter = timedelta(days=31), timedelta(days=90)
-        return InboxPruner("marks", database, lambda: START, log, metrics, month, quarter), registry
+        return InboxPruner("marks", database, lambda: START, log, inbox_metrics, month, quarter), registry
 
-    return keeping
+    return new_pruner
 
 
 async def fill(database: Database, status: Status, rows: int) -> None:
@@ -45,39 +45,41 @@ async def fill(database: Database, status: Status, rows: int) -> None:
         await inbox_rows.insert_rows(tx, entries)
 
 
-async def test_a_turn_shows_the_size_and_deletes_what_is_old(
-    database: Database, harness: ProcessorHarness, keeping: Keeping
+async def test_pruner_measures_the_inbox_and_deletes_old_rows(
+    database: Database, harness: ProcessorHarness, new_pruner: NewPruner
 ) -> None:
     await fill(database, Status.WAITING, 3)
     await fill(database, Status.APPLIED, ROWS_PER_CHUNK + 1)
-    one, figures = keeping()
-    await one.run_once()
-    assert figures.get_sample_value("safevideo_inbox_waiting_events") == 3
-    assert figures.get_sample_value("safevideo_inbox_oldest_waiting_seconds") == timedelta(days=100).total_seconds()
-    assert figures.get_sample_value("safevideo_inbox_deleted_total") == ROWS_PER_CHUNK + 1
+    pruner, metrics = new_pruner()
+    await pruner.run_once()
+    assert metrics.get_sample_value("safevideo_inbox_waiting_events") == 3
+    assert metrics.get_sample_value("safevideo_inbox_oldest_waiting_seconds") == timedelta(days=100).total_seconds()
+    assert metrics.get_sample_value("safevideo_inbox_deleted_total") == ROWS_PER_CHUNK + 1
     assert await harness.outcomes() == [("waiting", "sg_1")] * 3
 
 
-async def test_a_pass_is_made_by_one_worker(database: Database, harness: ProcessorHarness, keeping: Keeping) -> None:
+async def test_one_pruner_at_a_time_deletes(
+    database: Database, harness: ProcessorHarness, new_pruner: NewPruner
+) -> None:
     await fill(database, Status.APPLIED, 5)
-    workers = [keeping() for _ in range(3)]
+    workers = [new_pruner() for _ in range(3)]
     await workers[0][0].run_once()
     await fill(database, Status.STALE, 5)
-    await asyncio.gather(*(one.run_once() for one, _ in workers))
-    assert [figures.get_sample_value("safevideo_inbox_deleted_total") for _, figures in workers] == [5, 0, 0]
+    await asyncio.gather(*(pruner.run_once() for pruner, _ in workers))
+    assert [metrics.get_sample_value("safevideo_inbox_deleted_total") for _, metrics in workers] == [5, 0, 0]
     assert len(await harness.outcomes()) == 5
 
 
-async def test_one_that_is_cut_off_has_done_whole_chunks(
-    database: Database, harness: ProcessorHarness, keeping: Keeping
+async def test_cancelled_pruner_has_deleted_whole_chunks(
+    database: Database, harness: ProcessorHarness, new_pruner: NewPruner
 ) -> None:
     await fill(database, Status.APPLIED, 3 * ROWS_PER_CHUNK)
-    one, figures = keeping()
+    pruner, metrics = new_pruner()
 
     async def has_begun() -> bool:
-        return bool(figures.get_sample_value("safevideo_inbox_deleted_total"))
+        return bool(metrics.get_sample_value("safevideo_inbox_deleted_total"))
 
-    async with running_task(one.run()):
+    async with running_task(pruner.run()):
         await eventually(has_begun)
     rest = len(await harness.outcomes())
     assert 0 < rest < 3 * ROWS_PER_CHUNK
@@ -90,7 +92,7 @@ def settings(**days: int) -> ConsumerSettings:
     )
 
 
-def test_events_stay_at_least_as_long_as_their_records() -> None:
+def test_settings_keep_events_as_long_as_their_records() -> None:
     assert settings().inbox_retention_days > TOPIC_RETENTION_DAYS
     with pytest.raises(ValueError, match="inbox_retention_days"):
         settings(inbox_retention_days=TOPIC_RETENTION_DAYS - 1)

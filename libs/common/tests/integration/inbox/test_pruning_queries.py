@@ -1,4 +1,4 @@
-"""What leaves the inbox, what stays, and how large it is said to be."""
+"""The SQL of the pruner: deleted rows and the size of the inbox."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ async def left(database: Database) -> Sequence[str]:
         return [name.rpartition("-")[0] for name in names]
 
 
-async def test_old_rows_go_but_for_those_that_wait_and_those_that_died_lately(database: Database) -> None:
+async def test_prune_chunk_keeps_waiting_and_recent_dead_rows(database: Database) -> None:
     settled, dead, waiting = (Status.APPLIED, Status.STALE, Status.IGNORED), Status.DEAD, Status.WAITING
     await fill(database, *(event(status, days) for status in (*settled, dead, waiting) for days in (30, 32, 91)))
     assert await swept(database) == PrunedRows(7, None)
@@ -50,7 +50,7 @@ async def test_old_rows_go_but_for_those_that_wait_and_those_that_died_lately(da
     ]  # fmt: skip
 
 
-async def test_a_chunk_goes_on_where_the_last_one_ended_and_passes_by_what_stays(database: Database) -> None:
+async def test_prune_chunk_continues_after_the_last_position(database: Database) -> None:
     old = [event(status, 40) for status in (Status.WAITING, Status.APPLIED, Status.WAITING, Status.STALE)]
     await fill(database, *old, event(Status.APPLIED, 35))  # four of one moment
     first = await swept(database, rows=2)
@@ -62,7 +62,7 @@ async def test_a_chunk_goes_on_where_the_last_one_ended_and_passes_by_what_stays
     assert await left(database) == ["waiting-40", "waiting-40"]
 
 
-async def test_the_size_is_that_of_the_table_and_of_ones_own_group(database: Database) -> None:
+async def test_inbox_size_counts_the_table_and_the_group(database: Database) -> None:
     await fill(
         database,
         event(Status.APPLIED, 1),

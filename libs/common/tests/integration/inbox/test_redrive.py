@@ -1,4 +1,4 @@
-"""Taking events up again, with the real scan after it: they are applied as if they had come in their place."""
+"""Redrive with the retry scan after it: order, attempts and reasons."""
 
 import asyncio
 
@@ -14,11 +14,11 @@ OPERATOR = Caller("operator", "admin", None, "req-1")
 DEAD = RedriveFilter()
 
 
-async def redrive(harness: ProcessorHarness, wanted: RedriveFilter = DEAD) -> int:
-    return (await RedriveService(harness.consumer.database, lambda: harness.now).run(wanted, OPERATOR)).redriven
+async def redrive(harness: ProcessorHarness, matching: RedriveFilter = DEAD) -> int:
+    return (await RedriveService(harness.consumer.database, lambda: harness.now).run(matching, OPERATOR)).redriven
 
 
-async def test_a_mended_event_is_applied_and_no_trace_of_its_death_is_left(harness: ProcessorHarness) -> None:
+async def test_redriven_event_is_applied_without_a_reason(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "explode"), sample_event("sg_2", "x"))
     harness.handler.is_fixed = True
     assert await redrive(harness) == 1
@@ -28,7 +28,7 @@ async def test_a_mended_event_is_applied_and_no_trace_of_its_death_is_left(harne
     assert await harness.words() == {"sg_1": "explode", "sg_2": "x"}
 
 
-async def test_what_came_later_queues_behind_an_event_that_is_taken_up(harness: ProcessorHarness) -> None:
+async def test_later_events_wait_behind_a_redriven_event(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "explode"), sample_event("sg_1", "b"))
     harness.handler.is_fixed = True
     await redrive(harness)
@@ -38,7 +38,7 @@ async def test_what_came_later_queues_behind_an_event_that_is_taken_up(harness: 
     assert await harness.words() == {"sg_1": "b explode c", "sg_2": "x"}
 
 
-async def test_it_comes_before_one_that_waits_and_costs_that_one_no_try(harness: ProcessorHarness) -> None:
+async def test_redriven_event_precedes_a_waiting_event_and_costs_it_no_attempt(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "explode"), sample_event("sg_1", "wait"), sample_event("sg_1", "c"))
     harness.handler.is_fixed = True
@@ -51,7 +51,7 @@ async def test_it_comes_before_one_that_waits_and_costs_that_one_no_try(harness:
     assert (await harness.reasons())[1].startswith("TRIES_EXHAUSTED: after 3 tries")
 
 
-async def test_behind_an_older_one_that_waits_it_waits_too(harness: ProcessorHarness) -> None:
+async def test_redriven_event_waits_behind_an_older_waiting_event(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "explode"))
     for _ in range(3):  # the first uses up its tries, then the second explodes
@@ -68,7 +68,7 @@ async def test_behind_an_older_one_that_waits_it_waits_too(harness: ProcessorHar
     assert await harness.words() == {"sg_1": "wait explode"}
 
 
-async def test_one_that_dies_again_is_dead_with_its_reason_once(harness: ProcessorHarness) -> None:
+async def test_redriven_event_that_fails_again_has_one_reason(harness: ProcessorHarness) -> None:
     await harness.process(sample_event("sg_1", "explode"), sample_event("sg_1", "b"))
     for _ in range(3):
         assert await redrive(harness) == 1
@@ -82,7 +82,7 @@ async def test_one_that_dies_again_is_dead_with_its_reason_once(harness: Process
     assert await harness.words() == {"sg_1": "b explode"}
 
 
-async def test_one_that_had_used_its_tries_has_all_of_them_again(harness: ProcessorHarness) -> None:
+async def test_redriven_event_has_all_attempts_again(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"))
     for _ in range(2):
@@ -93,10 +93,10 @@ async def test_one_that_had_used_its_tries_has_all_of_them_again(harness: Proces
         await harness.scan_after(10)
         assert await harness.outcomes() == [("waiting", "sg_1")]
     await harness.scan_after(10)
-    assert (await harness.reasons())[0] == "TRIES_EXHAUSTED: after 3 tries: NOT_YET: the door is closed"
+    assert (await harness.reasons())[0] == "TRIES_EXHAUSTED: after 3 tries: NOT_YET: the handler is closed"
 
 
-async def test_what_waits_for_its_time_can_be_made_due(harness: ProcessorHarness) -> None:
+async def test_redrive_makes_a_waiting_event_due(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
     harness.handler.is_open = True
@@ -105,7 +105,7 @@ async def test_what_waits_for_its_time_can_be_made_due(harness: ProcessorHarness
     assert await harness.words() == {"sg_1": "wait b"}
 
 
-async def test_many_of_one_performer_are_applied_in_the_order_in_which_they_came(harness: ProcessorHarness) -> None:
+async def test_redriven_events_of_a_performer_are_applied_in_order(harness: ProcessorHarness) -> None:
     await harness.process(*[sample_event("sg_1", "explode") for _ in range(4)])
     harness.handler.is_fixed = True
     assert await redrive(harness) == 4
@@ -114,10 +114,9 @@ async def test_many_of_one_performer_are_applied_in_the_order_in_which_they_came
     assert await harness.words() == {"sg_1": "explode explode explode explode last"}
 
 
-async def test_a_redrive_a_scan_and_the_live_flow_at_once_end_as_if_in_turn(
+async def test_concurrent_redrive_scan_and_live_flow_apply_each_event_once(
     harness: ProcessorHarness, database: Database, log: FilteringBoundLogger
 ) -> None:
-    """Each event has one effect, whoever is first at its performer's rows."""
     performers = [f"sg_{number}" for number in range(20)]
     await harness.process(*[sample_event(name, "explode") for name in performers])
     harness.handler.is_fixed = True
@@ -125,7 +124,7 @@ async def test_a_redrive_a_scan_and_the_live_flow_at_once_end_as_if_in_turn(
     scanner.handler.is_fixed = True
 
     async def scanning() -> None:
-        while ("waiting" in (seen := {status for status, _ in await harness.outcomes()})) or "dead" in seen:
+        while ("waiting" in (statuses := {status for status, _ in await harness.outcomes()})) or "dead" in statuses:
             await scanner.scan_after(0)
 
     async def living() -> None:

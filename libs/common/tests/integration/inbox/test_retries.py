@@ -1,9 +1,9 @@
-"""What had to wait: in order, with a bound, and without holding anyone else back."""
+"""The retry scanner: order, attempts and failing events."""
 
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 
-async def test_a_queue_goes_on_in_order_once_its_head_can_be_applied(harness: ProcessorHarness) -> None:
+async def test_scanner_processes_a_queue_in_order_once_its_head_is_applicable(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "b"), sample_event("sg_1", "c"))
     harness.handler.is_open = True
@@ -12,7 +12,7 @@ async def test_a_queue_goes_on_in_order_once_its_head_can_be_applied(harness: Pr
     assert await harness.outcomes() == [("applied", "sg_1")] * 3
 
 
-async def test_nothing_is_tried_before_its_time(harness: ProcessorHarness) -> None:
+async def test_scanner_retries_nothing_before_its_time(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"))
     harness.handler.is_open = True
@@ -20,7 +20,7 @@ async def test_nothing_is_tried_before_its_time(harness: ProcessorHarness) -> No
     assert await harness.outcomes() == [("waiting", "sg_1")]
 
 
-async def test_an_event_whose_tries_are_used_up_is_dead_and_those_behind_it_go_on(harness: ProcessorHarness) -> None:
+async def test_scanner_dead_letters_an_exhausted_event_and_processes_the_next(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
     await harness.scan_after(10)
@@ -28,10 +28,10 @@ async def test_an_event_whose_tries_are_used_up_is_dead_and_those_behind_it_go_o
     await harness.scan_after(10)
     assert await harness.outcomes() == [("dead", "sg_1"), ("applied", "sg_1")]
     assert await harness.words() == {"sg_1": "b"}
-    assert (await harness.reasons())[0] == "TRIES_EXHAUSTED: after 3 tries: NOT_YET: the door is closed"
+    assert (await harness.reasons())[0] == "TRIES_EXHAUSTED: after 3 tries: NOT_YET: the handler is closed"
 
 
-async def test_a_second_waiting_event_gets_tries_of_its_own(harness: ProcessorHarness) -> None:
+async def test_second_waiting_event_has_its_own_attempts(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "wait"))
     await harness.scan_after(10)
@@ -42,7 +42,7 @@ async def test_a_second_waiting_event_gets_tries_of_its_own(harness: ProcessorHa
     assert await harness.outcomes() == [("dead", "sg_1"), ("applied", "sg_1")]
 
 
-async def test_an_event_that_explodes_in_the_queue_costs_only_itself(harness: ProcessorHarness) -> None:
+async def test_scanner_dead_letters_only_the_failing_event(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "explode"), sample_event("sg_1", "c"))
     harness.handler.is_open = True
@@ -52,7 +52,7 @@ async def test_an_event_that_explodes_in_the_queue_costs_only_itself(harness: Pr
     assert await harness.words() == {"sg_1": "wait c"}
 
 
-async def test_a_long_queue_is_worked_off_over_several_scans(harness: ProcessorHarness) -> None:
+async def test_scanner_processes_a_long_queue_in_several_transactions(harness: ProcessorHarness) -> None:
     harness.handler.is_open = False
     await harness.process(sample_event("sg_1", "wait"), *[sample_event("sg_1", "x") for _ in range(120)])
     harness.handler.is_open = True

@@ -1,4 +1,4 @@
-"""What waits to be tried again, on both engines."""
+"""The SQL of waiting events, on both database engines."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ async def due(database: Database, now: datetime = NOW, limit: int = 100) -> list
         return await inbox_retries.due_heads(reading, GROUP, now, limit)
 
 
-async def untimed(database: Database, limit: int = 100) -> list[QueueHead]:
+async def unscheduled(database: Database, limit: int = 100) -> list[QueueHead]:
     async with database.read_connection() as reading:
         return await inbox_retries.unscheduled_heads(reading, GROUP, limit)
 
@@ -72,7 +72,7 @@ async def row(database: Database, event_id: str) -> InboxRecord:
         return found
 
 
-async def test_only_the_first_of_a_performer_decides_when_it_is_time(database: Database) -> None:
+async def test_queue_is_due_when_its_head_is_due(database: Database) -> None:
     await record(
         database,
         WAITING._replace(next_try_at=NOW + SECOND),
@@ -83,22 +83,22 @@ async def test_only_the_first_of_a_performer_decides_when_it_is_time(database: D
     )
     assert await due(database) == []
     assert [head.performer_id for head in await due(database, NOW + SECOND)] == ["sg_1"]
-    assert [head.performer_id for head in await untimed(database)] == ["sg_2"]
+    assert [head.performer_id for head in await unscheduled(database)] == ["sg_2"]
 
 
-async def test_a_queue_ends_before_the_first_whose_time_has_not_come(database: Database) -> None:
+async def test_queue_ends_before_an_event_that_is_not_due(database: Database) -> None:
     await record(
         database,
         WAITING._replace(next_try_at=None),
         WAITING._replace(event_id="evt_2", next_try_at=NOW + SECOND),
         WAITING._replace(event_id="evt_3", next_try_at=None),
     )
-    (head,) = await untimed(database)
+    (head,) = await unscheduled(database)
     assert [event.event_id for event in await queue(database, head)] == ["evt_1"]
     assert [event.event_id for event in await queue(database, head, NOW + SECOND)] == ["evt_1", "evt_2", "evt_3"]
 
 
-async def test_those_due_longest_come_first_and_a_limit_holds(database: Database) -> None:
+async def test_due_heads_are_sorted_by_time_and_limited(database: Database) -> None:
     for number, seconds in enumerate((3, 1, 2)):
         at = NOW - seconds * SECOND
         await record(database, WAITING._replace(event_id=f"evt_{number}", performer_id=f"sg_{number}", next_try_at=at))
@@ -106,17 +106,17 @@ async def test_those_due_longest_come_first_and_a_limit_holds(database: Database
     assert [head.performer_id for head in await due(database, limit=1)] == ["sg_0"]
 
 
-async def test_what_does_not_wait_or_is_of_another_group_is_not_due(database: Database) -> None:
+async def test_due_heads_are_waiting_events_of_the_group(database: Database) -> None:
     await record(
         database,
         WAITING._replace(status=Status.DEAD),
         WAITING._replace(event_id="evt_2", status=Status.APPLIED),
         WAITING._replace(event_id="evt_3", consumer_group="sync-worker"),
     )
-    assert await due(database) == await untimed(database) == []
+    assert await due(database) == await unscheduled(database) == []
 
 
-async def test_the_queue_of_a_performer_is_in_the_order_of_arrival(database: Database) -> None:
+async def test_queue_is_in_the_order_of_arrival(database: Database) -> None:
     await record(database, *(WAITING._replace(event_id=f"evt_{number}", source_offset=number) for number in range(5)))
     await record(database, WAITING._replace(event_id="evt_other", performer_id="sg_2"))
     (head, _other) = await due(database)
@@ -124,7 +124,7 @@ async def test_the_queue_of_a_performer_is_in_the_order_of_arrival(database: Dat
     assert [event.event_id for event in await queue(database, head, limit=2)] == ["evt_0", "evt_1"]
 
 
-async def test_a_waiting_event_has_all_that_trying_it_needs(database: Database) -> None:
+async def test_waiting_event_has_all_columns_of_a_retry(database: Database) -> None:
     await record(database, WAITING)
     (head,) = await due(database)
     (event,) = await queue(database, head)
@@ -133,13 +133,13 @@ async def test_a_waiting_event_has_all_that_trying_it_needs(database: Database) 
     )
 
 
-async def test_events_without_a_performer_wait_each_by_itself(database: Database) -> None:
+async def test_event_without_a_performer_waits_alone(database: Database) -> None:
     await record(database, *(WAITING._replace(event_id=f"evt_{number}", performer_id=None) for number in range(2)))
     heads = await due(database)
     assert [[event.event_id for event in await queue(database, head)] for head in heads] == [["evt_0"], ["evt_1"]]
 
 
-async def test_a_head_that_another_member_has_dealt_with_has_no_queue(database: Database) -> None:
+async def test_queue_is_empty_after_another_member_processed_the_head(database: Database) -> None:
     await record(database, WAITING)
     (head,) = await due(database)
     async with database.transaction() as tx:
@@ -150,20 +150,20 @@ async def test_a_head_that_another_member_has_dealt_with_has_no_queue(database: 
     assert await queue(database, head, NOW + SECOND) == []
 
 
-async def test_what_had_its_effect_loses_its_body_and_what_is_dead_keeps_it(database: Database) -> None:
-    verdicts = {"evt_1": APPLIED, "evt_2": STALE, "evt_3": dead("TOO_MANY", "x" * 300)}
-    await record(database, *(WAITING._replace(event_id=each, performer_id=each) for each in verdicts))
+async def test_complete_keeps_the_payload_of_dead_events_only(database: Database) -> None:
+    outcomes = {"evt_1": APPLIED, "evt_2": STALE, "evt_3": dead("TOO_MANY", "x" * 300)}
+    await record(database, *(WAITING._replace(event_id=each, performer_id=each) for each in outcomes))
     async with database.transaction() as tx:
         for head in await inbox_retries.due_heads(tx, GROUP, NOW, 10):
-            await inbox_retries.complete(tx, head.row_id, verdicts[str(head.performer_id)], NOW + SECOND)
-    rows = [await row(database, each) for each in verdicts]
+            await inbox_retries.complete(tx, head.row_id, outcomes[str(head.performer_id)], NOW + SECOND)
+    rows = [await row(database, each) for each in outcomes]
     assert [each.status for each in rows] == [Status.APPLIED, Status.STALE, Status.DEAD]
     assert [each.payload for each in rows] == [None, None, BODY]
     assert [each.reason for each in rows] == [None, None, ("TOO_MANY: " + "x" * 300)[: inbox_rows.REASON_LENGTH]]
     assert {(each.decided_at, each.next_try_at) for each in rows} == {(NOW + SECOND, None)}
 
 
-async def test_a_postponed_event_comes_back_with_its_tries(database: Database) -> None:
+async def test_rescheduled_event_has_its_attempts(database: Database) -> None:
     await record(database, WAITING)
     (head,) = await due(database)
     async with database.transaction() as tx:
@@ -174,7 +174,7 @@ async def test_a_postponed_event_comes_back_with_its_tries(database: Database) -
     assert (await row(database, "evt_1")).reason == "UNKNOWN_VERIFICATION: still"
 
 
-async def test_of_two_members_at_one_queue_the_second_finds_it_done(database: Database) -> None:
+async def test_second_member_finds_a_locked_queue_complete(database: Database) -> None:
     await record(database, *(WAITING._replace(event_id=f"evt_{number}") for number in range(3)))
     (head,) = await due(database)
 
@@ -191,7 +191,7 @@ async def test_of_two_members_at_one_queue_the_second_finds_it_done(database: Da
 @pytest.mark.mysql
 @pytest.mark.parametrize("database_url", ["mysql"], indirect=True)
 @pytest.mark.parametrize("when", [NOW - SECOND, NOW], ids=["none is due", "all are due"])
-async def test_what_is_due_is_found_without_reading_what_waits(database: Database, when: datetime) -> None:
+async def test_due_heads_are_found_without_reading_other_waiting_events(database: Database, when: datetime) -> None:
     """By the server's own count of rows read; the performers have many events that do not wait."""
     applied = WAITING._replace(status=Status.APPLIED, next_try_at=None, payload=None)
     await record(

@@ -1,4 +1,4 @@
-"""The outbox, on both engines."""
+"""The SQL of the outbox, on both database engines."""
 
 import asyncio
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ async def waiting(database: Database, limit: int = 1000, max_bytes: int = PLENTY
         return [each.message.value for each in await outbox_store.fetch_pending(reading, limit, max_bytes)]
 
 
-async def test_a_message_comes_out_as_it_was_put_in(database: Database) -> None:
+async def test_fetch_pending_returns_the_recorded_message(database: Database) -> None:
     odd = Message("events", b"\xff\x00key", b"\x00\xff ' \\ % not UTF-8", (("a", b"\x00"), ("a", b""), ("é", b"'")))
     await record(database, odd, Message("other", b"", b""))
     async with database.read_connection() as reading:
@@ -37,24 +37,24 @@ async def test_a_message_comes_out_as_it_was_put_in(database: Database) -> None:
     assert [each.message for each in found] == [odd, Message("other", b"", b"")]
 
 
-async def test_the_oldest_come_first_and_no_more_than_asked_for(database: Database) -> None:
+async def test_fetch_pending_returns_the_oldest_rows_up_to_the_limit(database: Database) -> None:
     await record(database, *(message(str(number)) for number in range(20)))
     assert await waiting(database, limit=7) == [str(number).encode() for number in range(7)]
 
 
-async def test_no_more_bytes_are_taken_than_asked_for_but_always_one_message(database: Database) -> None:
+async def test_fetch_pending_limits_bytes_but_returns_one_message(database: Database) -> None:
     await record(database, *(message(b"x" * 1000) for _ in range(5)))
     assert len(await waiting(database, max_bytes=2500)) == 2
     assert len(await waiting(database, max_bytes=10)) == 1
 
 
-async def test_the_largest_message_fits(database: Database) -> None:
+async def test_outbox_keeps_the_largest_message(database: Database) -> None:
     value = bytes(range(256)) * 4096
     await record(database, Message("events", b"k" * (1 << 15), value, (("h", b"x" * 100_000),)))
     assert await waiting(database) == [value]
 
 
-async def test_what_is_removed_is_gone_and_removing_it_again_does_no_harm(database: Database) -> None:
+async def test_remove_deletes_rows_and_can_be_repeated(database: Database) -> None:
     await record(database, *(message(str(number)) for number in range(1200)))
     async with database.read_connection() as reading:
         ids = [each.row_id for each in await outbox_store.fetch_pending(reading, 1100, PLENTY)]
@@ -64,7 +64,7 @@ async def test_what_is_removed_is_gone_and_removing_it_again_does_no_harm(databa
     assert await waiting(database) == [str(number).encode() for number in range(1100, 1200)]
 
 
-async def test_depth_is_how_many_wait_and_since_when(database: Database) -> None:
+async def test_depth_counts_rows_and_finds_the_oldest(database: Database) -> None:
     async with database.read_connection() as reading:
         assert await outbox_store.depth(reading) == OutboxDepth(0, None)
     await record(database, message("a"))
@@ -73,7 +73,7 @@ async def test_depth_is_how_many_wait_and_since_when(database: Database) -> None
         assert await outbox_store.depth(reading) == OutboxDepth(2, NOW)
 
 
-async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+async def test_rolled_back_transaction_leaves_no_message(database: Database) -> None:
     try:
         async with database.transaction() as tx:
             await outbox_store.record(tx, [message("a")], NOW)
@@ -83,16 +83,16 @@ async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> No
     assert await waiting(database) == []
 
 
-async def test_under_the_lock_of_a_row_ids_rise_in_the_order_of_the_commits(database: Database) -> None:
+async def test_ids_rise_in_commit_order_under_a_row_lock(database: Database) -> None:
     async with database.transaction() as tx:
         await performers.insert_new(tx, [Performer("sg_1")], NOW)
     committed: list[bytes] = []
 
-    async def tell(number: int) -> None:
+    async def publish(number: int) -> None:
         async with database.transaction() as tx:
             await performers.load_for_update(tx, ["sg_1"])
             await outbox_store.record(tx, [message(str(number))], NOW)
             committed.append(str(number).encode())  # nobody else has the lock before this one has committed
 
-    await asyncio.gather(*(tell(number) for number in range(12)))
+    await asyncio.gather(*(publish(number) for number in range(12)))
     assert await waiting(database) == committed

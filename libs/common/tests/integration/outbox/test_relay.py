@@ -1,4 +1,4 @@
-"""The relay, on each stack: at least once, in order within each key, whatever dies, freezes or is away."""
+"""The relay on each stack: at least once and in order per key, after crashes and outages."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from safevideo_testkit.harness.relay import RelayHarness, SimulatedCrash
 SHORT_LEASE = 0.3
 
 
-def dies(_: int) -> None:
+def crash(_: int) -> None:
     raise SimulatedCrash
 
 
@@ -22,7 +22,7 @@ def numbers(start: int, end: int) -> list[str]:
     return [str(number) for number in range(start, end)]
 
 
-async def test_what_is_recorded_is_published_in_order_and_gone(harness: RelayHarness) -> None:
+async def test_relay_publishes_messages_in_order_and_deletes_them(harness: RelayHarness) -> None:
     await harness.record(*numbers(0, 1200))
     async with harness.running():
         await harness.until_empty()
@@ -32,13 +32,13 @@ async def test_what_is_recorded_is_published_in_order_and_gone(harness: RelayHar
     assert harness.metric("relayed_total") == 1210
 
 
-async def test_a_relay_that_dies_between_publishing_and_deleting_makes_duplicates_only(
+async def test_relay_crash_before_deletion_causes_only_duplicates(
     harness: RelayHarness,
 ) -> None:
     await harness.record(*numbers(0, 20))
-    async with harness.relay() as (relay, port):
+    async with harness.relay() as (relay, publisher):
         await relay.lease.acquire()
-        port.after = dies
+        publisher.after = crash
         with pytest.raises(SimulatedCrash):
             await relay.relay()
         await relay.lease.release()
@@ -48,21 +48,21 @@ async def test_a_relay_that_dies_between_publishing_and_deleting_makes_duplicate
     assert await harness.published() == numbers(0, 20) * 2
 
 
-async def test_a_relay_that_is_cancelled_while_it_publishes_loses_nothing(harness: RelayHarness) -> None:
+async def test_cancelled_relay_loses_no_message(harness: RelayHarness) -> None:
     for start in range(0, 300, 100):
         await harness.record(*numbers(start, start + 100))
-        async with harness.relay() as (relay, port), running_task(relay.run()):
-            await eventually(lambda port=port: _at_work(port))  # type: ignore[misc]
+        async with harness.relay() as (relay, publisher), running_task(relay.run()):
+            await eventually(lambda publisher=publisher: _at_work(publisher))  # type: ignore[misc]
     async with harness.running():
         await harness.until_empty()
     assert await harness.first_published() == numbers(0, 300)
 
 
-async def _at_work(port: object) -> bool:
-    return bool(getattr(port, "batches", 0))
+async def _at_work(publisher: object) -> bool:
+    return bool(getattr(publisher, "batches", 0))
 
 
-async def test_of_two_relays_one_is_at_work_and_nothing_is_published_twice(harness: RelayHarness) -> None:
+async def test_two_relays_publish_each_message_once(harness: RelayHarness) -> None:
     async with harness.running() as one, harness.running() as other:
         for start in range(0, 200, 20):
             await harness.record(*numbers(start, start + 20))
@@ -71,7 +71,7 @@ async def test_of_two_relays_one_is_at_work_and_nothing_is_published_twice(harne
     assert await harness.published() == numbers(0, 200)
 
 
-async def test_when_the_relay_stops_another_goes_on_at_once(harness: RelayHarness) -> None:
+async def test_standby_relay_continues_after_the_lease_is_released(harness: RelayHarness) -> None:
     async with harness.relay() as (relay, _):
         await relay.lease.acquire()
         async with harness.running() as standby:
@@ -83,20 +83,20 @@ async def test_when_the_relay_stops_another_goes_on_at_once(harness: RelayHarnes
     assert time.monotonic() - stopped_at < 10  # a lease that is not released lasts 15 s
 
 
-async def test_a_frozen_relay_that_thaws_makes_duplicates_only_and_deletes_nothing_that_is_new(
+async def test_frozen_relay_causes_only_duplicates_and_deletes_no_new_row(
     harness: RelayHarness,
 ) -> None:
     await harness.record(*numbers(0, 30), keys=3)
-    async with harness.relay(SHORT_LEASE) as (frozen, port):
+    async with harness.relay(SHORT_LEASE) as (frozen, publisher):
         await frozen.lease.acquire()
-        port.resumed.clear()
+        publisher.resumed.clear()
         async with running_task(_zombie(frozen.run())):
-            await eventually(lambda: _at_work(port))
+            await eventually(lambda: _at_work(publisher))
             async with harness.running():
                 await harness.until_empty()
                 await harness.record(*numbers(30, 60), keys=3)
                 await harness.until_empty()
-                port.resumed.set()  # it publishes what the other has published long ago
+                publisher.resumed.set()  # it publishes again
                 await eventually(lambda: _has_published_again(harness))
             await harness.record(*numbers(60, 90), keys=3)
             await harness.until_empty()
@@ -112,25 +112,25 @@ async def _has_published_again(harness: RelayHarness) -> bool:
     return len(await harness.published()) >= 30
 
 
-async def test_while_the_log_is_away_everything_waits_and_then_goes_on(harness: RelayHarness) -> None:
-    def is_away(number: int) -> None:
+async def test_relay_retries_while_the_broker_is_unavailable(harness: RelayHarness) -> None:
+    def fail(number: int) -> None:
         if number <= 3:
-            raise BrokerUnavailable("away")
+            raise BrokerUnavailable("unavailable")
 
-    async with harness.running() as port:
-        port.before = is_away
+    async with harness.running() as publisher:
+        publisher.before = fail
         await harness.record(*numbers(0, 10))
         await harness.until_empty()
     assert harness.metric("failures_total") == 3
     assert await harness.published() == numbers(0, 10)
 
 
-async def test_a_relay_that_does_not_reach_the_log_leaves_it_to_another(harness: RelayHarness) -> None:
-    def is_away(_: int) -> None:
-        raise BrokerUnavailable("away from here")
+async def test_relay_without_broker_leaves_the_lease_to_another(harness: RelayHarness) -> None:
+    def fail(_: int) -> None:
+        raise BrokerUnavailable("unavailable from here")
 
-    async with harness.relay(SHORT_LEASE) as (cut_off, port):
-        port.before = is_away
+    async with harness.relay(SHORT_LEASE) as (cut_off, publisher):
+        publisher.before = fail
         await cut_off.lease.acquire()
         await harness.record("a", "b")
         async with running_task(cut_off.run()), harness.running():
@@ -138,7 +138,7 @@ async def test_a_relay_that_does_not_reach_the_log_leaves_it_to_another(harness:
     assert await harness.published() == ["a", "b"]
 
 
-async def test_what_the_log_does_not_take_is_dropped_with_a_line_and_the_rest_goes_on(
+async def test_relay_discards_a_message_that_is_too_large(
     harness: RelayHarness,
 ) -> None:
     await harness.record("a", b"x" * (MAX_VALUE_BYTES + 1), "b")
@@ -148,16 +148,16 @@ async def test_what_the_log_does_not_take_is_dropped_with_a_line_and_the_rest_go
     assert harness.metric("dropped_total") == 1
 
 
-async def test_what_another_process_records_is_found_without_being_told(harness: RelayHarness) -> None:
+async def test_relay_finds_messages_of_another_process_without_wakeup(harness: RelayHarness) -> None:
     async with harness.running():
         await asyncio.sleep(0)
-        harness.wakeup = asyncio.Event()  # what it records from now on, it does not say
+        harness.wakeup = asyncio.Event()  # from now on a record does not wake the relay
         await harness.record("a")
         await harness.until_empty()
     assert await harness.published() == ["a"]
 
 
-async def test_what_waits_is_measured_also_by_a_process_that_does_not_relay(harness: RelayHarness) -> None:
+async def test_depth_is_measured_without_a_relay(harness: RelayHarness) -> None:
     await harness.record(*numbers(0, 12))
     async with running_task(harness.monitor_depth(timedelta(seconds=70))):
         await eventually(lambda: _is_measured(harness, 12))

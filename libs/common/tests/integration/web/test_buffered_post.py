@@ -90,11 +90,21 @@ async def test_connection_answers_each_plain_post_itself(served: Serving) -> Non
         assert [await respond(peer, post(b"good")) for _ in range(3)] == [b'"buffered"'] * 3
 
 
+async def test_connection_answers_a_plain_post_that_is_to_be_the_last(served: Serving) -> None:
+    async with served(PATIENT) as port, connected(port) as (reader, writer):
+        writer.write(post(b"good", b"Connection: close"))
+        response = await answer(reader)
+        assert (response.body, response.headers[b"Connection"]) == (b'"buffered"', b"close")
+        assert await reader.read() == b""
+        async with connected(port) as other:
+            assert await respond(other, post(b"good")) == b'"buffered"'
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
         post(b"good").replace(b"/hot", b"/hot?a=1"),
-        post(b"good", b"Connection: close"),
+        post(b"good", b"Connection: close, TE"),
         post(b"good").replace(b"HTTP/1.1", b"HTTP/1.0"),
         post(b"good", b"Upgrade: websocket", b"Connection: Upgrade"),
         post(b"good", b"X-Twice: 1", b"X-Twice: 2"),
@@ -128,6 +138,7 @@ def test_buffered_post_parses_no_post_that_is_cut_or_followed_by_another() -> No
         raise AssertionError
 
     buffered, request = BufferedPost("/hot", never), post(b"good")
+    assert buffered.parse(post(b"good", b"Proxy-Connection: close")) is None  # to the parser it is the last one
     for length in range(len(request)):
         assert buffered.parse(request[:length]) is None
         assert length == 0 or buffered.parse(request + request[:length]) is None

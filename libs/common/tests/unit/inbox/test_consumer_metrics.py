@@ -1,4 +1,4 @@
-"""How far behind a consumer is, partition by partition."""
+"""The lag metrics of a consumer, by partition."""
 
 from time import time
 
@@ -21,7 +21,7 @@ def metrics(registry: CollectorRegistry) -> ConsumerMetrics:
     return ConsumerMetrics(registry)
 
 
-def test_time_behind_is_the_age_of_the_latest_applied_record_while_there_are_later_ones(
+def test_lag_seconds_is_the_age_of_the_latest_processed_record(
     metrics: ConsumerMetrics, registry: CollectorRegistry
 ) -> None:
     metrics.batch([record(ZERO, age=900), record(ZERO, age=600), record(ONE, age=30)], seconds=0.1)
@@ -30,16 +30,12 @@ def test_time_behind_is_the_age_of_the_latest_applied_record_while_there_are_lat
     assert behind(registry, ONE) == 0
 
 
-def test_before_the_first_record_nobody_knows_how_far_behind_it_is(
-    metrics: ConsumerMetrics, registry: CollectorRegistry
-) -> None:
+def test_lag_seconds_is_unknown_before_the_first_record(metrics: ConsumerMetrics, registry: CollectorRegistry) -> None:
     metrics.lag({ZERO: 5})
     assert behind(registry, ZERO) is None
 
 
-def test_what_was_lost_to_another_member_is_not_shown_any_more(
-    metrics: ConsumerMetrics, registry: CollectorRegistry
-) -> None:
+def test_lag_of_a_lost_partition_is_removed(metrics: ConsumerMetrics, registry: CollectorRegistry) -> None:
     metrics.batch([record(ZERO, age=600)], seconds=0.1)
     metrics.lag({ZERO: 5})
     metrics.lag({ONE: 0})

@@ -1,4 +1,4 @@
-"""When a process that consumes counts as stuck."""
+"""The liveness of consume loops."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def liveness(clock: Clock) -> ConsumerLiveness:
     return ConsumerLiveness(clock)
 
 
-async def test_one_loop_without_a_turn_is_enough(liveness: ConsumerLiveness, clock: Clock) -> None:
+async def test_liveness_fails_if_one_loop_has_no_iteration(liveness: ConsumerLiveness, clock: Clock) -> None:
     stuck, turning = liveness.start(), liveness.start()
     clock.seconds += STALLED_SECONDS + 1
     turning.record_iteration()
@@ -36,9 +36,7 @@ async def test_one_loop_without_a_turn_is_enough(liveness: ConsumerLiveness, clo
     await liveness.check()
 
 
-async def test_a_loop_that_turns_and_eats_nothing_while_there_is_something_is_stuck(
-    liveness: ConsumerLiveness, clock: Clock
-) -> None:
+async def test_liveness_fails_if_a_loop_with_lag_fetches_nothing(liveness: ConsumerLiveness, clock: Clock) -> None:
     loop = liveness.start()
     loop.update_lag(5)
     clock.seconds += STALLED_SECONDS + 1
@@ -48,7 +46,7 @@ async def test_a_loop_that_turns_and_eats_nothing_while_there_is_something_is_st
         await liveness.check()
 
 
-async def test_a_loop_with_nothing_ahead_may_eat_nothing(liveness: ConsumerLiveness, clock: Clock) -> None:
+async def test_liveness_holds_if_a_loop_without_lag_fetches_nothing(liveness: ConsumerLiveness, clock: Clock) -> None:
     loop = liveness.start()
     loop.update_lag(5)
     loop.update_lag(0)
@@ -57,7 +55,7 @@ async def test_a_loop_with_nothing_ahead_may_eat_nothing(liveness: ConsumerLiven
     await liveness.check()
 
 
-async def test_a_loop_that_eats_may_have_much_ahead(liveness: ConsumerLiveness, clock: Clock) -> None:
+async def test_liveness_holds_if_a_loop_with_lag_fetches_records(liveness: ConsumerLiveness, clock: Clock) -> None:
     loop = liveness.start()
     loop.update_lag(5)
     clock.seconds += STALLED_SECONDS + 1
@@ -67,7 +65,7 @@ async def test_a_loop_that_eats_may_have_much_ahead(liveness: ConsumerLiveness, 
     await liveness.check()
 
 
-async def test_a_process_that_has_halted_is_alive_and_not_ready(liveness: ConsumerLiveness, clock: Clock) -> None:
+async def test_halted_consumer_is_alive_and_not_ready(liveness: ConsumerLiveness, clock: Clock) -> None:
     liveness.start()
     await liveness.check_consuming()
     liveness.halt("100 of the last 100 events would be dead")

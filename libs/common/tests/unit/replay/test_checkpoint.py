@@ -1,11 +1,11 @@
-"""What is found in several partitions at once comes together in one cursor."""
+"""The checkpoint of a replay: results of several partitions are merged."""
 
 from safevideo_common.replay.plan import Coverage, ReplayCheckpoint, parse_checkpoint
 
 COMPLETE = Coverage(None, None, is_complete=True)
 
 
-def test_a_partition_alone_counts_for_the_whole_once_it_is_taken_in() -> None:
+def test_merge_adds_the_results_of_a_partition() -> None:
     whole = ReplayCheckpoint({"0": 5, "1": 0}, {"0": 15, "1": 4}, 14, COMPLETE)
     first, second = whole.for_partition(0), whole.for_partition(1)
     first.skip_deleted(0, 8)
@@ -24,7 +24,7 @@ def test_a_partition_alone_counts_for_the_whole_once_it_is_taken_in() -> None:
     assert whole.is_exact
 
 
-def test_of_the_performers_the_first_ones_are_kept_and_all_are_counted() -> None:
+def test_merge_keeps_the_first_performers_and_counts_all() -> None:
     whole = ReplayCheckpoint({"0": 0, "1": 0}, {"0": 1, "1": 1}, 2, COMPLETE)
     for number, names in enumerate((["sg_1", "sg_2"], ["sg_3", "sg_4"])):
         part = whole.for_partition(number)

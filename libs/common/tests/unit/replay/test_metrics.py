@@ -1,4 +1,4 @@
-"""What the metrics of replays say."""
+"""The metrics of replays."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ def cursor(reached: int = 0, end: int = 100, **outcomes: int) -> ReplayCheckpoin
     return ReplayCheckpoint({"0": reached}, {"0": end}, end, Coverage(None, None, True), by_outcome=outcomes)
 
 
-def test_everything_is_there_from_the_start() -> None:
+def test_metrics_begin_at_zero() -> None:
     shown = Shown()
     for outcome in ("applied", "stale", "ignored", "waiting", "dead", "known"):
         assert shown.value("events_total", mode="real", outcome=outcome) == 0
@@ -36,7 +36,7 @@ def test_everything_is_there_from_the_start() -> None:
     assert (shown.value("records_left", mode="dry"), shown.value("idle_seconds")) == (0, 0)
 
 
-def test_events_are_counted_by_outcome_and_those_of_a_dry_run_apart() -> None:
+def test_metrics_count_events_by_mode_and_outcome() -> None:
     shown = Shown()
     with (
         shown.metrics.track(cursor(), is_dry=False) as real,
@@ -52,14 +52,14 @@ def test_events_are_counted_by_outcome_and_those_of_a_dry_run_apart() -> None:
     assert shown.value("events_total", mode="dry", outcome="applied") == 5
 
 
-def test_a_try_that_goes_on_at_its_cursor_counts_only_what_is_its_own() -> None:
+def test_metrics_count_only_events_after_the_first_checkpoint() -> None:
     shown = Shown()
     with shown.metrics.track(cursor(50, applied=50), is_dry=False) as progress:
         progress.update(cursor(60, applied=60))
     assert shown.value("events_total", mode="real", outcome="applied") == 10
 
 
-def test_what_a_dry_run_comes_to_again_counts_once() -> None:
+def test_metrics_count_repeated_events_of_a_dry_run_once() -> None:
     shown = Shown()
     with shown.metrics.track(cursor(), is_dry=True) as progress:
         for reached in (10, 0, 10, 20):
@@ -67,7 +67,7 @@ def test_what_a_dry_run_comes_to_again_counts_once() -> None:
     assert shown.value("events_total", mode="dry", outcome="applied") == 20
 
 
-def test_a_run_that_has_ended_in_whatever_way_leaves_no_figure_behind() -> None:
+def test_metrics_have_no_gauge_of_an_ended_replay() -> None:
     shown = Shown()
     with suppress(RuntimeError), shown.metrics.track(cursor(), is_dry=False):
         shown.now = 500
@@ -76,7 +76,7 @@ def test_a_run_that_has_ended_in_whatever_way_leaves_no_figure_behind() -> None:
     assert (shown.value("records_left", mode="real"), shown.value("idle_seconds")) == (0, 0)
 
 
-def test_of_several_the_one_that_stands_still_longest_is_shown() -> None:
+def test_idle_seconds_is_the_maximum_of_all_replays() -> None:
     shown = Shown()
     with (
         shown.metrics.track(cursor(), is_dry=False) as stuck,
@@ -91,7 +91,7 @@ def test_of_several_the_one_that_stands_still_longest_is_shown() -> None:
         assert shown.value("idle_seconds") == 30
 
 
-def test_to_wait_on_purpose_is_not_to_stand_still() -> None:
+def test_idle_seconds_excludes_deliberate_waits() -> None:
     shown = Shown()
     with shown.metrics.track(cursor(), is_dry=False) as progress:
         shown.now = 60
@@ -102,7 +102,7 @@ def test_to_wait_on_purpose_is_not_to_stand_still() -> None:
     assert shown.value("waited_seconds_total", reason="throttle") == 0
 
 
-def test_records_that_were_gone_before_it_came_to_them_are_counted_once() -> None:
+def test_metrics_count_deleted_records_once() -> None:
     shown, overtaken = Shown(), cursor()
     with shown.metrics.track(cursor(), is_dry=False) as progress:
         overtaken.skip_deleted(0, 30)

@@ -1,4 +1,4 @@
-"""How fast a replay may go."""
+"""The throttle of a replay."""
 
 from collections import defaultdict
 
@@ -31,7 +31,7 @@ class Time:
 
 
 @pytest.mark.parametrize(("per_second", "seconds"), [(10, 100), (1000, 1), (1, 1000)])
-async def test_so_many_events_a_second_and_no_more(per_second: int, seconds: float) -> None:
+async def test_throttle_limits_the_rate(per_second: int, seconds: float) -> None:
     time = Time()
     throttle = Throttle(per_second, LagTrend(), time.record_wait, now=time, sleep=time.sleep)
     events = 0
@@ -40,11 +40,11 @@ async def test_so_many_events_a_second_and_no_more(per_second: int, seconds: flo
         events += batch
         await throttle.wait(batch, time.check)
     assert time.now == pytest.approx(seconds, rel=0.01)
-    assert time.checks >= time.now / 1.1, "a cancellation is seen within a second"
-    assert time.waits == {WaitReason.THROTTLE: pytest.approx(time.now)}, "all of it is told"
+    assert time.checks >= time.now / 1.1, "a cancellation is found within a second"
+    assert time.waits == {WaitReason.THROTTLE: pytest.approx(time.now)}, "all waits are recorded"
 
 
-async def test_work_that_is_slower_is_not_held_up_and_saves_up_little() -> None:
+async def test_throttle_does_not_delay_slow_work_and_has_a_small_burst() -> None:
     time = Time()
     throttle = Throttle(100, LagTrend(), time.record_wait, now=time, sleep=time.sleep)
     time.now += 60
@@ -53,7 +53,7 @@ async def test_work_that_is_slower_is_not_held_up_and_saves_up_little() -> None:
     assert time.now - before == pytest.approx(1 - CHECK_INTERVAL)
 
 
-async def test_while_the_live_flow_falls_behind_it_waits() -> None:
+async def test_throttle_waits_while_the_live_lag_grows() -> None:
     time, lag, looks = Time(), LagTrend(), iter([6000, 7000, 7000])
     lag.update(5000)
 
@@ -77,7 +77,7 @@ async def test_while_the_live_flow_falls_behind_it_waits() -> None:
         ([5000, 5000], False),
     ],
 )
-def test_a_lag_of_a_batch_or_two_is_none_and_one_that_shrinks_does_not_grow(looks: list[int], is_growing: bool) -> None:
+def test_lag_trend_grows_only_above_the_significant_lag(looks: list[int], is_growing: bool) -> None:
     lag = LagTrend()
     for records in looks:
         lag.update(records)

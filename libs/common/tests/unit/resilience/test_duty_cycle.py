@@ -1,4 +1,4 @@
-"""A share of the time: the longer it took, the later it is due again."""
+"""The duty cycle: slow work is due later."""
 
 import pytest
 
@@ -13,27 +13,27 @@ class Seconds:
         return self.now
 
 
-def test_at_first_it_is_due_and_then_as_late_as_its_share_says() -> None:
+def test_duty_cycle_is_due_after_the_share_of_the_duration() -> None:
     seconds = Seconds()
-    pace = DutyCycle(0.1, seconds)
-    assert pace.is_due()
-    with pace.measured():
+    duty = DutyCycle(0.1, seconds)
+    assert duty.is_due()
+    with duty.measured():
         seconds.now += 0.5
-    assert not pace.is_due()
+    assert not duty.is_due()
     seconds.now = 104.9
-    assert not pace.is_due()
+    assert not duty.is_due()
     seconds.now = 105.0
-    assert pace.is_due()
+    assert duty.is_due()
 
 
-def test_what_fails_has_cost_its_time_too() -> None:
+def test_duty_cycle_measures_failed_work() -> None:
     seconds = Seconds()
-    pace = DutyCycle(0.5, seconds)
+    duty = DutyCycle(0.5, seconds)
 
     def fail() -> None:
         seconds.now += 1
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), pace.measured():
+    with pytest.raises(ZeroDivisionError), duty.measured():
         fail()
-    assert not pace.is_due()
+    assert not duty.is_due()

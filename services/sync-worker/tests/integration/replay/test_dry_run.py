@@ -1,4 +1,4 @@
-"""A dry run says what the real one does, and does nothing."""
+"""A dry run has the result of the real replay and changes nothing."""
 
 from random import Random
 from typing import Any
@@ -43,7 +43,7 @@ def disordered(harness: ReplayHarness, seed: int, number: int) -> list[Sent]:
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
-async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(harness: ReplayHarness, force: bool) -> None:
+async def test_dry_run_changes_nothing_and_has_the_result_of_the_replay(harness: ReplayHarness, force: bool) -> None:
     events = disordered(harness, 7, 200)
     await harness.publish(*events)
     await harness.consume()
@@ -59,25 +59,25 @@ async def test_a_dry_run_changes_nothing_and_says_what_the_real_one_does(harness
     assert {name: dry[name] for name in ("events", "byType", "byOutcome")} == {
         name: real[name] for name in ("events", "byType", "byOutcome")
     }
-    foreseen = {each["performerId"]: each["changes"] for each in dry["performers"]}
-    happened = changes(fields, await harness.rows())
-    assert foreseen.keys() == happened.keys()
-    for name, each in happened.items():
+    previewed = {each["performerId"]: each["changes"] for each in dry["performers"]}
+    changed = changes(fields, await harness.rows())
+    assert previewed.keys() == changed.keys()
+    for name, each in changed.items():
         for pair in each.values():
             if isinstance(pair["from"], str) and len(pair["from"]) > 200:
                 pair["from"] = pair["from"][:200] + "…"
-        assert foreseen[name] == each
-    assert (dry["performersChanging"], dry["isExact"]) == (len(happened), True)
+        assert previewed[name] == each
+    assert (dry["performersChanging"], dry["isExact"]) == (len(changed), True)
 
 
-async def test_at_most_a_hundred_performers_are_shown_and_all_are_counted(harness: ReplayHarness) -> None:
+async def test_dry_run_reports_a_hundred_performers_and_counts_all(harness: ReplayHarness) -> None:
     await harness.publish(*(harness.event(str(number), 1, bio="x") for number in range(130)))
     result = result_of(await harness.replay(dryRun=True))
     assert (len(result["performers"]), result["performersChanging"]) == (100, 130)
     assert await harness.rows() == {}
 
 
-async def test_with_more_performers_than_it_can_carry_a_dry_run_says_that_it_is_not_exact(
+async def test_dry_run_with_too_many_performers_is_not_exact(
     harness: ReplayHarness,
 ) -> None:
     events = [harness.event(str(number % 30), number, bio=str(number)) for number in range(90)]
@@ -87,10 +87,10 @@ async def test_with_more_performers_than_it_can_carry_a_dry_run_says_that_it_is_
             each.message().value,
             PERFORMER,
             0,
-            place,
+            offset,
             AT,
         )
-        for place, each in enumerate(events)
+        for offset, each in enumerate(events)
     ]
     dry_run = DryRun(harness.handler, SYNC_WORKER, is_forced=False, max_reported=100, max_performers=20)
     async with harness.database.read_connection() as reading:

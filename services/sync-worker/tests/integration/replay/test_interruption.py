@@ -1,4 +1,4 @@
-"""A replay that is cut off again and again while live events flow: the rows end as without any of it."""
+"""A replay that is interrupted repeatedly while live events flow: the rows end as without it."""
 
 import asyncio
 import os
@@ -25,12 +25,12 @@ from safevideo_testkit.harness.replay import (
 )
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
-"""By hand 50,000: `REPLAY_EVENTS=50000 pytest -k cut_off`."""
+"""By hand 50,000: `REPLAY_EVENTS=50000 pytest -k interrupted`."""
 CUTS = 5
 SECONDS = max(3.0, EVENTS / 4000)
-"""A run is cut off within a seventh of it."""
+"""Each run is interrupted within a seventh of it."""
 SLOWLY = int(EVENTS / SECONDS / 4)
-"""Events a second: so slow that none of the runs that are cut off comes to the end."""
+"""Events per second: so slow that no interrupted run reaches the end."""
 
 
 class CountingReader:
@@ -55,8 +55,8 @@ class CountingReader:
         return records
 
 
-class CountingLog:
-    """A log whose readers count."""
+class CountingBroker:
+    """A broker whose readers count."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -73,8 +73,8 @@ class CountingLog:
 
 
 @dataclass
-class CutOff:
-    """Ends a run at whatever it waits for, as a kill does: what is not committed is rolled back."""
+class InterruptedJob:
+    """A job handler that is cancelled at a random await, like by a kill."""
 
     handler: JobHandler
     random: Random
@@ -91,15 +91,17 @@ class CutOff:
             raise RetryableJobError("CUT_OFF", "by the test") from None
 
 
-async def cut_off_while_live_events_flow(harness: ReplayHarness, new: Sequence[Sent], **asked: bool) -> tuple[Job, int]:
-    """The job once it is completed, and how many records were read for it."""
-    counting: Any = CountingLog(harness.broker)
-    handler = CutOff(replace(harness.replay_job, broker=counting), Random(5))
+async def interrupt_while_live_events_flow(
+    harness: ReplayHarness, new: Sequence[Sent], **parameters: bool
+) -> tuple[Job, int]:
+    """Return the completed job, and how many records were read for it."""
+    counting: Any = CountingBroker(harness.broker)
+    handler = InterruptedJob(replace(harness.replay_job, broker=counting), Random(5))
     async with harness.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
-        job_id = await harness.jobs.enqueue(harness.new_job(**asked, eventsPerSecond=SLOWLY))
-        round_ = max(1, len(new) // 20)
-        for start in range(0, len(new), round_):
-            await harness.publish(*new[start : start + round_])
+        job_id = await harness.jobs.enqueue(harness.new_job(**parameters, eventsPerSecond=SLOWLY))
+        batch = max(1, len(new) // 20)
+        for start in range(0, len(new), batch):
+            await harness.publish(*new[start : start + batch])
             await harness.consume(500)
         job = await harness.wait_until_completed(job_id, 60 + 20 * SECONDS)
     assert (handler.cuts, job.attempts) == (CUTS, CUTS + 1)
@@ -115,7 +117,7 @@ def check_counts(job: Job, records: int) -> None:
     assert job.total_items <= records <= job.total_items + CUTS * CONCURRENT_PARTITIONS * 2 * CHUNK_RECORDS
 
 
-async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_in_time(harness: ReplayHarness) -> None:
+async def test_interrupted_forced_replay_restores_all_and_overwrites_nothing_newer(harness: ReplayHarness) -> None:
     old, new = history(harness, EVENTS), history(harness, EVENTS // 4, EVENTS)
     await harness.publish(*old)
     await harness.consume(500)
@@ -125,7 +127,7 @@ async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_i
             await harness.damage(str(number), username="damaged", bio=None)
         else:
             await harness.delete_performer(str(number))
-    job, records = await cut_off_while_live_events_flow(harness, new, force=True)
+    job, records = await interrupt_while_live_events_flow(harness, new, force=True)
     assert await harness.rows() == expected_rows([*old, *new])
     rows = await harness.inbox()
     assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
@@ -134,13 +136,13 @@ async def test_forced_and_cut_off_it_restores_everything_and_nothing_goes_back_i
     check_counts(job, records)
 
 
-async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(harness: ReplayHarness) -> None:
+async def test_interrupted_replay_applies_missing_events_once(harness: ReplayHarness) -> None:
     old, new = history(harness, EVENTS), history(harness, EVENTS // 4, EVENTS)
     await harness.publish(*old[: EVENTS // 10])
     await harness.consume(500)
     await harness.publish(*old[EVENTS // 10 :])
     await harness.skip()
-    job, records = await cut_off_while_live_events_flow(harness, new, force=False)
+    job, records = await interrupt_while_live_events_flow(harness, new, force=False)
     assert await harness.rows() == expected_rows([*old, *new])
     rows = await harness.inbox()
     assert sorted(event_id for event_id, *_ in rows) == sorted(each.event_id for each in (*old, *new))
@@ -149,19 +151,19 @@ async def test_a_lost_range_is_applied_once_however_often_the_replay_is_cut_off(
     check_counts(job, records)
 
 
-async def test_a_dry_run_that_is_cut_off_foresees_what_one_that_is_not_does(harness: ReplayHarness) -> None:
+async def test_interrupted_dry_run_has_the_result_of_a_complete_one(harness: ReplayHarness) -> None:
     old = history(harness, EVENTS // 2)
     await harness.publish(*old[: EVENTS // 4])
     await harness.consume(500)
     await harness.publish(*old[EVENTS // 4 :])
     await harness.skip()
     before = await harness.performers(), await harness.inbox(), await harness.published_changes()
-    job, _ = await cut_off_while_live_events_flow(harness, (), dryRun=True)
+    job, _ = await interrupt_while_live_events_flow(harness, (), dryRun=True)
     assert job.processed_items == job.total_items
     assert in_order(result_of(job)) == in_order(result_of(await harness.replay(dryRun=True)))
     assert (await harness.performers(), await harness.inbox(), await harness.published_changes()) == before
 
 
 def in_order(result: dict[str, Any]) -> dict[str, Any]:
-    """Two partitions are foreseen at once, and the performers are listed as these end."""
+    """Sort the performers: two partitions run concurrently, so their order varies."""
     return result | {"performers": sorted(result["performers"], key=lambda each: str(each["performerId"]))}

@@ -1,4 +1,4 @@
-"""A range of the topic, replayed: what is applied, what is left alone, and what is told of it."""
+"""A replay of a range: applied events, unchanged values, and published changes."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ def some(harness: ReplayHarness) -> list[Sent]:
     ]
 
 
-async def test_without_force_only_what_the_inbox_lacks_is_applied(harness: ReplayHarness) -> None:
+async def test_replay_applies_only_missing_events(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)
     await harness.consume()
@@ -39,7 +39,7 @@ async def test_without_force_only_what_the_inbox_lacks_is_applied(harness: Repla
     assert sorted(await harness.inbox()) == sorted(before), "nothing is counted as a duplicate"
 
 
-async def test_a_lost_range_is_applied_as_if_it_came_now(harness: ReplayHarness) -> None:
+async def test_replay_applies_a_missing_range_like_new_events(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)
     job = await harness.replay()
@@ -52,12 +52,12 @@ async def test_a_lost_range_is_applied_as_if_it_came_now(harness: ReplayHarness)
     assert (result_of(job)["byOutcome"], result_of(again)["byOutcome"]) == ({"applied": 4}, {"known": 4})
 
 
-async def test_forced_a_damaged_value_is_restored_and_nothing_goes_back_in_time(harness: ReplayHarness) -> None:
+async def test_forced_replay_restores_a_damaged_value_and_overwrites_nothing_newer(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)
     await harness.consume()
-    told = len(await harness.published_changes())
-    inbox, stamped = await harness.inbox(), await harness.performers()
+    published_before = len(await harness.published_changes())
+    inbox, performers = await harness.inbox(), await harness.performers()
     await harness.damage("a", username="damaged")
     harness.invalidator.ids.clear()
     newer = harness.event("a", 4, bio="four")
@@ -65,25 +65,25 @@ async def test_forced_a_damaged_value_is_restored_and_nothing_goes_back_in_time(
     await harness.consume()
     job = await harness.replay(force=True, to=rfc3339(utc_now()))
     assert await harness.rows() == expected_rows([*events, newer])
-    assert (await harness.performers())[f"{harness.prefix}_b"] == stamped[f"{harness.prefix}_b"]
-    assert (await harness.inbox())[:4] == inbox, "what the inbox says stays as it was"
-    assert len(set(harness.invalidator.ids)) == 2, "what is cached of them is dropped"
-    correction = (await harness.published_changes())[told + 1 :]
+    assert (await harness.performers())[f"{harness.prefix}_b"] == performers[f"{harness.prefix}_b"]
+    assert (await harness.inbox())[:4] == inbox, "existing inbox rows stay as they were"
+    assert len(set(harness.invalidator.ids)) == 2, "their cached values are invalidated"
+    correction = (await harness.published_changes())[published_before + 1 :]
     assert [msgspec.json.decode(each.value)["changes"] for each in correction] == [{"username": "second"}]
     assert parse_headers(correction[0].headers).id == f"{events[2].event_id}#replay-{job.id}"
 
 
-async def test_forced_again_nothing_changes_and_nothing_is_told(harness: ReplayHarness) -> None:
+async def test_forced_replay_without_damage_changes_and_publishes_nothing(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)
     await harness.consume()
-    told, stamped = await harness.published_changes(), await harness.performers()
+    published_before, performers = await harness.published_changes(), await harness.performers()
     job = await harness.replay(force=True)
     assert result_of(job)["byOutcome"] == {"applied": 3, "stale": 1}
-    assert (await harness.published_changes(), await harness.performers()) == (told, stamped)
+    assert (await harness.published_changes(), await harness.performers()) == (published_before, performers)
 
 
-async def test_forced_a_row_that_is_gone_comes_back_and_so_do_the_inbox_rows(harness: ReplayHarness) -> None:
+async def test_forced_replay_restores_deleted_rows(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)
     await harness.consume()
@@ -94,7 +94,7 @@ async def test_forced_a_row_that_is_gone_comes_back_and_so_do_the_inbox_rows(har
     assert (await harness.performers(), sorted(await harness.inbox())) == before
 
 
-async def test_only_what_the_filters_let_through_is_replayed(harness: ReplayHarness) -> None:
+async def test_replay_applies_its_filters(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)
     job = await harness.replay(types=["performer.status.changed"])
@@ -108,7 +108,7 @@ async def test_only_what_the_filters_let_through_is_replayed(harness: ReplayHarn
     assert result_of(job)["events"] == 0
 
 
-async def test_a_faulty_event_costs_only_itself_and_not_the_run(harness: ReplayHarness) -> None:
+async def test_replay_dead_letters_only_the_failing_event(harness: ReplayHarness) -> None:
     events = some(harness)
     wrong = harness.event("b", 2, verified="perhaps")
     await harness.publish(*events[:2], wrong, *events[2:])
@@ -117,7 +117,7 @@ async def test_a_faulty_event_costs_only_itself_and_not_the_run(harness: ReplayH
     assert await harness.rows() == expected_rows(events)
 
 
-async def test_parameters_that_make_no_sense_fail_the_job_at_once(harness: ReplayHarness) -> None:
+async def test_replay_with_invalid_parameters_fails_at_once(harness: ReplayHarness) -> None:
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
         job_id = await harness.jobs.enqueue(harness.new_job(topic="sharegram.kyc.v1"))
         job = await harness.jobs.wait_for_status(job_id, JobStatus.FAILED)
@@ -125,7 +125,7 @@ async def test_parameters_that_make_no_sense_fail_the_job_at_once(harness: Repla
     assert job.attempts == 1
 
 
-async def test_a_replay_is_cancelled_while_it_is_throttled(harness: ReplayHarness) -> None:
+async def test_throttled_replay_can_be_cancelled(harness: ReplayHarness) -> None:
     await harness.publish(*(harness.event("a", number, bio=str(number)) for number in range(50)))
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
         job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=2))

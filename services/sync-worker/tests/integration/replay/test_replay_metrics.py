@@ -1,4 +1,4 @@
-"""What a scrape of the worker says of a replay: while it runs, and when it has ended."""
+"""The metrics of a worker during and after a replay."""
 
 from dataclasses import dataclass
 
@@ -55,22 +55,22 @@ async def published(harness: ReplayHarness) -> None:
     await harness.publish(*(harness.event("abcdefgh"[number % 8], number, bio=str(number)) for number in range(EVENTS)))
 
 
-async def test_events_are_counted_by_what_became_of_them_and_foreseen_ones_apart(harness: ReplayHarness) -> None:
+async def test_metrics_count_events_by_outcome_and_mode(harness: ReplayHarness) -> None:
     scrape = Scrape(harness)
     await published(harness)
     await harness.publish(harness.event("z", 1, verified="perhaps"))
-    foreseen = result_of(await harness.replay(dryRun=True))["byOutcome"]
-    assert (scrape.outcomes("dry"), scrape.outcomes("real")) == (foreseen, {})
+    previewed = result_of(await harness.replay(dryRun=True))["byOutcome"]
+    assert (scrape.outcomes("dry"), scrape.outcomes("real")) == (previewed, {})
     await harness.replay()
-    assert scrape.outcomes("real") == foreseen == {"applied": EVENTS, "dead": 1}
+    assert scrape.outcomes("real") == previewed == {"applied": EVENTS, "dead": 1}
     await harness.replay()
     assert scrape.outcomes("real") == {"applied": EVENTS, "dead": 1, "known": EVENTS + 1}
-    assert scrape.outcomes("dry") == foreseen
+    assert scrape.outcomes("dry") == previewed
     assert scrape.is_at_rest()
 
 
 @pytest.mark.parametrize("is_dry", [False, True], ids=["real", "dry"])
-async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled(
+async def test_gauges_are_set_during_a_replay_and_reset_after_cancellation(
     harness: ReplayHarness, is_dry: bool
 ) -> None:
     scrape, mode = Scrape(harness), "dry" if is_dry else "real"
@@ -85,7 +85,7 @@ async def test_what_is_left_shows_while_it_runs_and_is_gone_once_it_is_cancelled
     assert scrape.is_at_rest()
 
 
-async def test_a_run_that_fails_leaves_no_figure_behind(harness: ReplayHarness) -> None:
+async def test_gauges_are_reset_after_a_failed_replay(harness: ReplayHarness) -> None:
     scrape = Scrape(harness)
     await harness.publish(*(harness.event("a", number, verified="perhaps") for number in range(120)))
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
@@ -95,7 +95,7 @@ async def test_a_run_that_fails_leaves_no_figure_behind(harness: ReplayHarness) 
     assert scrape.is_at_rest()
 
 
-async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_still(harness: ReplayHarness) -> None:
+async def test_replay_that_waits_for_the_live_flow_is_not_idle(harness: ReplayHarness) -> None:
     scrape = Scrape(harness)
     await published(harness)
     for behind in (5000, 6000):
@@ -111,7 +111,7 @@ async def test_a_replay_that_yields_to_the_live_flow_says_so_and_does_not_stand_
 
 
 @only_real
-async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(harness: ReplayHarness) -> None:
+async def test_replay_behind_a_locked_row_is_idle(harness: ReplayHarness) -> None:
     scrape = Scrape(harness)
     await published(harness)
     await harness.consume()
@@ -126,7 +126,7 @@ async def test_a_replay_behind_a_row_that_somebody_keeps_locked_stands_still(har
     assert scrape.is_at_rest()
 
 
-async def test_a_run_that_has_lost_its_job_leaves_no_figure_behind(harness: ReplayHarness) -> None:
+async def test_gauges_are_reset_after_the_lease_is_lost(harness: ReplayHarness) -> None:
     scrape = Scrape(harness)
     await published(harness)
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):

@@ -1,4 +1,4 @@
-"""The worker itself: killed in a replay while live events flow, asked for many replays; and its group's offsets."""
+"""A worker that is killed during a replay, has many replays, and keeps the offsets of its group."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -53,10 +53,10 @@ async def worker(stack: StackUnderTest, broker: Broker, tmp_path: Path) -> Async
 
 
 async def has_decided(harness: ReplayHarness, events: list[Sent]) -> None:
-    wanted = {each.event_id for each in events}
+    event_ids = {each.event_id for each in events}
 
     async def is_so() -> bool:
-        return wanted <= {event_id for event_id, *_ in await harness.inbox()}
+        return event_ids <= {event_id for event_id, *_ in await harness.inbox()}
 
     await eventually(is_so, PATIENCE_SECONDS)
 
@@ -68,7 +68,7 @@ async def offsets_of_group(servers: str) -> Mapping[KafkaPartition, int]:
 
 
 @only_real
-async def test_killed_again_and_again_it_ends_in_the_same_rows(harness: ReplayHarness, worker: ServiceProcess) -> None:
+async def test_replay_survives_repeated_kills_of_the_worker(harness: ReplayHarness, worker: ServiceProcess) -> None:
     old, new = history(harness, EVENTS), history(harness, EVENTS // 4, EVENTS)
     await harness.publish(*old)
     await has_decided(harness, old)
@@ -101,7 +101,7 @@ async def test_killed_again_and_again_it_ends_in_the_same_rows(harness: ReplayHa
 
 
 @only_real
-async def test_the_offsets_of_the_live_group_stay_where_they_are(
+async def test_replay_does_not_change_the_offsets_of_the_group(
     harness: ReplayHarness, worker: ServiceProcess, stack: StackUnderTest
 ) -> None:
     events = history(harness, 200)
@@ -123,9 +123,7 @@ async def test_the_offsets_of_the_live_group_stay_where_they_are(
 
 
 @only_real
-async def test_one_replay_too_many_waits_in_the_queue_until_another_has_ended(
-    harness: ReplayHarness, worker: ServiceProcess
-) -> None:
+async def test_replay_over_the_limit_waits_in_the_queue(harness: ReplayHarness, worker: ServiceProcess) -> None:
     events = history(harness, 100)
     await harness.publish(*events)
     first, *others, last = [

@@ -18,8 +18,9 @@ from webhook_ingest.spool.writer import SpoolWriter
 
 MAX_BYTES: Final = 1 << 30
 WRITE_SECONDS: Final = 2.0
-"""Timeout of a write. After Kafka's timeout, a webhook is answered within four seconds, unless `PRODUCE_TIMEOUT_SECONDS` is
-set."""
+"""Timeout of a write.
+
+After Kafka's timeout, a webhook is answered within four seconds, unless `PRODUCE_TIMEOUT_SECONDS` is set."""
 
 MAX_UNWRITTEN: Final = 10_000
 MAX_UNWRITTEN_BYTES: Final = 64 * 1024 * 1024

@@ -29,7 +29,7 @@ from safevideo_common.resilience.backoff import Backoff
 
 START: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CHANGED_TOPIC: Final = "marks.changed"
-NOT_YET: Final = waiting("NOT_YET", "the door is closed")
+NOT_YET: Final = waiting("NOT_YET", "the handler is closed")
 
 
 @dataclass(frozen=True, slots=True)
