@@ -1,1 +1,1 @@
-"""What the four services share. ARCHITECTURE.md says which room holds what."""
+"""The library that the four services share. ARCHITECTURE.md says which room holds what."""

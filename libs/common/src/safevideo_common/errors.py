@@ -125,7 +125,7 @@ class ServiceUnavailable(SafeVideoError):
 
 
 class Overloaded(ServiceUnavailable):
-    """This process is at its limit: it rejects the request before it reads anything."""
+    """An overload: the process is at its limit and rejects the request before it reads anything."""
 
 
 class BrokerUnavailable(ServiceUnavailable):

@@ -164,7 +164,7 @@ class ReceiveWebhook:
 _SIGNATURE_STATES: Final = dict.fromkeys(
     (PayloadTooLarge, UnsupportedMediaType, RequestTimedOut, RateLimited, Overloaded), "unchecked"
 )
-"""The log's word for errors that occur before the verification; after it the signature is valid."""
+"""The state of the signature in log lines, for errors before the verification. After it the signature is valid."""
 
 _REASONS: Final[Mapping[type[SafeVideoError], str]] = {BrokerUnavailable: "log_unavailable", Overloaded: "overloaded"}
 """Reasons of errors that share a code and mean different things to an operator."""

@@ -17,7 +17,7 @@ _c: Final = audit_log.c
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action. `details` have ids, counts and options, never a secret or personal data."""
+    """An action. `details` have ids, counts and options, never a secret or personal data."""
 
     at: datetime
     actor: str
@@ -74,11 +74,11 @@ async def record(tx: AsyncConnection, entry: AuditEntry) -> None:
 
 
 async def find(
-    reading: AsyncConnection, wanted: AuditFilter, *, page: int, limit: int, order: Order = "desc"
+    reading: AsyncConnection, matching: AuditFilter, *, page: int, limit: int, order: Order = "desc"
 ) -> tuple[list[AuditRecord], int]:
-    """One page by time, counted from 1, and how many there are in all."""
-    of_whom = equal((_c.actor, wanted.actor), (_c.action, wanted.action))
-    query = select(audit_log).where(*of_whom, *within(_c.at, wanted.at_from, wanted.at_to))
+    """Return one page by time, counted from 1, and how many there are in all."""
+    of_whom = equal((_c.actor, matching.actor), (_c.action, matching.action))
+    query = select(audit_log).where(*of_whom, *within(_c.at, matching.at_from, matching.at_to))
     rows, total = await find_page(reading, query, (_c.at, _c.id), page=page, limit=limit, order=order)
     return [_record(row) for row in rows], total
 

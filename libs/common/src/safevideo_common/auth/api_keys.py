@@ -50,7 +50,7 @@ class ApiKey:
 
 
 _c: Final = api_keys.c
-_SHOWN: Final = (_c.id, _c.client, _c.role, _c.created_at, _c.expires_at, _c.last_used_at, _c.revoked_at)
+_COLUMNS: Final = (_c.id, _c.client, _c.role, _c.created_at, _c.expires_at, _c.last_used_at, _c.revoked_at)
 
 
 async def create(
@@ -68,7 +68,7 @@ async def create(
 async def find(connection: AsyncConnection, client: str, key: str, now: datetime) -> ApiKey | None:
     """Return the key if it is this client's and valid. The comparison takes constant time."""
     digest = _hash(key)
-    rows = await connection.execute(select(*_SHOWN, _c.key_hash).where(_c.client == client, _c.revoked_at.is_(None)))
+    rows = await connection.execute(select(*_COLUMNS, _c.key_hash).where(_c.client == client, _c.revoked_at.is_(None)))
     matching = [_api_key(row) for row in rows if compare_digest(row.key_hash, digest)]
     return next((each for each in matching if each.is_valid(now)), None)
 
@@ -81,7 +81,7 @@ async def touch(tx: AsyncConnection, key_id: int, now: datetime) -> None:
 
 async def all_keys(connection: AsyncConnection) -> list[ApiKey]:
     """Return every key, including the revoked and expired ones."""
-    rows = await connection.execute(select(*_SHOWN).order_by(_c.id))
+    rows = await connection.execute(select(*_COLUMNS).order_by(_c.id))
     return [_api_key(row) for row in rows]
 
 

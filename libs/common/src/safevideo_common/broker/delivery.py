@@ -52,7 +52,7 @@ Future = asyncio.Future[Any]  # only the owner of a future uses its result
 
 
 class DeliveryTimeouts:
-    """One deadline for many futures: a future that is not done after `seconds` fails with `BrokerUnavailable`.
+    """A deadline for many futures: a future that is not done after `seconds` fails with `BrokerUnavailable`.
 
     `asyncio.timeout` needs a timer, a heap entry and a handle for each message. All messages wait equally long, so a
     queue in order of arrival and one timer for its head are enough.

@@ -115,7 +115,7 @@ class BatchProducer(Producer, Protocol):
 
 
 class Subscription(Protocol):
-    """One member of a consumer group. The members share the partitions; each partition has one owner at a time."""
+    """A member of a consumer group. The members share the partitions; each partition has one owner at a time."""
 
     @property
     def generation(self) -> int:

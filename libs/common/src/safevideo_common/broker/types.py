@@ -19,7 +19,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 
 class TopicPartition(NamedTuple):
-    """One ordered sequence of records."""
+    """An ordered sequence of records."""
 
     topic: str
     partition: int

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 Order = Literal["asc", "desc"]
 
 
-def equal(*wanted: tuple[Column[Any], object]) -> list[ColumnElement[bool]]:
+def equal(*conditions: tuple[Column[Any], object]) -> list[ColumnElement[bool]]:
     """Return a condition for each column whose value is not None."""
-    return [column == value for column, value in wanted if value is not None]
+    return [column == value for column, value in conditions if value is not None]
 
 
 def within(column: Column[Any], begin: datetime | None, end: datetime | None) -> list[ColumnElement[bool]]:

@@ -43,7 +43,7 @@ event_inbox: Final = Table(
     Column("source_offset", BigId, nullable=False),  # of the first delivery
     Column("last_offset", BigId, nullable=False),  # of the latest one: a record read twice is no duplicate
     Column("occurred_at", UtcDateTime, nullable=False),  # the provider's timestamp
-    Column("received_at", UtcDateTime, nullable=False),  # when the door published it
+    Column("received_at", UtcDateTime, nullable=False),  # when webhook-ingest published it
     Column("decided_at", UtcDateTime, nullable=False),
     Column("status", String(16), nullable=False),
     Column("reason", String(255)),

@@ -38,7 +38,7 @@ class VerificationResult:
 
 @dataclass(frozen=True, slots=True)
 class KycRequest:
-    """One request: its state here, and the last verification result applied to it."""
+    """A request: its state here, and the last verification result applied to it."""
 
     id: int
     performer_id: str

@@ -22,7 +22,7 @@ class Performer(NamedTuple):
 
 
 class PerformerPatch(NamedTuple):
-    """One event about a performer: the fields that it sets, and its position in Sharegram's order."""
+    """An event about a performer: the fields that it sets, and its position in Sharegram's order."""
 
     fields: Mapping[str, object]
     write_version: WriteVersion

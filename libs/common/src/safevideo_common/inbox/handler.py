@@ -12,7 +12,7 @@ from safevideo_common.events.envelope import Envelope, EnvelopeInvalid, parse_he
 
 
 class Delivery(NamedTuple):
-    """One record of the broker as a handler gets it: the envelope, the body, and the record's position."""
+    """A record of the broker as a handler gets it: the envelope, the body, and the record's position."""
 
     envelope: Envelope
     body: bytes

@@ -157,12 +157,12 @@ def decide(handler: EventHandler[Event, States], states: States, parsed: Parsed[
 def decide_in_order(
     decide: Callable[[Parsed[Event]], Outcome],
     parsed: Iterable[Parsed[Event]],
-    seen: SeenIds,
+    seen_ids: SeenIds,
     blocked: set[str],
     *,
     decide_again: bool = False,
 ) -> Decisions:
-    """Decide the deliveries whose ids are not in `seen`, and with `decide_again` the others too.
+    """Decide the deliveries whose ids are not in `seen_ids`, and with `decide_again` the others too.
 
     A new event of a performer in `blocked` waits behind the earlier event of that performer. A performer whose event
     must wait joins `blocked`. An event that is decided again never waits: its write version limits what it changes.
@@ -170,8 +170,8 @@ def decide_in_order(
     decisions = Decisions()
     for each in parsed:
         event_id, subject = each.delivery.envelope.id, each.delivery.envelope.subject
-        if event_id not in seen:
-            seen.add(event_id)
+        if event_id not in seen_ids:
+            seen_ids.add(event_id)
             outcome = BLOCKED_BY_EARLIER_EVENT if subject in blocked else decide(each)
             if subject is not None and outcome.status is Status.WAITING:
                 blocked.add(subject)

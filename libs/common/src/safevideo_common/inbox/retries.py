@@ -42,7 +42,7 @@ UNSCHEDULED_DUTY: Final = 0.05
 
 @dataclass(slots=True)
 class RetryPolicy(Generic[Event, States]):
-    """One attempt at the queue of one performer: decide its due events until one must wait again."""
+    """An attempt at the queue of one performer: decide its due events until one must wait again."""
 
     consumer: ConsumerContext[Event, States]
     head: QueueHead

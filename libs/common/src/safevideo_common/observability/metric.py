@@ -18,7 +18,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. The name of a counter ends in `_total`; a unit other than a number is part of the name."""
+    """A metric. The name of a counter ends in `_total`; a unit other than a number is part of the name."""
 
     group: Group
     name: str

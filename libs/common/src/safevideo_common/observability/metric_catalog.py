@@ -21,7 +21,7 @@ HTTP_REQUEST_DURATION: Final = HistogramMetric(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )  # fmt: skip
 
-# --- webhooks at the door ---
+# --- webhook-ingest ---
 _WEBHOOKS: Final = Group("Webhooks", INGEST)
 
 WEBHOOKS: Final = CounterMetric(
@@ -49,7 +49,7 @@ CONNECTIONS_CLOSED: Final = CounterMetric(
 )  # fmt: skip
 WEBHOOKS_IN_FLIGHT: Final = GaugeMetric(_WEBHOOKS, "safevideo_webhooks_in_flight", "Webhooks in hand.")
 
-# --- the door's spool ---
+# --- webhook-ingest: spool ---
 _SPOOL: Final = Group("Spool", INGEST)
 
 SPOOL_EVENTS: Final = GaugeMetric(_SPOOL, "safevideo_spool_events", "Events in the spool.")
@@ -75,7 +75,7 @@ SPOOL_CORRUPT_EVICTED: Final = CounterMetric(
     _SPOOL, "safevideo_spool_corrupt_evicted_total", "Files set aside and removed again: there were too many."
 )
 
-# --- the door's quarantine ---
+# --- webhook-ingest: quarantine ---
 _QUARANTINE: Final = Group("Quarantine (with ENCRYPTION_KEY)", INGEST)
 
 QUARANTINED_WEBHOOKS: Final = CounterMetric(

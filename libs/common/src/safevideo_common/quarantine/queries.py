@@ -26,7 +26,7 @@ class RejectedFilter:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """One rejected webhook without its body. Size and digest are those of the body as sent."""
+    """A rejected webhook without its body. Size and digest are those of the body as sent."""
 
     row_id: int
     received_at: datetime
@@ -44,30 +44,30 @@ class RejectedRecord:
     released_event_id: str | None
 
 
-_SHOWN: Final = (_c.id.label("row_id"), *(_c[each.name] for each in fields(RejectedRecord) if each.name != "row_id"))
+_COLUMNS: Final = (_c.id.label("row_id"), *(_c[each.name] for each in fields(RejectedRecord) if each.name != "row_id"))
 
 
 async def find(
-    reading: AsyncConnection, wanted: RejectedFilter, *, page: int, limit: int, order: Order = "desc"
+    reading: AsyncConnection, matching: RejectedFilter, *, page: int, limit: int, order: Order = "desc"
 ) -> tuple[list[RejectedRecord], int]:
-    """One page by time of reception, counted from 1, and how many there are in all."""
-    query = select(*_SHOWN).where(*_conditions(wanted))
+    """Return one page by time of reception, counted from 1, and how many there are in all."""
+    query = select(*_COLUMNS).where(*_conditions(matching))
     rows, total = await find_page(reading, query, (_c.received_at, _c.id), page=page, limit=limit, order=order)
     return [_record(row) for row in rows], total
 
 
 async def get(connection: AsyncConnection, row_id: int) -> RejectedRecord | None:
     """Return one webhook, or None."""
-    row = (await connection.execute(select(*_SHOWN).where(_c.id == row_id))).one_or_none()
+    row = (await connection.execute(select(*_COLUMNS).where(_c.id == row_id))).one_or_none()
     return _record(row) if row else None
 
 
-def _conditions(wanted: RejectedFilter) -> list[ColumnElement[bool]]:
+def _conditions(matching: RejectedFilter) -> list[ColumnElement[bool]]:
     of_release = {None: [], True: [_c.released_at.is_not(None)], False: [_c.released_at.is_(None)]}
     return [
-        *equal((_c.reason, wanted.reason)),
-        *of_release[wanted.released],
-        *within(_c.received_at, wanted.received_from, wanted.received_to),
+        *equal((_c.reason, matching.reason)),
+        *of_release[matching.released],
+        *within(_c.received_at, matching.received_from, matching.received_to),
     ]
 
 

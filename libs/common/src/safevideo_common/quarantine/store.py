@@ -20,7 +20,7 @@ _OLDEST_FIRST: Final = (_c.received_at, _c.id)
 
 
 class Rejection(NamedTuple):
-    """One rejected webhook as it is stored. Rejections with one `fingerprint` are deliveries of the same webhook."""
+    """A rejected webhook as it is stored. Rejections with one `fingerprint` are deliveries of the same webhook."""
 
     fingerprint: str
     received_at: datetime

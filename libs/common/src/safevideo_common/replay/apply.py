@@ -14,7 +14,7 @@ from safevideo_common.inbox.processor import BatchProcessor, Decisions, Processi
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.jobs.handler import JobInterrupted
 from safevideo_common.replay.context import ReplayContext
-from safevideo_common.replay.plan import KNOWN
+from safevideo_common.replay.plan import KNOWN_OUTCOME
 from safevideo_common.replay.policies import count_outcomes
 from safevideo_common.replay.reader import Chunk, prefetch
 
@@ -44,7 +44,7 @@ class ApplyPartition(Generic[Event, States]):
         if to_process:
             await self._process(partition, to_process, skipped)
             skipped = [each for each in skipped if each.offset > to_process[-1].offset]
-        self.context.advance(partition, next_offset, skipped, {KNOWN: len(skipped)})
+        self.context.advance(partition, next_offset, skipped, {KNOWN_OUTCOME: len(skipped)})
         if not to_process:
             await self.context.maybe_save()
 
@@ -70,7 +70,7 @@ class ApplyPartition(Generic[Event, States]):
             start, last = self.context.remaining_range(partition)[0], max(each.offset for each in decided)
             before = [each for each in skipped if start <= each.offset < last]
             outcomes = count_outcomes(decisions)
-            outcomes[KNOWN] += len(before)
+            outcomes[KNOWN_OUTCOME] += len(before)
             return self.context.save_with(tx, partition, last + 1, [*before, *decided], outcomes)
 
         processor = BatchProcessor(

@@ -22,7 +22,7 @@ from safevideo_common.inbox.processor import (
 )
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.replay.context import MAX_REPORTED_PERFORMERS, ReplayContext, count_types
-from safevideo_common.replay.plan import KNOWN
+from safevideo_common.replay.plan import KNOWN_OUTCOME
 from safevideo_common.replay.policies import count_outcomes
 from safevideo_common.replay.reader import prefetch
 
@@ -71,7 +71,7 @@ class DryRun(Generic[Event, States]):
         self._max_reported = max_reported
         self._max_performers = max_performers
         self._states: States | None = None
-        self._seen = RecentIds(MAX_RECENT_IDS)
+        self._seen_ids = RecentIds(MAX_RECENT_IDS)
         self._blocked: set[str] = set()
         self._subjects: set[str] = set()
         self.differences: dict[str, Differences] = {}
@@ -85,8 +85,8 @@ class DryRun(Generic[Event, States]):
         for event_id in await inbox_rows.existing_ids(
             connection, self._group, (each.envelope.id for each in deliveries)
         ):
-            self._seen.add(event_id)
-        to_decide = [each for each in deliveries if self._is_forced or each.envelope.id not in self._seen]
+            self._seen_ids.add(event_id)
+        to_decide = [each for each in deliveries if self._is_forced or each.envelope.id not in self._seen_ids]
         parsed = [Parsed(each, self._parse(each)) for each in to_decide]
         subjects = subjects_of(parsed)
         new_subjects = subjects - self._subjects
@@ -95,9 +95,9 @@ class DryRun(Generic[Event, States]):
         self._states = await self._handler.load_for_preview(connection, events_of(parsed), self._states)
         decide_one = partial(self._decide, self._states)
         outcomes = count_outcomes(
-            decide_in_order(decide_one, parsed, self._seen, self._blocked, decide_again=self._is_forced)
+            decide_in_order(decide_one, parsed, self._seen_ids, self._blocked, decide_again=self._is_forced)
         )
-        outcomes[KNOWN] += len(deliveries) - len(to_decide)
+        outcomes[KNOWN_OUTCOME] += len(deliveries) - len(to_decide)
         return +outcomes
 
     def finish(self) -> None:

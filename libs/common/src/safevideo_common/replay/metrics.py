@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.metric import counter, gauge
-from safevideo_common.replay.plan import KNOWN, ReplayCheckpoint
+from safevideo_common.replay.plan import KNOWN_OUTCOME, ReplayCheckpoint
 
 
 class ReplayMode(StrEnum):
@@ -44,7 +44,7 @@ class ReplayMetrics:
         self._now: Final = now
         self._running: Final[list[ReplayProgress]] = []
         for mode in ReplayMode:
-            for outcome in (*Status, KNOWN):
+            for outcome in (*Status, KNOWN_OUTCOME):
                 self._events.labels(mode, outcome)  # start at 0: a rate needs a first value
             remaining.labels(mode).set_function(partial(self._remaining, mode))
         for reason in WaitReason:

@@ -12,7 +12,7 @@ from safevideo_common.clock import format_timestamp
 from safevideo_common.events.topics import RETENTION_DAYS
 from safevideo_common.replay.request import ReplayParameters, milliseconds
 
-KNOWN: Final = "known"
+KNOWN_OUTCOME: Final = "known"
 """The outcome of an event that is skipped because the inbox has it."""
 MAX_COUNTED_TYPES: Final = 100
 OTHER_TYPES: Final = "(others)"

@@ -23,7 +23,7 @@ from safevideo_common.inbox.processor import (
     subjects_of,
 )
 from safevideo_common.inbox.store import rows as inbox_rows
-from safevideo_common.replay.plan import KNOWN
+from safevideo_common.replay.plan import KNOWN_OUTCOME
 
 MAX_ID_LENGTH: Final = 128
 
@@ -81,5 +81,5 @@ def _id(cause: bytes, job_id: int) -> bytes:
 def count_outcomes(decisions: Decisions) -> Counter[str]:
     """Count the events of a batch by outcome."""
     outcomes = Counter(str(each.outcome.status) for each in (*decisions.new, *decisions.unchanged))
-    outcomes[KNOWN] += len(decisions.repeated)
+    outcomes[KNOWN_OUTCOME] += len(decisions.repeated)
     return +outcomes

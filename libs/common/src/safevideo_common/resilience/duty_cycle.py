@@ -15,7 +15,7 @@ class DutyCycle:
         self._due = seconds()
 
     def is_due(self) -> bool:
-        """Whether its share allows it now."""
+        """Return whether the share allows work now."""
         return self._seconds() >= self._due
 
     @contextmanager

@@ -1,1 +1,1 @@
-"""What we know of Sharegram's wire: signatures now, the client of its API next to them."""
+"""Calls to Sharegram: the health probe now, the client of its API next to them."""

@@ -1,4 +1,4 @@
-"""Whether Sharegram answers: `GET /health`, which needs no signature (contract, §11)."""
+"""The health probe of Sharegram: `GET /health`, which needs no signature (contract, §11)."""
 
 from typing import Final
 

@@ -135,7 +135,7 @@ def _header_name(raw: bytes) -> tuple[istr, bool]:
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client connection within `ServerLimits`."""
+    """A client connection within `ServerLimits`."""
 
     def __init__(self, gate: ConnectionGate, server: web.Server, post: BufferedPost | None) -> None:
         self._gate = gate

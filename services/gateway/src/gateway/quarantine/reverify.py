@@ -95,7 +95,7 @@ class ReverifyReport:
 
 
 class ReverifyService:
-    """One run at a time per process. Concurrent runs of two replicas publish the same events with the same ids."""
+    """A run at a time per process. Concurrent runs of two replicas publish the same events with the same ids."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ GATHER_SECONDS: Final = 0.5
 """The pause between two batches. With `BATCH_ROWS` it bounds the writes in a flood to 200 rows a second."""
 
 TRIM_SECONDS: Final = 60.0
-"""How often expired rows are removed while nothing comes in."""
+"""The interval in which expired rows are removed while nothing comes in."""
 
 LAST_SECONDS: Final = 2.0
 """Timeout of the last writes, when the process ends."""

@@ -1,4 +1,4 @@
-"""One file of records: appended at its end, read in order, removed when all its events are delivered.
+"""A file of records: appended at its end, read in order, removed when all its events are delivered.
 
 Only the writer's thread uses it.
 """

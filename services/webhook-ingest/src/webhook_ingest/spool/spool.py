@@ -171,7 +171,9 @@ class Spool:
             self._reading.add_done_callback(self._on_read)
         if self._reading is not None and not self._undelivered:
             # Shielded: if this task is cancelled, the events that were read are kept all the same, in order.
-            await asyncio.shield(self._reading)
+            reading = self._reading
+            await asyncio.shield(reading)
+            self._on_read(reading)  # a finished read does not suspend this task, so its callback may still be due
         return self._undelivered[:limit]
 
     def mark_delivered(self, delivered: Sequence[StoredEvent]) -> None:
@@ -234,6 +236,8 @@ class Spool:
         self._observer.rejected(len(messages), reason_of(error))
 
     def _on_read(self, reading: "asyncio.Future[SpoolBatch]") -> None:
+        if self._reading is not reading:
+            return
         self._reading = None
         if not reading.exception():
             self._undelivered += reading.result().events

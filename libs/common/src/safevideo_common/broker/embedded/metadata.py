@@ -145,7 +145,7 @@ class GroupCoordinator:
 
 
 class GroupMembership:
-    """One member of a group."""
+    """A member of a group."""
 
     def __init__(self, group: str, topics: Sequence[str], members: Sequence["GroupMembership"]) -> None:
         self.group = group

@@ -38,7 +38,7 @@ class InboxFilter:
 
 @dataclass(frozen=True, slots=True)
 class InboxRecord:
-    """One row of the inbox. `payload` is read for a single event only, and kept while the event is waiting or dead."""
+    """A row of the inbox. `payload` is read for a single event only, and kept while the event is waiting or dead."""
 
     row_id: int
     consumer_group: str
@@ -83,7 +83,7 @@ def event_document(record: InboxRecord) -> dict[str, object]:
     }
 
 
-_SHOWN: Final = (
+_COLUMNS: Final = (
     _c.id.label("row_id"),
     *(_c[field.name] for field in fields(InboxRecord) if field.name not in {"row_id", "payload"}),
 )
@@ -98,8 +98,8 @@ async def find(
     sort: Sort = "received_at",
     order: Order = "desc",
 ) -> tuple[list[InboxRecord], int]:
-    """One page, counted from 1, and how many there are in all. Ties are in the order of arrival."""
-    query = select(*_SHOWN).where(*_conditions(matching))
+    """Return one page, counted from 1, and how many there are in all. Ties are in the order of arrival."""
+    query = select(*_COLUMNS).where(*_conditions(matching))
     rows, total = await find_page(reading, query, (_c[sort], _c.id), page=page, limit=limit, order=order)
     return [_record(row) for row in rows], total
 
@@ -118,13 +118,13 @@ async def find_by_event_id(reading: AsyncConnection, event_or_row_id: str) -> li
 
 async def get_by_row_id(reading: AsyncConnection, row_id: int) -> InboxRecord | None:
     """Return one row with its payload."""
-    row = (await reading.execute(select(*_SHOWN, _c.payload).where(_c.id == row_id))).one_or_none()
+    row = (await reading.execute(select(*_COLUMNS, _c.payload).where(_c.id == row_id))).one_or_none()
     return _record(row) if row else None
 
 
 async def get_by_event_id(reading: AsyncConnection, event_id: str) -> list[InboxRecord]:
     """Return the rows of one event with their payloads, one for each consumer group."""
-    rows = await reading.execute(select(*_SHOWN, _c.payload).where(_c.event_id == event_id).order_by(_c.id))
+    rows = await reading.execute(select(*_COLUMNS, _c.payload).where(_c.event_id == event_id).order_by(_c.id))
     return [_record(row) for row in rows]
 
 

@@ -69,7 +69,7 @@ async def get(reading: AsyncConnection, job_id: int, *, locked: bool = False) ->
 async def find(
     reading: AsyncConnection, matching: JobFilter, *, page: int, limit: int, order: Order = "desc"
 ) -> tuple[list[Job], int]:
-    """One page in the order of ids, counted from 1, and how many there are in all."""
+    """Return one page in the order of ids, counted from 1, and how many there are in all."""
     query = select(*_COLUMNS).where(*_conditions(matching))
     rows, total = await find_page(reading, query, (_c.id,), page=page, limit=limit, order=order)
     return [_job(row) for row in rows], total

@@ -1,4 +1,4 @@
-"""How each try of a job ended."""
+"""The attempts of jobs, and how each ended."""
 
 from sqlalchemy import Column, Integer, String, Text
 

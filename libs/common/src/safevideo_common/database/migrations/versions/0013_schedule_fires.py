@@ -1,4 +1,4 @@
-"""When each entry of the schedule fired last."""
+"""The last fire time of each periodic job."""
 
 from sqlalchemy import Column, String
 

@@ -1,1 +1,0 @@
-"""What stands between the handlers and the outside."""
