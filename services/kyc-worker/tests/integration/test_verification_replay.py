@@ -9,8 +9,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 
-from kyc_worker.verifications.handler import KycRequestStates, VerificationHandler
-from kyc_worker.verifications.parsing import VerificationEvent
+from kyc_worker.verifications.handler import KycRequestStates, VerificationEvent, VerificationHandler
 from safevideo_common.broker.port import Broker
 from safevideo_common.broker.types import Message
 from safevideo_common.clock import rfc3339, utc_now

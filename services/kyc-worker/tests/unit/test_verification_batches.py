@@ -6,8 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyc_worker.verifications.handler import KycRequestStates, VerificationHandler
-from kyc_worker.verifications.parsing import VerificationEvent
+from kyc_worker.verifications.handler import KycRequestStates, VerificationEvent, VerificationHandler
 from safevideo_common.clock import utc_now
 from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult
 from safevideo_common.domain.ordering import WriteVersion

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from kyc_worker.verifications.parsing import VerificationEvent, parse_verification
+from kyc_worker.verifications.handler import VerificationEvent, parse_verification
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.inbox.handler import Delivery

@@ -24,8 +24,7 @@ from safevideo_common.inbox.store.queries import get_by_event_id
 from safevideo_common.inbox.store.redrive import RedriveFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
-from sync_worker.performers.handler import PerformerHandler, PerformerStates
-from sync_worker.performers.parsing import PerformerEvent
+from sync_worker.performers.handler import PerformerEvent, PerformerHandler, PerformerStates
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OPERATOR = Caller("operator", "admin", None, "req-1")

@@ -8,8 +8,7 @@ from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import DEFAULTS, Performer, PerformerPatch
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.replay.policies import with_job_id
-from sync_worker.performers.handler import PerformerHandler, PerformerStates
-from sync_worker.performers.parsing import PerformerEvent
+from sync_worker.performers.handler import PerformerEvent, PerformerHandler, PerformerStates
 
 
 class NoCache:

@@ -10,8 +10,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import FIELDS, Performer, PerformerPatch
 from safevideo_common.events.envelope import Envelope
-from sync_worker.performers.handler import PerformerHandler, PerformerStates
-from sync_worker.performers.parsing import PerformerEvent
+from sync_worker.performers.handler import PerformerEvent, PerformerHandler, PerformerStates
 
 names = st.sampled_from(("sg_1", "sg_2", "sg_3"))
 patched = st.tuples(names, st.dictionaries(st.sampled_from(FIELDS), st.integers(), max_size=4))

@@ -9,7 +9,7 @@ from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.inbox.handler import Delivery
-from sync_worker.performers.parsing import PerformerEvent, parse_performer
+from sync_worker.performers.handler import PerformerEvent, parse_performer
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

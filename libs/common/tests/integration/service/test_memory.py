@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safevideo_common.observability.memory_report import MAX_REPORTS, write_report
+from safevideo_common.observability.memory import MAX_REPORTS, write_report
 from safevideo_testkit.eventually import eventually
 
 SECONDS = 180.0

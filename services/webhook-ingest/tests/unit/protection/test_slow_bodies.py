@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from safevideo_common.errors import Overloaded, RequestTimedOut
-from webhook_ingest.protection.slow_bodies import SlowBodyLimiter
+from webhook_ingest.protection.limits import SlowBodyLimiter
 
 SECONDS = 20.0
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from safevideo_common.observability.logs import LogSink
-from safevideo_common.observability.memory import resident_bytes
-from safevideo_common.observability.memory_report import write_report
+from safevideo_common.observability.memory import resident_bytes, write_report
 
 STOP_SECONDS: Final = 9
 """Contract, §15: ten seconds from Ctrl-C to the end. What hangs until here is cut off; what was answered is safe."""

@@ -37,8 +37,7 @@ from safevideo_common.replay.request import JOB_TYPE, MAX_EVENTS_PER_SECOND
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.jobs import JobHarness
-from sync_worker.performers.handler import PerformerHandler, PerformerStates
-from sync_worker.performers.parsing import PerformerEvent
+from sync_worker.performers.handler import PerformerEvent, PerformerHandler, PerformerStates
 
 PERFORMERS = 100
 """In a history."""
