@@ -1,6 +1,6 @@
-"""Prints `docs/asyncapi.yaml` from the shapes of `events/`: `make asyncapi` writes it, a test holds it against them.
+"""The generator of `docs/asyncapi.yaml` from the structs of `events/`: `make asyncapi` runs it, a test compares both.
 
-With `--json` it prints the same as JSON.
+With `--json` it prints JSON.
 """
 
 import json
@@ -20,14 +20,14 @@ Document = dict[str, object]
 ABOUT: Final[Mapping[str, str]] = {
     topics.KYC: "KYC webhooks of Sharegram, byte for byte as received.",
     topics.PERFORMER: "Performer webhooks of Sharegram, byte for byte as received.",
-    topics.OTHER: "Webhooks of a type that is not known here, byte for byte as received.",
-    topics.COMMANDS: "What is asked of the workers. The key is the type of the job; a message that is lost or comes "
-    "twice costs nothing, since the job is a row that they look for as well.",
-    topics.CHANGES: "What changed here, for others: at least once, in order per performer and source. "
-    "Source and id together are unique: a message that comes twice has the same.",
+    topics.OTHER: "Webhooks of unknown types, byte for byte as received.",
+    topics.COMMANDS: "Commands to the workers. The key is the type of the job. A lost or duplicate message does no "
+    "harm: the job is a row, and the workers poll for it too.",
+    topics.CHANGES: "Changes that we applied, for other systems: at least once, in order per performer and source. "
+    "Source and id together are unique: a duplicate message has the same source and id.",
 } | {
-    topics.dead_letters_of(group): f"A copy of each event that is dead for {group}: key, value and headers as they "
-    "were, and headers that say whence and why."
+    topics.dead_letters_of(group): f"Dead letters of {group}: the key, value and headers of each event that "
+    "could not be processed, with further headers for its origin and the reason."
     for group in (topics.KYC_WORKER, topics.SYNC_WORKER)
 }
 
@@ -40,12 +40,12 @@ BODIES: Final[Mapping[str, type]] = (
     }
     | {commands.JOB_QUEUED: commands.JobQueued}
 )
-"""What `data` of a webhook is, and what the whole value of a change or command is, by event type."""
+"""The struct of a webhook's `data`, or of the whole value of a change or command, by event type."""
 
 OTHER_WEBHOOK: Final = "any other webhook"
 DEAD_EVENT: Final = "dead event"
 OURS: Final = {**change_events.SOURCES, commands.JOB_QUEUED: commands.SOURCE}
-"""Who tells what is no webhook."""
+"""The sources of the events that are no webhooks."""
 SENT: Final[Mapping[str, Sequence[str]]] = {
     topics.KYC: kyc.TYPES,
     topics.PERFORMER: performer.TYPES,
@@ -63,14 +63,14 @@ RECEIVED: Final = (
 
 
 def document() -> Document:
-    """The whole description."""
+    """Return the whole description."""
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "SafeVideo's topics",
             "version": "1.0.0",
-            "description": "Made by `make asyncapi`. Records follow the CloudEvents 1.0 Kafka binding, binary mode. "
-            "The key is Sharegram's performer id, so one performer's records stay in order.",
+            "description": "Written by `make asyncapi`. Records follow the CloudEvents 1.0 Kafka binding, binary mode. "
+            "The key is Sharegram's performer id, so the records of one performer stay in order.",
         },
         "defaultContentType": "application/json",
         "channels": {topic: _channel(topic) for topic in topics.RETENTION_DAYS},
@@ -105,11 +105,11 @@ def _operation(action: str, topic: str) -> Document:
 
 
 def _messages() -> Document:
-    known = {_slug(name): _message(name, _payload(name)) for name in BODIES}
+    typed = {_slug(name): _message(name, _payload(name)) for name in BODIES}
     other = _message(OTHER_WEBHOOK, _webhook({"type": "string"}, {"type": "object"}))
-    dead = _message(DEAD_EVENT, {"description": "The bytes of the event, whatever they are."})
+    dead = _message(DEAD_EVENT, {"description": "The bytes of the event, unchanged."})
     dead["headers"] = _ref("schemas", "DeadLetterHeaders")
-    return {**known, _slug(OTHER_WEBHOOK): other, _slug(DEAD_EVENT): dead}
+    return {**typed, _slug(OTHER_WEBHOOK): other, _slug(DEAD_EVENT): dead}
 
 
 def _message(name: str, payload: Document) -> Document:
@@ -122,8 +122,8 @@ def _payload(event_type: str) -> Document:
 
 
 def _webhook(event: Document, data: Document) -> Document:
-    moment = {"type": "string", "format": "date-time"}
-    fields = {"id": {"type": "string"}, "event": event, "timestamp": moment, "data": data}
+    timestamp = {"type": "string", "format": "date-time"}
+    fields = {"id": {"type": "string"}, "event": event, "timestamp": timestamp, "data": data}
     return {"type": "object", "required": ["event", "timestamp", "data"], "properties": fields}
 
 
@@ -143,7 +143,7 @@ def _schemas() -> Document:
 
 
 def _with_common_patterns(schemas: Document) -> dict[str, Any]:
-    """Python's marks of beginning and end, in the words of every other reader of patterns."""
+    """Return the schemas with the anchors of JSON Schema patterns instead of those of Python."""
     text = json.dumps(schemas).replace(r"\\A", "^").replace(r"\\Z", "$")
     patterned: dict[str, Any] = json.loads(text)
     return patterned
@@ -158,7 +158,7 @@ def _slug(name: str) -> str:
 
 
 def as_yaml(made: Document) -> str:
-    """The page. What occurs several times is spelled out: a reader of the page follows no anchors."""
+    """Return the document as YAML without anchors, so that repeated parts are written out."""
     spelled_out: Document = json.loads(json.dumps(made))
     return yaml.safe_dump(spelled_out, sort_keys=False, allow_unicode=True, width=100)
 

@@ -1,4 +1,4 @@
-"""Prints `.env.example` from the settings classes: `make env-example` writes it, a test holds it against them."""
+"""The generator of `.env.example`: `make env-example` runs it, and a test compares the file and the settings."""
 
 import sys
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.settings import IngestSettings
 
 HEADING: Final = """\
-# Every setting of every service. `make env-example` makes this file from the settings classes: change those.
-# A line without a value must be given one. A commented line shows the default."""
+# All settings of all services. `make env-example` writes this file from the settings classes; change those.
+# A setting without a value is required. A commented line shows the default."""
 
 SECTIONS: Final[tuple[tuple[str, type[CommonSettings]], ...]] = (
     ("every service", CommonSettings),
@@ -29,7 +29,7 @@ SECTIONS: Final[tuple[tuple[str, type[CommonSettings]], ...]] = (
 
 
 def env_example() -> str:
-    """The whole file. A setting stands in the first section that has it, a port in the section of its service."""
+    """Return the file. A setting is in the first section that has it, a port in the section of its service."""
     parts = [HEADING]
     shown: set[str] = set()
     for title, settings in SECTIONS:

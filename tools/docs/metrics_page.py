@@ -1,4 +1,4 @@
-"""Prints `docs/metrics.md` from the list of metrics: `make metrics-list` writes it, a test holds it against them."""
+"""The generator of `docs/metrics.md`: `make metrics-list` runs it, and a test compares page and catalog."""
 
 import sys
 from collections.abc import Iterator
@@ -11,14 +11,15 @@ from safevideo_common.observability.metric_catalog import METRICS
 HEADING: Final = """\
 # Metrics
 
-What each process exports at `/metrics`, in Prometheus' text format. `make metrics-list` makes this page from
-`safevideo_common/observability/metric_list.py`: change that. A histogram has the series `_bucket`, `_sum` and `_count`.
-The alerts on them are in [alerts.yml](../deploy/observability/alerts.yml), each with a page among the
+The metrics that each process exports at `/metrics`, in Prometheus' text format. `make metrics-list` writes this page
+from `libs/common/src/safevideo_common/observability/metric_catalog.py`; change that file. A histogram has the series
+`_bucket`, `_sum` and `_count`.
+[alerts.yml](../deploy/observability/alerts.yml) has the alerts on these metrics. Each alert has a page in the
 [runbooks](runbooks/README.md)."""
 
 
 def metrics_page() -> str:
-    """The whole page, a table for each group in the order of the list."""
+    """Return the page, with a table for each group, in the order of the catalog."""
     tables = [_table(group, metrics) for group, metrics in groupby(METRICS, lambda metric: metric.group)]
     return "\n\n".join([HEADING, *tables]) + "\n"
 
@@ -26,7 +27,7 @@ def metrics_page() -> str:
 def _table(group: Group, metrics: Iterator[Metric]) -> str:
     heading = f"## {group.title}\n\nExported by {', '.join(group.services)}.\n"
     return "\n".join(
-        [heading, "| name | kind | labels | unit | says |", "| --- | --- | --- | --- | --- |", *map(_row, metrics)]
+        [heading, "| name | kind | labels | unit | meaning |", "| --- | --- | --- | --- | --- |", *map(_row, metrics)]
     )
 
 

@@ -1,4 +1,4 @@
-"""Which webhooks follow from a change at the master."""
+"""The webhooks that follow from a change at the master."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Which code stands for which sign-in: once, for a minute, and only together with its PKCE verifier."""
+"""The authorization codes of sign-ins. A code is valid once, for a minute, and only with its PKCE verifier."""
 
 import hmac
 from base64 import urlsafe_b64encode
@@ -23,7 +23,7 @@ class Grant:
     nonce: str | None
 
     def answers(self, client_id: str, redirect_uri: str, code_verifier: str) -> bool:
-        """Whether the one who brings the code is the one who asked for it (RFC 7636, S256)."""
+        """Return True if the client is the one that requested the code (RFC 7636, S256)."""
         challenge = urlsafe_b64encode(sha256(code_verifier.encode()).digest()).rstrip(b"=")
         same_client = (client_id, redirect_uri) == (self.client_id, self.redirect_uri)
         return same_client and hmac.compare_digest(challenge, self.code_challenge.encode())

@@ -25,7 +25,7 @@ Json = Any  # Who steers knows what was asked for; the types of JSON would only 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the status, the headers, the body and its JSON where it is some."""
+    """A response: the status, the headers, the body, and its JSON if it has any."""
 
     status: int
     headers: Mapping[str, str]

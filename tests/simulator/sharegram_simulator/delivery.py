@@ -15,7 +15,7 @@ State = Literal["queued", "retrying", "delivered", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One request and what came back: a status with an answer, or the error that stood in its place."""
+    """A request and its result: a status with an answer, or an error."""
 
     at: datetime
     status: int | None = None
@@ -25,11 +25,11 @@ class Try:
 
     @property
     def accepted(self) -> bool:
-        """Whether the receiver took it: 2xx and nothing else."""
+        """Return True if the receiver accepted it: 2xx only."""
         return self.status is not None and 200 <= self.status < 300
 
     def as_json(self) -> dict[str, object]:
-        """As the state shows it."""
+        """Return the JSON that the state shows."""
         outcome = {"at": rfc3339(self.at), "status": self.status, "answer": self.answer}
         return outcome if self.error is None else outcome | {"error": self.error}
 
@@ -47,7 +47,7 @@ class Delivery:
     duplicated: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """As the state shows it."""
+        """Return the JSON that the state shows."""
         return {
             "id": self.event.id,
             "event": self.event.type,
@@ -85,5 +85,5 @@ class DeliveryLog:
         self._finished.append(delivery)
 
     def all(self) -> Sequence[Delivery]:
-        """What is known, oldest first."""
+        """Return all deliveries, oldest first."""
         return sorted((*self._finished, *self._open.values()), key=lambda delivery: delivery.number)

@@ -1,4 +1,4 @@
-"""What goes wrong with webhooks on purpose: some are sent again though they were accepted, some are overtaken."""
+"""Intended disorder of webhooks: some are sent again although they were accepted, some are overtaken."""
 
 import random
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ class Disorder:
     dice: random.Random = field(default_factory=random.Random)
 
     def duplicates(self) -> bool:
-        """Whether this webhook is sent once more."""
+        """Return True if this webhook is sent once more."""
         return self.dice.random() < self.duplicate_rate
 
     def holds_back(self) -> bool:
-        """Whether this webhook lets later ones of its performer pass."""
+        """Return True if later webhooks of its performer may overtake this webhook."""
         return self.dice.random() < self.reorder_rate
 
     def pause(self) -> float:

@@ -1,4 +1,4 @@
-"""Who may be tried first: of each performer one webhook at a time, in the order in which they were queued."""
+"""The order of first attempts: one webhook of each performer at a time, in the order in which they were queued."""
 
 from collections import deque
 

@@ -26,11 +26,11 @@ class Performer:
 
     @property
     def place(self) -> Place:
-        """Its place in the list."""
+        """Return its position in the list."""
         return self.updated_at, self.performer_id
 
     def as_json(self) -> dict[str, object]:
-        """As the API and the state show it."""
+        """Return the JSON that the API and the state show."""
         return {
             "performerId": self.performer_id,
             "profile": self.profile,

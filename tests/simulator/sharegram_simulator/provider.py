@@ -23,7 +23,7 @@ PerformerStatus = Literal["pending", "under_review", "active", "suspended", "rej
 
 @dataclass(frozen=True, slots=True)
 class PerformerChange:
-    """What is asked of the master. For a known performer an absent part stays; for a new one it is made up."""
+    """A requested change at the master. An absent part stays as it is; for a new performer it is invented."""
 
     performer_id: str | None = None
     profile: Profile | None = None

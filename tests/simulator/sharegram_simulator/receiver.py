@@ -16,5 +16,5 @@ class Receiver:
     """The types that are sent; None sends all."""
 
     def wants(self, event_type: str) -> bool:
-        """Whether the integration registered for this type."""
+        """Return True if the integration registered for this type."""
         return self.events is None or event_type in self.events

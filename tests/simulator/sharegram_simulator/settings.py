@@ -1,4 +1,4 @@
-"""What the simulator is told at its start: by whoever hosts it, or by the environment when it runs alone."""
+"""The settings of the simulator, from its host, or from the environment when it runs alone."""
 
 from secrets import token_urlsafe
 from typing import Annotated
@@ -22,7 +22,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class SimulatorSettings(BaseModel):
-    """What a host gives, by field name. It reads no environment, so a test means the same on every machine."""
+    """The settings from a host, by field name. They read no environment, so a test is the same on every machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 

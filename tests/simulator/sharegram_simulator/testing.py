@@ -28,14 +28,14 @@ async def running_simulator(settings: SimulatorSettings) -> AsyncIterator[Simula
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One webhook as it arrived."""
+    """A webhook as received."""
 
     headers: Mapping[str, str]
     body: bytes
 
     @property
     def json(self) -> Json:
-        """What it says."""
+        """Return the body as JSON."""
         return json.loads(self.body)
 
 

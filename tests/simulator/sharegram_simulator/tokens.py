@@ -19,7 +19,7 @@ Signing = Literal["right", "wrong", "none"]
 
 @dataclass(frozen=True, slots=True)
 class TokenOrder:
-    """What is asked for. A claim or header field that is null is left out of the token."""
+    """The requested token. A claim or header field that is null is left out of it."""
 
     claims: Mapping[str, object] = field(default_factory=dict)
     header: Mapping[str, object] = field(default_factory=dict)

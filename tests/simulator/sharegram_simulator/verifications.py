@@ -31,7 +31,7 @@ class Verification:
         return replace(self, verdict=verdict, updated_at=at)
 
     def as_json(self) -> dict[str, object]:
-        """As the API and the state show it."""
+        """Return the JSON that the API and the state show."""
         return {
             "verificationId": self.verification_id,
             "performerId": self.performer_id,
@@ -67,7 +67,7 @@ class Verifications:
         self._by_id[verification.verification_id] = verification
 
     def newest_verdict(self, performer_id: str) -> Verdict | None:
-        """What was found last about the performer."""
+        """Return the newest result of the performer."""
         decided = [found for found in self._by_id.values() if found.performer_id == performer_id and found.verdict]
         return max(decided, key=lambda found: found.updated_at).verdict if decided else None
 

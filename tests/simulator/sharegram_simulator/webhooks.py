@@ -1,4 +1,4 @@
-"""What a webhook says: the event and the builders of the four kinds that Sharegram sends."""
+"""The event of a webhook, and the builders of the four types that Sharegram sends."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ VERIFICATION_FAILED: Final = "kyc.verification.failed"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened at Sharegram. A redelivery is the same event under the same id."""
+    """A thing that happened at Sharegram. A redelivery is the same event with the same id."""
 
     type: str
     data: Mapping[str, object]

@@ -17,7 +17,7 @@ async def published(simulator: SimulatorClient) -> dict[str, jwt.PyJWK]:
 
 
 async def accept(simulator: SimulatorClient, made: str) -> Json:
-    """As a careful receiver does: the key by its id, the algorithm by the key, all claims required."""
+    """Decode a token like a careful receiver: the key by its id, the algorithm by the key, all claims required."""
     key = (await published(simulator))[jwt.get_unverified_header(made)["kid"]]
     options: Json = {"require": ["exp", "iss", "aud", "sub"]}
     return jwt.decode(made, key, [key.algorithm_name], audience="safevideo", issuer=simulator.base_url, options=options)

@@ -21,7 +21,7 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     safevideo_env: Literal["production", "development"] = Field(
-        "production", description="In production a weak or default-looking secret stops the start."
+        "production", description="In production the process does not start with a weak or default secret."
     )
 
 
@@ -29,7 +29,7 @@ class DatabaseSettings(ProcessSettings):
     """Settings of a command that needs only the database."""
 
     database_url: SecretStr = Field(
-        description="mysql+aiomysql://user:password@host/safevideo, or sqlite+aiosqlite:///path for the embedded run."
+        description="mysql+aiomysql://user:password@host/safevideo, or sqlite+aiosqlite:///path for the embedded stack."
     )
 
 
@@ -48,20 +48,20 @@ class CommonSettings(KafkaSettings, DatabaseSettings):
         SecretStr("redis://127.0.0.1:6379"), description="Redis or Valkey, without a database number."
     )
     log_dir: Path | None = Field(
-        None, description="Folder of the text logs; /var/log/safevideo when it exists, else none are written."
+        None, description="Folder of the log files. Default: /var/log/safevideo if it exists, otherwise no log files."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     shutdown_seconds: float = Field(
-        8.0, gt=0, le=300, description="Seconds that open requests and the current batch get to finish."
+        8.0, gt=0, le=300, description="Seconds that open requests and running batches have to finish at a stop."
     )
     memory_limit_mb: int = Field(
-        1024, ge=1, description="MiB of memory beyond which a process ends in order, to be started anew."
+        1024, ge=1, description="MiB of memory. A process that uses more stops cleanly; its supervisor restarts it."
     )
     readiness_drain_seconds: float = Field(
         0.0,
         ge=0,
         le=60,
-        description="Seconds before a stop in which /readyz is 503 and all else goes on: as long as a balancer needs.",
+        description="Seconds before a stop in which /readyz is 503 but requests are answered, for load balancers.",
     )
 
 

@@ -13,20 +13,20 @@ class GatewaySettings(CommonSettings):
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     sharegram_api_url: str = Field(
-        "", description="Base of Sharegram's API, such as https://api.sharegram.com/v1; empty while not configured."
+        "", description="Base URL of Sharegram's API, such as https://api.sharegram.com/v1; empty if not configured."
     )
 
     redis_timeout_seconds: float = Field(
-        ANSWER_SECONDS, gt=0, le=2, description="Seconds to wait for Redis before doing without it."
+        ANSWER_SECONDS, gt=0, le=2, description="Seconds to wait for Redis before the database is used instead."
     )
 
     sharegram_webhook_secret: SecretStr | None = Field(
-        None, description="As for webhook-ingest: rejected webhooks are verified again with it."
+        None, description="The same as for webhook-ingest: the gateway reverifies rejected webhooks with it."
     )
     encryption_key: SecretStr | None = Field(
         None,
-        description="Encrypts what is kept of rejected webhooks: 32 random bytes in URL-safe base64; several "
-        "comma-separated while one is being rotated out, the newest first.",
+        description="Key of the stored rejected webhooks: 32 random bytes in URL-safe base64; during a rotation "
+        "several, comma-separated, the newest first.",
     )
 
     @field_validator("sharegram_api_url")

@@ -12,5 +12,8 @@ class KycWorkerSettings(ConsumerSettings, JobSettings):
 
     port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
     kyc_auto_approve_score: float = Field(
-        AUTO_APPROVE_SCORE, ge=0, le=100, description="A passed verification at or over this score needs no person."
+        AUTO_APPROVE_SCORE,
+        ge=0,
+        le=100,
+        description="Minimum score at which a passed verification needs no manual review.",
     )

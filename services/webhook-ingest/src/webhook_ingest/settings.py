@@ -18,74 +18,80 @@ class IngestSettings(CommonSettings):
 
     port: int = Field(3001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     sharegram_webhook_secret: SecretStr = Field(
-        description="Signs Sharegram's webhooks. Several, comma-separated, while one is being rotated out."
+        description="Secret that signs Sharegram's webhooks. During a rotation several, comma-separated."
     )
     webhook_scheme: SchemeName = Field(
-        "any", description="How webhooks must be signed: sharegram, standard (Standard Webhooks), or any of them."
+        "any", description="Accepted signature scheme: sharegram, standard (Standard Webhooks), or any."
     )
     encryption_key: SecretStr | None = Field(
         None,
-        description="Opens what is kept encrypted in the database: 32 random bytes in URL-safe base64; several "
-        "comma-separated, the newest first. Without it only the webhook secrets given here count.",
+        description="Key for encrypted data in the database: 32 random bytes in URL-safe base64; several "
+        "comma-separated, the newest first. Without it, only SHAREGRAM_WEBHOOK_SECRET is used.",
     )
     secrets_refresh_seconds: float = Field(
-        30.0, ge=5, le=3600, description="Seconds between two looks for new webhook secrets in the database."
+        30.0, ge=5, le=3600, description="Seconds between two reads of the webhook secrets in the database."
     )
-    max_webhook_bytes: int = Field(1 << 20, gt=0, description="Bytes of a webhook's body at most; more is 413.")
-    body_timeout_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over its body.")
-    header_timeout_seconds: float = Field(10.0, gt=0, description="Seconds in all that a sender may take over a head.")
+    max_webhook_bytes: int = Field(
+        1 << 20, gt=0, description="Maximum bytes of a webhook's body; more is answered 413."
+    )
+    body_timeout_seconds: float = Field(10.0, gt=0, description="Seconds that a sender has for the whole body.")
+    header_timeout_seconds: float = Field(
+        10.0, gt=0, description="Seconds that a sender has for the whole request head."
+    )
     reuse_port: bool = Field(
-        False, description="Share the port with other instances on this machine, where no balancer stands before them."
+        False, description="Share the port with other instances on this machine, without a load balancer."
     )
     max_connections: int = Field(
-        2048, gt=0, description="Open connections of a process; beyond, those that wait longest for a request go."
+        2048, gt=0, description="Maximum open connections of a process. Beyond, the longest idle ones are closed."
     )
     max_webhooks_in_flight: int = Field(
-        1000, gt=0, description="Webhooks that a process has in hand at once; beyond, 503 before the body is read."
+        1000, gt=0, description="Maximum webhooks in flight in a process. Beyond, 503 before the body is read."
     )
     slow_body_buffer_bytes: int = Field(
-        64 << 20, gt=0, description="Bytes of bodies on their way at once; beyond, the one waited for longest goes."
+        64 << 20, gt=0, description="Maximum bytes of incomplete bodies. Beyond, the oldest body is rejected."
     )
     trusted_proxies: str = Field(
-        "", description="Comma-separated addresses or networks of proxies whose X-Forwarded-For is believed."
+        "", description="Comma-separated addresses or networks of proxies whose X-Forwarded-For is trusted."
     )
     failed_signatures_burst: int = Field(
-        20, gt=0, description="Failed signatures of an address before it is a suspect."
+        20, gt=0, description="Invalid signatures of an address before it is throttled."
     )
     failed_signatures_per_minute: int = Field(
-        60, gt=0, description="Failed signatures a minute that an address may go on sending without being a suspect."
+        60, gt=0, description="Invalid signatures per minute that an address may send without being throttled."
     )
     throttled_client_bytes_per_second: int = Field(
-        8 << 20, gt=0, description="Bytes a second of suspects' bodies over 8 KiB that are still verified."
+        8 << 20,
+        gt=0,
+        description="Bytes per second, in bodies over 8 KiB, that are accepted from all throttled clients.",
     )
     throttled_client_connections_per_second: int = Field(
-        200, gt=0, description="New connections a second of suspects that are taken; beyond, they are closed unread."
+        200, gt=0, description="New connections per second from all throttled clients. Beyond, they are closed unread."
     )
     throttled_client_delay_seconds: float = Field(
-        1.0, ge=0, description="Seconds that a refusal is held back from a suspect."
+        1.0, ge=0, description="Seconds before a throttled client gets its 429."
     )
 
-    quarantine_rows: int = Field(10_000, ge=1, description="Refused webhooks kept at most.")
-    quarantine_mebibytes: int = Field(256, ge=1, description="MiB of their bodies at most, before encryption.")
-    quarantine_days: int = Field(7, ge=1, description="Days that a refused webhook is kept.")
+    quarantine_rows: int = Field(10_000, ge=1, description="Maximum number of webhooks in quarantine.")
+    quarantine_mebibytes: int = Field(256, ge=1, description="Maximum MiB of bodies in quarantine, before encryption.")
+    quarantine_days: int = Field(7, ge=1, description="Days that a rejected webhook stays in quarantine.")
     quarantine_per_minute: int = Field(
-        1000, ge=1, description="Refused webhooks of one address that are kept in a minute."
+        1000, ge=1, description="Rejected webhooks per minute that are stored for one address."
     )
     produce_timeout_seconds: float = Field(
         ACKNOWLEDGED_WITHIN_SECONDS,
         ge=0.5,
         le=30,
-        description="Seconds that Kafka gets to acknowledge a webhook; 0.1 s before, it goes to the spool.",
+        description="Seconds that Kafka has to acknowledge a webhook. The webhook is spooled 0.1 s earlier.",
     )
     spool_dir: Path = Field(
         Path("/var/lib/safevideo/spool"),
-        description="Folder on a disk that outlives the process: where webhooks are safe while Kafka is away.",
+        description="Folder of the spool for webhooks while Kafka is unavailable. It must outlive the process.",
     )
     spool_max_bytes: int = Field(
-        1 << 30, ge=1 << 20, description="Bytes that the spool of one process may have; beyond that webhooks get 503."
+        1 << 30, ge=1 << 20, description="Maximum bytes of the spool of one process. Beyond, webhooks are answered 503."
     )
     spool_drain_seconds: float = Field(
-        3.0, ge=0, le=300, description="Seconds that a process that is told to end spends on emptying its spool."
+        3.0, ge=0, le=300, description="Seconds that a stopping process tries to empty its spool."
     )
 
     @field_validator("sharegram_webhook_secret")

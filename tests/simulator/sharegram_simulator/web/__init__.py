@@ -1,1 +1,1 @@
-"""What the simulator serves, and the layers around it: recording, failures, faults, credentials, idempotency."""
+"""The HTTP interface of the simulator, and its layers: recording, failures, faults, credentials, idempotency."""

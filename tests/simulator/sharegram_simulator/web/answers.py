@@ -32,7 +32,7 @@ ExternalId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 
 
 class Wire(BaseModel):
-    """What is read from a request: camelCase on the wire, unknown fields refused."""
+    """The base of request bodies: camelCase on the wire, unknown fields rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 

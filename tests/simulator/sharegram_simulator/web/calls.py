@@ -21,7 +21,7 @@ SIGNATURE_OK: Final = web.RequestKey("signature_ok", bool)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. A status of None means that it got no answer: the connection was dropped."""
+    """A call. A status of None means that it got no answer: the connection was dropped."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Call:
     idempotency_key: str | None
 
     def as_json(self) -> dict[str, object]:
-        """As the state shows it."""
+        """Return the JSON that the state shows."""
         return {
             "method": self.method,
             "path": self.path,
@@ -55,7 +55,7 @@ class CallLog:
         """Calls that have begun and not ended: those that hang, mostly."""
 
     def all(self) -> Sequence[Call]:
-        """What is known, in the order in which the calls ended."""
+        """Return the calls in the order in which they ended."""
         return tuple(self._calls)
 
     def middleware(self) -> Middleware:
@@ -100,5 +100,5 @@ def _header(request: web.Request, name: str) -> str | None:
 
 
 def is_steering(request: web.Request) -> bool:
-    """Whether the request steers the simulator instead of using it."""
+    """Return True if the request steers the simulator instead of using it."""
     return request.path.startswith(STEERING_PREFIX)

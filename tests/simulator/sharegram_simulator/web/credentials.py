@@ -1,4 +1,4 @@
-"""Whether a call to `/v1` is the integration's: its API key, a fresh timestamp, and a signature over what was sent."""
+"""The checks that a call to `/v1` is the integration's: API key, fresh timestamp, signature over the request."""
 
 import hmac
 import re

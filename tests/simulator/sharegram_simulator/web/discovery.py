@@ -1,4 +1,4 @@
-"""What a client finds out by itself: OpenID discovery and the published keys."""
+"""OpenID discovery and the published keys."""
 
 from aiohttp import web
 
@@ -14,7 +14,7 @@ class Discovery:
         self._keys = keys
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [
             web.get("/.well-known/openid-configuration", self.discover),
             web.get("/.well-known/jwks.json", self.publish_keys),

@@ -1,4 +1,4 @@
-"""Where a refusal becomes an answer: `{"success": false, "error": {code, message, details?, requestId}}`."""
+"""The conversion of errors to answers: `{"success": false, "error": {code, message, details?, requestId}}`."""
 
 import math
 import re

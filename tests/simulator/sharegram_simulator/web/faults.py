@@ -17,7 +17,7 @@ HANG_SECONDS: Final = 120
 
 
 class Fault(Wire):
-    """What goes wrong: in which share of the calls, and under which paths (all when none are named)."""
+    """A fault, the fraction of calls that it hits, and their paths (all if none are named)."""
 
     mode: Literal["ok", "down", "slow", "errors", "rate_limited", "hang"] = "ok"
     rate: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -26,7 +26,7 @@ class Fault(Wire):
     paths: tuple[Annotated[str, Field(pattern="^/", max_length=200)], ...] = ()
 
     def covers(self, path: str) -> bool:
-        """Whether calls of this path can be hit."""
+        """Return True if the fault can hit calls of this path."""
         return self.mode != "ok" and (not self.paths or path.startswith(self.paths))
 
 

@@ -21,14 +21,14 @@ PAGE_LIMIT: Final = 500
 
 
 class Documents:
-    """How many documents were sent. Their bytes are not kept."""
+    """The number of uploaded documents. Their bytes are not stored."""
 
     def __init__(self) -> None:
         self.count = 0
 
 
 class PageQuery(Wire):
-    """Which performers."""
+    """The query of the performer list."""
 
     updated_since: AwareDatetime | None = None
     cursor: Annotated[str, Field(max_length=1000)] | None = None
@@ -36,7 +36,7 @@ class PageQuery(Wire):
 
 
 class AboutPerformer(Wire):
-    """What KYC calls have in common; whatever else they send is taken and not looked at."""
+    """The common fields of KYC calls. All other fields are accepted and ignored."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel)
     __pydantic_extra__: dict[str, Json]
@@ -45,7 +45,7 @@ class AboutPerformer(Wire):
 
 
 class Registration(Wire):
-    """Where webhooks are to go, and which."""
+    """The registration of webhooks: their address and types."""
 
     url: HttpUrl
     events: Annotated[frozenset[str], Field(min_length=1, max_length=100)] | None = None
@@ -60,7 +60,7 @@ class PartnerApi:
         self._receiver = receiver
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here. HEAD is answered wherever GET is."""
+        """Return the routes. HEAD is answered wherever GET is."""
         return [
             web.get("/v1/health", self.health),
             web.post("/v1/kyc/documents", self.upload_document),
@@ -91,7 +91,7 @@ class PartnerApi:
         return json_answer({"verificationId": verification.verification_id, "status": verification.status}, 201)
 
     async def show_verification(self, request: web.Request) -> web.Response:
-        """Where a verification stands, with the result that the webhook brings too."""
+        """Return the state of a verification, with the result that the webhook has too."""
         return json_answer(self._provider.verifications.get(request.match_info["verification_id"]).as_json())
 
     async def match_faces(self, request: web.Request) -> web.Response:
@@ -118,7 +118,7 @@ class PartnerApi:
         return json_answer({"performers": [performer.as_json() for performer in page], "nextCursor": next_cursor})
 
     async def show_performer(self, request: web.Request) -> web.Response:
-        """One performer."""
+        """Return a performer."""
         return json_answer(self._provider.performers.get(request.match_info["performer_id"]).as_json())
 
     async def register_webhook(self, request: web.Request) -> web.Response:

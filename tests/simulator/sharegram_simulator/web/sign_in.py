@@ -34,7 +34,7 @@ PkceText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$")]
 
 
 class AuthorizeQuery(BaseModel):
-    """What the browser brings. `login_hint` chooses the performer who signs in."""
+    """The parameters from the browser. `login_hint` chooses the performer who signs in."""
 
     response_type: Literal["code"]
     client_id: Text
@@ -47,7 +47,7 @@ class AuthorizeQuery(BaseModel):
 
 
 class TokenForm(BaseModel):
-    """What the client brings to exchange a code."""
+    """The parameters of a code exchange."""
 
     grant_type: Literal["authorization_code"]
     code: Text
@@ -66,7 +66,7 @@ class SignIn:
         self._grants = grants
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [web.get("/oauth/authorize", self.authorize), web.post("/oauth/token", self.exchange)]
 
     async def authorize(self, request: web.Request) -> web.Response:

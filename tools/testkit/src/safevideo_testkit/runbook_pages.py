@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
+RUNBOOKS = Path(__file__).parents[4] / "docs" / "runbooks"
 _BLOCK = re.compile(r"^```bash(| elsewhere)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -31,9 +31,9 @@ SOURCES: Final = {PERFORMER_CHANGED: source_of(SYNC_WORKER), KYC_CHANGED: source
 class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """The fields of a performer that an event changed, by their names on the wire, with their new values.
 
-    Changes of one performer come in the order in which they were applied; the last one of a field is its value.
-    `version` and `at` are the provider's, of the event `causedBy`: its place in the provider's order, which may be
-    before that of a change that came earlier and was of other fields.
+    Changes of one performer come in the order in which they were applied. The last change of a field has its value.
+    `version` and `at` are Sharegram's, of the event that caused the change; `causedBy` is the type of that event. They
+    may be lower than those of an earlier change of other fields.
     """
 
     performer_id: ExternalId

@@ -9,28 +9,28 @@ from safevideo_common.settings import CommonSettings
 class ConsumerSettings(CommonSettings):
     """Settings of a consumer. The defaults fit one worker process per core."""
 
-    batch_records: int = Field(500, ge=1, le=5000, description="Events of one transaction at most.")
+    batch_records: int = Field(500, ge=1, le=5000, description="Maximum number of events in one transaction.")
     consumer_concurrency: int = Field(
         2,
         ge=1,
         le=8,
-        description="Transactions under way at once, over different partitions. SQLite takes one at a time.",
+        description="Consume loops: concurrent transactions over different partitions. SQLite runs one at a time.",
     )
     dlq_rate_limit: float = Field(
-        0.5, gt=0, le=1, description="Share of the latest events that may go dead before the worker halts."
+        0.5, gt=0, le=1, description="Fraction of the recent events that may become dead before the worker halts."
     )
-    dlq_rate_window: int = Field(1000, ge=1, description="How many of the latest events that share is of.")
-    dlq_rate_minimum: int = Field(100, ge=1, description="Fewer dead events than this never halt the worker.")
-    retry_initial_seconds: float = Field(
-        1.0, gt=0, description="First delay before an event that must wait is retried."
+    dlq_rate_window: int = Field(1000, ge=1, description="Number of recent events for that fraction.")
+    dlq_rate_minimum: int = Field(100, ge=1, description="Minimum number of dead events before the worker halts.")
+    retry_initial_seconds: float = Field(1.0, gt=0, description="First delay before a waiting event is retried.")
+    retry_max_seconds: float = Field(300.0, gt=0, description="Longest delay between two attempts at one event.")
+    retry_max_attempts: int = Field(10, ge=1, description="Attempts at a waiting event before it becomes dead.")
+    retry_scan_seconds: float = Field(
+        1.0, gt=0, description="Seconds between two scans for waiting events that are due."
     )
-    retry_max_seconds: float = Field(300.0, gt=0, description="Longest delay between two tries of one event.")
-    retry_max_attempts: int = Field(10, ge=1, description="Tries of a waiting event before it is dead.")
-    retry_scan_seconds: float = Field(1.0, gt=0, description="Seconds between looks for waiting events that are due.")
     inbox_retention_days: int = Field(
         TOPIC_RETENTION_DAYS + 8,
         ge=TOPIC_RETENTION_DAYS,
-        description="Days that a settled event stays in the inbox: as long as the log may deliver it again.",
+        description="Days that a processed event stays in the inbox: as long as Kafka may deliver it again.",
     )
     inbox_dead_days: int = Field(
         90, ge=TOPIC_RETENTION_DAYS, validate_default=True, description="Days that a dead event stays in the inbox."

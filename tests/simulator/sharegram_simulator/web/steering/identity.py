@@ -21,7 +21,7 @@ class RotationOrder(Wire):
 
 
 class TokenRequest(BaseModel):
-    """Who the token is for. Every other field is a claim, null for one that is to be missing; `header` likewise."""
+    """The request for a token. Each other field is a claim; null removes the claim. `header` works the same way."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel)
     __pydantic_extra__: dict[str, Json]
@@ -52,7 +52,7 @@ class IdentitySteering:
         self._tokens = tokens
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [web.post("/_sim/keys/rotate", self.rotate), web.post("/_sim/tokens", self.issue)]
 
     async def rotate(self, request: web.Request) -> web.Response:

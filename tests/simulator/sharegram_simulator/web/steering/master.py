@@ -63,7 +63,7 @@ class MasterSteering:
         self._provider = provider
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [
             web.post("/_sim/performers", self.put_performers),
             web.delete("/_sim/performers/{performer_id}", self.remove_performer),

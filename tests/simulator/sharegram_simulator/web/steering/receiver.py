@@ -18,7 +18,7 @@ class SecretOrder(Wire):
 
 
 class UrlOrder(Wire):
-    """Where webhooks go from now on, retries included."""
+    """The new address of webhooks, also of retries."""
 
     url: Annotated[HttpUrl, Field(max_length=2000)]
 
@@ -38,7 +38,7 @@ class ReceiverSteering:
         self._disorder = disorder
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [
             web.put("/_sim/webhook-secret", self.set_secret),
             web.put("/_sim/webhook-url", self.set_url),

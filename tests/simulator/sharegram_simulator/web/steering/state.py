@@ -1,4 +1,4 @@
-"""What the simulator holds and did, and which fault it plays."""
+"""The state of the simulator, its history, and its current fault."""
 
 from aiohttp import web
 
@@ -23,7 +23,7 @@ class StateSteering:
         self._faults = faults
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [web.get("/_sim/state", self.show), web.put("/_sim/faults", self.set_fault)]
 
     async def show(self, _: web.Request) -> web.Response:

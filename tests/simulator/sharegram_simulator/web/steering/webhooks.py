@@ -25,7 +25,7 @@ KEPT_CHARACTERS: Final = 128
 
 
 class WebhookOrder(Wire):
-    """One webhook. An absent `id` is made up; an `id` of null sends a body and headers without one."""
+    """A webhook to send. An absent `id` is made up; an `id` of null sends a body and headers without one."""
 
     event: Annotated[str, Field(max_length=10_000)] = RAW
     data: dict[str, Json] = Field(default_factory=dict)
@@ -49,13 +49,13 @@ class WebhookOrder(Wire):
         return self
 
     def as_event(self) -> Event:
-        """What is said."""
+        """Return the event of the webhook."""
         data = self.data if self.version is None else self.data | {"version": self.version}
         event_id = self.id if "id" in self.model_fields_set else new_event_id()
         return Event(self.event, data, self.timestamp or utc_now(), event_id)
 
     def forgery(self) -> Forgery | None:
-        """How the request is spoilt."""
+        """Return the kind of forgery, or None."""
         if isinstance(self.forge, bool):
             return "signature" if self.forge else None
         return self.forge
@@ -70,7 +70,7 @@ class WebhookSteering:
         self._deliveries = deliveries
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served here."""
+        """Return the routes."""
         return [web.post("/_sim/webhooks", self.send)]
 
     async def send(self, request: web.Request) -> web.Response:
