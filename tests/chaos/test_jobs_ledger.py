@@ -1,7 +1,7 @@
-"""Whatever befalls workers and database, each step of each run of a job is done once, in order, and each job ends.
+"""Under faults of workers and database, each step of each run of a job is done once, in order, and each job ends.
 
 The plan has each kind of fault, and the test asserts that each had its effect. `make chaos` has more jobs and more
-faults; `CHAOS_JOBS` and `CHAOS_SECONDS` set both, `CHAOS_SEED` repeats the plan. Run with `-s` to see what befell.
+faults; `CHAOS_JOBS` and `CHAOS_SECONDS` set both, `CHAOS_SEED` repeats the plan. Run with `-s` to see the faults.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.jobs.model import FINISHED, AttemptOutcome, Job, JobAttempt, JobStatus, NewJob
@@ -28,29 +27,29 @@ from safevideo_devstack.backends import RunningServer
 from safevideo_testkit.chaos.job_worker import LEASE_SECONDS, steps
 from safevideo_testkit.chaos.workers import running_fleet
 from safevideo_testkit.eventually import eventually, running_task
-from safevideo_testkit.faults.process_faults import JOBS_ROUND, Chaos, plan
+from safevideo_testkit.faults.process_faults import JOB_FAULTS, Chaos, plan
 
 JOBS = int(os.environ.get("CHAOS_JOBS", "60"))
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
 WORKER = "safevideo_testkit.chaos.job_worker"
 STEPS = 40
-OFTEN = 1000
-"""Tries: a job that is cut off in many of them is not to fail of it."""
+MAX_ATTEMPTS = 1000
+"""So many that a job that is often interrupted does not fail."""
 Step = tuple[str, int]
-"""Which run, and which place."""
-SETTLES_SECONDS = 300.0 + JOBS / 2
+"""The name of a run, and the number of a step."""
+SETTLE_SECONDS = 300.0 + JOBS / 2
 
 
 @dataclass
 class Operator:
-    """Runs jobs again by hand, the very way of the contract, whatever state they are in."""
+    """An operator who runs jobs in any state again, in the way that the contract describes."""
 
     database: Database
     job_ids: list[int]
     dice: random.Random
     resets: Counter[int] = field(default_factory=Counter)
-    """By job how often it may have been done: of a commit without an answer nobody knows."""
+    """The attempts by job. A commit without an answer may have succeeded."""
 
     async def run(self) -> None:
         while True:
@@ -59,45 +58,44 @@ class Operator:
             self.resets[job_id] += 1
             with suppress(ServiceUnavailable):
                 async with self.database.transaction() as tx:
-                    words = "UPDATE batch_jobs SET status = 'queued', error = NULL WHERE id = :id"
-                    await tx.execute(text(words), {"id": job_id})
+                    statement = "UPDATE batch_jobs SET status = 'queued', error = NULL WHERE id = :id"
+                    await tx.execute(text(statement), {"id": job_id})
 
 
-async def test_whatever_befalls_it_each_step_is_done_once_and_each_job_ends(
-    fresh_mysql_database: str, mysql_server: RunningServer, tmp_path: Path
+async def test_workers_do_each_step_once_and_end_each_job_under_faults(
+    migrated_mysql_database: str, mysql_server: RunningServer, tmp_path: Path
 ) -> None:
-    await migrate(fresh_mysql_database)
-    environment = {"DATABASE_URL": fresh_mysql_database}
+    environment = {"DATABASE_URL": migrated_mysql_database}
     async with (
-        Database.open(fresh_mysql_database) as database,
+        Database.open(migrated_mysql_database) as database,
         running_fleet(environment, tmp_path, each=3, services=[WORKER]) as fleet,
     ):
-        job_ids = await queued(database)
-        chaos = Chaos(fleet, None, mysql_server, fresh_mysql_database, SEED)
+        job_ids = await enqueue_all(database)
+        chaos = Chaos(fleet, None, mysql_server, migrated_mysql_database, SEED)
         operator = Operator(database, job_ids, random.Random(SEED))
         async with running_task(operator.run()):
-            faults = plan(SECONDS, SEED, services=[WORKER], kinds=JOBS_ROUND, long_seconds=LEASE_SECONDS)
-            await chaos.wreak(faults)
-        print("\n".join([f"CHAOS_SEED={SEED} CHAOS_JOBS={JOBS} CHAOS_SECONDS={SECONDS}", *chaos.told]))
-        await eventually(lambda: all_ended(database), SETTLES_SECONDS)
-        wrong = [*await judged(database, job_ids, operator.resets), *fleet.fallen]
+            faults = plan(SECONDS, SEED, services=[WORKER], kinds=JOB_FAULTS, long_seconds=LEASE_SECONDS)
+            await chaos.inject(faults)
+        print("\n".join([f"CHAOS_SEED={SEED} CHAOS_JOBS={JOBS} CHAOS_SECONDS={SECONDS}", *chaos.history]))
+        await eventually(lambda: all_ended(database), SETTLE_SECONDS)
+        wrong = [*await differences(database, job_ids, operator.resets), *fleet.failures]
     print(", ".join(f"{kind}: {times}" for kind, times in sorted(chaos.counts.items())))
     print(f"{sum(operator.resets.values())} times run again by hand")
-    assert chaos.counts.keys() == {*JOBS_ROUND}
+    assert chaos.counts.keys() == {*JOB_FAULTS}
     assert operator.resets
     assert not wrong, "\n".join(wrong)
 
 
-async def queued(database: Database) -> list[int]:
-    """The jobs, of which one in ten can never go well and one in ten makes no sense; and the table of their steps."""
+async def enqueue_all(database: Database) -> list[int]:
+    """Create the table of steps, and enqueue jobs. One job in ten always fails, and one in ten is invalid."""
     async with database.transaction() as tx:
         await tx.run_sync(steps.metadata.create_all)
-        wanted = ("senseless", "never_well", *("steady",) * 8)
-        return [(await job_admin.enqueue(tx, new(wanted[number % len(wanted)]))).job_id for number in range(JOBS)]
+        types = ("invalid", "failing", *("steady",) * 8)
+        return [(await job_admin.enqueue(tx, new(types[number % len(types)]))).job_id for number in range(JOBS)]
 
 
 def new(job_type: str) -> NewJob:
-    return NewJob(job_type, {"steps": STEPS}, max_attempts=3 if job_type == "never_well" else OFTEN)
+    return NewJob(job_type, {"steps": STEPS}, max_attempts=3 if job_type == "failing" else MAX_ATTEMPTS)
 
 
 async def all_ended(database: Database) -> bool:
@@ -108,53 +106,53 @@ async def all_ended(database: Database) -> bool:
     return False
 
 
-async def judged(database: Database, job_ids: Iterable[int], resets: Mapping[int, int]) -> list[str]:
-    """What is wrong, job by job."""
+async def differences(database: Database, job_ids: Iterable[int], resets: Mapping[int, int]) -> list[str]:
+    """Return what is wrong, job by job."""
     wrong: list[str] = []
     async with database.read_connection() as reading:
         done: defaultdict[int, list[Step]] = defaultdict(list)
-        for job_id, run, place in await reading.execute(
-            select(steps.c.job_id, steps.c.run, steps.c.place).order_by(steps.c.id)
+        for job_id, run, number in await reading.execute(
+            select(steps.c.job_id, steps.c.run, steps.c.number).order_by(steps.c.id)
         ):
-            done[job_id].append((run, place))
+            done[job_id].append((run, number))
         for job_id in job_ids:
-            job, tries = await job_admin.get(reading, job_id), await job_attempts.attempts_of(reading, job_id)
+            job, attempts = await job_admin.get(reading, job_id), await job_attempts.attempts_of(reading, job_id)
             faults = [
-                *faults_of_job(job, tries),
+                *faults_of_job(job, attempts),
                 *faults_of_steps(job, done[job_id], resets.get(job_id, 0)),
-                *faults_of_history(tries, done[job_id], resets.get(job_id, 0)),
+                *faults_of_history(attempts, done[job_id], resets.get(job_id, 0)),
             ]
             wrong += [f"job {job_id} ({job.job_type}): {fault}" for fault in faults]
     return wrong
 
 
-def faults_of_job(job: Job, tries: list[JobAttempt]) -> list[str]:
-    """It has ended as its kind does, and its last try says so."""
+def faults_of_job(job: Job, attempts: list[JobAttempt]) -> list[str]:
+    """Check that the job and its last attempt have the outcome of this type of job."""
     status, error = {
         "steady": (JobStatus.COMPLETED, None),
-        "never_well": (JobStatus.FAILED, "NOT_YET: it may go better later"),
-        "senseless": (JobStatus.FAILED, "NO_SENSE: it was asked for wrongly"),
+        "failing": (JobStatus.FAILED, "NOT_YET: a later attempt may succeed"),
+        "invalid": (JobStatus.FAILED, "INVALID: the request is invalid"),
     }[job.job_type]
     faults = []
-    is_cut_off = job.job_type == "never_well" and (job.error or "").startswith("LEASE_LOST")
-    if job.status is not status or (job.error != error and not is_cut_off):
+    was_interrupted = job.job_type == "failing" and (job.error or "").startswith("LEASE_LOST")
+    if job.status is not status or (job.error != error and not was_interrupted):
         faults.append(f"ended as {job.status}, {job.error}")
-    if not tries or tries[-1].outcome.value != job.status.value or tries[-1].number != job.attempts:
-        faults.append(f"{job.attempts} tries, the last of which is told as {tries[-1] if tries else None}")
+    if not attempts or attempts[-1].outcome.value != job.status.value or attempts[-1].number != job.attempts:
+        faults.append(f"{job.attempts} attempts, the last of which is {attempts[-1] if attempts else None}")
     return faults
 
 
-def faults_of_history(tries: list[JobAttempt], done: list[Step], resets: int) -> list[str]:
-    """No run is missing in it, and no more tries are said to be lost by a reset than there were resets."""
-    runs, lost = len({run for run, _ in done}), sum(each.outcome is AttemptOutcome.RESET for each in tries)
-    faults = [f"its history has {len(tries)} tries of {runs} runs"] if runs > len(tries) else []
-    return [*faults, f"{lost} tries were lost by {resets} resets"] if lost > resets else faults
+def faults_of_history(attempts: list[JobAttempt], done: list[Step], resets: int) -> list[str]:
+    """Check that the history has all runs, and at most one reset for each time the job was run again."""
+    runs, lost = len({run for run, _ in done}), sum(each.outcome is AttemptOutcome.RESET for each in attempts)
+    faults = [f"its history has {len(attempts)} attempts of {runs} runs"] if runs > len(attempts) else []
+    return [*faults, f"{lost} attempts were lost by {resets} resets"] if lost > resets else faults
 
 
 def faults_of_steps(job: Job, done: list[Step], resets: int) -> list[str]:
-    """One run follows the other; each does its steps from the first on, once, in order; the last one does them all."""
-    runs = [(run, [place for _, place in its]) for run, its in groupby(done, key=itemgetter(0))]
-    faults = [f"run {run} did {places}" for run, places in runs if places != [*range(1, len(places) + 1)]]
+    """Check that each run does its steps once, in order, from the first one, and the last run does all."""
+    runs = [(run, [number for _, number in its]) for run, its in groupby(done, key=itemgetter(0))]
+    faults = [f"run {run} did {numbers}" for run, numbers in runs if numbers != [*range(1, len(numbers) + 1)]]
     if len(runs) > 1 + resets:
         faults.append(f"{len(runs)} runs for {resets} resets: {[run for run, _ in runs]}")
     if job.job_type == "steady" and done[-1:] != [((job.result or {}).get("run"), STEPS)]:

@@ -1,10 +1,9 @@
-"""An event that comes twice has one effect, whatever its type. A new type fails here until it has an example."""
+"""An event of any type that is delivered twice has one effect. A new type fails here until `TYPES` has an example."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Table, select
@@ -25,20 +24,11 @@ from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LivePolicy
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.web.correlation import Correlation
-from safevideo_common.webhooks.parsing import message_of, parse_webhook
 from safevideo_testkit.eventually import FakeClock
+from safevideo_testkit.oracle.stream import UNKNOWN_TYPE, example, verification_id, write_webhook
 from sync_worker.performers.handler import PerformerHandler
 
-UNKNOWN = "performer.never.heard.of"
-PERFORMER, VERIFICATION = "sg_1", "ver_1"
-EXAMPLES: Mapping[str, Mapping[str, object]] = {
-    "performer.profile.updated": {"changes": {"username": "new"}},
-    "performer.status.changed": {"status": "active"},
-    "kyc.verification.completed": {"verificationId": VERIFICATION, "result": {"status": "passed", "riskScore": 93}},
-    "kyc.verification.failed": {"verificationId": VERIFICATION, "result": {"status": "failed"}},
-    UNKNOWN: {},
-}
+PERFORMER = "sg_1"
 WORKERS: Mapping[str, tuple[Sequence[str], Callable[[Clock], EventHandler[Any, Any]]]] = {
     sync_worker.app.SERVICE: (sync_worker.app.TOPICS, lambda clock: PerformerHandler(clock, NoCache())),
     kyc_worker.app.SERVICE: (kyc_worker.app.TOPICS, lambda clock: VerificationHandler(clock, 80)),
@@ -53,7 +43,7 @@ class NoCache:
 
 
 class Worker:
-    """The part of a worker between the log and the database. Its clock goes on by a minute a batch."""
+    """The part of a worker between broker and database. Its clock advances by a minute a batch."""
 
     def __init__(self, service: str, database: Database, log: FilteringBoundLogger) -> None:
         self.topics, handler = WORKERS[service]
@@ -71,21 +61,15 @@ class Worker:
         )
         self._processor = BatchProcessor(consumer, LivePolicy(consumer))
 
-    async def take(self, *deliveries: Delivery) -> None:
+    async def process(self, *deliveries: Delivery) -> None:
         await self._processor.process(deliveries)
         self._clock.advance(timedelta(minutes=1))
 
     async def effects(self) -> Rows:
-        """All that events have changed, and what is told of it."""
-        return [*await self._rows(performers), *await self._rows(kyc_requests), *await self.told()]
+        """Return all rows that events have written, without those of the inbox."""
+        return [*await self.rows(performers), *await self.rows(kyc_requests), *await self.rows(outbox)]
 
-    async def told(self) -> Rows:
-        return await self._rows(outbox)
-
-    async def inbox(self) -> Rows:
-        return await self._rows(event_inbox)
-
-    async def _rows(self, table: Table) -> Rows:
+    async def rows(self, table: Table) -> Rows:
         async with self._database.read_connection() as connection:
             return [dict(row._mapping) for row in await connection.execute(select(table))]
 
@@ -94,46 +78,42 @@ class Worker:
 async def worker(request: pytest.FixtureRequest, database: Database, log: FilteringBoundLogger) -> Worker:
     async with database.transaction() as tx:
         now = datetime.now(UTC)
-        await requests.insert_request(tx, PERFORMER, VERIFICATION, KycStatus.IN_PROGRESS, now)
+        await requests.insert_request(tx, PERFORMER, verification_id(PERFORMER), KycStatus.IN_PROGRESS, now)
     return Worker(request.param, database, log)
 
 
 def delivery(event_type: str, event_id: str = "evt", offset: int = 7) -> Delivery:
-    """As the door writes it."""
-    data = {"performerId": PERFORMER, **EXAMPLES[event_type]}
-    webhook = {"id": event_id, "event": event_type, "timestamp": "2026-11-24T12:00:00Z", "data": data}
-    message = message_of(parse_webhook(body := orjson.dumps(webhook), {}, Correlation("", "")), body)
+    message = write_webhook(event_type, event_id, PERFORMER, example(event_type, PERFORMER)).message
     return delivery_of(Record(message.topic, 0, offset, 0, message.key, message.value, message.headers))
 
 
-def home_of(event_type: str) -> str:
-    """The worker that consumes it."""
+def consumer_of(event_type: str) -> str:
     return next(service for service, (topics, _) in WORKERS.items() if topic_of(event_type) in topics)
 
 
 @pytest.mark.parametrize(
     ("worker", "event_type"),
-    [(home_of(each), each) for each in (*TOPIC_BY_TYPE, UNKNOWN)],
+    [(consumer_of(each), each) for each in (*TOPIC_BY_TYPE, UNKNOWN_TYPE)],
     indirect=["worker"],
 )
-async def test_an_event_that_comes_again_changes_nothing_and_is_counted(worker: Worker, event_type: str) -> None:
-    await worker.take(delivery(event_type, offset=7), delivery(event_type, offset=8))
-    effects, (row,) = await worker.effects(), await worker.inbox()
-    assert row["status"] == ("ignored" if event_type == UNKNOWN else "applied")
-    assert len(await worker.told()) == (event_type != UNKNOWN)
+async def test_worker_counts_a_repeated_event_and_changes_nothing(worker: Worker, event_type: str) -> None:
+    await worker.process(delivery(event_type, offset=7), delivery(event_type, offset=8))
+    effects, (row,) = await worker.effects(), await worker.rows(event_inbox)
+    assert row["status"] == ("ignored" if event_type == UNKNOWN_TYPE else "applied")
+    assert len(await worker.rows(outbox)) == (event_type != UNKNOWN_TYPE)
     assert (row["source_offset"], row["last_offset"], row["duplicates"]) == (7, 8, 1)
-    await worker.take(delivery(event_type, offset=9))
-    await worker.take(delivery(event_type, offset=8), delivery(event_type, offset=9))
+    await worker.process(delivery(event_type, offset=9))
+    await worker.process(delivery(event_type, offset=8), delivery(event_type, offset=9))
     assert await worker.effects() == effects
-    assert await worker.inbox() == [{**row, "last_offset": 9, "duplicates": 2}]
+    assert await worker.rows(event_inbox) == [{**row, "last_offset": 9, "duplicates": 2}]
 
 
 @pytest.mark.parametrize("worker", WORKERS, indirect=True)
-async def test_what_belongs_to_another_worker_is_ignored_each_time(worker: Worker) -> None:
-    strange = [each for each in TOPIC_BY_TYPE if topic_of(each) not in worker.topics]
-    batch = [delivery(each, event_id=f"evt-{number}") for number, each in enumerate(strange)]
+async def test_worker_ignores_types_of_another_worker_each_time(worker: Worker) -> None:
+    foreign = [each for each in TOPIC_BY_TYPE if topic_of(each) not in worker.topics]
+    batch = [delivery(each, event_id=f"evt-{number}") for number, each in enumerate(foreign)]
     effects = await worker.effects()
-    await worker.take(*batch)
-    await worker.take(*batch)
-    assert [row["status"] for row in await worker.inbox()] == ["ignored"] * len(strange)
+    await worker.process(*batch)
+    await worker.process(*batch)
+    assert [row["status"] for row in await worker.rows(event_inbox)] == ["ignored"] * len(foreign)
     assert await worker.effects() == effects

@@ -1,4 +1,4 @@
-"""Jobs in a worker as it is deployed: woken by a message, drained on SIGTERM."""
+"""Jobs in a worker as it is deployed: a message wakes it, and SIGTERM drains it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from safevideo_common.jobs.model import JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
-from safevideo_testkit.all_services import environment
+from safevideo_testkit.all_services import environment, settings_of
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.service_process import ServiceProcess
 from safevideo_testkit.stacks import REAL, StackUnderTest
@@ -28,18 +28,17 @@ async def enqueue(database: Database, job: NewJob) -> int:
 
 
 async def completes(database: Database, job_id: int) -> None:
-    async def is_so() -> bool:
+    async def is_completed() -> bool:
         async with database.read_connection() as reading:
             return (await job_admin.get(reading, job_id)).status is JobStatus.COMPLETED
 
-    await eventually(is_so)
+    await eventually(is_completed)
 
 
-async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
+async def test_worker_is_woken_by_a_message_and_counts_its_jobs(
     stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
-    variables = {name.lower(): value for name, value in environment(stack).items()}
-    settings = KycWorkerSettings.model_validate(variables | NO_POLL | {"host": "127.0.0.1", "port": 0})
+    settings = KycWorkerSettings.model_validate(settings_of(stack) | NO_POLL)
     app = build_app(settings, broker, log)
     async with Database.open(stack.database_url) as database, run_until_failure(app, settings) as (port, failed):
         for _ in range(3):
@@ -52,7 +51,7 @@ async def test_a_worker_is_woken_by_the_message_and_counts_its_jobs(
 
 
 @pytest.mark.parametrize("stack", [REAL], indirect=True)
-async def test_a_worker_that_is_told_to_stop_ends_in_order(
+async def test_worker_with_jobs_exits_with_0_after_sigterm(
     stack: StackUnderTest, broker: Broker, tmp_path: Path
 ) -> None:
     await broker.probe()

@@ -1,4 +1,4 @@
-"""From refusal to release: what ingest keeps under a wrong secret, the gateway releases under the right one."""
+"""Webhooks that ingest rejects under a wrong secret: the gateway releases them under the right one."""
 
 import asyncio
 import hmac
@@ -31,7 +31,7 @@ from safevideo_testkit.stacks import StackUnderTest
 from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 
 SECRET = "what-sharegram-signs-with"
-WRONG = [WebhookSecret("wrong", b"what-the-door-was-given")]
+WRONG = [WebhookSecret("wrong", b"another-secret")]
 KEY = Fernet.generate_key().decode()
 NUMBER = 30
 
@@ -53,14 +53,14 @@ async def api(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) 
         yield api
 
 
-async def test_what_was_refused_under_a_wrong_secret_is_released_under_the_right_one(
+async def test_gateway_releases_under_the_right_secret_what_ingest_rejected_under_a_wrong_one(
     database: Database, api: Api, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     performer = f"sg_{Fernet.generate_key().decode()[:16]}"
     async with database.transaction() as tx:
         key = await api_keys.create(tx, "ops", Role.ADMIN, utc_now(), utc_now() + timedelta(hours=1))
     admin = {"X-API-Client": "ops", "X-API-Key": key}
-    await refuse_all(database, log, performer)
+    await reject_all(database, log, performer)
 
     assert (await reverified(api, admin, dry_run=True))["verdicts"]["holds"]["count"] == NUMBER
     assert (await reverified(api, admin, dry_run=False))["released"] == NUMBER
@@ -75,8 +75,8 @@ def body(performer: str, number: int) -> bytes:
     return orjson.dumps({"event": "performer.profile.updated", "timestamp": "2026-11-24T12:00:00Z", "data": data})
 
 
-async def refuse_all(database: Database, log: FilteringBoundLogger, performer: str) -> None:
-    """What the door does while its secret is wrong."""
+async def reject_all(database: Database, log: FilteringBoundLogger, performer: str) -> None:
+    """Do what webhook-ingest does while its secret is wrong."""
     registry = CollectorRegistry()
     metrics = QuarantineMetrics(registry)
     queue = QuarantineQueue(1000, metrics)
@@ -84,7 +84,7 @@ async def refuse_all(database: Database, log: FilteringBoundLogger, performer: s
         queue, database, Cipher.from_key(KEY), RetentionLimits(), clock=utc_now, logger=log, metrics=metrics
     )
     for number in range(NUMBER):
-        refuse(queue, body(performer, number), number)
+        reject(queue, body(performer, number), number)
     writing = asyncio.create_task(writer.run())
     async with asyncio.timeout(20):
         while not registry.get_sample_value("safevideo_quarantined_webhooks_total", {"outcome": "kept"}):
@@ -93,7 +93,7 @@ async def refuse_all(database: Database, log: FilteringBoundLogger, performer: s
     await asyncio.wait([writing])
 
 
-def refuse(queue: QuarantineQueue, sent: bytes, number: int) -> None:
+def reject(queue: QuarantineQueue, sent: bytes, number: int) -> None:
     now = datetime.now(UTC)
     signature = "sha256=" + hmac.digest(SECRET.encode(), sent, "sha256").hex()
     headers = CIMultiDictProxy(
@@ -115,13 +115,15 @@ def refuse(queue: QuarantineQueue, sent: bytes, number: int) -> None:
 async def reverified(api: Api, admin: dict[str, str], *, dry_run: bool) -> dict[str, Any]:
     path = f"{api.base_url}/api/v1/admin/webhooks/rejected/reverify"
     async with api.session.post(path, json={"dryRun": dry_run}, headers=admin) as answer:
-        said = await answer.json()
-    assert answer.status == 200, said
-    data: dict[str, Any] = said["data"]
+        document = await answer.json()
+    assert answer.status == 200, document
+    data: dict[str, Any] = document["data"]
     return data
 
 
 async def recent(broker: Broker) -> list[Record]:
     async with broker.reader("test") as reader:
         ends = await reader.end_offsets("sharegram.performer.v1")
-        return [record for place, end in ends.items() for record in await reader.read(place, max(0, end - 200), 200)]
+        return [
+            record for partition, end in ends.items() for record in await reader.read(partition, max(0, end - 200), 200)
+        ]

@@ -1,4 +1,4 @@
-"""The runbooks are used in a hurry: each command is run here, on a door and a gateway that have all of the troubles."""
+"""Runbooks are used under pressure: each command runs here, on services with all incidents of the runbooks."""
 
 import asyncio
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from safevideo_testkit.incidents import troubled
+from safevideo_testkit.incidents import incident
 from safevideo_testkit.runbook_pages import Command, commands
 
 REPLAY = "replay.md: safevideo replay --topic sharegram.performer.v1 --target sync-worker"
-ELSEWHERE = {
+NOT_EXECUTED = {
     "spool-corrupt.md: dmesg | tail -50",
     "outbox-latency-high.md: curl -s localhost:3002/metrics | grep ^safevideo_outbox",
     "outbox-latency-high.md: curl -s localhost:3003/metrics | grep ^safevideo_outbox",
@@ -41,42 +41,43 @@ ELSEWHERE = {
     'replay-stalled.md: mysql -e "KILL 42"',
     'replay-stalled.md: safevideo jobs cancel ID --reason "…"',
 }
-"""What is not run here, by page and command: the kernel's log is not every container's to read; no worker runs here.
-
-Kafka is away on purpose, so nothing is run that asks it."""
+"""The commands that do not run here: a container may not read kernel messages, and no worker and no Kafka runs."""
 
 COMMAND_SECONDS = 120.0
-AT_ONCE = 4
-"""Commands: each start of `safevideo` takes a second of a core, and all together would keep each other waiting."""
+CONCURRENT_COMMANDS = 4
+"""Each start of `safevideo` takes a second of a core."""
 
 
-async def test_every_command_of_the_runbooks_can_be_executed_and_says_something(tmp_path: Path) -> None:
+async def test_runbook_commands_succeed_and_print_something(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("the runbooks use curl, which is not there")
     (tmp_path / "logs").mkdir()
-    async with troubled(tmp_path) as (say, environment):
-        executed, turns = [each for each in commands() if not each.is_for_elsewhere], asyncio.Semaphore(AT_ONCE)
+    async with incident(tmp_path) as (to_local, environment):
+        executed, limit = (
+            [each for each in commands() if not each.is_for_elsewhere],
+            asyncio.Semaphore(CONCURRENT_COMMANDS),
+        )
 
-        async def in_turn(command: Command) -> str:
-            async with turns:
-                return await failure_of(command, say, environment)
+        async def run(command: Command) -> str:
+            async with limit:
+                return await failure_of(command, to_local, environment)
 
-        failures = await asyncio.gather(*map(in_turn, executed))
+        failures = await asyncio.gather(*map(run, executed))
     assert [failure for failure in failures if failure] == []
 
 
-def test_what_is_not_executed_is_listed() -> None:
+def test_runbook_commands_that_are_not_executed_are_listed() -> None:
     found = {str(command).partition("#")[0].strip() for command in commands() if command.is_for_elsewhere}
-    assert found == ELSEWHERE
+    assert found == NOT_EXECUTED
 
 
-async def failure_of(command: Command, say: Callable[[str], str], environment: Mapping[str, str]) -> str:
-    """What is wrong with it; nothing when it ended well and printed something."""
-    line = f"set -euo pipefail; {say(command.line)}"
+async def failure_of(command: Command, to_local: Callable[[str], str], environment: Mapping[str, str]) -> str:
+    """Return an empty string if the command succeeded and printed something; otherwise its output."""
+    line = f"set -euo pipefail; {to_local(command.line)}"
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", line, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(COMMAND_SECONDS):
         out, err = await process.communicate()
-    is_well = process.returncode == 0 and out.strip() and b'"code":"INTERNAL_ERROR"' not in out
-    return "" if is_well else f"{command} ended with {process.returncode}: {out.decode()}{err.decode()}"
+    succeeded = process.returncode == 0 and out.strip() and b'"code":"INTERNAL_ERROR"' not in out
+    return "" if succeeded else f"{command} ended with {process.returncode}: {out.decode()}{err.decode()}"

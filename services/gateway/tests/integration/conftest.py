@@ -19,7 +19,6 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.cache.redis import ANSWER_SECONDS, open_redis
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.domain.performers import DEFAULTS, Performer
@@ -27,6 +26,7 @@ from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.http import Api, running
+from safevideo_testkit.stacks import MIGRATED
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EMAIL = "jane@example.com"
@@ -40,12 +40,8 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def database_url(database_kind: str, request: pytest.FixtureRequest) -> str:
-    if database_kind == "mysql":
-        url: str = request.getfixturevalue("fresh_mysql_database")
-    else:
-        url = request.getfixturevalue("fresh_sqlite_url")
-    await migrate(url)
+def database_url(database_kind: str, request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(MIGRATED[database_kind])
     return url
 
 

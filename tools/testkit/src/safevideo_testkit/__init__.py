@@ -1,1 +1,1 @@
-"""What tests, benchmarks and `make run` stand on: real backends, started on demand. No service imports it."""
+"""The base of tests and benchmarks: real backends, started on demand. No service imports it."""

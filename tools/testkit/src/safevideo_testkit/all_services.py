@@ -14,7 +14,6 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
 from safevideo_common.settings import CommonSettings
-from safevideo_testkit.consumer_groups import seek_groups_to_end
 from safevideo_testkit.stacks import StackUnderTest
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.api import PATH
@@ -24,41 +23,33 @@ SECRET = "the-secret-of-this-test-run"
 
 
 @asynccontextmanager
-async def whole_house(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[str]:
-    """Ingest and both workers; gives the address of the webhooks. Leaving raises what a background task died of."""
-    await begin_here(stack, broker)
+async def all_services(stack: StackUnderTest, broker: Broker, logger: FilteringBoundLogger) -> AsyncIterator[str]:
+    """Run webhook-ingest and both workers; yield the URL of webhooks. Raise the error of a failed background task."""
     common = settings_of(stack)
     kyc, sync = KycWorkerSettings.model_validate(common), SyncWorkerSettings.model_validate(common)
     async with (
-        served(kyc_worker.app.build_app(kyc, broker, log), kyc),
-        served(sync_worker.app.build_app(sync, broker, log), sync),
-        ingest_only(stack, broker, log) as url,
+        serving(kyc_worker.app.build_app(kyc, broker, logger), kyc),
+        serving(sync_worker.app.build_app(sync, broker, logger), sync),
+        ingest_only(stack, broker, logger) as url,
     ):
         yield url
 
 
 @asynccontextmanager
-async def ingest_only(stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[str]:
-    """Ingest alone; gives the address of the webhooks."""
+async def ingest_only(stack: StackUnderTest, broker: Broker, logger: FilteringBoundLogger) -> AsyncIterator[str]:
+    """Run webhook-ingest; yield the URL of webhooks."""
     settings = IngestSettings.model_validate(settings_of(stack) | {"sharegram_webhook_secret": SECRET})
-    async with served(webhook_ingest.app.build_app(settings, broker, log), settings) as port:
+    async with serving(webhook_ingest.app.build_app(settings, broker, logger), settings) as port:
         yield f"http://127.0.0.1:{port}{PATH}"
 
 
-async def begin_here(stack: StackUnderTest, broker: Broker) -> None:
-    """Let the workers pass over what earlier tests have left in the broker's topics. Before any worker is started."""
-    if stack.kafka_bootstrap_servers:
-        groups = {each.SERVICE: each.TOPICS for each in (kyc_worker.app, sync_worker.app)}
-        await seek_groups_to_end(stack.kafka_bootstrap_servers, broker, groups)
-
-
 def environment(stack: StackUnderTest) -> dict[str, str]:
-    """The settings of `stack` as variables, for a service in a process of its own."""
+    """Return the settings of `stack` as environment variables, for a service in a process of its own."""
     return {name.upper(): str(value) for name, value in settings_of(stack).items()}
 
 
 def settings_of(stack: StackUnderTest) -> dict[str, object]:
-    """What all services want to know, on `stack`."""
+    """Return the settings that all services share."""
     return {
         "host": "127.0.0.1",
         "port": 0,
@@ -71,13 +62,13 @@ def settings_of(stack: StackUnderTest) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def served(app: web.Application, settings: CommonSettings) -> AsyncIterator[int]:
-    """`app` on a port. Leaving raises what a background task died of."""
+async def serving(app: web.Application, settings: CommonSettings) -> AsyncIterator[int]:
+    """Serve `app`; yield its port. Raise the error of a failed background task at the end."""
     async with run_until_failure(app, settings) as (port, failed):
         yield port
-        _raise_what_died(failed)
+        _raise_failure(failed)
 
 
-def _raise_what_died(failed: "asyncio.Future[None]") -> None:
+def _raise_failure(failed: "asyncio.Future[None]") -> None:
     if failed.done() and not failed.cancelled():
         failed.result()

@@ -67,7 +67,7 @@ class BackendsOfRun:
 
     def _up(self) -> RunningBackends:
         running = up(new_folder(self._owned), self._session.config)
-        print_table(self._session.config, running, lacking(running, self._session))
+        print_table(self._session.config, running, skipped_suites(running, self._session))
         return running
 
 
@@ -113,8 +113,8 @@ class BackendsOfWorkers:
 
 def worker_input(config: pytest.Config) -> dict[str, Any]:
     """Return what the controller gave to this worker; empty in any other process."""
-    given: dict[str, Any] = getattr(config, "workerinput", {})
-    return given
+    values: dict[str, Any] = getattr(config, "workerinput", {})
+    return values
 
 
 def named_stack() -> Asked:
@@ -163,7 +163,7 @@ def wants_backends(item: pytest.Item) -> bool:
     return "backends" in getattr(item, "fixturenames", ()) or _wants(item, "kafka") or _wants(item, "mysql")
 
 
-def lacking(backends: Backends, session: pytest.Session) -> list[str]:
+def skipped_suites(backends: Backends, session: pytest.Session) -> list[str]:
     """Return a line for each suite that is skipped, with the part that it lacks."""
     lines = []
     for part in WANTS:

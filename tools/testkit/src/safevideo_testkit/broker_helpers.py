@@ -1,7 +1,8 @@
 """Steps that the tests of the broker share."""
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from safevideo_common.broker.port import ALL_PARTITIONS, Broker, PartitionShard, Producer, Subscription
@@ -12,6 +13,8 @@ from safevideo_testkit.eventually import DEADLINE_SECONDS
 DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS: Final = 4
 """The number of partitions of a test topic."""
+CONCURRENT_MESSAGES: Final = 50
+PAGE_RECORDS: Final = 2000
 
 
 def message(topic: str, key: str, value: str | bytes = b"{}") -> Message:
@@ -65,11 +68,33 @@ def by_key(messages: Iterable[Message | Record]) -> dict[bytes, list[bytes]]:
 
 async def read_by_key(broker: Broker, topic: str) -> dict[bytes, list[bytes]]:
     """Return the values of each key of a topic, in order."""
-    found: list[Record] = []
+    return by_key(await records_since(broker, dict.fromkeys(await end_offsets(broker, [topic]), 0)))
+
+
+async def end_offsets(broker: Broker, topics: Iterable[str]) -> dict[TopicPartition, int]:
+    """Return the offset of the next record of each partition."""
     async with broker.reader("test") as reader:
-        for partition, end in (await reader.end_offsets(topic)).items():
-            offset = 0
-            while offset < end and (records := await reader.read(partition, offset, 1000)):
+        return {partition: end for topic in topics for partition, end in (await reader.end_offsets(topic)).items()}
+
+
+async def records_since(broker: Broker, begins: Mapping[TopicPartition, int]) -> list[Record]:
+    """Return the records from these offsets on, in order within each partition."""
+    found: list[Record] = []
+    ends = await end_offsets(broker, sorted({partition.topic for partition in begins}))
+    async with broker.reader("test") as reader:
+        for partition, begin in begins.items():
+            offset = begin
+            while offset < ends[partition] and (records := await reader.read(partition, offset, PAGE_RECORDS)):
                 found += records
                 offset = records[-1].offset + 1
-    return by_key(found)
+    return found
+
+
+async def publish_spread(producer: Producer, messages: Sequence[Message], seconds: float) -> None:
+    """Publish the messages at a constant rate, except in an outage, and again if an acknowledgement was lost."""
+    began = time.monotonic()
+    for start in range(0, len(messages), CONCURRENT_MESSAGES):
+        await asyncio.sleep(max(0.0, began + seconds * start / len(messages) - time.monotonic()))
+        async with asyncio.TaskGroup() as tasks:
+            for each in messages[start : start + CONCURRENT_MESSAGES]:
+                tasks.create_task(publish_when_available(producer, each))

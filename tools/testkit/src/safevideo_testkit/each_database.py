@@ -5,24 +5,30 @@ from collections.abc import AsyncIterator
 import pytest
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
+from safevideo_testkit.stacks import MIGRATED
 
-__all__ = ["database", "database_url", "migrated_url"]
+__all__ = ["database", "database_kind", "database_url", "migrated_url"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Return the kind of database."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, database_kind: str) -> str:
     """Return the URL of an empty database."""
-    fixture = "fresh_sqlite_url" if request.param == "sqlite" else "fresh_mysql_database"
-    url: str = request.getfixturevalue(fixture)
+    url: str = request.getfixturevalue("fresh_sqlite_url" if database_kind == "sqlite" else "fresh_mysql_database")
     return url
 
 
 @pytest.fixture
-async def migrated_url(database_url: str) -> str:
+def migrated_url(request: pytest.FixtureRequest, database_kind: str) -> str:
     """Return the URL of a database with this build's schema and no rows."""
-    await migrate(database_url)
-    return database_url
+    url: str = request.getfixturevalue(MIGRATED[database_kind])
+    return url
 
 
 @pytest.fixture

@@ -15,19 +15,19 @@ TICK_SECONDS: Final = 0.1
 
 
 class FakeClock:
-    """A `Clock` that stands still until it is moved, and counts how often it was asked."""
+    """A `Clock` that stands still until it is advanced, and counts its calls."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self) -> datetime:
-        """The moment at which it stands."""
-        self.asked += 1
+        """Return the current time of this clock."""
+        self.calls += 1
         return self.now
 
     def advance(self, by: timedelta) -> None:
-        """Move it."""
+        """Advance the clock."""
         self.now += by
 
 
@@ -48,7 +48,7 @@ class Ticks:
 
     @property
     def seconds(self) -> float:
-        """The same as seconds of an idle machine."""
+        """Return the seconds that an idle machine needs for these ticks."""
         return self.count * TICK_SECONDS
 
 
@@ -62,7 +62,7 @@ async def ticking() -> AsyncIterator[Ticks]:
 
 @asynccontextmanager
 async def running_task(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """`work` as a task for as long as the block lasts, cancelled then; what it raised is raised."""
+    """Run `work` as a task during the block, then cancel it. Raise its error."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -72,8 +72,10 @@ async def running_task(work: Coroutine[object, object, None]) -> AsyncIterator[N
             task.result()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = DEADLINE_SECONDS) -> None:
-    """Return once the condition holds. Raises `TimeoutError` when it does not for so long."""
+async def eventually(
+    condition: Callable[[], Awaitable[bool]], seconds: float = DEADLINE_SECONDS, poll_seconds: float = 0.01
+) -> None:
+    """Return when the condition is true. Raises `TimeoutError` if it is still false after `seconds`."""
     async with asyncio.timeout(seconds):
         while not await condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(poll_seconds)

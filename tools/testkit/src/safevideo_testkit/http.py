@@ -19,7 +19,7 @@ Json = Any  # a test knows what it asked for; the types of JSON would only be ca
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: Mapping[str, str]

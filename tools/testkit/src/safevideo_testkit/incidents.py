@@ -1,11 +1,11 @@
-"""All that the runbooks are about: Kafka is away, the secret was wrong, a process was killed, a file is damaged."""
+"""The incidents of the runbooks: no Kafka, a wrong secret, a killed process, a corrupt file."""
 
 import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -23,9 +23,9 @@ from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import eventually
-from safevideo_testkit.oracle.ingest_oracle import body_of
+from safevideo_testkit.oracle.stream import write_webhook
 from safevideo_testkit.service_process import ServiceProcess
-from sharegram_simulator.signing import sign_sharegram
+from safevideo_testkit.webhook_sender import post
 from webhook_ingest.spool.store import SegmentStore
 
 SECRET, WRONG_SECRET = "c2hhcmVkLXdpdGgtc2hhcmVncmFt", "dGhlLW9uZS10aGF0LXdhcy13cm9uZw"
@@ -33,13 +33,13 @@ SECRET, WRONG_SECRET = "c2hhcmVkLXdpdGgtc2hhcmVncmFt", "dGhlLW9uZS10aGF0LXdhcy13
 PATIENCE_SECONDS = 60.0
 DEAD = "evt-dead"
 
-Localised = Callable[[str], str]
+ToLocal = Callable[[str], str]
 
 
 @asynccontextmanager
-async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, str]]]:
-    """What turns a command's default addresses into those of this run, and the environment that an operator has."""
-    door_port, gateway_port, database_url = free_port(), free_port(), f"sqlite+aiosqlite:///{folder / 'safevideo.db'}"
+async def incident(folder: Path) -> AsyncIterator[tuple[ToLocal, Mapping[str, str]]]:
+    """Create all incidents. Yield a function that puts local addresses into a command, and its environment."""
+    ingest_port, gateway_port, database_url = free_port(), free_port(), f"sqlite+aiosqlite:///{folder / 'safevideo.db'}"
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `safevideo` is
@@ -56,30 +56,30 @@ async def troubled(folder: Path) -> AsyncIterator[tuple[Localised, Mapping[str, 
         "SPOOL_DIR": str(folder / "spool"),
         "PRODUCE_TIMEOUT_SECONDS": "0.5",
         "SPOOL_DRAIN_SECONDS": "0",
-        "PORT": str(door_port),
+        "PORT": str(ingest_port),
     }
-    await bury(database_url)
-    damage(folder / "spool")
-    door = ServiceProcess(
-        "webhook_ingest", environment | spool | {"SHAREGRAM_WEBHOOK_SECRET": WRONG_SECRET}, folder / "door.out"
+    await dead_letter(database_url)
+    corrupt(folder / "spool")
+    ingest = ServiceProcess(
+        "webhook_ingest", environment | spool | {"SHAREGRAM_WEBHOOK_SECRET": WRONG_SECRET}, folder / "ingest.out"
     )
     operator = environment | {"SHAREGRAM_WEBHOOK_SECRET": f"{SECRET},{WRONG_SECRET}"}
     gateway = ServiceProcess("gateway", operator | {"PORT": str(gateway_port)}, folder / "gateway.out")
     async with AsyncExitStack() as stack:
-        for process in (door, gateway):
+        for process in (ingest, gateway):
             await process.start()
             stack.push_async_callback(process.stop)
-        await get_into_trouble(door, f"http://127.0.0.1:{door_port}", folder / "logs")
-        await answering(f"http://127.0.0.1:{gateway_port}/healthz")
+        await create_incident(ingest, f"http://127.0.0.1:{ingest_port}", folder / "logs")
+        await until_available(f"http://127.0.0.1:{gateway_port}/healthz")
         paths = {
             "/var/log/safevideo": str(folder / "logs"),
-            "localhost:3001": f"127.0.0.1:{door_port}",
+            "localhost:3001": f"127.0.0.1:{ingest_port}",
             **{f"events {word} ID": f"events {word} {DEAD}" for word in ("show", "retry")},
         }
-        yield lambda line: replaced(line, paths), operator
+        yield lambda line: _replace(line, paths), operator
 
 
-def replaced(line: str, paths: Mapping[str, str]) -> str:
+def _replace(line: str, paths: Mapping[str, str]) -> str:
     for default, here in paths.items():
         line = line.replace(default, here)
     return line
@@ -91,8 +91,8 @@ async def admin_key(database_url: str) -> str:
         return await api_keys.create(tx, "ops", Role.ADMIN, utc_now(), utc_now() + timedelta(hours=1))
 
 
-async def bury(database_url: str) -> None:
-    """An event that a worker could not apply."""
+async def dead_letter(database_url: str) -> None:
+    """Store an event that a worker could not apply."""
     now = utc_now()
     dead = InboxEntry(
         "sync-worker", DEAD, "performer.profile.updated", "sg_1", PERFORMER, 0, 0, now, now, now,
@@ -102,54 +102,52 @@ async def bury(database_url: str) -> None:
         await inbox_rows.insert_rows(tx, [dead])
 
 
-def damage(spool: Path) -> None:
-    """What a dead process left, and its disk has spoilt."""
+def corrupt(spool: Path) -> None:
+    """Write a corrupt spool of a dead process."""
     files = SegmentStore(spool)
-    files.append([Message(PERFORMER, b"sg_1", value) for value in (b"spoilt", b"sound")], at_ms=0)
+    files.append([Message(PERFORMER, b"sg_1", value) for value in (b"corrupt", b"valid")], at_ms=0)
     files.close()
     (segment,) = spool.glob("*/*.spool")
-    segment.write_bytes(segment.read_bytes().replace(b"spoilt", b"SPOILT"))
+    segment.write_bytes(segment.read_bytes().replace(b"corrupt", b"CORRUPT"))
 
 
-async def get_into_trouble(door: ServiceProcess, base_url: str, logs: Path) -> None:
-    await answering(f"{base_url}/readyz")
+async def create_incident(ingest: ServiceProcess, base_url: str, logs: Path) -> None:
+    await until_available(f"{base_url}/readyz")
     async with aiohttp.ClientSession(base_url) as client:
-        assert [await sent(client, WRONG_SECRET, number) for number in range(3)] == [200] * 3
-        assert [await sent(client, SECRET, number) for number in range(3, 6)] == [401] * 3
+        assert [await status_of(client, WRONG_SECRET, number) for number in range(3)] == [200] * 3
+        assert [await status_of(client, SECRET, number) for number in range(3, 6)] == [401] * 3
     await until_written(logs / "app.log", "Webhooks quarantined", "Webhook signature valid")
-    await door.kill()
-    await door.start()
-    await until_written(logs / "error.log", "set aside")
-    await answering(f"{base_url}/readyz")
+    await ingest.kill()
+    await ingest.start()
+    await until_written(logs / "error.log", "Spool segment corrupt")
+    await until_available(f"{base_url}/readyz")
 
 
-async def sent(client: aiohttp.ClientSession, secret: str, number: int) -> int:
-    body = body_of(f"evt-{number}", "sg_1", "performer.profile.updated", "bio")
-    headers = sign_sharegram(body, secret, datetime.now(UTC), f"evt-{number}") | {"Content-Type": "application/json"}
-    async with client.post("/webhooks/sharegram", data=body, headers=headers) as answer:
-        return answer.status
+async def status_of(client: aiohttp.ClientSession, secret: str, number: int) -> int:
+    webhook = write_webhook("performer.profile.updated", f"evt-{number}", "sg_1", {"changes": {"bio": "bio"}})
+    return await post(client, "/webhooks/sharegram", secret, webhook)
 
 
-async def until_written(log: Path, *wanted: str) -> None:
-    async def is_there() -> bool:
-        text = await asyncio.to_thread(_text, log)
-        return all(each in text for each in wanted)
+async def until_written(file: Path, *texts: str) -> None:
+    async def is_written() -> bool:
+        text = await asyncio.to_thread(_text, file)
+        return all(each in text for each in texts)
 
-    await eventually(is_there, PATIENCE_SECONDS)
-
-
-def _text(log: Path) -> str:
-    return log.read_text() if log.exists() else ""
+    await eventually(is_written, PATIENCE_SECONDS)
 
 
-async def answering(url: str) -> None:
-    """Return once it answers 200."""
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
-    async def answers() -> bool:
+
+async def until_available(url: str) -> None:
+    """Return when the URL answers 200."""
+
+    async def is_available() -> bool:
         try:
             async with aiohttp.ClientSession() as client, client.get(url) as answer:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
 
-    await eventually(answers, PATIENCE_SECONDS)
+    await eventually(is_available, PATIENCE_SECONDS)

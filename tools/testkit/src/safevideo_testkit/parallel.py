@@ -16,8 +16,8 @@ from safevideo_testkit.backends_of_run import (
     FOLDER,
     MISSING,
     BackendsOfWorkers,
-    lacking,
     named_stack,
+    skipped_suites,
     started_in,
     worker_input,
 )
@@ -56,7 +56,7 @@ def pytest_configure_node(node: Any) -> None:  # xdist has no public type for it
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Write down, in a worker, what its tests lack."""
     if (name := worker_input(session.config).get(FOLDER)) is not None:
-        missing = lacking(started_in(Path(name)), session)
+        missing = skipped_suites(started_in(Path(name)), session)
         (Path(name) / MISSING).write_text("\n".join(missing))
 
 

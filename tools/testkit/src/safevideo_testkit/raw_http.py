@@ -11,7 +11,7 @@ Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class RawAnswer(NamedTuple):
-    """What came back: the status, the headers by their names as sent, and a body of a stated length."""
+    """The status, the headers by their names as sent, and a body of a stated length."""
 
     status: int
     headers: dict[bytes, bytes]

@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"^```bash(| elsewhere)\n(.*?)^```$", re.MULTILINE | re.DOTA
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One line of a page. `is_for_elsewhere`: it needs what no test has."""
+    """A line of a page. `is_for_elsewhere` says that it needs something that no test has."""
 
     page: str
     line: str

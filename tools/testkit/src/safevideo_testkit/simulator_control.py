@@ -1,4 +1,4 @@
-"""Sends stories as the provider does: a performer's events one after the other, each until it is answered 2xx."""
+"""A provider that sends the events of a performer one after the other, each until it is answered 2xx."""
 
 import asyncio
 import math
@@ -10,107 +10,108 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 
 from safevideo_testkit.eventually import eventually
-from safevideo_testkit.oracle.ingest_oracle import Stories, Webhook, body_of
-from sharegram_simulator.signing import SIGNATURE_HEADERS, sign_sharegram, sign_standard
+from safevideo_testkit.oracle.stream import Webhook, write_webhook
+from sharegram_simulator.signing import SCHEMES, SIGNATURE_HEADERS, sign_sharegram, sign_standard
 
-ANSWERS_SECONDS = 60.0
+ANSWER_SECONDS = 60.0
 RETRY_SECONDS = 0.2
 PATIENCE_SECONDS = 180.0
-EVERY = 10
-"""One in so many has a forged one before it."""
+FORGED_EVERY = 10
+"""One webhook in so many has a forged one before it."""
 
-REFUSED = "503 Retry-After"
+REJECTED = "503 Retry-After"
 
-Sent = tuple[Mapping[str, str], bytes]
+Request = tuple[Mapping[str, str], bytes]
 
 
 class Provider:
-    """`answered` is the ledger: the ids that were answered 2xx, in the order of the answers."""
+    """A sender of stories. `answered` has the ids that were answered 2xx, in the order of the answers."""
 
-    def __init__(self, url: str, secret: str, stories: Stories, *, per_second: float) -> None:
-        """It begins so many a second at most, however much an outage has held up."""
+    def __init__(self, url: str, secret: str, stories: Sequence[Sequence[Webhook]], *, per_second: float) -> None:
+        """Send at most `per_second` new webhooks, also after an outage."""
         self.answered: list[str] = []
-        self.untaken = Counter[str]()
-        """Tries of good ones without a 2xx, by status (and whether it said when to come again) or kind of failure."""
+        self.failures = Counter[str]()
+        """Failed attempts of genuine webhooks, by status (and whether it has Retry-After) or error."""
         self.forged = Counter[str]()
-        """Forged ones, likewise."""
+        """Forged webhooks, likewise."""
         self.slowest_seconds = 0.0
-        """Of all good ones that were answered 2xx."""
+        """The longest time until a 2xx."""
         self._url = url
         self._secret = secret
         self._stories = stories
-        self._between_seconds = 1 / per_second
-        self._turns = 0
+        self._interval_seconds = 1 / per_second
+        self._begun = 0
         self._next_at = 0.0
-        self._most = math.inf
-        self._more = asyncio.Event()
+        self._limit = math.inf
+        self._limit_changed = asyncio.Event()
 
     async def send_all(self) -> None:
-        """Return once each was answered 2xx. Raises `TimeoutError` for one that is not, for three minutes."""
-        timeout = aiohttp.ClientTimeout(total=ANSWERS_SECONDS)
+        """Return when each webhook was answered 2xx. Raises `TimeoutError` if one is not, for three minutes."""
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with (
             aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session,
-            asyncio.TaskGroup() as lanes,
+            asyncio.TaskGroup() as senders,
         ):
             for story in self._stories:
-                lanes.create_task(self._tell(session, story))
+                senders.create_task(self._send_story(session, story))
 
     def allow(self, webhooks: float) -> None:
-        """Begin no more than so many in all: a fault that takes its time must not find the stream at its end."""
-        self._most = webhooks
-        self._more.set()
-        self._more = asyncio.Event()
+        """Begin at most so many webhooks, so that the stream does not end before a long fault does."""
+        self._limit = webhooks
+        self._limit_changed.set()
+        self._limit_changed = asyncio.Event()
 
     async def until_answered(self, webhooks: int) -> None:
-        """Return once so many were. Raises `TimeoutError` when that takes three minutes."""
+        """Return when so many are answered. Raises `TimeoutError`."""
 
-        async def is_so() -> bool:
+        async def is_reached() -> bool:
             return len(self.answered) >= webhooks
 
-        await eventually(is_so, PATIENCE_SECONDS)
+        await eventually(is_reached, PATIENCE_SECONDS)
 
-    async def until_refused(self, times: int) -> None:
-        """Return once good ones got so many more 503. Raises `TimeoutError` when that takes three minutes."""
-        wanted = self.untaken[REFUSED] + times
+    async def until_rejected(self, times: int) -> None:
+        """Return after so many further 503. Raises `TimeoutError`."""
+        target = self.failures[REJECTED] + times
 
-        async def is_so() -> bool:
-            return self.untaken[REFUSED] >= wanted
+        async def is_reached() -> bool:
+            return self.failures[REJECTED] >= target
 
-        await eventually(is_so, PATIENCE_SECONDS)
+        await eventually(is_reached, PATIENCE_SECONDS)
 
-    async def _tell(self, session: aiohttp.ClientSession, story: Sequence[Webhook]) -> None:
+    async def _send_story(self, session: aiohttp.ClientSession, story: Sequence[Webhook]) -> None:
         for number, webhook in enumerate(story):
-            if await self._turn() % EVERY == 0:
+            if await self._begin() % FORGED_EVERY == 0:
                 self.forged[await self._post(session, forged(webhook, self._secret, number))] += 1
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not await self._is_taken(session, webhook):
+                while not await self._is_accepted(session, webhook, number):
                     await asyncio.sleep(RETRY_SECONDS)
             self.answered.append(webhook.id)
 
-    async def _turn(self) -> int:
-        """Whose it is, once it has come."""
-        self._turns += 1
-        turn = self._turns
-        while turn > self._most:
-            await self._more.wait()
+    async def _begin(self) -> int:
+        """Wait for the limit and the rate; return the number of this webhook."""
+        self._begun += 1
+        number = self._begun
+        while number > self._limit:
+            await self._limit_changed.wait()
         now = time.monotonic()
         at = max(now, self._next_at)
-        self._next_at = at + self._between_seconds
+        self._next_at = at + self._interval_seconds
         await asyncio.sleep(at - now)
-        return turn
+        return number
 
-    async def _is_taken(self, session: aiohttp.ClientSession, webhook: Webhook) -> bool:
-        began = time.monotonic()
-        answer = await self._post(session, (webhook.signed(self._secret), webhook.body))
+    async def _is_accepted(self, session: aiohttp.ClientSession, webhook: Webhook, number: int) -> bool:
+        began, sign = time.monotonic(), [*SCHEMES.values()][number % len(SCHEMES)]
+        headers = sign(webhook.body, self._secret, datetime.now(UTC), webhook.id)
+        answer = await self._post(session, (headers, webhook.body))
         if answer == "200":
             self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
             return True
         assert not answer.startswith("4"), f"{answer} for {webhook}"
-        self.untaken[answer] += 1
+        self.failures[answer] += 1
         return False
 
-    async def _post(self, session: aiohttp.ClientSession, sent: Sent) -> str:
-        headers, body = sent
+    async def _post(self, session: aiohttp.ClientSession, request: Request) -> str:
+        headers, body = request
         try:
             async with session.post(self._url, data=body, headers=headers) as answer:
                 await answer.read()
@@ -119,12 +120,13 @@ class Provider:
             return type(error).__name__
 
 
-def forged(webhook: Webhook, secret: str, number: int) -> Sent:
-    """One that only somebody without the secret would send, about the same performer; `number` chooses the way."""
+def forged(webhook: Webhook, secret: str, number: int) -> Request:
+    """Return a request about the same performer that only a sender without the secret makes; `number` selects it."""
     forged_id, now = f"forged-{webhook.id}", datetime.now(UTC)
-    body = body_of(forged_id, webhook.performer, webhook.event, "forged")
+    data = {"changes": {"bio": "forged"}}
+    body = write_webhook("performer.profile.updated", forged_id, webhook.performer_id, data).body
     good = sign_standard(body, secret, now, forged_id)
-    ways: Sequence[Sent] = (
+    requests: Sequence[Request] = (
         (sign_sharegram(body, "another secret", now, forged_id), body),
         (sign_sharegram(webhook.body, secret, now, forged_id), body),
         (sign_sharegram(body, secret, now - timedelta(minutes=6), forged_id), body),
@@ -133,4 +135,4 @@ def forged(webhook: Webhook, secret: str, number: int) -> Sent:
         (good | {SIGNATURE_HEADERS["standard"]: "v1,"}, body),
         ({}, body),
     )
-    return ways[number % len(ways)]
+    return requests[number % len(requests)]

@@ -14,7 +14,6 @@ from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.authenticator import CACHE_SECONDS, ApiKeyAuthenticator
 from safevideo_common.auth.guard import Principal
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.errors import DatabaseUnavailable, Unauthorized
 from safevideo_common.observability.logs import LogSink, build_logger
 from safevideo_testkit.eventually import DEADLINE_SECONDS
@@ -40,9 +39,8 @@ def clock() -> MovableClock:
 
 
 @pytest.fixture
-async def database(fresh_sqlite_url: str) -> AsyncIterator[Database]:
-    await migrate(fresh_sqlite_url)
-    async with Database.open(fresh_sqlite_url, timeout=DEADLINE_SECONDS) as database:
+async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
+    async with Database.open(migrated_sqlite_url, timeout=DEADLINE_SECONDS) as database:
         yield database
 
 

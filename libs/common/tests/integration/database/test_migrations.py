@@ -25,6 +25,13 @@ INDEXES = sorted((each for table in metadata.sorted_tables for each in table.ind
 SECONDS = 180.0
 
 
+@pytest.fixture
+async def migrated_url(database_url: str) -> str:
+    """Return the URL of a database that migrations have made, and not of a copy."""
+    await migrate(database_url)
+    return database_url
+
+
 class CutOffError(Exception):
     """Stands for a migrator's death."""
 

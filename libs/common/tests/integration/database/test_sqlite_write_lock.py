@@ -16,7 +16,6 @@ from sqlalchemy.engine import make_url
 from safevideo_common.database import performers
 from safevideo_common.database.dialect.sqlite import RollbackOnClose
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.performers import Performer
 from safevideo_common.errors import DatabaseConflict, DatabaseUnavailable
 from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
@@ -25,10 +24,9 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @pytest.fixture
-async def services(fresh_sqlite_url: str) -> AsyncIterator[list[Database]]:
-    await migrate(fresh_sqlite_url)
+async def services(migrated_sqlite_url: str) -> AsyncIterator[list[Database]]:
     async with AsyncExitStack() as opened:
-        yield [await opened.enter_async_context(Database.open(fresh_sqlite_url)) for _ in range(4)]
+        yield [await opened.enter_async_context(Database.open(migrated_sqlite_url)) for _ in range(4)]
 
 
 async def write(database: Database, name: str) -> None:
@@ -82,9 +80,9 @@ async def test_reader_does_not_wait_for_a_writer(services: list[Database]) -> No
 
 
 async def test_writer_gives_up_at_its_deadline_and_blocks_no_other(
-    services: list[Database], fresh_sqlite_url: str
+    services: list[Database], migrated_sqlite_url: str
 ) -> None:
-    async with Database.open(fresh_sqlite_url, timeout=0.1) as impatient:
+    async with Database.open(migrated_sqlite_url, timeout=0.1) as impatient:
         async with services[0].transaction():
             async with ticking() as ticks:
                 with pytest.raises(DatabaseUnavailable, match="in time"):
@@ -93,8 +91,8 @@ async def test_writer_gives_up_at_its_deadline_and_blocks_no_other(
         await asyncio.wait_for(write(services[1], "sg_1"), DEADLINE_SECONDS)
 
 
-async def test_writer_of_another_process_causes_a_conflict(services: list[Database], fresh_sqlite_url: str) -> None:
-    file = Path(str(make_url(fresh_sqlite_url).database))
+async def test_writer_of_another_process_causes_a_conflict(services: list[Database], migrated_sqlite_url: str) -> None:
+    file = Path(str(make_url(migrated_sqlite_url).database))
     async with services[0].read_connection() as reading:  # the pool hands the same connection out again
         await reading.execute(text("PRAGMA busy_timeout = 50"))
     with other_process_writing(file) as other:

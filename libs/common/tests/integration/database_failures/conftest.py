@@ -8,16 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.processor import ProcessorHarness
 
 
 @pytest.fixture
-async def url(fresh_mysql_database: str) -> str:
-    await migrate(fresh_mysql_database)
-    return fresh_mysql_database
+def url(migrated_mysql_database: str) -> str:
+    return migrated_mysql_database
 
 
 @pytest.fixture

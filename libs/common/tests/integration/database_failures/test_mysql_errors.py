@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database import performers
 from safevideo_common.database.dialect import Bulk
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.domain.performers import DEFAULTS, Performer
 from safevideo_common.errors import (
@@ -29,9 +28,8 @@ INSERT_REQUEST = Bulk(insert(kyc_requests), ("performer_id", "status", "result",
 
 
 @pytest.fixture
-async def database_url(fresh_mysql_database: str) -> str:
-    await migrate(fresh_mysql_database)
-    return fresh_mysql_database
+def database_url(migrated_mysql_database: str) -> str:
+    return migrated_mysql_database
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import func, select, text
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import leases
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.jobs.model import JobStatus, NewJob
@@ -35,9 +34,8 @@ FAULTS = (
 
 
 @pytest.fixture
-async def database_url(fresh_mysql_database: str) -> str:
-    await migrate(fresh_mysql_database)
-    return fresh_mysql_database
+def database_url(migrated_mysql_database: str) -> str:
+    return migrated_mysql_database
 
 
 @pytest.fixture

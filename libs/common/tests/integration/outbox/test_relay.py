@@ -29,7 +29,7 @@ async def test_relay_publishes_messages_in_order_and_deletes_them(harness: Relay
         await harness.record(*numbers(1200, 1210))
         await harness.until_empty()
     assert await harness.published() == numbers(0, 1210)
-    assert harness.metric("relayed_total") == 1210
+    assert harness.metric("published_total") == 1210
 
 
 async def test_relay_crash_before_deletion_causes_only_duplicates(
@@ -121,7 +121,7 @@ async def test_relay_retries_while_the_broker_is_unavailable(harness: RelayHarne
         publisher.before = fail
         await harness.record(*numbers(0, 10))
         await harness.until_empty()
-    assert harness.metric("failures_total") == 3
+    assert harness.metric("publish_failures_total") == 3
     assert await harness.published() == numbers(0, 10)
 
 
@@ -145,7 +145,7 @@ async def test_relay_discards_a_message_that_is_too_large(
     async with harness.running():
         await harness.until_empty()
     assert await harness.published() == ["a", "b"]
-    assert harness.metric("dropped_total") == 1
+    assert harness.metric("discarded_total") == 1
 
 
 async def test_relay_finds_messages_of_another_process_without_wakeup(harness: RelayHarness) -> None:

@@ -62,7 +62,7 @@ def _key_of(number: int) -> int:
 
 
 async def _has_failed(harness: RelayHarness) -> bool:
-    return harness.metric("failures_total") > 0
+    return harness.metric("publish_failures_total") > 0
 
 
 async def _at_work(publisher: object) -> bool:

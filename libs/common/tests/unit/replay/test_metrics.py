@@ -32,8 +32,8 @@ def test_metrics_begin_at_zero() -> None:
     for outcome in ("applied", "stale", "ignored", "waiting", "dead", "known"):
         assert shown.value("events_total", mode="real", outcome=outcome) == 0
         assert shown.value("events_total", mode="dry", outcome=outcome) == 0
-    assert shown.value("waited_seconds_total", reason="live_lag") == 0
-    assert (shown.value("records_left", mode="dry"), shown.value("idle_seconds")) == (0, 0)
+    assert shown.value("throttled_seconds_total", reason="live_lag") == 0
+    assert (shown.value("records_remaining", mode="dry"), shown.value("stalled_seconds")) == (0, 0)
 
 
 def test_metrics_count_events_by_mode_and_outcome() -> None:
@@ -45,8 +45,8 @@ def test_metrics_count_events_by_mode_and_outcome() -> None:
         real.update(cursor(10, applied=4, known=6))
         real.update(cursor(20, applied=9, known=6))
         dry.update(cursor(5, applied=5))
-        assert shown.value("records_left", mode="real") == 80
-        assert shown.value("records_left", mode="dry") == 95
+        assert shown.value("records_remaining", mode="real") == 80
+        assert shown.value("records_remaining", mode="dry") == 95
     assert shown.value("events_total", mode="real", outcome="applied") == 9
     assert shown.value("events_total", mode="real", outcome="known") == 6
     assert shown.value("events_total", mode="dry", outcome="applied") == 5
@@ -71,9 +71,9 @@ def test_metrics_have_no_gauge_of_an_ended_replay() -> None:
     shown = Shown()
     with suppress(RuntimeError), shown.metrics.track(cursor(), is_dry=False):
         shown.now = 500
-        assert (shown.value("records_left", mode="real"), shown.value("idle_seconds")) == (100, 500)
+        assert (shown.value("records_remaining", mode="real"), shown.value("stalled_seconds")) == (100, 500)
         raise RuntimeError
-    assert (shown.value("records_left", mode="real"), shown.value("idle_seconds")) == (0, 0)
+    assert (shown.value("records_remaining", mode="real"), shown.value("stalled_seconds")) == (0, 0)
 
 
 def test_idle_seconds_is_the_maximum_of_all_replays() -> None:
@@ -86,9 +86,9 @@ def test_idle_seconds_is_the_maximum_of_all_replays() -> None:
         stuck.update(cursor())
         moving.update(cursor(1))
         shown.now = 90
-        assert shown.value("idle_seconds") == 90
+        assert shown.value("stalled_seconds") == 90
         stuck.update(cursor(1))
-        assert shown.value("idle_seconds") == 30
+        assert shown.value("stalled_seconds") == 30
 
 
 def test_idle_seconds_excludes_deliberate_waits() -> None:
@@ -97,9 +97,9 @@ def test_idle_seconds_excludes_deliberate_waits() -> None:
         shown.now = 60
         progress.record_wait(WaitReason.LIVE_LAG, 0.5)
         shown.now = 61
-        assert shown.value("idle_seconds") == 1
-    assert shown.value("waited_seconds_total", reason="live_lag") == 0.5
-    assert shown.value("waited_seconds_total", reason="throttle") == 0
+        assert shown.value("stalled_seconds") == 1
+    assert shown.value("throttled_seconds_total", reason="live_lag") == 0.5
+    assert shown.value("throttled_seconds_total", reason="throttle") == 0
 
 
 def test_metrics_count_deleted_records_once() -> None:
@@ -108,5 +108,5 @@ def test_metrics_count_deleted_records_once() -> None:
         overtaken.skip_deleted(0, 30)
         progress.update(overtaken)
         progress.update(overtaken)
-        assert shown.value("records_left", mode="real") == 70
-    assert shown.value("records_lost_total") == 30
+        assert shown.value("records_remaining", mode="real") == 70
+    assert shown.value("records_expired_total") == 30

@@ -45,8 +45,8 @@ class Scrape:
 
     def is_at_rest(self) -> bool:
         return not any((
-            self.value("records_left", mode="real"), self.value("records_left", mode="dry"),
-            self.value("idle_seconds"),
+            self.value("records_remaining", mode="real"), self.value("records_remaining", mode="dry"),
+            self.value("stalled_seconds"),
         ))  # fmt: skip
 
 
@@ -77,9 +77,9 @@ async def test_gauges_are_set_during_a_replay_and_reset_after_cancellation(
     await published(harness)
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
         job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=2, dryRun=is_dry))
-        await scrape.rises("waited_seconds_total", 0.4, reason="throttle")
-        assert scrape.value("records_left", mode=mode) > 0
-        assert scrape.value("waited_seconds_total", reason="live_lag") == 0
+        await scrape.rises("throttled_seconds_total", 0.4, reason="throttle")
+        assert scrape.value("records_remaining", mode=mode) > 0
+        assert scrape.value("throttled_seconds_total", reason="live_lag") == 0
         await harness.cancel(job_id)
         await harness.jobs.wait_for_status(job_id, JobStatus.CANCELLED)
     assert scrape.is_at_rest()
@@ -102,9 +102,9 @@ async def test_replay_that_waits_for_the_live_flow_is_not_idle(harness: ReplayHa
         harness.lag.update(behind)
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
         job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=20))
-        await scrape.rises("waited_seconds_total", 0.9, reason="live_lag")
-        assert scrape.value("records_left", mode="real") > 0
-        assert scrape.value("idle_seconds") < 0.9
+        await scrape.rises("throttled_seconds_total", 0.9, reason="live_lag")
+        assert scrape.value("records_remaining", mode="real") > 0
+        assert scrape.value("stalled_seconds") < 0.9
         harness.lag.update(0)
         await harness.wait_until_completed(job_id)
     assert scrape.is_at_rest()
@@ -120,8 +120,8 @@ async def test_replay_behind_a_locked_row_is_idle(harness: ReplayHarness) -> Non
         async with harness.database.transaction() as tx:
             await tx.execute(for_update(select(performers.c.id).where(mine)))
             job_id = await harness.jobs.enqueue(harness.new_job(force=True))
-            await scrape.rises("idle_seconds", 1.0)
-            assert scrape.value("records_left", mode="real") > 0
+            await scrape.rises("stalled_seconds", 1.0)
+            assert scrape.value("records_remaining", mode="real") > 0
         await harness.wait_until_completed(job_id)
     assert scrape.is_at_rest()
 
@@ -131,6 +131,6 @@ async def test_gauges_are_reset_after_the_lease_is_lost(harness: ReplayHarness) 
     await published(harness)
     async with harness.jobs.running({JOB_TYPE: harness.replay_job}, service="sync-worker"):
         job_id = await harness.jobs.enqueue(harness.new_job(eventsPerSecond=2))
-        await scrape.rises("records_left", 0, mode="real")
+        await scrape.rises("records_remaining", 0, mode="real")
         await harness.jobs.update_row(job_id, status="failed")
         await scrape.comes_to_rest()

@@ -21,7 +21,7 @@ async def test_spool_delivers_events_of_previous_process(
         for number in range(20):
             await harness.publish("a", str(number))
     async with open_harness(tmp_path / "spool") as harness:
-        assert harness.metric("adopted_total") == 20
+        assert harness.metric("recovered_total") == 20
         await harness.publish("a", "20")
         await harness.wait_until_drained()
     assert await read_broker() == {"a": [str(number) for number in range(21)]}
@@ -54,7 +54,7 @@ async def test_spool_skips_delivered_events_after_restart(
         await harness.wait_until(lambda: harness.gate.state == "shut" and harness.spool.events < 200 - 32)
         delivered = int(harness.metric("drained_total"))
     async with open_harness(tmp_path / "spool") as harness:
-        assert harness.metric("adopted_total") == 200 - delivered
+        assert harness.metric("recovered_total") == 200 - delivered
         await harness.wait_until_drained()
     found = (await read_broker())["a"]
     assert list(dict.fromkeys(found)) == [str(number) for number in range(200)]
@@ -97,7 +97,7 @@ async def test_spool_reports_corrupt_bytes_and_delivers_the_rest(
     async with open_harness(tmp_path / "spool") as harness:
         await harness.wait_until_drained()
         await harness.wait_until(lambda: not harness.spool.keys)
-        assert harness.metric("set_aside_total") == 1
+        assert harness.metric("corrupt_total") == 1
     assert await read_broker() == {"a": [f"value-{number}" for number in range(9) if number != 4]}
     log.error("flushes the lines before it")
     text = (logs / "app.log").read_text()
@@ -112,7 +112,7 @@ async def test_spool_evicts_and_reports_oldest_corrupt_files(
     for number in range(MAX_FILES + 2):
         (tmp_path / "spool" / CORRUPT / str(number)).write_bytes(b"damage")
     async with open_harness(tmp_path / "spool") as harness:
-        assert harness.metric("set_aside_dropped_total") == 2
+        assert harness.metric("corrupt_evicted_total") == 2
     assert len(list((tmp_path / "spool" / CORRUPT).iterdir())) == MAX_FILES
     log.error("flushes the lines before it")
     (line,) = [line for line in (logs / "app.log").read_text().splitlines() if "SPOOL_SET_ASIDE_DROPPED" in line]

@@ -36,7 +36,7 @@ async def test_publisher_spools_rejected_events_and_drainer_delivers_them_after_
     harness.gate.open()
     await harness.wait_until_drained()
     assert await read_broker() == {f"key-{key}": [str(number) for number in range(key, 100, 7)] for key in range(7)}
-    assert harness.metric("taken_total") == harness.metric("drained_total") == 100
+    assert harness.metric("written_total") == harness.metric("drained_total") == 100
     assert harness.metric("bytes") == 0
 
 
@@ -129,7 +129,7 @@ async def test_spool_metrics_show_depth_and_age(harness: SpoolHarness) -> None:
     await harness.publish("a", "1")
     await harness.publish("b", "2")
     await harness.wait_until(lambda: harness.metric("oldest_seconds") > 0)
-    assert (harness.metric("events"), harness.metric("is_away")) == (2, 1)
+    assert (harness.metric("events"), harness.metric("kafka_unavailable")) == (2, 1)
     assert harness.metric("bytes") > 0
 
 
@@ -145,7 +145,7 @@ async def test_spool_rejects_events_when_full_and_accepts_them_after_drain(
                 rejections += bool(error.retry_after)
         assert 25 < rejections < 35
         assert harness.metric("bytes") <= 20_000
-        assert harness.metric("refused_total") == rejections
+        assert harness.metric("rejected_total") == rejections
         harness.gate.open()
         await harness.wait_until_drained()
         harness.gate.state = "shut"
@@ -171,7 +171,7 @@ async def test_drainer_moves_undeliverable_event_to_corrupt_and_delivers_the_res
     await harness.wait_until_drained()
     assert await read_broker() == {"a": ["1", "2"]}
     await harness.wait_until((tmp_path / "spool" / "corrupt").exists)
-    assert harness.metric("set_aside_total") == 1
+    assert harness.metric("corrupt_total") == 1
 
 
 async def test_drainer_keeps_and_reports_events_on_unexpected_error(

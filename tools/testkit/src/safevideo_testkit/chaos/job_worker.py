@@ -1,4 +1,4 @@
-"""A worker of the jobs of `test_jobs_ledger.py`, as a process. SIGTERM drains it."""
+"""A worker process with the jobs of `test_jobs_ledger.py`. SIGTERM drains it."""
 
 import asyncio
 import os
@@ -31,35 +31,35 @@ steps = Table(
     Column("id", Integer, primary_key=True),
     Column("job_id", Integer, nullable=False),
     Column("run", String(16), nullable=False),
-    Column("place", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
 )
 """The steps that the jobs have done; no key prevents a duplicate."""
 
 
 async def steady(job: JobContext) -> Mapping[str, object]:
     """Do the number of steps in the parameters. Each new run has a name, which its cursor keeps."""
-    cursor: Mapping[str, Any] = job.cursor or {"run": token_hex(8), "place": 0}
+    cursor: Mapping[str, Any] = job.cursor or {"run": token_hex(8), "number": 0}
     total = int(str(job.parameters["steps"]))
-    while (number := cursor["place"] + 1) <= total:
-        cursor = {"run": cursor["run"], "place": number}
+    while (number := cursor["number"] + 1) <= total:
+        cursor = {"run": cursor["run"], "number": number}
         async with job.step(cursor, processed=number, total=total) as tx:
             await tx.execute(insert(steps).values(job_id=job.job_id, **cursor))
         await asyncio.sleep(PAUSE_SECONDS)
     return cursor
 
 
-async def never_well(job: JobContext) -> Mapping[str, object]:
+async def failing(job: JobContext) -> Mapping[str, object]:
     """Do a step, then raise a retryable error, in each attempt."""
-    async with job.step({"run": "none", "place": job.attempt}):
+    async with job.step({"run": "none", "number": job.attempt}):
         pass
-    raise RetryableJobError("NOT_YET", "it may go better later")
+    raise RetryableJobError("NOT_YET", "a later attempt may succeed")
 
 
-async def senseless(_job: JobContext) -> Mapping[str, object]:
-    raise PermanentJobError("NO_SENSE", "it was asked for wrongly")
+async def invalid(_job: JobContext) -> Mapping[str, object]:
+    raise PermanentJobError("INVALID", "the request is invalid")
 
 
-HANDLERS: Mapping[str, JobHandler] = {work.__name__: FunctionHandler(work) for work in (steady, never_well, senseless)}
+HANDLERS: Mapping[str, JobHandler] = {work.__name__: FunctionHandler(work) for work in (steady, failing, invalid)}
 
 
 async def main() -> None:
@@ -75,7 +75,7 @@ async def main() -> None:
         logger.info("Service started")
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         if running.done():
-            running.result()  # it must not end by itself
+            running.result()  # it must not end without SIGTERM
         await worker.drain(DRAIN_SECONDS)
         await cancel_and_wait(running)
 

@@ -1,4 +1,4 @@
-"""Consumer groups as the broker knows them."""
+"""Consumer groups from the view of the broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -10,71 +10,71 @@ from aiokafka.errors import KafkaError
 from safevideo_common.broker.kafka.admin import open_admin
 from safevideo_common.broker.types import TopicPartition
 
-ANSWERS_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
 
 Offsets = Mapping[TopicPartition, int]
 
 
 class Groups:
-    """What is committed, and by how many members. Raises `KafkaError`, `OSError` or `TimeoutError` while it is away."""
+    """The groups of a broker. All methods raise `KafkaError`, `OSError` or `TimeoutError` if it is unavailable."""
 
     def __init__(self, admin: AIOKafkaAdminClient) -> None:
         self._admin = admin
 
     async def committed(self, group: str) -> Offsets:
-        """The next offset of each partition that has one."""
-        async with asyncio.timeout(ANSWERS_SECONDS):
+        """Return the committed offset of each partition that has one."""
+        async with asyncio.timeout(ANSWER_SECONDS):
             found = await self._admin.list_consumer_group_offsets(group)
-        return {TopicPartition(*place): meta.offset for place, meta in found.items() if meta.offset >= 0}
+        return {TopicPartition(*partition): meta.offset for partition, meta in found.items() if meta.offset >= 0}
 
     async def settled_members(self, group: str) -> int:
-        """How many members share the partitions; 0 while they are being shared out."""
-        state, members = await self._described(group)
+        """Return the number of members, or 0 in a rebalance."""
+        state, members = await self._describe(group)
         return members if state == "Stable" else 0
 
     async def members(self, group: str) -> int:
-        """How many there are, those that are gone without a word among them, until their session is over."""
-        return (await self._described(group))[1]
+        """Return the number of members. A process that died is one until its session ends."""
+        return (await self._describe(group))[1]
 
-    async def _described(self, group: str) -> tuple[str, int]:
-        async with asyncio.timeout(ANSWERS_SECONDS):
+    async def _describe(self, group: str) -> tuple[str, int]:
+        async with asyncio.timeout(ANSWER_SECONDS):
             (answer,) = await self._admin.describe_consumer_groups([group])
         _, _, state, _, _, members, *_ = answer.groups[0]
         return state, len(members)
 
 
 @asynccontextmanager
-async def asking_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
-    async with open_admin(bootstrap_servers, "chaos-groups", int(ANSWERS_SECONDS * 1000)) as admin:
+async def open_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
+    """Open a client of the groups."""
+    async with open_admin(bootstrap_servers, "chaos-groups", int(ANSWER_SECONDS * 1000)) as admin:
         yield Groups(admin)
 
 
-class Tide:
-    """Watches that no committed offset ever goes back. `ebbs` says which did."""
+class OffsetMonitor:
+    """A monitor of committed offsets, which must never decrease. `decreases` lists where they did."""
 
     def __init__(self, bootstrap_servers: str, *groups: str) -> None:
-        self.ebbs: list[str] = []
-        self.looks = 0
+        self.decreases: list[str] = []
         self._servers = bootstrap_servers
         self._groups = groups
-        self._seen: dict[tuple[str, TopicPartition], int] = {}
+        self._highest: dict[tuple[str, TopicPartition], int] = {}
 
-    async def watch(self, every_seconds: float = 0.25) -> None:
-        """Until cancelled; a broker that is away is looked at again."""
+    async def watch(self, poll_seconds: float = 0.25) -> None:
+        """Check until cancelled, also after the broker was unavailable."""
         while True:
             try:
-                async with asking_groups(self._servers) as groups:
+                async with open_groups(self._servers) as groups:
                     while True:
-                        await self.look(groups)
-                        await asyncio.sleep(every_seconds)
+                        await self._check(groups)
+                        await asyncio.sleep(poll_seconds)
             except (KafkaError, OSError, TimeoutError):
-                await asyncio.sleep(every_seconds)
+                await asyncio.sleep(poll_seconds)
 
-    async def look(self, groups: Groups) -> None:
+    async def _check(self, groups: Groups) -> None:
         for group in self._groups:
-            for place, offset in (await groups.committed(group)).items():
-                before = self._seen.get((group, place), 0)
-                if offset < before:
-                    self.ebbs.append(f"{group} {place.topic}/{place.partition}: from {before} back to {offset}")
-                self._seen[group, place] = max(before, offset)
-        self.looks += 1
+            for partition, offset in (await groups.committed(group)).items():
+                highest = self._highest.get((group, partition), 0)
+                if offset < highest:
+                    position = f"{partition.topic}/{partition.partition}"
+                    self.decreases.append(f"{group} {position}: from {highest} back to {offset}")
+                self._highest[group, partition] = max(highest, offset)

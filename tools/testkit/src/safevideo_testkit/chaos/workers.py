@@ -1,4 +1,4 @@
-"""Workers as processes of their own, of which any may be killed, frozen, stopped, and one more started."""
+"""Worker processes that a test kills, freezes, stops and starts."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,15 +14,15 @@ SETTINGS = {
     "RETRY_MAX_ATTEMPTS": "15",
     "RETRY_SCAN_SECONDS": "0.5",
 }
-"""Batches so small that workers are busy, and are cut off in the middle of some; and retries that come soon."""
+"""Small batches, so that faults interrupt some of them, and early retries."""
 
 
 class Fleet:
-    """`members` are those that run, by service. One that ends by itself is in `fallen`, with what it said last."""
+    """The running workers by service, in `members`, and in `failures` those that ended unexpectedly."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path, services: Sequence[str]) -> None:
         self.members: dict[str, list[ServiceProcess]] = {service: [] for service in services}
-        self.fallen: list[str] = []
+        self.failures: list[str] = []
         self._environment = environment
         self._folder = folder
         self._started = 0
@@ -35,25 +35,25 @@ class Fleet:
         return worker
 
     async def kill(self, service: str, worker: ServiceProcess) -> None:
-        """`kill -9`."""
+        """Send SIGKILL."""
         self.members[service].remove(worker)
         await worker.kill()
 
     async def stop(self, service: str, worker: ServiceProcess) -> None:
-        """SIGTERM. Once it has started it must end well, whatever is away."""
+        """Send SIGTERM. A worker that has started must exit with 0, even if a backend is unavailable."""
         self.members[service].remove(worker)
         if (status := await worker.stop()) and _has_started(worker):
-            self.fallen.append(f"{service}, told to stop, ended with {status}: {worker.output()[-2000:]}")
+            self.failures.append(f"{service} ended with {status} after SIGTERM: {worker.output()[-2000:]}")
 
-    async def tend(self) -> None:
-        """As a supervisor does: start again what could not start, and one where there is none."""
+    async def restart_ended(self) -> None:
+        """Start a worker for each that failed to start, and one for a service without workers."""
         for service, workers in self.members.items():
             if not workers:
                 await self.start(service)
             for worker in [each for each in workers if each.ended is not None]:
                 workers.remove(worker)
                 if _has_started(worker) or worker.ended != 1:
-                    self.fallen.append(f"{service} ended by itself with {worker.ended}: {worker.output()[-2000:]}")
+                    self.failures.append(f"{service} ended by itself with {worker.ended}: {worker.output()[-2000:]}")
                 await self.start(service)
 
     def thaw(self) -> None:
@@ -71,7 +71,7 @@ class Fleet:
 async def running_fleet(
     environment: Mapping[str, str], folder: Path, each: int, services: Sequence[str] = SERVICES
 ) -> AsyncIterator[Fleet]:
-    """`each` workers of each service. At the end all must stop well."""
+    """Run `each` workers of each service, and stop them at the end."""
     fleet = Fleet({**environment, **SETTINGS}, folder, services)
     try:
         for service in services:

@@ -1,4 +1,4 @@
-"""What is done to workers, database and broker, one thing a second, as a seed decides."""
+"""Faults of workers, database and broker, one a second, as a seed decides."""
 
 import asyncio
 import random
@@ -19,10 +19,10 @@ from safevideo_testkit.chaos.workers import SERVICES, Fleet
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.service_process import ServiceProcess
 
-MOST_WORKERS = 3
-"""Of one service. With as many, one is stopped instead of one more started."""
+MAX_WORKERS = 3
+"""Of one service. At this number a worker is stopped where the plan says to start one."""
 SESSION_SECONDS = 15.0
-TURN_SECONDS = 30
+PERIOD_SECONDS = 30
 PAUSE_SECONDS = 1.0
 
 
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     KILL = "killed"
     FREEZE = "frozen"
     FREEZE_LONG = "frozen past its session"
-    START = "one more started"
+    START = "started"
     STOP = "stopped"
     CUT = "database connections cut"
     RESTART_DATABASE = "database restarted"
@@ -38,23 +38,23 @@ class Kind(StrEnum):
     RESTART_BROKER = "broker restarted"
 
 
-STREAM_ROUND = (
+STREAM_FAULTS = (
     *(Kind.KILL, Kind.FREEZE, Kind.START, Kind.CUT) * 3,
     *(Kind.STOP, Kind.RESTART_DATABASE) * 2,
     *(Kind.FREEZE_LONG, Kind.PAUSE_BROKER, Kind.RESTART_BROKER),
 )
-"""Each kind before any comes again, and more often what costs little time."""
-JOBS_ROUND = (
+"""The kinds that are used up before any repeats. Short faults are more frequent."""
+JOB_FAULTS = (
     *(Kind.START, Kind.FREEZE_LONG) * 4,
     *(Kind.KILL,) * 2,
     *(Kind.STOP, Kind.FREEZE, Kind.CUT, Kind.RESTART_DATABASE),
 )
-"""Of what jobs know: they need no broker."""
+"""Likewise for jobs, which need no broker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`service` is whose worker is meant, where one is; `seconds` is how long it lasts."""
+    """A fault of a worker of `service`, or of a backend, and its duration."""
 
     kind: Kind
     service: str
@@ -66,23 +66,22 @@ def plan(
     seed: int,
     *,
     services: Sequence[str] = SERVICES,
-    kinds: Sequence[Kind] = STREAM_ROUND,
+    kinds: Sequence[Kind] = STREAM_FAULTS,
     long_seconds: float = SESSION_SECONDS,
 ) -> Sequence[Fault]:
-    """One a second; what lasts is over when the last one is. `long_seconds` is after how long others take over.
+    """Return one fault a second, all of which end within `faults` seconds.
 
-    The first one is a freeze that is longer than that, so that it has the time.
+    The first fault is a freeze longer than `long_seconds`, after which other workers take over.
 
-    The workers of one service are troubled for half a minute, then those of the other: a group of which a member has
-    died does nothing until its session is over, and would do nothing at all if it were troubled all the time.
+    The faults are those of one service for half a minute, then those of the other. A group with a dead member pauses
+    until the session of that member ends, and would never work under continuous faults.
     """
     dice = random.Random(seed)
-    rounds = [dice.sample(kinds, len(kinds)) for _ in range(0, faults, len(kinds))]
-    planned = [kind for each in rounds for kind in each]
+    planned = [kind for _ in range(0, faults, len(kinds)) for kind in dice.sample(kinds, len(kinds))]
     planned.insert(0, planned.pop(planned.index(Kind.FREEZE_LONG)))
-    turns, turn = dice.sample(services, len(services)), min(TURN_SECONDS, -(-faults // len(services)))
+    order, period = dice.sample(services, len(services)), min(PERIOD_SECONDS, -(-faults // len(services)))
     return [
-        Fault(kind, turns[second // turn % len(turns)], min(_seconds(dice, kind, long_seconds), faults - second))
+        Fault(kind, order[second // period % len(order)], min(_seconds(dice, kind, long_seconds), faults - second))
         for second, kind in enumerate(planned[:faults])
     ]
 
@@ -99,10 +98,10 @@ def _seconds(dice: random.Random, kind: Kind, long_seconds: float) -> float:
 
 @dataclass
 class Chaos:
-    """Does faults to a fleet and its backends.
+    """An injector of faults into a fleet and its backends.
 
-    `told` is what was done, and when. `counts` is how often each kind had its effect: a worker that was to be killed
-    may not have started.
+    `history` lists the faults with their times. `counts` is how often each kind had its effect: a worker to kill may
+    not have started yet.
     """
 
     fleet: Fleet
@@ -110,33 +109,33 @@ class Chaos:
     mysql: RunningServer
     database_url: str
     seed: int
-    told: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
     counts: Counter[Kind] = field(default_factory=Counter)
-    _asleep: list[ServiceProcess] = field(default_factory=list)
+    _frozen: list[ServiceProcess] = field(default_factory=list)
     _broker: asyncio.Lock = field(default_factory=asyncio.Lock)
     _database: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def wreak(self, faults: Sequence[Fault]) -> None:
-        """One a second, whether or not the last is over; then again what had no effect, until each kind had one.
+    async def inject(self, faults: Sequence[Fault]) -> None:
+        """Begin one fault a second, then repeat those that had no effect, until each kind had one.
 
-        At the end all is healed, and each service has a worker.
+        At the end all backends run, and each service has a worker.
         """
         self._began = time.monotonic()
         self._dice = random.Random(self.seed)
         async with asyncio.TaskGroup() as under_way:
             for number, fault in enumerate(faults):
                 await asyncio.sleep(max(0.0, self._began + number - time.monotonic()))
-                await self.fleet.tend()
+                await self.fleet.restart_ended()
                 under_way.create_task(self._do(fault), name=fault.kind)
         async with asyncio.timeout(DEADLINE_SECONDS):
             for fault in {each.kind: each for each in reversed(faults)}.values():
                 while fault.kind not in self.counts:
-                    await self.fleet.tend()
+                    await self.fleet.restart_ended()
                     await self._do(fault)
                     await asyncio.sleep(PAUSE_SECONDS)
         self.fleet.thaw()
-        await self.fleet.tend()
-        self._tell("calm")
+        await self.fleet.restart_ended()
+        self._record("end of the faults")
 
     def _do(self, fault: Fault) -> Coroutine[object, object, None]:
         match fault.kind:
@@ -149,19 +148,19 @@ class Chaos:
             case Kind.PAUSE_BROKER:
                 return self._pause_broker(self._kafka(), fault)
             case _:
-                return self._trouble_a_worker(fault)
+                return self._disturb_worker(fault)
 
-    async def _trouble_a_worker(self, fault: Fault) -> None:
+    async def _disturb_worker(self, fault: Fault) -> None:
         service, workers = fault.service, self.fleet.members[fault.service]
-        kind = Kind.STOP if fault.kind is Kind.START and len(workers) >= MOST_WORKERS else fault.kind
+        kind = Kind.STOP if fault.kind is Kind.START and len(workers) >= MAX_WORKERS else fault.kind
         if kind is Kind.START or not workers:
-            self._tell(f"{service} {Kind.START}", Kind.START)
+            self._record(f"{service} {Kind.START}", Kind.START)
             await self.fleet.start(service)
             return
-        worker = self._dice.choice([each for each in workers if each not in self._asleep] or workers)
-        self._tell(f"{service} {kind} {_for(fault)}of {len(workers)}")
+        worker = self._dice.choice([each for each in workers if each not in self._frozen] or workers)
+        self._record(f"{service} {kind} {_for(fault)}of {len(workers)}")
         if worker.ended is not None:
-            return  # it could not start; it is tended within a second
+            return  # it failed to start; `restart_ended` starts another one
         if kind is Kind.KILL:
             await self.fleet.kill(service, worker)
         elif kind is Kind.STOP:
@@ -171,24 +170,24 @@ class Chaos:
         self.counts[kind] += 1
 
     async def _freeze(self, service: str, worker: ServiceProcess, seconds: float) -> bool:
-        """Whether it was still there when it went on."""
-        self._asleep.append(worker)
+        """Return whether the worker still existed after it was thawed."""
+        self._frozen.append(worker)
         await worker.freeze()
         await asyncio.sleep(seconds)
         worker.thaw()
-        self._asleep.remove(worker)
+        self._frozen.remove(worker)
         return worker in self.fleet.members[service]
 
-    async def _restart(self, server: RunningServer, turn: asyncio.Lock, fault: Fault) -> None:
-        async with turn:
-            self._tell(fault.kind)
+    async def _restart(self, server: RunningServer, lock: asyncio.Lock, fault: Fault) -> None:
+        async with lock:
+            self._record(fault.kind)
             await asyncio.to_thread(server.restart)
-            self._tell(f"{fault.kind}: is back", fault.kind)
+            self._record(f"{fault.kind}: available", fault.kind)
 
     async def _pause_broker(self, kafka: RunningServer, fault: Fault) -> None:
         async with self._broker:
-            self._tell(f"{fault.kind} {_for(fault)}", fault.kind)
-            await asyncio.to_thread(kafka.pause)  # it returns when it is frozen
+            self._record(f"{fault.kind} {_for(fault)}", fault.kind)
+            await asyncio.to_thread(kafka.pause)  # returns when it is frozen
             await asyncio.sleep(fault.seconds)
             await asyncio.to_thread(kafka.resume)
 
@@ -198,12 +197,12 @@ class Chaos:
 
     async def _cut_connections(self) -> None:
         cut = await asyncio.to_thread(_cut, self.database_url)
-        self._tell(f"{Kind.CUT}: {cut}", Kind.CUT if cut else None)
+        self._record(f"{Kind.CUT}: {cut}", Kind.CUT if cut else None)
 
-    def _tell(self, what: str, kind: Kind | None = None) -> None:
+    def _record(self, what: str, kind: Kind | None = None) -> None:
         if kind:
             self.counts[kind] += 1
-        self.told.append(f"{time.monotonic() - self._began:6.1f} s  {what}")
+        self.history.append(f"{time.monotonic() - self._began:6.1f} s  {what}")
 
 
 def _for(fault: Fault) -> str:
@@ -211,13 +210,13 @@ def _for(fault: Fault) -> str:
 
 
 def _cut(url: str) -> int:
-    """Kill all connections to this database, also those that are in a transaction; how many there were."""
+    """Kill all connections to this database, also in transactions, and return their number."""
     cut = 0
     with suppress(DBAPIError), mysql_connection(url) as connection:
         name = make_url(url).database
         others = "SELECT id FROM information_schema.processlist WHERE db = :name AND id <> CONNECTION_ID()"
         for each in connection.scalars(text(others), {"name": name}).all():
-            with suppress(DBAPIError):  # gone meanwhile
+            with suppress(DBAPIError):  # already closed
                 connection.execute(text(f"KILL {each}"))
                 cut += 1
     return cut

@@ -11,7 +11,7 @@ _BLOCK: Final = 1 << 20
 
 
 class CannotMount(Exception):
-    """This process may not mount anything. The message says why."""
+    """Raised if this process may not mount a file system. The message has the reason."""
 
 
 class SmallDisk:
@@ -21,9 +21,9 @@ class SmallDisk:
         self.path = path
         self._filler = path / "filler"
 
-    def remount(self, how: str) -> None:
-        """With another option of `mount`: `size=2m`, `ro`, `rw`."""
-        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True)
+    def remount(self, option: str) -> None:
+        """Change an option of `mount`: `size=2m`, `ro`, `rw`."""
+        subprocess.run(["mount", "-o", f"remount,{option}", self.path], check=True)
 
     def fill(self) -> None:
         """Leave no block free."""
@@ -37,13 +37,13 @@ class SmallDisk:
             os.close(descriptor)
 
     def free(self) -> None:
-        """Give back what `fill` took."""
+        """Free the blocks that `fill` used."""
         self._filler.unlink()
 
 
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[SmallDisk]:
-    """Mounted at `path`, with a size as `mount` reads it, until the end of the block. Raises `CannotMount`."""
+    """Mount a file system of this size at `path` for the block. Raises `CannotMount`."""
     if os.geteuid() != 0:
         raise CannotMount("only root may mount a small file system")
     path.mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""Reference models: from a list of events to the expected state."""
+"""The reference model: `stream` writes webhooks, `model` says what they must lead to, `checks` compares."""

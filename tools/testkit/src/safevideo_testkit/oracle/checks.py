@@ -1,84 +1,178 @@
-"""Holds the database against a ledger."""
+"""Comparisons of webhook topics, database, changes and dead letters with the model. Each returns the differences."""
 
-import asyncio
-from collections.abc import Mapping
+import json
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import func, select
 
+from safevideo_common.broker.types import Record
 from safevideo_common.database import kyc_requests as requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, performers
 from safevideo_common.domain.kyc import KycStatus
-from safevideo_common.errors import DatabaseUnavailable
-from safevideo_testkit.oracle.expected import COLUMN, Ledger
+from safevideo_common.events.topics import CHANGES, CONSUMED, KYC_WORKER, SYNC_WORKER, dead_letters_of
+from safevideo_testkit.oracle.model import PERFORMER_DEFAULTS, REQUEST_DEFAULTS, Entry, Expected, Key
+from safevideo_testkit.oracle.stream import COLUMNS, Outcome, Webhook, verification_id
 
-SETTLES_SECONDS = 300.0
-ASK_SECONDS = 0.1
+DEAD_TOPICS = {dead_letters_of(group): group for group in CONSUMED}
+PUBLISHED_TOPICS = (CHANGES, *DEAD_TOPICS)
+MAX_LINES = 5
 
 
-async def insert_requests(database: Database, ledger: Ledger) -> None:
-    """The KYC requests whose verdicts the stream brings."""
+async def insert_requests(database: Database, performer_ids: Iterable[str]) -> None:
+    """Insert a KYC request in progress for each performer."""
     async with database.transaction() as tx:
-        for verification_id in ledger.verdicts:
-            performer_id = verification_id.removeprefix("ver-")
-            await requests.insert_request(tx, performer_id, verification_id, KycStatus.IN_PROGRESS, datetime.now(UTC))
+        for each in performer_ids:
+            await requests.insert_request(tx, each, verification_id(each), KycStatus.IN_PROGRESS, datetime.now(UTC))
 
 
-async def wait_until_settled(database: Database, ledger: Ledger) -> None:
-    """Return once the inbox has each event of the ledger and none of them waits. The database may be away meanwhile."""
-    async with asyncio.timeout(SETTLES_SECONDS):
-        while not await _is_settled(database, ledger):
-            await asyncio.sleep(ASK_SECONDS)
-
-
-async def _is_settled(database: Database, ledger: Ledger) -> bool:
-    try:
-        found = await outcomes(database, ledger)
-    except DatabaseUnavailable:
-        return False
-    return "waiting" not in found and sum(found.values()) == len(ledger.events)
-
-
-async def outcomes(database: Database, ledger: Ledger) -> Mapping[str, int]:
-    """How many of the ledger's events have each status."""
-    chosen = event_inbox.c.performer_id.in_(list(ledger.performers))
-    query = select(event_inbox.c.status, func.count()).where(chosen).group_by(event_inbox.c.status)
+async def count_events(database: Database, *, status: str = "%", group: str = "%") -> int:
+    """Return the number of rows in the inbox with this status, of this group."""
+    c = event_inbox.c
+    query = select(func.count()).where(c.status.like(status), c.consumer_group.like(group))
     async with database.read_connection() as connection:
-        return {row[0]: row[1] for row in await connection.execute(query)}
+        return int(await connection.scalar(query) or 0)
 
 
-async def check(database: Database, ledger: Ledger) -> None:
-    """Every row is as the ledger says, and each event is in the inbox once, applied or stale."""
-    found = await outcomes(database, ledger)
-    assert set(found) <= {"applied", "stale"}, found
-    assert await _event_ids(database, ledger) == sorted(ledger.events)
-    assert await _performers(database, ledger) == ledger.performers
-    assert await _verdicts(database, ledger) == ledger.verdicts
-
-
-async def duplicates(database: Database, ledger: Ledger) -> int:
-    """Deliveries that the inbox recognised as repeated."""
-    chosen = event_inbox.c.performer_id.in_(list(ledger.performers))
+async def count_deliveries(database: Database) -> int:
+    """Return the number of rows in the inbox and of the duplicates that it has recognised."""
+    query = select(func.count() + func.coalesce(func.sum(event_inbox.c.duplicates), 0))
     async with database.read_connection() as connection:
-        return int(await connection.scalar(select(func.sum(event_inbox.c.duplicates)).where(chosen)) or 0)
+        return int(await connection.scalar(query) or 0)
 
 
-async def _event_ids(database: Database, ledger: Ledger) -> list[str]:
-    chosen = event_inbox.c.performer_id.in_(list(ledger.performers))
+def ingest_differences(
+    sent: Mapping[str, Webhook], answered: Iterable[str], records: Sequence[Record]
+) -> Sequence[str]:
+    """Compare the webhook topics with the events that were sent with a good signature, and `answered` 2xx."""
+    found = [(_event_id(record), record) for record in records]
+    ids = {event_id for event_id, _ in found}
+    return [
+        *_first("lost", sorted({*answered} - ids)),
+        *_first("never sent", sorted(ids - sent.keys())),
+        *_first("altered", [each for each, record in found if each in sent and not _is_intact(sent[each], record)]),
+    ]
+
+
+def order_differences(stories: Iterable[Sequence[Webhook]], records: Sequence[Record]) -> Sequence[str]:
+    """Compare the order of first occurrences, by topic and performer, with the order in which stories were sent."""
+    rank = {event_id: number for number, event_id in enumerate(dict.fromkeys(map(_event_id, records)))}
+    ranks: defaultdict[Key, list[int]] = defaultdict(list)
+    for webhook in (each for story in stories for each in story if each.id in rank):
+        ranks[webhook.topic, webhook.performer_id].append(rank[webhook.id])
+    return _first("out of order", [key for key, each in ranks.items() if each != sorted(each)])
+
+
+async def database_differences(database: Database, expected: Expected) -> Sequence[str]:
+    """Compare all rows of inbox, performers and KYC requests."""
+    return [
+        *_unequal("inbox", await _inbox(database), expected.inbox),
+        *await state_differences(database, expected),
+    ]
+
+
+async def state_differences(
+    database: Database, expected: Expected, performer_ids: Container[str] | None = None
+) -> Sequence[str]:
+    """Compare the performers and KYC requests: all, or those of these performers."""
     async with database.read_connection() as connection:
-        return sorted(await connection.scalars(select(event_inbox.c.event_id).where(chosen)))
+        found = {
+            row.sharegram_id: {name: getattr(row, name) for name in PERFORMER_DEFAULTS}
+            for row in await connection.execute(select(performers))
+            if performer_ids is None or row.sharegram_id in performer_ids
+        }
+        found_requests = {
+            row.verification_id: {name: getattr(row, name) for name in REQUEST_DEFAULTS}
+            for row in await connection.execute(select(kyc_requests))
+            if performer_ids is None or row.performer_id in performer_ids
+        }
+    return [
+        *_unequal("performer", found, expected.performers),
+        *_unequal("request", found_requests, expected.requests),
+    ]
 
 
-async def _performers(database: Database, ledger: Ledger) -> dict[str, dict[str, object]]:
-    columns = [*COLUMN.values(), "status"]
-    query = select(performers).where(performers.c.sharegram_id.in_(list(ledger.performers)))
+def published_differences(expected: Expected, records: Iterable[Record]) -> Sequence[str]:
+    """Compare `records` of `PUBLISHED_TOPICS`, in order within each partition, as a consumer reads them.
+
+    Of several records with one id the first counts. A consumer of the changes must end with the rows of the database.
+    """
+    records = [*records]
+    changes = _first_changes(records)
+    dead = {_dead_key(record) for record in records if record.topic in DEAD_TOPICS}
+    ids: defaultdict[Key, list[str]] = defaultdict(list)
+    rows: defaultdict[str, dict[str, object]] = defaultdict(lambda: {**PERFORMER_DEFAULTS})
+    results: defaultdict[str, dict[str, object]] = defaultdict(lambda: {**REQUEST_DEFAULTS, "result": ...})
+    wrong = []
+    for (group, event_id), record in changes.items():
+        body, performer_id = json.loads(record.value), record.key.decode()
+        ids[group, performer_id].append(event_id)
+        if dict(record.headers)["ce_subject"] != record.key or body["performerId"] != performer_id:
+            wrong.append(f"change {event_id} of {performer_id} names another performer")
+        if group == SYNC_WORKER:
+            rows[performer_id] |= {COLUMNS.get(name, name): value for name, value in body["changes"].items()}
+        else:
+            row = results[body["verificationId"]]
+            if body["previousStatus"] != row["status"]:
+                wrong.append(f"change {event_id} does not begin with the status {row['status']}")
+            row |= {"status": body["status"], "risk_score": body["riskScore"]}
+    changed = [verification_id(performer_id) for group, performer_id in expected.changes if group == KYC_WORKER]
+    return [
+        *_first("change", wrong),
+        *_unequal("changes of", ids, expected.changes),
+        *_unequal("published performer", rows, expected.performers),
+        *_unequal("published request", results, {each: {**expected.requests[each], "result": ...} for each in changed}),
+        *_unequal("dead letter", dict.fromkeys(dead, True), dict.fromkeys(expected.dead, True)),
+    ]
+
+
+def count_repeated_changes(records: Sequence[Record]) -> int:
+    """Return the number of records with a change that an earlier record has."""
+    return sum(record.topic == CHANGES for record in records) - len(_first_changes(records))
+
+
+def _first_changes(records: Iterable[Record]) -> Mapping[Key, Record]:
+    first: dict[Key, Record] = {}
+    for record in records:
+        if record.topic == CHANGES:
+            headers = dict(record.headers)
+            group = headers["ce_source"].decode().removeprefix("/safevideo/")
+            first.setdefault((group, headers["ce_id"].decode()), record)
+    return first
+
+
+def _dead_key(record: Record) -> Key:
+    headers = {name: value.decode() for name, value in record.headers if name != "trace"}
+    position = f"{headers['dlq_topic']}/{headers['dlq_partition']}/{headers['dlq_offset']}"
+    return DEAD_TOPICS[record.topic], headers.get("ce_id", position)
+
+
+def _event_id(record: Record) -> str:
+    return dict(record.headers)["ce_id"].decode()
+
+
+def _is_intact(webhook: Webhook, record: Record) -> bool:
+    return (record.topic, record.key.decode(), record.value) == (webhook.topic, webhook.performer_id, webhook.body)
+
+
+async def _inbox(database: Database) -> Mapping[Key, Entry]:
+    c = event_inbox.c
+    query = select(c.consumer_group, c.event_id, c.status, c.reason, c.duplicates)
     async with database.read_connection() as connection:
-        rows = await connection.execute(query)
-        return {row.sharegram_id: {name: getattr(row, name) for name in columns} for row in rows}
+        return {
+            (group, event_id): Entry(Outcome(status, (reason or status).partition(":")[0]), repeats)
+            for group, event_id, status, reason, repeats in await connection.execute(query)
+        }
 
 
-async def _verdicts(database: Database, ledger: Ledger) -> dict[str, str]:
-    query = select(kyc_requests).where(kyc_requests.c.verification_id.in_(list(ledger.verdicts)))
-    async with database.read_connection() as connection:
-        return {row.verification_id: row.status for row in await connection.execute(query)}
+def _unequal(what: str, found: Mapping[Any, object], expected: Mapping[Any, object]) -> Sequence[str]:
+    keys = [key for key in {**expected, **found} if found.get(key) != expected.get(key)]
+    return _first(what, [f"{key}: found {found.get(key)}, expected {expected.get(key)}" for key in keys])
+
+
+def _first(what: str, wrong: Sequence[object]) -> Sequence[str]:
+    lines = [f"{what} {each}" for each in wrong[:MAX_LINES]]
+    return [*lines, f"… and {len(wrong) - MAX_LINES} more"] if len(wrong) > MAX_LINES else lines

@@ -1,0 +1,88 @@
+"""The state that webhooks must lead to, computed in the plainest way and without the code of the services.
+
+The event with the greatest version writes a field; among equal versions it is the last to arrive. An event arrives with
+its first record. Any further record of it is a repeat.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from safevideo_common.broker.types import Record
+from safevideo_common.events.topics import CONSUMED, KYC_WORKER, SYNC_WORKER
+from safevideo_testkit.oracle.stream import COLUMNS, Outcome, Stream, Values, Webhook, verification_id
+
+GROUP = {topic: group for group, topics in CONSUMED.items() for topic in topics}
+PERFORMER_DEFAULTS: Values = dict.fromkeys((*COLUMNS.values(), "status")) | {"verified": False, "status": "pending"}
+REQUEST_DEFAULTS: Values = {"status": "in_progress", "risk_score": None, "result": None}
+APPLIED, STALE = Outcome("applied", "applied"), Outcome("stale", "stale")
+
+Key = tuple[str, str]
+"""A consumer group, and the id of an event or performer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the inbox."""
+
+    outcome: Outcome
+    repeats: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """All that the database and the topics must contain in the end."""
+
+    inbox: dict[Key, Entry] = field(default_factory=dict)
+    performers: dict[str, dict[str, object]] = field(default_factory=dict)
+    requests: dict[str, dict[str, object]] = field(default_factory=dict)
+    changes: dict[Key, list[str]] = field(default_factory=dict)
+    """The ids of applied events by group and performer, in the order in which they took effect."""
+
+    @property
+    def dead(self) -> set[Key]:
+        """Return the events that must have a dead letter."""
+        return {key for key, entry in self.inbox.items() if entry.outcome.status == "dead"}
+
+
+def expect(stream: Stream, arrivals: Iterable[Webhook]) -> Expected:
+    """Apply `arrivals`, of which those about one performer and topic are in order."""
+    expected = Expected(requests={verification_id(name): {**REQUEST_DEFAULTS} for name in stream.requested})
+    versions: defaultdict[Key, dict[str, float]] = defaultdict(dict)
+    for webhook in arrivals:
+        group = GROUP[webhook.topic]
+        key, subject = (group, webhook.id), (group, webhook.performer_id)
+        if entry := expected.inbox.get(key):
+            expected.inbox[key] = replace(entry, repeats=entry.repeats + 1)
+            continue
+        if not (outcome := webhook.outcome):
+            written = versions[subject]
+            won = {name: value for name, value in webhook.values.items() if written.get(name, 0) <= webhook.version}
+            written |= dict.fromkeys(won, webhook.version)
+            _row(expected, group, webhook.performer_id).update(won)
+            if won:
+                expected.changes.setdefault(subject, []).append(webhook.id)
+            outcome = APPLIED if won else STALE
+        expected.inbox[key] = Entry(outcome)
+    return expected
+
+
+def arrivals_of(stream: Stream, records: Iterable[Record]) -> list[Webhook]:
+    """Return the events of the stream that the records contain. A record without an id has that of its position."""
+    events, found = stream.by_id, []
+    for record in records:
+        headers: Mapping[str, bytes] = dict(record.headers)
+        if "ce_id" in headers:
+            found += [events[event_id]] if (event_id := headers["ce_id"].decode()) in events else []
+        else:
+            position = f"{record.topic}/{record.partition}/{record.offset}"
+            outcome = Outcome("dead", "ENVELOPE_INVALID")
+            found.append(Webhook(position, record.topic, record.key.decode(), record.value, 0, {}, outcome))
+    return found
+
+
+def _row(expected: Expected, group: str, performer_id: str) -> dict[str, object]:
+    if group == SYNC_WORKER:
+        return expected.performers.setdefault(performer_id, {**PERFORMER_DEFAULTS})
+    assert group == KYC_WORKER
+    return expected.requests.setdefault(verification_id(performer_id), {**REQUEST_DEFAULTS})
