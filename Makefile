@@ -1,10 +1,10 @@
-# The front door. Each target makes its virtual environment by itself; on a bare machine only Python and make are needed.
+# All commands of developers. Each target makes its virtual environment; a bare machine needs only Python and make.
 
 PYTHON ?= python3
 RUN_DIR ?= .run
 BIN := .venv/bin
-# A make that is killed cannot end what it runs, so the kernel does.
-TETHER := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
+# A make that is killed cannot stop its programs, so the kernel does.
+DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock clean venv
@@ -13,47 +13,47 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: STACK=embedded|local  LOCAL_DATABASE=mariadb|mysql  PORT_OFFSET=1000  RUN_DIR=.run  PYTHON=python3  ARGS=… (of test, bench, chaos and fuzz)"
 
-run: venv ## start everything here and show the first webhooks; STACK=local takes real Kafka, MariaDB and Redis
-	@exec $(BIN)/python -I -S $(TETHER) $$PPID $(BIN)/python -m safevideo_devstack.run
+run: venv ## start the whole system and send demo webhooks; STACK=local takes real Kafka, MariaDB and Redis
+	@exec $(BIN)/python -I -S $(DIE_WITH_PARENT) $$PPID $(BIN)/python -m safevideo_devstack.run
 
-test: venv ## run all tests side by side on the best backends that can be had; ARGS="-k performer" runs some, one by one
+test: venv ## run all tests in parallel on the best backends available; ARGS="-k performer" runs some, one by one
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
-check: venv ## lint, types, import contracts, and whether documents still agree with the code
+check: venv ## check style, types, imports, and that documents agree with the code
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/contracts
 
-bench: venv ## measure the door and a worker against their limits, on a real Kafka and MariaDB
+bench: venv ## measure webhook-ingest and a worker against their limits, on a real Kafka and MariaDB
 	@$(BIN)/python tests/load/run.py $(ARGS)
 
-chaos: venv ## kill, freeze and restart workers, database and broker under a stream; CHAOS_SECONDS=300 is how long
+chaos: venv ## kill, freeze and restart workers, database and broker under load; CHAOS_SECONDS=300 is how long
 	@export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
 		CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5}; \
 		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
 
-fuzz: venv ## send the door odd and forged requests; ARGS="--seconds 60" is how long
+fuzz: venv ## send malformed and forged requests to webhook-ingest; ARGS="--seconds 60" is how long
 	@$(BIN)/python -m safevideo_testkit.fuzz $(ARGS)
 
-migrate: venv ## bring the schema of DATABASE_URL up to this checkout (`make run` does so by itself)
+migrate: venv ## migrate the schema of DATABASE_URL to this checkout (`make run` does so by itself)
 	@$(BIN)/safevideo migrate
 
 env-example: venv ## write .env.example from the settings classes
 	@$(BIN)/python tools/docs/env_example.py > .env.example.new && mv .env.example.new .env.example
 
-asyncapi: venv ## write docs/asyncapi.yaml from the shapes of the events
+asyncapi: venv ## write docs/asyncapi.yaml from the types of the events
 	@$(BIN)/python tools/docs/asyncapi.py > docs/asyncapi.yaml.new && mv docs/asyncapi.yaml.new docs/asyncapi.yaml
 
-metrics-list: venv ## write docs/metrics.md from the list of metrics
+metrics-list: venv ## write docs/metrics.md from the catalog of metrics
 	@$(BIN)/python tools/docs/metrics_page.py > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
 
-lock: venv ## pin anew what the pyproject.toml files ask for, with hashes; ARGS=--upgrade takes newer versions
+lock: venv ## pin the dependencies of the pyproject.toml files with hashes; ARGS=--upgrade takes newer versions
 	@$(BIN)/python tools/requirements.py | $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 		--no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file constraints.txt $(ARGS) -
 
-clean: ## forget all state of `make run`: data, secrets, logs
+clean: ## remove all state of `make run`: data, secrets, logs
 	@$(PYTHON) tools/devstack/clean.py $(RUN_DIR)
 
 venv:

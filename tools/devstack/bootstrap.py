@@ -1,4 +1,4 @@
-"""Makes `.venv` from the pins of constraints.txt: what each `make` target that runs Python does first.
+"""Makes `.venv` from the pins of constraints.txt: the first step of each `make` target that runs Python.
 
 It needs the standard library only and its syntax is that of Python 3.6, so that a Python which is too old gets a
 sentence instead of a traceback. When nothing has changed it does nothing, within milliseconds.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VENV = ROOT / ".venv"
-STAMP = VENV / "made-from"
+MADE_FROM = VENV / "made-from"
 PINS = ROOT / "constraints.txt"
 DISTRIBUTIONS = [
     "libs/common",
@@ -51,19 +51,19 @@ def main() -> None:
     """Make the virtual environment unless it is as the pins ask. Exits with 1 and says what is missing."""
     if sys.version_info < OLDEST:
         run_newer_python()
-    wanted = fingerprint()
-    if is_made(wanted):
+    expected = fingerprint()
+    if is_made(expected):
         return
     with Path(__file__).open() as lock:
         wait_for(lock.fileno())
-        if not is_made(wanted):
+        if not is_made(expected):
             make_venv()
             install()
-            STAMP.write_text(wanted)
+            MADE_FROM.write_text(expected)
 
 
 def run_newer_python() -> None:
-    """Begin again with the newest Python on the PATH; exits with 1 when each is too old."""
+    """Start again with the newest Python on the PATH; exits with 1 when each is too old."""
     for found in filter(None, map(shutil.which, NEWER)):
         if subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:  # a version manager's stub may fail
             os.execv(found, [found, *sys.argv])
@@ -71,20 +71,20 @@ def run_newer_python() -> None:
 
 
 def fingerprint() -> str:
-    """Of all that the environment is made from. A moved checkout is another one: a venv holds absolute paths."""
+    """Return a hash of all that the environment depends on. It depends on the path: a venv holds absolute paths."""
     digest = hashlib.sha256(repr((sys.version, sys.base_prefix, str(ROOT))).encode())
     for path in [PINS, Path(__file__)] + [ROOT / name / "pyproject.toml" for name in DISTRIBUTIONS]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def is_made(wanted: str) -> bool:
-    """Whether an environment of this fingerprint was made to its end and still has its Python."""
-    return STAMP.is_file() and STAMP.read_text() == wanted and (VENV / "bin" / "python").exists()
+def is_made(expected: str) -> bool:
+    """Return whether an environment of this fingerprint was completed and still has its Python."""
+    return MADE_FROM.is_file() and MADE_FROM.read_text() == expected and (VENV / "bin" / "python").exists()
 
 
 def wait_for(lock: int) -> None:
-    """Two `make` at the same time must not make the same environment."""
+    """Wait for the lock: two `make` at the same time must not make the same environment."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -93,7 +93,7 @@ def wait_for(lock: int) -> None:
 
 
 def make_venv() -> None:
-    """An empty environment, in place of one that is out of date or was left half-made."""
+    """Make an empty environment; replace one that is out of date or incomplete."""
     for module in ["venv", "ensurepip"]:
         if importlib.util.find_spec(module) is None:
             sys.exit(NO_VENV.format(path=sys.executable, module=module, version="{}.{}".format(*sys.version_info)))
@@ -104,7 +104,7 @@ def make_venv() -> None:
 
 
 def install() -> None:
-    """The pins, each checked against its hash, then our own distributions, editable."""
+    """Install the pins, each checked against its hash, then our own distributions, editable."""
     python = str(VENV / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-deps"]
     pins = sum("==" in line for line in PINS.read_text().splitlines())
@@ -113,9 +113,9 @@ def install() -> None:
     step("Installing the distributions of this checkout", [*pip, "--no-build-isolation", *editable])
 
 
-def step(what: str, command: "list[str]") -> None:
-    """Run `command` in silence and say how long it took; on failure show its last lines and exit with 1."""
-    print(what, end=" … ", flush=True)
+def step(title: str, command: "list[str]") -> None:
+    """Run `command` without its output and print its time; on failure print its last lines and exit with 1."""
+    print(title, end=" … ", flush=True)
     started = time.monotonic()
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""`make clean`: forgets what `make run` keeps. Standard library only, since the virtual environment may be gone."""
+"""`make clean`: removes all state of `make run`. Standard library only: there may be no virtual environment."""
 
 import fcntl
 import shutil

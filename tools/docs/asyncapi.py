@@ -40,12 +40,12 @@ BODIES: Final[Mapping[str, type]] = (
     }
     | {commands.JOB_QUEUED: commands.JobQueued}
 )
-"""The struct of a webhook's `data`, or of the whole value of a change or command, by event type."""
+"""The type of a webhook's `data`, or of the whole value of a change or command, by event type."""
 
 OTHER_WEBHOOK: Final = "any other webhook"
 DEAD_EVENT: Final = "dead event"
-OURS: Final = {**change_events.SOURCES, commands.JOB_QUEUED: commands.SOURCE}
-"""The sources of the events that are no webhooks."""
+INTERNAL_SOURCES: Final = {**change_events.SOURCES, commands.JOB_QUEUED: commands.SOURCE}
+"""The source of each event type that is no webhook."""
 SENT: Final[Mapping[str, Sequence[str]]] = {
     topics.KYC: kyc.TYPES,
     topics.PERFORMER: performer.TYPES,
@@ -105,11 +105,11 @@ def _operation(action: str, topic: str) -> Document:
 
 
 def _messages() -> Document:
-    typed = {_slug(name): _message(name, _payload(name)) for name in BODIES}
+    messages = {_slug(name): _message(name, _payload(name)) for name in BODIES}
     other = _message(OTHER_WEBHOOK, _webhook({"type": "string"}, {"type": "object"}))
     dead = _message(DEAD_EVENT, {"description": "The bytes of the event, unchanged."})
     dead["headers"] = _ref("schemas", "DeadLetterHeaders")
-    return {**typed, _slug(OTHER_WEBHOOK): other, _slug(DEAD_EVENT): dead}
+    return {**messages, _slug(OTHER_WEBHOOK): other, _slug(DEAD_EVENT): dead}
 
 
 def _message(name: str, payload: Document) -> Document:
@@ -118,7 +118,7 @@ def _message(name: str, payload: Document) -> Document:
 
 def _payload(event_type: str) -> Document:
     body = _ref("schemas", BODIES[event_type].__name__)
-    return body if event_type in OURS else _webhook({"const": event_type}, body)
+    return body if event_type in INTERNAL_SOURCES else _webhook({"const": event_type}, body)
 
 
 def _webhook(event: Document, data: Document) -> Document:
@@ -128,18 +128,18 @@ def _webhook(event: Document, data: Document) -> Document:
 
 
 def _schemas() -> Document:
-    shapes = [*dict.fromkeys(BODIES.values()), DeadLetterHeaders, Attributes]
-    _, found = msgspec.json.schema_components(
-        shapes,
+    types = [*dict.fromkeys(BODIES.values()), DeadLetterHeaders, Attributes]
+    _, schemas = msgspec.json.schema_components(
+        types,
         schema_hook=lambda _: {"description": "Anything."},  # of `object`
         ref_template="#/components/schemas/{name}",
     )
-    found = _with_common_patterns(found)
-    headers = found.pop("Attributes")
+    schemas = _with_common_patterns(schemas)
+    headers = schemas.pop("Attributes")
     headers["title"] = "EventHeaders"
     fixed = {"ce_specversion": {"const": "1.0"}, "content-type": {"const": "application/json"}}
-    headers["properties"] |= fixed | {"ce_source": {"enum": [SOURCE, *OURS.values()]}}
-    return {**found, "EventHeaders": headers}
+    headers["properties"] |= fixed | {"ce_source": {"enum": [SOURCE, *INTERNAL_SOURCES.values()]}}
+    return {**schemas, "EventHeaders": headers}
 
 
 def _with_common_patterns(schemas: Document) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def _slug(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def as_yaml(made: Document) -> str:
-    """Return the document as YAML without anchors, so that repeated parts are written out."""
-    spelled_out: Document = json.loads(json.dumps(made))
-    return yaml.safe_dump(spelled_out, sort_keys=False, allow_unicode=True, width=100)
+def as_yaml(description: Document) -> str:
+    """Return the page. YAML anchors are expanded: a reader of the page follows none."""
+    expanded: Document = json.loads(json.dumps(description))
+    return yaml.safe_dump(expanded, sort_keys=False, allow_unicode=True, width=100)
 
 
 if __name__ == "__main__":
-    made = document()
-    sys.stdout.write(json.dumps(made) if "--json" in sys.argv else as_yaml(made))
+    description = document()
+    sys.stdout.write(json.dumps(description) if "--json" in sys.argv else as_yaml(description))

@@ -31,10 +31,10 @@ SECTIONS: Final[tuple[tuple[str, type[CommonSettings]], ...]] = (
 def env_example() -> str:
     """Return the file. A setting is in the first section that has it, a port in the section of its service."""
     parts = [HEADING]
-    shown: set[str] = set()
+    listed: set[str] = set()
     for title, settings in SECTIONS:
-        names = [name for name in settings.model_fields if name not in shown]
-        shown.update(name for name in names if name != "port")
+        names = [name for name in settings.model_fields if name not in listed]
+        listed.update(name for name in names if name != "port")
         parts.append("\n".join([f"# --- {title} ---", "", *_lines(settings, names)]).rstrip())
     return "\n\n".join(parts) + "\n"
 
@@ -52,7 +52,7 @@ def _lines(settings: type[CommonSettings], names: list[str]) -> Iterator[str]:
 def _default(field: FieldInfo) -> str:
     default = field.default
     if isinstance(default, SecretStr):
-        return default.get_secret_value()  # what stands in the code is no secret
+        return default.get_secret_value()  # a default in the code is no secret
     return "" if default is None else str(default)
 
 

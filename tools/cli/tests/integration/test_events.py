@@ -1,4 +1,4 @@
-"""`safevideo events`: from the symptom to the cause to the remedy, on a terminal."""
+"""`safevideo events`: find dead events, show the reason, and redrive them."""
 
 import asyncio
 import getpass
@@ -30,17 +30,17 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def entry(number: int, **fields: Any) -> InboxEntry:
     at = NOW + timedelta(minutes=number)
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "consumer_group": "sync-worker", "event_type": "performer.profile.updated", "performer_id": "sg_1",
         "source_topic": "sharegram.performer.v1", "source_partition": 0, "source_offset": number,
         "occurred_at": at, "received_at": at, "decided_at": at, "status": Status.APPLIED,
     }  # fmt: skip
-    return InboxEntry(event_id=f"evt-{number}", **(known | fields))
+    return InboxEntry(event_id=f"evt-{number}", **(defaults | fields))
 
 
 @pytest.fixture
 def events(fresh_sqlite_url: str) -> Run:
-    """The command on rows 1 to 4: applied, dead, dead of another performer, dead and no event."""
+    """Return the command on rows 1 to 4: applied, dead, dead of another performer, dead and no event."""
 
     async def fill() -> None:
         await migrate(fresh_sqlite_url)
@@ -64,7 +64,7 @@ def events(fresh_sqlite_url: str) -> Run:
     return run
 
 
-def audited(url: str) -> list[AuditEntry]:
+def audit_entries(url: str) -> list[AuditEntry]:
     async def read() -> list[AuditEntry]:
         async with Database.open(url) as database, database.read_connection() as reading:
             records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=100, order="asc")
@@ -73,79 +73,80 @@ def audited(url: str) -> list[AuditEntry]:
     return asyncio.run(read())
 
 
-def shown(told: subprocess.CompletedProcess[str]) -> Any:
-    assert (told.returncode, told.stderr) == (0, "")
-    return orjson.loads(told.stdout)
+def json_of(result: subprocess.CompletedProcess[str]) -> Any:
+    assert (result.returncode, result.stderr) == (0, "")
+    return orjson.loads(result.stdout)
 
 
-def test_dead_events_are_listed_with_their_reasons_and_without_their_bodies(events: Run) -> None:
-    told = events("list", "--status", "dead", "--performer", "sg_1", "--order", "asc")
-    assert (told.returncode, told.stderr) == (0, "")
-    lines = told.stdout.strip().splitlines()
+def test_events_list_shows_reasons_and_no_bodies(events: Run) -> None:
+    result = events("list", "--status", "dead", "--performer", "sg_1", "--order", "asc")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.strip().splitlines()
     assert [line.split()[1] for line in lines[2:-1] if line.strip()] == ["evt-2", "evt-4"]
     assert lines[-1] == "2 of 2"
-    assert "HANDLER_FAILED: KeyError" in told.stdout
-    assert "secret" not in told.stdout
+    assert "HANDLER_FAILED: KeyError" in result.stdout
+    assert "secret" not in result.stdout
 
 
-def test_the_filters_are_those_of_the_api(events: Run) -> None:
+def test_events_list_has_the_filters_of_the_api(events: Run) -> None:
     times = "--from", "2026-11-24T13:02:00+01:00", "--to", "2026-11-24T12:04:00Z"
-    found = shown(
+    found = json_of(
         events("list", *times, "--type", "performer.profile.updated", "--limit", "1", "--page", "2", "--json")
     )
     assert ([event["eventId"] for event in found["events"]], found["total"]) == (["evt-2"], 2)
-    assert shown(events("list", "--status", "duplicate", "--json")) == {"events": [], "total": 0}
+    assert json_of(events("list", "--status", "duplicate", "--json")) == {"events": [], "total": 0}
 
 
-def test_one_event_is_shown_and_its_body_only_when_asked_for(events: Run) -> None:
-    told = events("show", "evt-2")
-    assert told.returncode == 0
-    assert "reason: 'HANDLER_FAILED: KeyError'" in told.stdout.splitlines()
-    assert "secret" not in told.stdout
+def test_events_show_prints_the_body_only_with_payload(events: Run) -> None:
+    result = events("show", "evt-2")
+    assert result.returncode == 0
+    assert "reason: 'HANDLER_FAILED: KeyError'" in result.stdout.splitlines()
+    assert "secret" not in result.stdout
     assert "secret" in events("show", "2", "--payload").stdout
-    (document,) = shown(events("show", "2", "--json", "--payload"))
+    (document,) = json_of(events("show", "2", "--json", "--payload"))
     assert (document["eventId"], document["payload"]) == ("evt-2", '{"bio": "secret"}')
 
 
-def test_one_is_retried_by_whoever_has_the_terminal(events: Run, fresh_sqlite_url: str) -> None:
-    (row,) = shown(events("retry", "evt-2", "--json"))
+def test_events_retry_is_audited_with_the_user(events: Run, fresh_sqlite_url: str) -> None:
+    (row,) = json_of(events("retry", "evt-2", "--json"))
     assert (row["status"], row["tries"]) == ("waiting", 0)
-    (act,) = audited(fresh_sqlite_url)
+    (act,) = audit_entries(fresh_sqlite_url)
     assert (act.actor, act.role, act.action) == (getpass.getuser(), "cli", "events.retried")
     assert act.request_id
 
 
-def test_what_cannot_be_retried_is_a_failure_that_says_why(events: Run) -> None:
+def test_events_retry_fails_with_the_reason_for_other_statuses(events: Run) -> None:
     for event, sentence in {
         "evt-1": "INVALID_STATUS_TRANSITION: The event is applied;",
         "evt-4": "INVALID_STATUS_TRANSITION: The event is dead, and there is nothing to try again",
         "evt-9": "NOT_FOUND: ",
     }.items():
-        told = events("retry", event)
-        assert (told.returncode, told.stdout) == (1, "")
-        assert told.stderr.startswith(sentence)
+        result = events("retry", event)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith(sentence)
     assert events("show", "evt-9").returncode == 1
 
 
-def test_a_redrive_counts_first_and_then_does_it(events: Run, fresh_sqlite_url: str) -> None:
+def test_events_redrive_counts_first_and_redrives_with_yes(events: Run, fresh_sqlite_url: str) -> None:
     dry = events("redrive", "--all")
     assert dry.returncode == 0
-    assert dry.stdout.splitlines()[-1] == "2 of 3 events can be taken up; nothing was changed. To do it: --yes"
-    assert shown(events("redrive", "--all", "--dry-run", "--json"))["byReason"] == {
+    assert dry.stdout.splitlines()[-1] == "2 of 3 events can be redriven; nothing was changed. To do it: --yes"
+    assert json_of(events("redrive", "--all", "--dry-run", "--json"))["byReason"] == {
         "ENVELOPE_INVALID": 1, "HANDLER_FAILED": 2,
     }  # fmt: skip
     done = events("redrive", "--all", "--yes")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 events are taken up; the workers try them now.")
-    assert shown(events("list", "--status", "waiting", "--json"))["total"] == 2
-    assert [act.action for act in audited(fresh_sqlite_url)] == ["events.redrive"] * 2 + [
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "2 events are redriven; the workers process them now."
+    assert json_of(events("list", "--status", "waiting", "--json"))["total"] == 2
+    assert [act.action for act in audit_entries(fresh_sqlite_url)] == ["events.redrive"] * 2 + [
         "events.redriven",
         "events.redrive",
     ]
 
 
-def test_a_redrive_takes_what_its_filters_say(events: Run) -> None:
-    assert shown(events("redrive", "--reason", "HANDLER", "--performer", "sg_2", "--yes", "--json"))["redriven"] == 1
-    limited = shown(events("redrive", "--all", "--limit", "1", "--yes", "--json"))
+def test_events_redrive_filters(events: Run) -> None:
+    assert json_of(events("redrive", "--reason", "HANDLER", "--performer", "sg_2", "--yes", "--json"))["redriven"] == 1
+    limited = json_of(events("redrive", "--all", "--limit", "1", "--yes", "--json"))
     assert (limited["redriven"], limited["complete"]) == (1, True)
 
 
@@ -164,7 +165,7 @@ def test_a_redrive_takes_what_its_filters_say(events: Run) -> None:
         ["retry"],
     ],
 )
-def test_bad_usage_ends_with_2_and_says_why(events: Run, arguments: list[str]) -> None:
+def test_bad_usage_exits_with_2_and_prints_the_reason(events: Run, arguments: list[str]) -> None:
     refused = events(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "Error" in refused.stderr

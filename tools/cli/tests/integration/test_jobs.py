@@ -29,7 +29,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command(fresh_sqlite_url: str) -> Run:
-    """The command on jobs 1 to 3: queued, completed, failed."""
+    """Return the command on jobs 1 to 3: queued, completed, failed."""
 
     async def fill() -> None:
         await migrate(fresh_sqlite_url)
@@ -51,7 +51,7 @@ def command(fresh_sqlite_url: str) -> Run:
     return run
 
 
-def audited(url: str) -> list[AuditEntry]:
+def audit_entries(url: str) -> list[AuditEntry]:
     async def read() -> list[AuditEntry]:
         async with Database.open(url) as database, database.read_connection() as reading:
             records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=100, order="asc")
@@ -60,25 +60,25 @@ def audited(url: str) -> list[AuditEntry]:
     return asyncio.run(read())
 
 
-def shown(told: subprocess.CompletedProcess[str], code: int = 0) -> Any:
-    assert (told.returncode, told.stderr) == (code, "")
-    return orjson.loads(told.stdout)
+def json_of(result: subprocess.CompletedProcess[str], code: int = 0) -> Any:
+    assert (result.returncode, result.stderr) == (code, "")
+    return orjson.loads(result.stdout)
 
 
-def test_jobs_are_listed_by_filters_and_shown(command: Run) -> None:
-    found = shown(command("jobs", "list", "--type", "event_replay", "--status", "failed", "--json"))
+def test_jobs_list_filters_and_show_prints_one(command: Run) -> None:
+    found = json_of(command("jobs", "list", "--type", "event_replay", "--status", "failed", "--json"))
     assert ([job["jobId"] for job in found["jobs"]], found["total"]) == ([3], 1)
-    told = command("jobs", "list")
-    assert "AWAY: it is" in told.stdout
-    assert told.stdout.strip().endswith("3 of 3")
-    assert shown(command("jobs", "show", "3", "--json"))["result"] == {"events": 7}
+    result = command("jobs", "list")
+    assert "AWAY: it is" in result.stdout
+    assert result.stdout.strip().endswith("3 of 3")
+    assert json_of(command("jobs", "show", "3", "--json"))["result"] == {"events": 7}
     job = yaml.safe_load(command("jobs", "show", "3").stdout)
     assert (job["error"], job["result"]) == ("AWAY: it is", {"events": 7})
-    assert "startedAt" not in job, "what a job has not is left out"
+    assert "startedAt" not in job, "empty fields are left out"
 
 
-def test_what_a_dry_run_foresees_is_shown_performer_by_performer(command: Run, fresh_sqlite_url: str) -> None:
-    forecast = {
+def test_jobs_show_prints_the_preview_of_a_dry_run_by_performer(command: Run, fresh_sqlite_url: str) -> None:
+    preview = {
         "byOutcome": {"applied": 2, "stale": 1},
         "performers": [{"performerId": "sg_1", "changes": {"bio": {"from": None, "to": "a, b"}}}],
         "performersChanging": 1,
@@ -86,48 +86,48 @@ def test_what_a_dry_run_foresees_is_shown_performer_by_performer(command: Run, f
 
     async def fill() -> None:
         async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
-            await tx.execute(update(batch_jobs).where(batch_jobs.c.id == 2).values(result=forecast))
+            await tx.execute(update(batch_jobs).where(batch_jobs.c.id == 2).values(result=preview))
 
     asyncio.run(fill())
-    told = command("jobs", "show", "2").stdout
-    assert yaml.safe_load(told)["result"] == forecast
-    assert "      bio:\n        from: null\n        to: a, b\n" in told
+    result = command("jobs", "show", "2").stdout
+    assert yaml.safe_load(result)["result"] == preview
+    assert "      bio:\n        from: null\n        to: a, b\n" in result
 
 
-def test_a_job_is_run_again_and_cancelled_by_whoever_has_the_terminal(command: Run, fresh_sqlite_url: str) -> None:
-    assert shown(command("jobs", "retry", "3", "--json"))["status"] == "queued"
-    assert shown(command("jobs", "cancel", "1", "--reason", "enough", "--json"))["cancelReason"] == "enough"
+def test_jobs_retry_and_cancel_are_audited(command: Run, fresh_sqlite_url: str) -> None:
+    assert json_of(command("jobs", "retry", "3", "--json"))["status"] == "queued"
+    assert json_of(command("jobs", "cancel", "1", "--reason", "enough", "--json"))["cancelReason"] == "enough"
     refused = command("jobs", "cancel", "2")
     assert (refused.returncode, refused.stdout, refused.stderr[:19]) == (1, "", "JOB_NOT_CANCELLABLE")
     assert command("jobs", "retry", "99").stderr.startswith("NOT_FOUND")
-    assert [(entry.action, entry.role) for entry in audited(fresh_sqlite_url)] == [
+    assert [(entry.action, entry.role) for entry in audit_entries(fresh_sqlite_url)] == [
         ("jobs.retried", "cli"), ("jobs.cancelled", "cli")
     ]  # fmt: skip
 
 
-def test_waiting_says_by_its_exit_code_how_a_job_has_ended(command: Run) -> None:
-    assert shown(command("jobs", "wait", "2", "--json"))["status"] == "completed"
-    assert shown(command("jobs", "wait", "3", "--json"), code=1)["error"] == "AWAY: it is"
-    assert shown(command("jobs", "wait", "1", "--timeout", "0", "--json"), code=1)["status"] == "queued"
+def test_jobs_wait_exits_with_the_result_of_the_job(command: Run) -> None:
+    assert json_of(command("jobs", "wait", "2", "--json"))["status"] == "completed"
+    assert json_of(command("jobs", "wait", "3", "--json"), code=1)["error"] == "AWAY: it is"
+    assert json_of(command("jobs", "wait", "1", "--timeout", "0", "--json"), code=1)["status"] == "queued"
     assert command("jobs", "wait", "99").returncode == 1
 
 
-def test_a_replay_is_asked_for_with_all_its_filters(command: Run, fresh_sqlite_url: str) -> None:
+def test_replay_enqueues_a_job_with_all_filters(command: Run, fresh_sqlite_url: str) -> None:
     filters = ("--type", "a.b", "--type", "c.d", "--performer", "sg_1", "--from", "2026-11-24T10:00:00Z")
-    job = shown(command(*REPLAY, *filters, "--to", "2026-11-24T13:00:00+01:00", "--dry-run", "--json"))
+    job = json_of(command(*REPLAY, *filters, "--to", "2026-11-24T13:00:00+01:00", "--dry-run", "--json"))
     assert (job["jobType"], job["runner"]) == ("event_replay", "sync-worker")
     assert job["parameters"] == {
         "topic": "sharegram.performer.v1", "target": "sync-worker", "types": ["a.b", "c.d"],
         "performerIds": ["sg_1"], "from": "2026-11-24T10:00:00.000Z", "to": "2026-11-24T12:00:00.000Z",
         "dryRun": True, "force": False, "eventsPerSecond": 1000,
     }  # fmt: skip
-    assert [entry.action for entry in audited(fresh_sqlite_url)] == ["replays.asked"]
+    assert [entry.action for entry in audit_entries(fresh_sqlite_url)] == ["replays.asked"]
     assert "safevideo jobs wait" in command(*REPLAY, "--force").stdout
 
 
-def test_a_replay_that_nobody_runs_is_waited_for_as_long_as_was_said(command: Run) -> None:
-    told = command(*REPLAY, "--wait", "--timeout", "0", "--json")
-    assert shown(told, code=1)["status"] == "queued"
+def test_replay_waits_until_its_timeout(command: Run) -> None:
+    result = command(*REPLAY, "--wait", "--timeout", "0", "--json")
+    assert json_of(result, code=1)["status"] == "queued"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,6 @@ def test_a_replay_that_nobody_runs_is_waited_for_as_long_as_was_said(command: Ru
         ("jobs", "show", "x"),
     ],
 )
-def test_what_makes_no_sense_is_bad_usage(command: Run, arguments: tuple[str, ...]) -> None:
-    told = command(*arguments)
-    assert (told.returncode, told.stdout) == (2, "")
+def test_bad_usage_exits_with_2(command: Run, arguments: tuple[str, ...]) -> None:
+    result = command(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")

@@ -37,13 +37,13 @@ def empty_kafka(backends: RunningBackends, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.kafka
-def test_what_is_missing_or_wrong_is_named_and_what_is_missing_created(empty_kafka: str) -> None:
+def test_topics_status_names_missing_and_wrong_topics_and_create_adds_the_missing(empty_kafka: str) -> None:
     asyncio.run(KafkaBroker(empty_kafka).create_topics([Topic(KYC, 1, 7 * DAY_MS)]))
-    told = command(empty_kafka, "status")
-    assert told.returncode == 1
-    assert told.stdout.count("does not exist") == len(RETENTION_DAYS) - 1
-    assert "records are kept for 7 days, not 30" in told.stdout
-    assert f"--entity-name {KYC} --add-config retention.ms=2592000000" in told.stdout
+    result = command(empty_kafka, "status")
+    assert result.returncode == 1
+    assert result.stdout.count("does not exist") == len(RETENTION_DAYS) - 1
+    assert "records are kept for 7 days, not 30" in result.stdout
+    assert f"--entity-name {KYC} --add-config retention.ms=2592000000" in result.stdout
 
     assert command(empty_kafka, "create").stdout.count(".v1") == len(RETENTION_DAYS) - 1
     assert command(empty_kafka, "create").stdout == "All topics exist; there was nothing to do.\n"
@@ -54,7 +54,7 @@ def test_what_is_missing_or_wrong_is_named_and_what_is_missing_created(empty_kaf
     assert (topics[KYC]["partitions"], topics["kyc-worker.dlq.v1"]["partitions"]) == (1, 12)
 
 
-def test_without_kafka_the_reason_is_one_line() -> None:
-    told = command("127.0.0.1:1", "status")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr == "SERVICE_UNAVAILABLE: Kafka did not answer: describing topics.\n"
+def test_topics_without_kafka_fail_in_one_line() -> None:
+    result = command("127.0.0.1:1", "status")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "SERVICE_UNAVAILABLE: Kafka did not answer: describing topics.\n"

@@ -20,8 +20,8 @@ from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.signatures import environment_secrets
 
 COMMAND = Path(sys.executable).parent / "safevideo"
-GIVEN = "the-secret-that-is-given,and-one-that-nobody-uses"
-USED, UNUSED = (secret.name for secret in environment_secrets(GIVEN))
+SETTING = "the-secret-that-is-given,and-one-that-nobody-uses"
+USED, UNUSED = (secret.name for secret in environment_secrets(SETTING))
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 FAR = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -56,10 +56,10 @@ def filled(safevideo: Run, fresh_sqlite_url: str) -> Run:
     return safevideo
 
 
-def test_each_secret_is_shown_with_its_end_and_its_last_use_and_never_itself(filled: Run) -> None:
-    told = filled(SHAREGRAM_WEBHOOK_SECRET=GIVEN)
-    assert (told.returncode, told.stderr) == (0, "")
-    rows = [re.split(r"\s{2,}", line.strip()) for line in told.stdout.strip().splitlines()[2:]]
+def test_secrets_list_shows_end_and_last_use_and_never_the_secret(filled: Run) -> None:
+    result = filled(SHAREGRAM_WEBHOOK_SECRET=SETTING)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.strip().splitlines()[2:]]
     assert rows == [
         ["new", "database", "valid", "2999-01-01 00:00", "2026-11-24 12:00"],
         ["old", "database", "expired", "2026-11-24 12:00", "never"],
@@ -67,13 +67,13 @@ def test_each_secret_is_shown_with_its_end_and_its_last_use_and_never_itself(fil
         [UNUSED, "environment", "valid", "never", "never"],
         ["env-000000", "environment", "not given here", "never", "2026-11-24 12:00"],
     ]
-    assert not any(part in told.stdout for part in ("sealed", *GIVEN.split(",")))
+    assert not any(part in result.stdout for part in ("sealed", *SETTING.split(",")))
 
 
-def test_a_script_gets_them_as_json(filled: Run) -> None:
-    told = orjson.loads(filled("--json", SHAREGRAM_WEBHOOK_SECRET=GIVEN).stdout)
-    assert [secret["name"] for secret in told] == ["new", "old", USED, UNUSED, "env-000000"]
-    assert told[0] == {
+def test_secrets_list_prints_json(filled: Run) -> None:
+    result = orjson.loads(filled("--json", SHAREGRAM_WEBHOOK_SECRET=SETTING).stdout)
+    assert [secret["name"] for secret in result] == ["new", "old", USED, UNUSED, "env-000000"]
+    assert result[0] == {
         "name": "new",
         "source": "database",
         "state": "valid",
@@ -82,9 +82,9 @@ def test_a_script_gets_them_as_json(filled: Run) -> None:
     }
 
 
-def test_without_the_setting_those_of_the_environment_are_still_shown(filled: Run) -> None:
-    told = orjson.loads(filled("--json").stdout)
-    assert {secret["name"]: secret["state"] for secret in told} == {
+def test_secrets_list_without_the_setting_shows_those_of_the_environment(filled: Run) -> None:
+    result = orjson.loads(filled("--json").stdout)
+    assert {secret["name"]: secret["state"] for secret in result} == {
         "new": "valid",
         "old": "expired",
         USED: "not given here",
@@ -92,13 +92,13 @@ def test_without_the_setting_those_of_the_environment_are_still_shown(filled: Ru
     }
 
 
-def test_a_setting_that_the_door_would_not_start_with_is_a_failure_that_quotes_nothing(filled: Run) -> None:
-    told = filled(SHAREGRAM_WEBHOOK_SECRET="whsec_this-is-no-base64")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr.startswith("SHAREGRAM_WEBHOOK_SECRET: ")
-    assert "this-is" not in told.stderr
+def test_secrets_list_with_an_invalid_setting_fails_and_quotes_nothing(filled: Run) -> None:
+    result = filled(SHAREGRAM_WEBHOOK_SECRET="whsec_this-is-no-base64")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("SHAREGRAM_WEBHOOK_SECRET: ")
+    assert "this-is" not in result.stderr
 
 
-def test_before_the_first_migration_it_is_a_failure_that_names_the_command(safevideo: Run) -> None:
-    told = safevideo()
-    assert (told.returncode, told.stderr) == (1, "The database is empty. Run: safevideo migrate\n")
+def test_secrets_list_before_the_first_migration_fails_and_names_the_command(safevideo: Run) -> None:
+    result = safevideo()
+    assert (result.returncode, result.stderr) == (1, "The database is empty. Run: safevideo migrate\n")

@@ -1,4 +1,4 @@
-"""What is wrong with a topic that others have made."""
+"""The check of a topic that somebody else has created."""
 
 from dataclasses import replace
 
@@ -23,12 +23,12 @@ GOOD = TopicState(KYC.name, 12, 3, KYC.retention_ms, MAX_RECORD_BYTES, is_compac
         ({"is_compacted": True}, ["cleanup.policy"]),
     ],
 )
-def test_what_costs_events_is_a_fault_with_the_setting_that_mends_it(
+def test_topic_check_names_the_setting_that_would_lose_events(
     changes: dict[str, int | None], settings: list[str]
 ) -> None:
-    found = TopicCheck(KYC, replace(GOOD, **changes))  # type: ignore[arg-type]
-    assert [fault.setting for fault in found.issues()] == settings
+    check = TopicCheck(KYC, replace(GOOD, **changes))  # type: ignore[arg-type]
+    assert [issue.setting for issue in check.issues()] == settings
 
 
-def test_a_topic_that_is_not_there_has_no_faults_of_its_own() -> None:
+def test_topic_check_of_a_missing_topic_has_no_issues() -> None:
     assert TopicCheck(KYC, None).issues() == []

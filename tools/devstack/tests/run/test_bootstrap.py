@@ -1,4 +1,4 @@
-"""`make run` on a machine that lacks something: it is told what, and what to type."""
+"""`make run` on a machine that lacks something: it prints what is missing and what to type."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ importlib.util.find_spec = lambda name, package=None: None if name == "ensurepip
 """
 
 
-def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
+def test_bootstrap_names_the_package_when_python_has_no_venv(tmp_path: Path) -> None:
     checkout, site = _checkout(tmp_path / "checkout"), tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(WITHOUT_ENSUREPIP)
@@ -29,7 +29,7 @@ def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
 
 
 def _checkout(folder: Path) -> Path:
-    """Copy what the bootstrap script reads of a checkout to a place where it may write."""
+    """Copy what the bootstrap script reads of a checkout to a folder where it may write."""
     for path in (ROOT / "constraints.txt", BOOTSTRAP, *ROOT.glob("*/*/pyproject.toml")):
         copied = folder / path.relative_to(ROOT)
         copied.parent.mkdir(parents=True, exist_ok=True)

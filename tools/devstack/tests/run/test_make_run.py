@@ -1,8 +1,9 @@
-"""`make run` as people have it: a process that shows its table, serves, and ends without a trace."""
+"""`make run` as people start it: a process that shows its table, serves, and ends without a trace."""
 
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -33,12 +34,12 @@ async def run(folder: Path, offset: int) -> AsyncIterator[RunningRun]:
         yield running
 
 
-async def test_it_shows_what_became_of_the_first_webhooks(run: RunningRun) -> None:
-    assert all(word in run.said for word in OUTCOMES)
-    assert "not decided yet" not in run.said
+async def test_make_run_shows_the_outcomes_of_the_demo(run: RunningRun) -> None:
+    assert all(word in run.output for word in OUTCOMES)
+    assert "not decided yet" not in run.output
 
 
-async def test_what_it_writes_for_the_shell_works(run: RunningRun) -> None:
+async def test_make_run_writes_a_working_env(run: RunningRun) -> None:
     env = run.environment()
     assert await _events(env) == 9
     async with ClientSession() as session:
@@ -51,37 +52,41 @@ async def test_what_it_writes_for_the_shell_works(run: RunningRun) -> None:
             assert response.status == 200
     assert (Path(env["LOG_DIR"]) / "app.log").exists()
     assert env["KAFKA_BOOTSTRAP_SERVERS"] == ""
+    listed = await asyncio.to_thread(_type_after_env, run, "safevideo events list")
+    assert "9 of 9" in listed
+    await run.until(f"The logs are in {env['LOG_DIR']}, the processes in {run.folder / 'pids'}.", seconds=SECONDS)
+    assert "safevideo events list" in run.output
 
 
-async def test_each_event_that_passes_gets_a_line(run: RunningRun) -> None:
+async def test_make_run_prints_a_line_for_each_webhook(run: RunningRun) -> None:
     async with ClientSession(run.environment()["SAFEVIDEO_SIMULATOR_URL"]) as simulator:
-        order = {"event": "performer.status.changed", "data": {"performerId": "sg_passing", "status": "active"}}
+        order = {"event": "performer.status.changed", "data": {"performerId": "sg_feed", "status": "active"}}
         await simulator.post("/_sim/webhooks", json=order | {"times": 2})
         await simulator.post("/_sim/webhooks", json=order | {"forge": True})
     await run.until("refused: WEBHOOK_SIGNATURE_INVALID", seconds=SECONDS)
-    for became in ("applied", "duplicate"):
-        await run.until(f"{'sg_passing':<20}  {became}", seconds=SECONDS)
+    for outcome in ("applied", "duplicate"):
+        await run.until(f"{'sg_feed':<20}  {outcome}", seconds=SECONDS)
 
 
 def has_report(logs: Path) -> bool:
     return any(logs.glob("memory-host-*.txt"))
 
 
-async def test_it_reports_on_its_memory_and_ctrl_c_ends_it_in_time_and_leaves_no_process(run: RunningRun) -> None:
+async def test_make_run_writes_a_memory_report_and_ends_in_time_without_orphans(run: RunningRun) -> None:
     logs = Path(run.environment()["LOG_DIR"])
     os.kill(run.pids()["host"], signal.SIGUSR2)
     await eventually(lambda: asyncio.to_thread(has_report, logs))
-    births = {name: process.birth_of(pid) for name, pid in run.pids().items()}
+    start_times = {name: process.start_time_of(pid) for name, pid in run.pids().items()}
     pids = run.pids()
     assert pids.keys() == {"host", "valkey"}
-    assert None not in births.values()
+    assert None not in start_times.values()
     assert await run.interrupt() == 0
-    assert [name for name, pid in pids.items() if process.birth_of(pid) == births[name]] == []
+    assert [name for name, pid in pids.items() if process.start_time_of(pid) == start_times[name]] == []
     assert not (run.folder / "pids").exists()
-    assert "Traceback" not in run.said
+    assert "Traceback" not in run.output
 
 
-async def test_ctrl_c_ends_it_in_time_while_clients_hang_on(run: RunningRun) -> None:
+async def test_make_run_ends_in_time_while_a_client_hangs(run: RunningRun) -> None:
     address = run.environment()["SAFEVIDEO_WEBHOOK_URL"].removeprefix("http://").partition("/")[0]
     host, _, port = address.partition(":")
     _reader, writer = await asyncio.open_connection(host, int(port))
@@ -91,34 +96,45 @@ async def test_ctrl_c_ends_it_in_time_while_clients_hang_on(run: RunningRun) -> 
     writer.close()
 
 
-async def test_ctrl_c_before_the_table_ends_it_as_well(folder: Path, offset: int) -> None:
+async def test_make_run_ends_on_ctrl_c_before_the_table(folder: Path, offset: int) -> None:
     async with running_run(folder, offset) as run:
         await run.until("Database migrated")
         assert await run.interrupt() == 0
-        assert "Traceback" not in run.said
+        assert "Traceback" not in run.output
 
 
-async def test_a_second_start_is_refused_with_the_pid(run: RunningRun, offset: int) -> None:
+async def test_make_run_refuses_a_second_start_with_the_pid(run: RunningRun, offset: int) -> None:
     async with running_run(run.folder, offset) as second:
         await second.until(f"process {run.pids()['host']}")
         assert await second.process.wait() == 1
 
 
-async def test_after_kill_9_it_starts_again_and_has_lost_nothing(run: RunningRun, offset: int) -> None:
+async def test_make_run_starts_again_after_kill_9_without_a_loss(run: RunningRun, offset: int) -> None:
     env, valkey = run.environment(), run.pids()["valkey"]
     await run.kill()
     async with serving_run(run.folder, offset) as again:
         assert again.environment() == env
-        assert process.birth_of(valkey) is None
+        assert process.start_time_of(valkey) is None
         assert await _events(env) == 18
 
 
-async def test_valkey_that_dies_is_started_again(run: RunningRun) -> None:
+async def test_make_run_restarts_valkey_that_dies(run: RunningRun) -> None:
     valkey = run.pids()["valkey"]
     os.kill(valkey, signal.SIGKILL)
     await run.until("valkey has ended; it is started again", seconds=SECONDS)
     await run.until_healthy({"host", "valkey"}, seconds=SECONDS)
     assert run.pids()["valkey"] != valkey
+
+
+def _type_after_env(run: RunningRun, command: str) -> str:
+    return subprocess.run(
+        ["/bin/sh", "-ec", f'. "$1"; {command}', "sh", str(run.folder / "env")],
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
 
 
 async def _events(env: Mapping[str, str]) -> object:

@@ -19,25 +19,25 @@ BACK_SECONDS = 300.0
 
 @pytest.fixture
 def programs_of_the_local_stack(backends: Backends) -> None:
-    """What is installed here is known by the stack that the test run itself could have."""
+    """Skip unless the test run itself has the local stack: then its programs are installed."""
     if backends.stack != "local":
         pytest.skip(f"the test run is on the {backends.stack} stack")
 
 
 @pytest.mark.usefixtures("programs_of_the_local_stack")
-async def test_everything_that_dies_is_back_and_ctrl_c_ends_it_all(tmp_path: Path) -> None:
+async def test_make_run_local_restarts_all_that_dies_and_ends_on_ctrl_c(tmp_path: Path) -> None:
     async with serving_run(tmp_path / "run", free_offset(), "local") as run:
         pids = run.pids()
         assert pids.keys() == {"supervisor", SIMULATOR, *SERVICES, *BACKENDS}
-        assert "not decided yet" not in run.said
+        assert "not decided yet" not in run.output
 
         await _kill_all_but_the_supervisor(run, pids)
         await run.until_healthy(pids.keys(), seconds=BACK_SECONDS)
         assert not set(run.pids().values()) & (set(pids.values()) - {pids["supervisor"]})
 
-        births = {pid: process.birth_of(pid) for pid in run.pids().values()}
+        start_times = {pid: process.start_time_of(pid) for pid in run.pids().values()}
         assert await run.interrupt() == 0
-        assert [pid for pid, birth in births.items() if process.birth_of(pid) == birth] == []
+        assert [pid for pid, start_time in start_times.items() if process.start_time_of(pid) == start_time] == []
 
 
 async def _kill_all_but_the_supervisor(run: RunningRun, pids: Mapping[str, int]) -> None:

@@ -19,12 +19,11 @@ from rich.console import Console
 
 from safevideo_common.errors import StartupError
 from safevideo_devstack.backends import Backends, BackendUnavailable, lifecycle, state
-from safevideo_devstack.backends.external import are_given
-from safevideo_devstack.backends.lifecycle import RunningBackends
-from safevideo_devstack.backends.local import provide_promtool
-from safevideo_devstack.backends.selection import named
-from safevideo_devstack.backends.stack import Asked
-from safevideo_devstack.backends.table import render
+from safevideo_devstack.backends.cli import backends_table
+from safevideo_devstack.backends.external import uses_external
+from safevideo_devstack.backends.install import provide_promtool
+from safevideo_devstack.backends.lifecycle import RunningBackends, parse_stack
+from safevideo_devstack.backends.stack import StackChoice
 
 PREFIX: Final = "safevideo-backends-"
 """Of the folders of runs, below the system's temporary folder. A run that was killed leaves its own to the next."""
@@ -83,8 +82,8 @@ class BackendsOfWorkers:
 
     def start(self, workers: int) -> None:
         """Bring up a set for each worker: the first alone, since it installs what is missing. Raises `StartupError`."""
-        if workers > 1 and are_given(named_stack()):
-            raise StartupError("Several workers cannot share the given backends; type: make test ARGS=-n0")
+        if workers > 1 and uses_external(named_stack()):
+            raise StartupError("Several workers cannot share the external backends; type: make test ARGS=-n0")
         has_promtool(self._config)
         first, *others = self._unassigned = [new_folder(self._owned) for _ in range(workers)]
         self._sets += workers
@@ -117,9 +116,9 @@ def worker_input(config: pytest.Config) -> dict[str, Any]:
     return values
 
 
-def named_stack() -> Asked:
+def named_stack() -> StackChoice:
     """Return the stack that the environment names. Raises `BackendUnavailable`."""
-    return named(os.environ.get("STACK") or "auto")
+    return parse_stack(os.environ.get("STACK") or "auto")
 
 
 def real_ones_required() -> bool:
@@ -144,7 +143,7 @@ def up(folder: Path, config: pytest.Config) -> RunningBackends:
 
 def started_in(folder: Path) -> RunningBackends:
     """Return the set that the controller has started in `folder`."""
-    backends = state.recorded(folder).backends
+    backends = state.get(folder).backends
     assert backends is not None, "a worker begins when its set is up"
     return RunningBackends.of(backends, folder)
 
@@ -177,7 +176,7 @@ def print_table(config: pytest.Config, backends: Backends, missing: Sequence[str
     """Print what came up, why nothing better did, and what is missing."""
     text = StringIO()
     console = Console(file=text, width=120)
-    console.print(render(backends))
+    console.print(backends_table(backends))
     for line in missing:
         console.print(line, markup=False, highlight=False)
     print_lines(config, text.getvalue())

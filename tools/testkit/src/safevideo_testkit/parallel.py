@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends.external import are_given
+from safevideo_devstack.backends.external import uses_external
 from safevideo_testkit.backends_of_run import (
     FOLDER,
     MISSING,
@@ -27,10 +27,10 @@ SETS: Final = pytest.StashKey[BackendsOfWorkers]()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker more than there are cores, since many tests wait. Given backends are one set, for no worker."""
+    """Return one worker more than there are cores, since many tests wait. External backends serve no worker."""
     option = config.option
     is_chosen = option.keyword or option.markexpr or config.args != config.getini("testpaths")
-    if option.capture == "no" or is_chosen or are_given(named_stack()):
+    if option.capture == "no" or is_chosen or uses_external(named_stack()):
         return 0
     return (os.cpu_count() or 1) + 1
 

@@ -131,7 +131,7 @@ def migrated_sqlite_url(migrated_sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def redis_url(backends: RunningBackends) -> str:
     """Return the URL, without a database number, of a Redis with empty databases 0, 2 and 3."""
-    emptied(backends.redis_url, ours=backends.stack != "given")
+    emptied(backends.redis_url, ours=backends.stack != "external")
     return backends.redis_url
 
 
@@ -169,7 +169,7 @@ def _breakable(part: str, backends: RunningBackends) -> Iterator[RunningServer]:
     except LookupError as error:
         pytest.skip(str(error))
     yield server
-    server.heal()
+    server.ensure_running()
 
 
 def _sqlite_url(file: Path) -> str:

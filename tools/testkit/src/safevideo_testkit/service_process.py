@@ -41,7 +41,7 @@ class ServiceProcess:
         """SIGSTOP, and return when none of its threads runs any more."""
         assert self._process is not None
         pid = self._process.pid
-        frozen = process.Process(self._module, pid, process.birth_of(pid) or "")
+        frozen = process.Process(self._module, pid, process.start_time_of(pid) or "")
         await asyncio.to_thread(process.freeze, frozen)
 
     def thaw(self) -> None:

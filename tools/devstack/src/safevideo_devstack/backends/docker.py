@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safevideo_devstack.backends import state
-from safevideo_devstack.backends.external import ask_parts
-from safevideo_devstack.backends.ports import allot
+from safevideo_devstack.backends.external import probe_backends
+from safevideo_devstack.backends.ports import allocate_ports
 from safevideo_devstack.backends.stack import Backends, BackendUnavailable, Options, Ports, Say
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ READY_SECONDS = 120.0
 def start_docker(folder: Path, options: Options, say: Say) -> Backends:
     """Start three containers.
 
-    Raises `BackendUnavailable` without an engine or images, `BackendFailed` when a container does not come to answer.
+    Raises `BackendUnavailable` without an engine or images, `BackendFailed` when a container does not answer in time.
     """
     _require_engine()
     if options.brokers != 1:
         raise BackendUnavailable("it has one broker only")
-    ports = allot(options)
+    ports = allocate_ports(options)
     state.begin(folder, "docker", replace(options, ports=ports))
     say(f"Starting {KAFKA_IMAGE}, {MYSQL_IMAGE} and {REDIS_IMAGE} …")
     password = secrets.token_hex(16)
     _start(folder, ports, password, options)
     kafka, redis = f"127.0.0.1:{ports.kafka[0]}", f"redis://127.0.0.1:{ports.redis}"
     database = f"mysql+aiomysql://root:{password}@127.0.0.1:{ports.mysql}/safevideo?charset=utf8mb4"
-    return Backends("docker", kafka, database, redis, ask_parts(kafka, database, redis, seconds=READY_SECONDS))
+    return Backends("docker", kafka, database, redis, probe_backends(kafka, database, redis, READY_SECONDS))
 
 
 def remove(containers: Iterable[str]) -> None:
@@ -55,7 +55,7 @@ def remove(containers: Iterable[str]) -> None:
 
 
 def running(containers: Sequence[str]) -> dict[str, bool]:
-    """Whether each container runs, by its id."""
+    """Return whether each container runs, by its id."""
     if not containers:
         return {}
     import docker
@@ -68,10 +68,10 @@ def running(containers: Sequence[str]) -> dict[str, bool]:
 def _require_engine() -> None:
     if "DOCKER_HOST" not in os.environ and not SOCKET.exists():
         raise BackendUnavailable(f"no engine: neither DOCKER_HOST nor {SOCKET}")
-    _knock(os.environ.get("DOCKER_HOST", f"unix://{SOCKET}"))
+    _check_socket(os.environ.get("DOCKER_HOST", f"unix://{SOCKET}"))
     try:
         import docker
-        import testcontainers.core  # noqa: F401 - only whether it is there
+        import testcontainers.core  # noqa: F401 - fails when it is missing
 
         with closing(docker.from_env(timeout=5)) as engine:
             engine.ping()
@@ -81,8 +81,8 @@ def _require_engine() -> None:
         raise BackendUnavailable("the engine does not answer") from error
 
 
-def _knock(address: str) -> None:
-    # Before the real client, which leaks its socket when it is refused.
+def _check_socket(address: str) -> None:
+    # Before the real client: that one leaks its socket when the connection is refused.
     scheme, _, path = address.partition("://")
     if scheme != "unix":
         return
@@ -98,7 +98,7 @@ def _start(folder: Path, ports: Ports, password: str, options: Options) -> None:
     import docker
     from testcontainers.core.config import testcontainers_config
 
-    testcontainers_config.ryuk_disabled = not options.tethered  # the reaper is what a tether is to a process
+    testcontainers_config.ryuk_disabled = not options.die_with_parent  # the reaper ends them
     try:
         for container in _containers(ports, password, options):
             container.start()

@@ -1,4 +1,4 @@
-"""The stack `given`: backends that stand already, named by the environment."""
+"""The stack `external`: backends that run already, named by the environment."""
 
 import os
 import time
@@ -9,61 +9,61 @@ from urllib.parse import urlsplit
 
 from safevideo_devstack.backends import probes, state
 from safevideo_devstack.backends.stack import (
-    Asked,
     BackendFailed,
+    BackendInfo,
     Backends,
     BackendUnavailable,
     NotReady,
     Options,
-    Part,
     Role,
     Say,
+    StackChoice,
 )
 
 VARIABLES = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "REDIS_URL")
-SECONDS = 3.0
+READY_SECONDS = 3.0
 
 
-def start_given(folder: Path, options: Options, _say: Say) -> Backends:
-    """Ask each that it answers, and start nothing.
+def start_external(folder: Path, options: Options, _say: Say) -> Backends:
+    """Probe each backend and start nothing.
 
-    Raises `BackendUnavailable` when a variable is not set, and `BackendFailed` when a backend does not answer: whoever
-    names backends wants these and no others.
+    Raises `BackendUnavailable` when a variable is not set. Raises `BackendFailed` when a backend does not answer: a
+    person who names backends wants these and no others.
     """
     if missing := _not_set():
         raise BackendUnavailable(f"{', '.join(missing)} not set")
     kafka, database, redis = (os.environ[name] for name in VARIABLES)
-    state.begin(folder, "given", options)
-    return Backends("given", kafka, database, redis, ask_parts(kafka, database, redis, seconds=SECONDS))
+    state.begin(folder, "external", options)
+    return Backends("external", kafka, database, redis, probe_backends(kafka, database, redis, READY_SECONDS))
 
 
-def are_given(asked: Asked) -> bool:
-    """Return whether a start of `asked` takes the given backends."""
-    return asked == "given" or (asked == "auto" and not _not_set())
+def uses_external(choice: StackChoice) -> bool:
+    """Return whether `choice` leads to the external backends."""
+    return choice == "external" or (choice == "auto" and not _not_set())
 
 
-def ask_parts(kafka: str, database: str, redis: str, *, seconds: float) -> tuple[Part, ...]:
+def probe_backends(kafka: str, database: str, redis: str, seconds: float) -> tuple[BackendInfo, ...]:
     """Wait until all three answer, side by side. Raises `BackendFailed` after `seconds`."""
     with ThreadPoolExecutor(3) as pool:
-        parts = (
-            pool.submit(_ask, "log", "Apache Kafka", kafka, lambda: _kafka_version(kafka), seconds),
+        infos = (
+            pool.submit(_probe, "broker", "Apache Kafka", kafka, lambda: _kafka_version(kafka), seconds),
             pool.submit(
-                _ask, "database", "MySQL family", _address(database), lambda: probes.mysql_version(database), seconds
+                _probe, "database", "MySQL family", _address(database), lambda: probes.mysql_version(database), seconds
             ),
-            pool.submit(_ask, "cache", "Redis", _address(redis), lambda: probes.redis_version(redis), seconds),
+            pool.submit(_probe, "cache", "Redis", _address(redis), lambda: probes.redis_version(redis), seconds),
         )
-        return tuple(part.result() for part in parts)
+        return tuple(info.result() for info in infos)
 
 
 def _not_set() -> list[str]:
     return [name for name in VARIABLES if not os.environ.get(name)]
 
 
-def _ask(role: Role, software: str, address: str, version: Callable[[], str], seconds: float) -> Part:
+def _probe(role: Role, software: str, address: str, version: Callable[[], str], seconds: float) -> BackendInfo:
     began = time.monotonic()
     while True:
         try:
-            return Part(role, software, version(), address, round(time.monotonic() - began, 2))
+            return BackendInfo(role, software, version(), address, round(time.monotonic() - began, 2))
         except NotReady as error:
             if time.monotonic() - began > seconds:
                 raise BackendFailed(f"The {role} at {address} has not answered for {seconds:.0f} seconds.") from error
@@ -72,7 +72,7 @@ def _ask(role: Role, software: str, address: str, version: Callable[[], str], se
 
 def _kafka_version(bootstrap_servers: str) -> str:
     probes.kafka_brokers(bootstrap_servers)
-    return ""  # the protocol does not tell
+    return ""  # the protocol has no version of the software
 
 
 def _address(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Apache Kafka in KRaft mode, one or three brokers: the log of the local stack."""
+"""Apache Kafka in KRaft mode, one or three brokers: the broker of the local stack."""
 
 import base64
 import uuid
@@ -6,33 +6,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safevideo_devstack.backends import probes, process
-from safevideo_devstack.backends.install import VERSION, find, jars
+from safevideo_devstack.backends.install import KAFKA_VERSION, find, jars
 from safevideo_devstack.backends.stack import NotReady, Ports, Role
 
 FORMAT_SECONDS = 180.0
 LONE_BROKER = {"broker.heartbeat.interval.ms": 500, "broker.session.timeout.ms": 3000}
-"""A killed broker may not come back before its last session is over. Alone, it has no one to whom 9 s would matter."""
+"""A killed broker cannot register again before its last session ends: by default 9 s, here 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaServer:
-    """One broker that is also a controller. `ports` are those of the whole cluster, `node` counts from 1."""
+    """A broker that is also a controller. `ports` are those of the whole cluster, `node` counts from 1."""
 
     cluster_folder: Path
     ports: Ports
     node: int
     fast_start: bool = True
     software: str = "Apache Kafka"
-    role: Role = "log"
+    role: Role = "broker"
 
     @property
     def name(self) -> str:
-        """`kafka-1` and so on."""
+        """The name `kafka-1` and so on."""
         return f"kafka-{self.node}"
 
     @property
     def folder(self) -> Path:
-        """This broker's own."""
+        """The folder of this broker alone."""
         return self.cluster_folder / self.name
 
     @property
@@ -42,7 +42,7 @@ class KafkaServer:
 
     @property
     def url(self) -> str:
-        """The same: a client is configured with the addresses of all brokers, joined by commas."""
+        """Host and port: a client takes the addresses of all brokers, joined by commas."""
         return self.address
 
     def prepare(self) -> None:
@@ -64,14 +64,14 @@ class KafkaServer:
             )
 
     def command(self) -> list[str]:
-        """Program and arguments."""
+        """Return program and arguments."""
         return [*self._java(), "kafka.Kafka", str(self._configuration)]
 
     def probe(self) -> str:
-        """Its version. Raises `NotReady` until the cluster counts this broker as present."""
+        """Return its version. Raises `NotReady` until the cluster counts this broker as present."""
         if self.address not in probes.kafka_brokers(self.address):
             raise NotReady(f"{self.name} has not joined the cluster.")
-        return VERSION
+        return KAFKA_VERSION
 
     def _java(self) -> list[str]:
         quick_compiler = ["-XX:TieredStopAtLevel=1"] if self.fast_start else []
@@ -115,7 +115,7 @@ class KafkaServer:
         }
 
     def _cluster_id(self) -> str:
-        # From the folder: brokers of one cluster agree on it, and one that was left over elsewhere cannot join.
+        # From the folder: brokers of one cluster agree on it, and a broker of another folder cannot join.
         return base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.cluster_folder)).bytes).decode()[:22]
 
     @property
@@ -128,7 +128,7 @@ class KafkaServer:
 
 
 def kafka_cluster(folder: Path, ports: Ports, *, fast_start: bool) -> tuple[KafkaServer, ...]:
-    """As many brokers as there are ports. One broker and three have data of their own: neither can read the other's."""
+    """Return a broker for each port. A cluster of three cannot read the data of a single broker: each has a folder."""
     brokers = len(ports.kafka)
     cluster = folder if brokers == 1 else folder / f"{brokers}-brokers"
     return tuple(KafkaServer(cluster, ports, node, fast_start) for node in range(1, brokers + 1))

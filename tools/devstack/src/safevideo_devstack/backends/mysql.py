@@ -1,14 +1,12 @@
-"""What MySQL and MariaDB have in common, as servers of the local stack."""
+"""MariaDB and MySQL as servers of the local stack: MariaDB by default, MySQL with `LOCAL_DATABASE=mysql`."""
 
 import os
 import secrets
 import shutil
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from safevideo_devstack.backends import probes, process
 from safevideo_devstack.backends.install import find
@@ -20,7 +18,7 @@ INSTALL_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class MySQLFamilyServer(ABC):
-    """A server on the loopback interface with one account, whose password is made on the first preparation."""
+    """A server on the loopback interface with one account; the first preparation makes its password."""
 
     folder: Path
     port: int
@@ -35,7 +33,7 @@ class MySQLFamilyServer(ABC):
 
     @property
     def url(self) -> str:
-        """Of the database `safevideo`, for SQLAlchemy's asynchronous engine."""
+        """The URL of the database `safevideo`, for SQLAlchemy's asynchronous engine."""
         return f"mysql+aiomysql://{USER}:{self._secret.read_text()}@{self.address}/safevideo?charset=utf8mb4"
 
     def prepare(self) -> None:
@@ -50,28 +48,28 @@ class MySQLFamilyServer(ABC):
             self._install()
 
     def command(self) -> list[str]:
-        """Program and arguments."""
+        """Return program and arguments."""
         # Not in the configuration: an installation reads that too, and has no table of accounts yet.
         return [self.program(), f"--defaults-file={self._configuration}", f"--init-file={self._accounts}"]
 
     def probe(self) -> str:
-        """Its version, such as `10.11.14-MariaDB-0+deb12u2` or `8.4.6`. Raises `NotReady`."""
+        """Return its version, such as `10.11.14-MariaDB-0+deb12u2` or `8.4.6`. Raises `NotReady`."""
         return probes.mysql_version(self.url)
 
     @abstractmethod
     def program(self) -> str:
-        """The server's, with its path where it is known."""
+        """Return the server's program, with its path where it is found."""
 
     @abstractmethod
-    def installing(self) -> list[str]:
-        """Program and arguments that write the system tables, without the configuration and the data folder."""
+    def install_command(self) -> list[str]:
+        """Return program and arguments that write the system tables, without configuration and data folder."""
 
     @abstractmethod
     def own_settings(self) -> Mapping[str, object]:
-        """What this kind of server alone has."""
+        """Return the settings that only this kind of server has."""
 
     def account_statements(self) -> str:
-        """SQL that is run at each start, with all privileges."""
+        """Return the SQL that the server runs at each start, with all privileges."""
         account = f"'{USER}'@'127.0.0.1'"
         return (
             f"CREATE DATABASE IF NOT EXISTS safevideo;\n"
@@ -83,15 +81,15 @@ class MySQLFamilyServer(ABC):
         # Whole or not at all: a preparation that was interrupted is done again.
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
-        program, *arguments = self.installing()
-        where = [f"--defaults-file={self._configuration}", f"--datadir={draft}"]  # a server wants the first one first
-        process.run([program, *where, *arguments], self.folder / "install.log", seconds=INSTALL_SECONDS)
+        program, *arguments = self.install_command()
+        paths = [f"--defaults-file={self._configuration}", f"--datadir={draft}"]  # the first one must come first
+        process.run([program, *paths, *arguments], self.folder / "install.log", seconds=INSTALL_SECONDS)
         draft.rename(self._data)
 
     def _settings(self) -> str:
         settings: dict[str, object] = {
             "datadir": self._data,
-            "tmpdir": self._temporary,  # a server that starts clears it of what looks like its own
+            "tmpdir": self._temporary,  # its own: a server that starts removes files of other servers there
             "port": self.port,
             "bind-address": "127.0.0.1",
             "socket": "server.sock",  # relative to the data folder: a socket's whole path may have 107 bytes only
@@ -101,7 +99,7 @@ class MySQLFamilyServer(ABC):
             "local-infile": 0,
             "transaction-isolation": "READ-COMMITTED",
             "innodb_flush_log_at_trx_commit": 1,
-            "innodb_buffer_pool_size": "1G",  # for the indexes of long tables; what is not touched takes no memory
+            "innodb_buffer_pool_size": "1G",  # for the indexes of long tables; unused pages take no memory
             "character-set-server": "utf8mb4",
             **self.own_settings(),
         }
@@ -141,9 +139,6 @@ def _write_private(path: Path, content: str) -> None:
     path.write_text(content)
 
 
-# MariaDB, the MySQL-family server of the local stack where nothing else is asked for.
-
-
 @dataclass(frozen=True, slots=True)
 class MariaDBServer(MySQLFamilyServer):
     """A MariaDB; its system tables are written in 0.7 s."""
@@ -152,25 +147,19 @@ class MariaDBServer(MySQLFamilyServer):
     software: str = "MariaDB"
 
     def program(self) -> str:
-        """The server's."""
+        """Return the server's program."""
         return find("mariadbd") or "mariadbd"
 
-    def installing(self) -> list[str]:
-        """What writes the system tables."""
+    def install_command(self) -> list[str]:
+        """Return the command that writes the system tables."""
         # With the method `socket` there is no `root` without a password, so the only way in over TCP is the account of
         # the init file.
         program = find("mariadb-install-db") or "mariadb-install-db"
         return [program, "--auth-root-authentication-method=socket", "--skip-test-db"]
 
     def own_settings(self) -> Mapping[str, object]:
-        """What MySQL does not know, nor releases before 10.6.18."""
+        """Return the settings that MySQL does not have, nor releases before 10.6.18."""
         return {"loose-innodb_snapshot_isolation": 1}
-
-
-# MySQL, the server of production, for the local stack where `LOCAL_DATABASE=mysql` asks for it.
-
-
-VERSION_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +170,15 @@ class MySQLServer(MySQLFamilyServer):
     software: str = "MySQL"
 
     def program(self) -> str:
-        """The server's."""
+        """Return the server's program."""
         return find("mysqld") or "mysqld"
 
-    def installing(self) -> list[str]:
-        """What writes the system tables: the server itself."""
+    def install_command(self) -> list[str]:
+        """Return the command that writes the system tables: the server itself."""
         return [self.program(), "--initialize-insecure"]
 
     def own_settings(self) -> Mapping[str, object]:
-        """What MariaDB does not know, or means otherwise."""
+        """Return the settings that MariaDB does not have, or reads differently."""
         return {
             "mysqlx": 0,  # it has a port of its own
             "enforce-gtid-consistency": 0,  # as 8.4 has it; of tests, one counts in a table without transactions
@@ -197,13 +186,5 @@ class MySQLServer(MySQLFamilyServer):
         }
 
     def account_statements(self) -> str:
-        """The account of all, and none for who comes by the socket without a password."""
+        """Return the SQL of the account, and lock the one that could connect by socket without a password."""
         return MySQLFamilyServer.account_statements(self) + "ALTER USER 'root'@'localhost' ACCOUNT LOCK;\n"
-
-
-def is_mysql() -> bool:
-    """Whether the `mysqld` of PATH is there and is MySQL's: MariaDB's packages have a link of that name."""
-    if not (program := find("mysqld")):
-        return False
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=False)
-    return "MariaDB" not in told.stdout

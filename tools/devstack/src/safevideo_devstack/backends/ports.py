@@ -1,5 +1,6 @@
 """Free ports on the loopback interface, of which no two processes of this machine get the same."""
 
+import errno
 import fcntl
 import os
 import random
@@ -13,27 +14,27 @@ from typing import BinaryIO
 
 from safevideo_devstack.backends.stack import BackendFailed, Options, Ports
 
-# Below the range from which the kernel takes a client's own port. A client that keeps knocking at a dead server's port
-# inside that range ends up connected to itself, and the server cannot bind again.
+# Below the range from which the kernel takes a client's own port. A client that keeps connecting to a dead server's
+# port inside that range ends up connected to itself, and the server cannot bind again.
 CANDIDATES = range(20_000, 32_000)
 
 _RESERVED: set[int] = set()
-"""Of this process, which could lock the same byte again."""
+"""Ports of this process, which could lock the same byte again."""
 
 
-def allot(options: Options) -> Ports:
-    """Replace every 0 by a free port. Raises `BackendFailed` when a port that was asked for is taken."""
-    asked = options.ports
-    for port in chain(asked.kafka, asked.controllers, (asked.mysql, asked.redis)):
-        if port and not _is_free(port):
-            raise BackendFailed(f"Port {port} is taken by another process; end that one or ask for another port.")
+def allocate_ports(options: Options) -> Ports:
+    """Replace every 0 by a free port. Raises `BackendFailed` when another process has a port of `options`."""
+    ports = options.ports
+    for port in chain(ports.kafka, ports.controllers, (ports.mysql, ports.redis)):
+        if port and not is_free(port):
+            raise BackendFailed(f"Port {port} is taken by another process; end that one or choose another port.")
     free = _free_ports()
     return replace(
-        asked,
-        kafka=asked.kafka or tuple(islice(free, options.brokers)),
-        controllers=asked.controllers or tuple(islice(free, options.brokers)),
-        mysql=asked.mysql or next(free),
-        redis=asked.redis or next(free),
+        ports,
+        kafka=ports.kafka or tuple(islice(free, options.brokers)),
+        controllers=ports.controllers or tuple(islice(free, options.brokers)),
+        mysql=ports.mysql or next(free),
+        redis=ports.redis or next(free),
     )
 
 
@@ -42,18 +43,32 @@ def free_port() -> int:
     return next(_free_ports())
 
 
-def _free_ports() -> Iterator[int]:
-    for port in random.sample(CANDIDATES, len(CANDIDATES)):
-        if _is_free(port) and reserve([port]):
-            yield port
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on the port right now. Raises `BackendFailed` for a port of root alone."""
+    with socket.socket() as listener:
+        # As servers do: connections that linger from the last run are no obstacle.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                raise BackendFailed(f"Port {port} may be used by root alone; choose another port.") from None
+            return False
+    return True
 
 
 def reserve(ports: Iterable[int]) -> bool:
-    """Keep `ports` from being chosen again for as long as this process lives; return whether they are now ours.
+    """Reserve `ports` for as long as this process lives; return whether they are now ours.
 
     A server binds its port only seconds after it was chosen.
     """
     return all(map(_reserve, ports))
+
+
+def _free_ports() -> Iterator[int]:
+    for port in random.sample(CANDIDATES, len(CANDIDATES)):
+        if is_free(port) and _reserve(port):
+            yield port
 
 
 def _reserve(port: int) -> bool:
@@ -71,13 +86,3 @@ def _reserve(port: int) -> bool:
 def _reservations() -> BinaryIO:
     # Open until the process ends: to close it gives up all locks.
     return Path(f"/tmp/safevideo-ports-{os.geteuid()}").open("ab")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

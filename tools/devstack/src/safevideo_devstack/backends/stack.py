@@ -1,4 +1,4 @@
-"""What a set of backends is, however it came to be, and what may be asked of it."""
+"""Types of a stack: a broker, a database and a cache, wherever they come from."""
 
 import os
 from collections.abc import Callable
@@ -8,31 +8,31 @@ from typing import Literal, Protocol
 
 from safevideo_common.errors import StartupError
 
-Stack = Literal["given", "docker", "local", "embedded"]
-Asked = Stack | Literal["auto"]
-Role = Literal["log", "database", "cache"]
+Stack = Literal["external", "docker", "local", "embedded"]
+StackChoice = Stack | Literal["auto"]
+Role = Literal["broker", "database", "cache"]
 LocalDatabase = Literal["mariadb", "mysql"]
 Say = Callable[[str], None]
 """Takes one line about slow work, such as an installation."""
 
 
 class BackendUnavailable(StartupError):
-    """This stack cannot be had here; the message says what is missing and what to type. The next one may be tried."""
+    """A stack that this machine cannot run: the message says what is missing and what to type. Try the next one."""
 
 
 class BackendFailed(StartupError):
-    """A backend that should have come up did not; the message ends with the last lines of its log."""
+    """A backend that should have come up did not; the message ends with the last lines of its output."""
 
 
 class NotReady(Exception):
-    """A server does not answer yet. Ask again until the deadline."""
+    """A server does not answer yet. Probe it again until the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One of the three backends as the table shows it. `address` holds no password."""
+class BackendInfo:
+    """A line of the table of backends. `address` holds no password."""
 
-    name: Role
+    role: Role
     software: str
     version: str
     address: str
@@ -45,15 +45,15 @@ class Backends:
 
     stack: Stack
     kafka_bootstrap_servers: str
-    """Empty when embedded: the log is then a file of the messaging port."""
+    """Empty when embedded: the broker is then a file."""
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
-    parts: tuple[Part, ...]
+    infos: tuple[BackendInfo, ...]
     skipped: tuple[str, ...] = ()
-    """Why each stack that comes earlier in the order was passed over."""
+    """The reason why each stack that comes earlier in the order was skipped."""
 
     def environment(self) -> dict[str, str]:
-        """The settings that point a service at these backends."""
+        """Return the settings that point a service at these backends."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
             "DATABASE_URL": self.database_url,
@@ -72,50 +72,50 @@ class Ports:
 
 
 def local_database() -> LocalDatabase:
-    """The server that `LOCAL_DATABASE` asks for, else MariaDB. Raises `BackendUnavailable` for one that is unknown."""
-    known: dict[str, LocalDatabase] = {"": "mariadb", "mariadb": "mariadb", "mysql": "mysql"}
-    asked = os.environ.get("LOCAL_DATABASE", "")
-    if asked not in known:
-        raise BackendUnavailable(f"LOCAL_DATABASE={asked} is not one of mariadb, mysql.")
-    return known[asked]
+    """Return the server that `LOCAL_DATABASE` names, by default MariaDB. Raises `BackendUnavailable`."""
+    databases: dict[str, LocalDatabase] = {"": "mariadb", "mariadb": "mariadb", "mysql": "mysql"}
+    name = os.environ.get("LOCAL_DATABASE", "")
+    if name not in databases:
+        raise BackendUnavailable(f"LOCAL_DATABASE={name} is not one of mariadb, mysql.")
+    return databases[name]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run what is started here; a given stack ignores them."""
+    """Settings of the servers that are started here; an external stack ignores them."""
 
     brokers: Literal[1, 3] = 1
     ports: Ports = Ports()
     database: LocalDatabase = field(default_factory=local_database)
-    """Of the local stack."""
+    """The server of the local stack."""
     fast_start: bool = True
     """Keep the JVM at its quick compiler. Benchmarks say False: a broker then starts later and runs faster."""
     appendfsync: Literal["everysec", "always"] = "everysec"
-    tethered: bool = True
+    die_with_parent: bool = True
     """End the servers with the process that started them, even when that one is killed."""
 
 
 class Server(Protocol):
-    """One process of a stack. Whoever owns it prepares it once, then runs its command as often as it dies."""
+    """A process of a stack. Its owner prepares it once, then runs its command as often as it dies."""
 
     @property
     def name(self) -> str:
-        """Unique within its stack, such as `kafka-2`."""
+        """A name that is unique within its stack, such as `kafka-2`."""
         ...
 
     @property
     def role(self) -> Role:
-        """Which of the three backends it is, or is a member of."""
+        """The backend that it is, or is a member of."""
         ...
 
     @property
     def software(self) -> str:
-        """What people call it."""
+        """The product's name."""
         ...
 
     @property
     def folder(self) -> Path:
-        """Holds everything that it writes; exists once it is prepared."""
+        """The folder of everything that it writes; exists once it is prepared."""
         ...
 
     @property
@@ -125,7 +125,7 @@ class Server(Protocol):
 
     @property
     def url(self) -> str:
-        """What a client is configured with; valid once it is prepared."""
+        """The address for a client's settings; valid once it is prepared."""
         ...
 
     def prepare(self) -> None:
@@ -133,9 +133,9 @@ class Server(Protocol):
         ...
 
     def command(self) -> list[str]:
-        """Program and arguments. It stays in the foreground and ends on SIGTERM."""
+        """Return program and arguments. It stays in the foreground and ends on SIGTERM."""
         ...
 
     def probe(self) -> str:
-        """Ask once, within two seconds, and return its version. Raises `NotReady`."""
+        """Return its version, within two seconds. Raises `NotReady`."""
         ...

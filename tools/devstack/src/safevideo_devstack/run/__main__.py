@@ -1,4 +1,4 @@
-"""`python -m safevideo_devstack.run`: what `make run` starts once the virtual environment is made."""
+"""`python -m safevideo_devstack.run`: the program of `make run`, once the virtual environment is made."""
 
 import asyncio
 import errno
@@ -17,33 +17,32 @@ from safevideo_devstack.run.state_files import Paths, PidRegistry, SecretStore, 
 def main() -> None:
     """Run until Ctrl-C, then exit with 0. Exits with 1 and says what to type when something is in the way."""
     try:
-        choices = read_config()
-        place = Paths(choices.run_dir, choices.stack)
-        place.make()
-        with single_instance(place.lock), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(_prepared(choices, place)))
+        config = read_config()
+        paths = Paths(config.run_dir, config.stack)
+        paths.make()
+        with single_instance(paths.lock), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(_prepare(config, paths)))
     except StartupError as error:
         sys.exit(str(error))
     except SafeVideoError as error:
         sys.exit(f"{error.code}: {error.message}")
     except BackgroundTaskDied as error:
-        sys.exit(f"{error}; see {place.logs}")
+        sys.exit(f"{error}; see {paths.logs}")
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         sys.exit(f"A port was taken while this started ({error.strerror}). Type the same again; it names who has it.")
 
 
-def _prepared(choices: Config, place: Paths) -> RunContext:
-    """What a killed run has left is ended first: it may have the ports."""
-    place.env.unlink(missing_ok=True)
-    place.set_large_logs_aside()
-    roster = PidRegistry(place.pids, place.births)
-    if left := roster.end_leftovers():
-        _say(f"Ended what an earlier run had left: {', '.join(left)}.")
-    require_free(choices.port_offset)
-    ports = moved_ports(choices.port_offset)
-    return RunContext(choices.stack, place, ports, SecretStore(place.secrets), roster, _say)
+def _prepare(config: Config, paths: Paths) -> RunContext:
+    """Return the context, after ending the processes of a killed run: they may have the ports."""
+    paths.env.unlink(missing_ok=True)
+    paths.rotate_large_logs()
+    pids = PidRegistry(paths.pids, paths.processes)
+    if orphans := pids.stop_orphans():
+        _say(f"Ended the processes of an earlier run: {', '.join(orphans)}.")
+    require_free(config.port_offset)
+    return RunContext(config.stack, paths, moved_ports(config.port_offset), SecretStore(paths.secrets), pids, _say)
 
 
 def _say(line: str) -> None:

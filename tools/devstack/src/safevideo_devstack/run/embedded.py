@@ -1,4 +1,4 @@
-"""STACK=embedded: one process hosts the four services and the simulator; the log and the database are files."""
+"""STACK=embedded: one process hosts the four services and the simulator; the broker and the database are files."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -31,9 +31,9 @@ Serve = Callable[[Mapping[str, str], Broker, FilteringBoundLogger], Served]
 
 
 def _hosted(settings_type: type[Settings], build_app: AppFactory[Settings]) -> Serve:
-    def serve(environment: Mapping[str, str], broker: Broker, log: FilteringBoundLogger) -> Served:
+    def serve(environment: Mapping[str, str], broker: Broker, logger: FilteringBoundLogger) -> Served:
         settings = settings_type.model_validate({name.lower(): value for name, value in environment.items()})
-        return run_until_failure(build_app(settings, broker, log), settings)
+        return run_until_failure(build_app(settings, broker, logger), settings)
 
     return serve
 
@@ -44,18 +44,18 @@ HOSTED: Final[Mapping[str, Serve]] = {
     "sync-worker": _hosted(SyncWorkerSettings, sync_worker),
     "webhook-ingest": _hosted(IngestSettings, webhook_ingest),
 }
-"""How each service is served in this process; a new one is added here and in `services.py`."""
+"""The servers of each service in this process; a new service gets a line here and in `context.SERVICES`."""
 
 
 @asynccontextmanager
 async def embedded(run: RunContext) -> AsyncIterator[RunningStack]:
-    """All of it in this process, up and answering. Raises `StartupError`, or `OSError` for a port that was taken."""
+    """Run all of it in this process for the block. Raises `StartupError`, or `OSError` for a taken port."""
     async with AsyncExitStack() as stack:
-        supervisor = await stack.enter_async_context(open_supervisor(run.roster, run.say))
+        supervisor = await stack.enter_async_context(open_supervisor(run.pids, run.say))
         redis = await _valkey(supervisor, run)
-        backends = BackendUrls("", f"sqlite+aiosqlite:///{run.place.data / 'safevideo.db'}", redis)
+        backends = BackendUrls("", f"sqlite+aiosqlite:///{run.paths.data / 'safevideo.db'}", redis)
         sink = stack.enter_context(_logging(run))
-        broker = await stack.enter_async_context(open_broker("", run.place.data / "log"))
+        broker = await stack.enter_async_context(open_broker("", run.paths.data / "log"))
         await prepare_database(run, backends.database)
         await prepare_broker(broker)
 
@@ -70,15 +70,15 @@ async def embedded(run: RunContext) -> AsyncIterator[RunningStack]:
 
 
 async def _valkey(supervisor: Supervisor, run: RunContext) -> str:
-    (server,) = servers_of("embedded", run.place.data, Options(ports=Ports(redis=run.ports[REDIS])))
-    await supervisor.keep_server(server)
+    (server,) = servers_of("embedded", run.paths.data, Options(ports=Ports(redis=run.ports[REDIS])))
+    await supervisor.start_server(server)
     return server.url
 
 
 @contextmanager
 def _logging(run: RunContext) -> Iterator[LogSink]:
-    """Text files only: the terminal belongs to the narration."""
-    sink = LogSink(run.place.logs, stdout=False)
+    """Log to text files only: the terminal belongs to the event feed."""
+    sink = LogSink(run.paths.logs, stdout=False)
     capture_stdlib(build_logger("host", sink))
     reopen_on_hangup(sink)
     try:

@@ -1,4 +1,4 @@
-"""STACK=local: real Kafka, MariaDB (or MySQL) and Redis, one process a service, all of them under the supervisor."""
+"""STACK=local: real Kafka, MariaDB (or MySQL) and Redis, one process for each service, all of them supervised."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from safevideo_common.broker.open import open_broker
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends import Options, Ports, Server, allot, install, servers_of
+from safevideo_devstack.backends import Options, Ports, Server, allocate_ports, install_programs, servers_of
 from safevideo_devstack.backends.process import last_lines
 from safevideo_devstack.run.config import REDIS, SIMULATOR
 from safevideo_devstack.run.context import (
@@ -25,18 +25,16 @@ from safevideo_devstack.run.setup import RunningStack, prepare_broker, prepare_d
 from safevideo_devstack.run.supervisor import Program, Supervisor, open_supervisor
 
 READY_SECONDS: Final = 60.0
-ASK_SECONDS: Final = 2.0
-LOOK_SECONDS: Final = 0.1
-
-_ROLES: Final = ("log", "database", "cache")
+REQUEST_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 0.1
 
 
 @asynccontextmanager
 async def local(run: RunContext) -> AsyncIterator[RunningStack]:
-    """All of it, up and answering. Raises `StartupError` with what is missing, or with the last words of what died."""
-    async with open_supervisor(run.roster, run.say) as supervisor:
+    """Run all of it for the block. Raises `StartupError` with what is missing, or with the last lines of what died."""
+    async with open_supervisor(run.pids, run.say) as supervisor:
         servers = await asyncio.to_thread(_servers, run)
-        await run_together(*(supervisor.keep_server(server) for server in servers))
+        await run_together(*(supervisor.start_server(server) for server in servers))
         backends = _urls(servers)
         await prepare_database(run, backends.database)
         async with open_broker(backends.kafka, None) as broker:
@@ -44,9 +42,9 @@ async def local(run: RunContext) -> AsyncIterator[RunningStack]:
 
         programs = [*_services(run, backends), _simulator(run)]
         for program in programs:
-            supervisor.keep(program)
+            supervisor.start(program)
         try:
-            await run_together(*(_answers(run, supervisor, program) for program in programs))
+            await run_together(*(_wait_ready(run, supervisor, program) for program in programs))
             yield RunningStack(backends, (supervisor.failed,))
         finally:
             # Before the backends, so that each can finish and commit its batch.
@@ -54,14 +52,16 @@ async def local(run: RunContext) -> AsyncIterator[RunningStack]:
 
 
 def _servers(run: RunContext) -> tuple[Server, ...]:
-    asked = Options(ports=Ports(redis=run.ports[REDIS]))
-    install(run.say, asked.database)
-    return servers_of("local", run.place.data, replace(asked, ports=allot(asked)))
+    options = Options(ports=Ports(redis=run.ports[REDIS]))
+    install_programs(run.say, options.database)
+    return servers_of("local", run.paths.data, replace(options, ports=allocate_ports(options)))
 
 
 def _urls(servers: Sequence[Server]) -> BackendUrls:
-    urls = {role: ",".join(server.url for server in servers if server.role == role) for role in _ROLES}
-    return BackendUrls(urls["log"], urls["database"], urls["cache"])
+    kafka, database, redis = (
+        ",".join(server.url for server in servers if server.role == role) for role in ("broker", "database", "cache")
+    )
+    return BackendUrls(kafka, database, redis)
 
 
 def _services(run: RunContext, backends: BackendUrls) -> list[Program]:
@@ -73,17 +73,18 @@ def _simulator(run: RunContext) -> Program:
 
 
 def _program(run: RunContext, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Program:
-    return Program(name, command, run.place.data / f"{name}.log", environment)
+    return Program(name, command, run.paths.data / f"{name}.log", environment)
 
 
-async def _answers(run: RunContext, supervisor: Supervisor, program: Program) -> None:
+async def _wait_ready(run: RunContext, supervisor: Supervisor, program: Program) -> None:
     path = "/_sim/state" if program.name == SIMULATOR else "/readyz"
     try:
-        async with asyncio.timeout(READY_SECONDS), ClientSession(timeout=ClientTimeout(total=ASK_SECONDS)) as session:
+        timeout = ClientTimeout(total=REQUEST_SECONDS)
+        async with asyncio.timeout(READY_SECONDS), ClientSession(timeout=timeout) as session:
             while not await _is_ready(session, run.url(program.name) + path):
-                if not supervisor.runs(program.name):
+                if not supervisor.is_running(program.name):
                     raise StartupError(f"{program.name} ended while starting. {last_lines(program.output)}")
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         seconds = f"{READY_SECONDS:.0f} seconds"
         raise StartupError(f"{program.name} is not ready after {seconds}. {last_lines(program.output)}") from None

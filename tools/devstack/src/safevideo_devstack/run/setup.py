@@ -1,9 +1,10 @@
-"""A stack that is up."""
+"""The preparation of a stack: schema, topics and API key before a service may start, and the simulator."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -20,10 +21,12 @@ from safevideo_devstack.run.context import API_CLIENT, BackendUrls, RunContext
 from sharegram_simulator.app import build_app
 from sharegram_simulator.settings import SimulatorSettings
 
+SIMULATOR_SHUTDOWN_SECONDS: Final = 1
+
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """All services answer. `failures` are done, each with its error, when a part has died that nobody starts again."""
+    """A stack of which all services answer. A future of `failures` has an error when a part died for good."""
 
     backends: BackendUrls
     failures: tuple["asyncio.Future[None]", ...]
@@ -35,11 +38,8 @@ class RunningStack:
             future.result()
 
 
-# Work side by side.
-
-
 async def run_together(*work: Coroutine[object, object, None]) -> None:
-    """Return when all of it is done; the first failure cancels the rest and is raised as it is, without a group."""
+    """Return when all work is done; the first failure cancels the rest and is raised as it is, without a group."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in work:
@@ -48,11 +48,8 @@ async def run_together(*work: Coroutine[object, object, None]) -> None:
         raise failed.exceptions[0] from None
 
 
-# What both stacks need before a service may start: the schema, the topics, a key to the gateway.
-
-
 async def prepare_database(run: RunContext, url: str) -> None:
-    """Bring the schema up to this build. Data of an earlier build is kept."""
+    """Migrate the schema to this build. Data of an earlier build stays."""
     state = await migrate(url)
     if state.is_behind:
         run.say(f"Database migrated to {state.head}.")
@@ -64,38 +61,32 @@ async def prepare_broker(broker: Broker) -> None:
 
 
 async def admin_key(run: RunContext, database: Database) -> str:
-    """The key of role `admin` that `.run/env` has: yesterday's where this database knows it, else a new one."""
+    """Return the API key of role `admin` for `.run/env`: the last run's if this database has it, else a new one."""
     name = f"SAFEVIDEO_API_KEY of {run.stack}"
     now = utc_now()
-    if known := run.secrets.get(name):
+    if last_key := run.secrets.get(name):
         async with database.read_connection() as connection:
-            if await api_keys.find(connection, API_CLIENT, known, now):
-                return known
+            if await api_keys.find(connection, API_CLIENT, last_key, now):
+                return last_key
     async with database.transaction() as tx:
         key = await api_keys.create(tx, API_CLIENT, Role.ADMIN, now)
     run.secrets.put(name, key)
     return key
 
 
-# The simulator inside of this process.
-
-
-SHUTDOWN_SECONDS = 1
-
-
 @asynccontextmanager
 async def serve_simulator(run: RunContext) -> AsyncIterator[None]:
-    """Serve it for the block. Raises `OSError` when its port is taken."""
+    """Serve the simulator in this process for the block. Raises `OSError` when its port is taken."""
     settings = SimulatorSettings(
         host=HOST,
         port=run.ports[SIMULATOR],
         webhook_url=run.webhook_url,
-        webhook_secret=SecretStr(run.secrets.made("SHAREGRAM_WEBHOOK_SECRET")),
-        api_key=SecretStr(run.secrets.made("SHAREGRAM_API_KEY")),
-        secret_key=SecretStr(run.secrets.made("SHAREGRAM_SECRET_KEY")),
+        webhook_secret=SecretStr(run.secrets.get_or_create("SHAREGRAM_WEBHOOK_SECRET")),
+        api_key=SecretStr(run.secrets.get_or_create("SHAREGRAM_API_KEY")),
+        secret_key=SecretStr(run.secrets.get_or_create("SHAREGRAM_SECRET_KEY")),
     )
     runner = web.AppRunner(
-        build_app(settings), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS
+        build_app(settings), access_log=None, handle_signals=False, shutdown_timeout=SIMULATOR_SHUTDOWN_SECONDS
     )
     await runner.setup()
     try:

@@ -1,4 +1,4 @@
-"""How a run is told to end, and how long that may take; and what else it is told by signals."""
+"""The signals that a run reacts to: stop, reopen the log files, write a memory report."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from safevideo_common.observability.logs import LogSink
 from safevideo_common.observability.memory import resident_bytes, write_report
 
 STOP_SECONDS: Final = 9
-"""Contract, §15: ten seconds from Ctrl-C to the end. What hangs until here is cut off; what was answered is safe."""
+"""Contract, §15: ten seconds from Ctrl-C to the end. What hangs then is killed; answered webhooks are durable."""
 
 
 def stop_on_signal(task: "asyncio.Task[None]") -> None:
@@ -20,10 +20,10 @@ def stop_on_signal(task: "asyncio.Task[None]") -> None:
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if _has_terminal() else [])]
 
     def stop() -> None:
-        # The kernel ends this process then, whatever it hangs in, and the tethers end the processes that it started.
+        # The kernel then kills this process, wherever it hangs, and with it the processes that it started.
         signal.alarm(STOP_SECONDS)
         for number in numbers:
-            loop.add_signal_handler(number, _stopping_already)
+            loop.add_signal_handler(number, _ignore)
         task.cancel()
 
     for number in numbers:
@@ -31,13 +31,13 @@ def stop_on_signal(task: "asyncio.Task[None]") -> None:
 
 
 def reopen_on_hangup(sink: LogSink) -> None:
-    """Without a terminal SIGHUP asks for the log files to be opened anew (contract, §14)."""
+    """Reopen the log files on SIGHUP, where there is no terminal (contract, §14)."""
     if not _has_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, sink.reopen)
 
 
 def report_on_signal(role: str, folder: Path) -> None:
-    """SIGUSR2 has a memory report of this process written (contract, §14). It is small: nobody waits long for it."""
+    """Write a memory report of this process on SIGUSR2 (contract, §14)."""
 
     def report() -> None:
         with suppress(OSError):
@@ -46,8 +46,8 @@ def report_on_signal(role: str, folder: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, report)
 
 
-def _stopping_already() -> None:
-    """An impatient second Ctrl-C must not interrupt the cleaning up."""
+def _ignore() -> None:
+    """Do nothing: an impatient second Ctrl-C must not interrupt the cleanup."""
 
 
 def _has_terminal() -> bool:

@@ -1,4 +1,4 @@
-"""Keeps processes running: what dies is started again, whoever it is."""
+"""A supervisor of processes: it starts again whatever dies."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -10,23 +10,23 @@ from typing import Final
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_devstack.backends import Server, process, wait_ready
 from safevideo_devstack.backends.process import Process
+from safevideo_devstack.backends.servers import output_of
 from safevideo_devstack.backends.stack import Say
-from safevideo_devstack.backends.starting import log_of
 from safevideo_devstack.run.state_files import PidRegistry
 
 RESTART: Final = Backoff(initial=0.5, maximum=15.0)
 STEADY_SECONDS: Final = 30.0
-"""A process that lasted this long has recovered: its next death counts as the first."""
+"""A process that ran this long has recovered: its next death counts as the first."""
 
 POLL_SECONDS: Final = 0.2
 SERVICE_GRACE_SECONDS: Final = 3.0
 BACKEND_GRACE_SECONDS: Final = 5.0
-"""Kafka takes some seconds to close its log in order. Together they stay below `stopping.STOP_SECONDS`."""
+"""Kafka takes some seconds to close its log in order. Together they stay below `signals.STOP_SECONDS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start. Its output goes to the end of `output`; `environment` is added to ours, in no one's sight."""
+    """A program to run. Its output is appended to `output`; `environment` is added to ours and never printed."""
 
     name: str
     command: tuple[str, ...]
@@ -35,78 +35,78 @@ class Program:
 
 
 class Supervisor:
-    """The one owner of restarts. Use it from the main thread: what it starts is tethered to that."""
+    """The one owner of restarts. Its programs die with the process."""
 
-    def __init__(self, roster: PidRegistry, say: Say) -> None:
-        self._roster = roster
+    def __init__(self, pids: PidRegistry, say: Say) -> None:
+        self._pids = pids
         self._say = say
         self._running: dict[str, Process] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done, with the error, when supervising itself has failed."""
+        """Done, with the error, when the supervision itself has failed."""
 
-    def keep(self, program: Program) -> None:
+    def start(self, program: Program) -> None:
         """Start `program`, and again whenever it ends, until `stop`."""
-        self._start(program)
-        keeper = asyncio.create_task(self._keep(program), name=f"keep-{program.name}")
-        keeper.add_done_callback(self._report)
-        self._keepers[program.name] = keeper
+        self._spawn(program)
+        watcher = asyncio.create_task(self._watch(program), name=f"watch-{program.name}")
+        watcher.add_done_callback(self._report_failure)
+        self._watchers[program.name] = watcher
 
-    async def keep_server(self, server: Server) -> None:
-        """Prepare a backend, keep it, and return when it answers. Raises `BackendFailed`."""
+    async def start_server(self, server: Server) -> None:
+        """Prepare a backend, start it, and return when it answers. Raises `BackendFailed`."""
         await asyncio.to_thread(server.prepare)
-        self.keep(Program(server.name, tuple(server.command()), log_of(server)))
-        await asyncio.to_thread(wait_ready, server, lambda: self.runs(server.name))
+        self.start(Program(server.name, tuple(server.command()), output_of(server)))
+        await asyncio.to_thread(wait_ready, server, lambda: self.is_running(server.name))
 
-    def runs(self, name: str) -> bool:
-        """Whether the program of that name runs at this moment."""
+    def is_running(self, name: str) -> bool:
+        """Return whether the program of that name runs now."""
         return name in self._running and process.is_running(self._running[name])
 
     async def stop(self, names: Collection[str], grace_seconds: float = SERVICE_GRACE_SECONDS) -> None:
-        """End these side by side, for good: SIGTERM, and SIGKILL after `grace_seconds`."""
-        keepers = [self._keepers.pop(name) for name in names if name in self._keepers]
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
-        ending = [self._running.pop(name) for name in names if name in self._running]
-        await asyncio.to_thread(process.stop, ending, grace_seconds)
-        for ended in ending:
-            self._roster.strike(ended.name)
+        """Stop these programs side by side, for good: SIGTERM, and SIGKILL after `grace_seconds`."""
+        watchers = [self._watchers.pop(name) for name in names if name in self._watchers]
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        stopping = [self._running.pop(name) for name in names if name in self._running]
+        await asyncio.to_thread(process.stop, stopping, grace_seconds)
+        for stopped in stopping:
+            self._pids.remove(stopped.name)
 
     async def stop_all(self) -> None:
-        """End all that is left, with the patience that a backend needs."""
+        """Stop all programs that still run, with the grace that a backend needs."""
         await self.stop(list(self._running), BACKEND_GRACE_SECONDS)
 
-    async def _keep(self, program: Program) -> None:
+    async def _watch(self, program: Program) -> None:
         deaths = 0
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
-            while self.runs(program.name):  # noqa: ASYNC110 - another process ends, which wakes nobody here
+            while self.is_running(program.name):  # noqa: ASYNC110 - another process ends, which wakes nobody here
                 await asyncio.sleep(POLL_SECONDS)
-            self._roster.strike(program.name)
+            self._pids.remove(program.name)
             deaths = 1 if clock() - began > STEADY_SECONDS else deaths + 1
             delay = RESTART.delay(deaths)
             self._say(f"{program.name} has ended; it is started again in {delay:.1f} s. Its output: {program.output}")
             await asyncio.sleep(delay)
-            self._start(program)
+            self._spawn(program)
 
-    def _start(self, program: Program) -> None:
+    def _spawn(self, program: Program) -> None:
         started = process.spawn(
-            program.name, program.command, program.output, tethered=True, environment=program.environment
+            program.name, program.command, program.output, die_with_parent=True, environment=program.environment
         )
         self._running[program.name] = started
-        self._roster.note(started)
+        self._pids.add(started)
 
-    def _report(self, keeper: "asyncio.Task[None]") -> None:
-        if not keeper.cancelled() and not self.failed.done() and (error := keeper.exception()):
+    def _report_failure(self, watcher: "asyncio.Task[None]") -> None:
+        if not watcher.cancelled() and not self.failed.done() and (error := watcher.exception()):
             self.failed.set_exception(error)
 
 
 @asynccontextmanager
-async def open_supervisor(roster: PidRegistry, say: Say) -> AsyncIterator[Supervisor]:
-    """A supervisor whose programs end with the block."""
-    supervisor = Supervisor(roster, say)
+async def open_supervisor(pids: PidRegistry, say: Say) -> AsyncIterator[Supervisor]:
+    """Open a supervisor whose programs end with the block."""
+    supervisor = Supervisor(pids, say)
     try:
         yield supervisor
     finally:

@@ -1,4 +1,4 @@
-"""For tests: a `make run` as a process of its own, on free ports."""
+"""A `make run` for tests: a process of its own, on free ports."""
 
 import asyncio
 import os
@@ -14,72 +14,72 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from safevideo_devstack.backends.ports import reserve
+from safevideo_devstack.backends.ports import is_free, reserve
 from safevideo_devstack.run.app import SERVING
-from safevideo_devstack.run.config import is_free, moved_ports
+from safevideo_devstack.run.config import moved_ports
 
 OFFSETS: Final = range(18_000, 26_000)
 """Moves every port below the range from which the kernel takes a client's own."""
 
-TABLE_SECONDS: Final = 300.0
+READY_SECONDS: Final = 300.0
 END_SECONDS: Final = 120.0
 
-LOOK_SECONDS: Final = 0.1
-MOST_OUTPUT: Final = 1 << 20
+POLL_SECONDS: Final = 0.1
+MAX_LINE_BYTES: Final = 1 << 20
 
 
 @dataclass(slots=True)
 class RunningRun:
-    """One run and what it has said so far."""
+    """A run and the output that was read so far."""
 
     folder: Path
     process: asyncio.subprocess.Process
-    said: str = ""
+    output: str = ""
 
-    async def until(self, words: str, *, seconds: float = TABLE_SECONDS) -> None:
-        """Read its output up to these words. Raises `TimeoutError`, or `EOFError` when it ends without them."""
+    async def until(self, text: str, *, seconds: float = READY_SECONDS) -> None:
+        """Read its output up to this text. Raises `TimeoutError`, or `EOFError` when it ends without the text."""
         assert self.process.stdout is not None
         async with asyncio.timeout(seconds):
-            while words not in self.said:
+            while text not in self.output:
                 line = await self.process.stdout.readline()
                 if not line:
-                    raise EOFError(f"it has ended without saying {words!r}; it said:\n{self.said}")
-                self.said += line.decode()
+                    raise EOFError(f"it has ended without printing {text!r}; it printed:\n{self.output}")
+                self.output += line.decode()
 
     async def interrupt(self) -> int:
-        """Ctrl-C; its exit code. Raises `TimeoutError` when it has not ended after `END_SECONDS`."""
+        """Send Ctrl-C and return its exit code. Raises `TimeoutError` when it has not ended after `END_SECONDS`."""
         self.process.send_signal(signal.SIGINT)
         async with asyncio.timeout(END_SECONDS):
             rest, _ = await self.process.communicate()
-        self.said += rest.decode()
+        self.output += rest.decode()
         return self.process.returncode or 0
 
     async def kill(self) -> None:
-        """`kill -9`: it can say and tidy nothing any more."""
+        """Kill it with `kill -9`: it cleans nothing up."""
         self.process.kill()
         await self.process.communicate()
 
     def pids(self) -> dict[str, int]:
-        """As `.run/pids` has them now."""
+        """Return the processes of `.run/pids` as they are now."""
         pairs = (line.partition("=") for line in (self.folder / "pids").read_text().splitlines())
         return {name: int(pid) for name, _, pid in pairs}
 
     def environment(self) -> dict[str, str]:
-        """What a shell has after it sourced `.run/env`."""
+        """Return the variables of a shell that has sourced `.run/env`."""
         return sourced(self.folder / "env")
 
-    async def until_healthy(self, names: Collection[str], *, seconds: float = TABLE_SECONDS) -> None:
-        """Return when these processes and no others are there, and the gateway finds the whole healthy."""
+    async def until_healthy(self, names: Collection[str], *, seconds: float = READY_SECONDS) -> None:
+        """Return when exactly these processes run and the gateway reports the system as healthy."""
         url = self.environment()["SAFEVIDEO_GATEWAY_URL"]
         async with asyncio.timeout(seconds), ClientSession(url, timeout=ClientTimeout(total=5)) as gateway:
             while self.pids().keys() != set(names) or await _health(gateway) != "healthy":  # noqa: ASYNC110 - others act
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
 
 @asynccontextmanager
 async def running_run(folder: Path, offset: int, stack: str = "embedded") -> AsyncIterator[RunningRun]:
-    """Started, its table not yet shown. What still runs at the end is killed."""
-    run = RunningRun(folder, await _started(folder, offset, stack))
+    """Start a run for the block; do not wait for its table. Kill it at the end if it still runs."""
+    run = RunningRun(folder, await _start(folder, offset, stack))
     try:
         yield run
     finally:
@@ -89,14 +89,14 @@ async def running_run(folder: Path, offset: int, stack: str = "embedded") -> Asy
 
 @asynccontextmanager
 async def serving_run(folder: Path, offset: int, stack: str = "embedded") -> AsyncIterator[RunningRun]:
-    """Its table is shown and it serves."""
+    """Start a run for the block and wait until it serves."""
     async with running_run(folder, offset, stack) as run:
         await run.until(SERVING)
         yield run
 
 
 def free_offset() -> int:
-    """An offset at which all ports are free, and nobody else gets them."""
+    """Return an offset at which all ports are free, and reserve them."""
     return next(offset for offset in random.sample(OFFSETS, len(OFFSETS)) if _are_free(moved_ports(offset).values()))
 
 
@@ -105,12 +105,12 @@ def _are_free(ports: Collection[int]) -> bool:
 
 
 def sourced(env: Path) -> dict[str, str]:
-    """The variables of a clean shell that has sourced `env`."""
+    """Return the variables of a clean shell that has sourced `env`."""
     script = 'set -e; . "$1"; exec env -0'
-    told = subprocess.run(
+    variables = subprocess.run(
         ["/bin/sh", "-c", script, "sh", str(env)], env={}, capture_output=True, check=True, timeout=60
     ).stdout
-    pairs = (pair.decode().partition("=") for pair in told.split(b"\0") if pair)
+    pairs = (pair.decode().partition("=") for pair in variables.split(b"\0") if pair)
     return {name: value for name, _, value in pairs}
 
 
@@ -122,7 +122,7 @@ async def _health(gateway: ClientSession) -> object:
         return None
 
 
-async def _started(folder: Path, offset: int, stack: str) -> asyncio.subprocess.Process:
+async def _start(folder: Path, offset: int, stack: str) -> asyncio.subprocess.Process:
     choices = {"RUN_DIR": str(folder), "PORT_OFFSET": str(offset), "STACK": stack}
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -132,5 +132,5 @@ async def _started(folder: Path, offset: int, stack: str) -> asyncio.subprocess.
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        limit=MOST_OUTPUT,
+        limit=MAX_LINE_BYTES,
     )

@@ -21,6 +21,6 @@ def until() -> Until:
 
 @pytest.fixture
 def local(backends: RunningBackends) -> None:
-    """For a test that starts a local stack of its own: this run has shown that it can be had here."""
+    """Skip unless this run has the local stack: then a test can start another one."""
     if backends.stack != "local":
         pytest.skip(f"this run has the {backends.stack} stack")

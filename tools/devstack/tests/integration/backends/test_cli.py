@@ -24,7 +24,7 @@ def type_in(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
-def test_backends_go_on_after_up_until_down(folder: Path) -> None:
+def test_cli_backends_run_from_up_to_down(folder: Path) -> None:
     at = ("--folder", str(folder))
     came_up = type_in("up", "--stack", "embedded", *at)
     assert (came_up.returncode, "Backends: embedded" in came_up.stdout) == (0, True)
@@ -34,7 +34,7 @@ def test_backends_go_on_after_up_until_down(folder: Path) -> None:
     assert type_in("status", *at).returncode == 1
 
 
-def test_env_is_for_a_shell_to_evaluate(folder: Path) -> None:
+def test_cli_env_prints_exports_for_a_shell(folder: Path) -> None:
     type_in("up", "--stack", "embedded", "--folder", str(folder))
     lines = type_in("env", "--folder", str(folder)).stdout.splitlines()
     assert lines[0] == "export KAFKA_BOOTSTRAP_SERVERS=''"
@@ -42,17 +42,17 @@ def test_env_is_for_a_shell_to_evaluate(folder: Path) -> None:
     assert lines[2].startswith("export REDIS_URL=redis://127.0.0.1:")
 
 
-def test_status_tells_what_has_ended(folder: Path) -> None:
+def test_cli_status_shows_a_server_that_ended(folder: Path) -> None:
     with lifecycle.running("embedded", folder=folder) as backends:
         backends.redis.kill()
-        told = type_in("status", "--folder", str(folder))
-    assert (told.returncode, "valkey: ended" in told.stdout) == (1, True)
+        result = type_in("status", "--folder", str(folder))
+    assert (result.returncode, "valkey: ended" in result.stdout) == (1, True)
 
 
-def test_env_without_backends_says_what_to_type(folder: Path) -> None:
-    told = type_in("env", "--folder", str(folder))
-    assert (told.returncode, told.stderr.strip().endswith("type: safevideo-backends up")) == (1, True)
+def test_cli_env_without_backends_says_what_to_type(folder: Path) -> None:
+    result = type_in("env", "--folder", str(folder))
+    assert (result.returncode, result.stderr.strip().endswith("type: safevideo-backends up")) == (1, True)
 
 
-def test_an_unknown_stack_is_a_wrong_usage(folder: Path) -> None:
+def test_cli_up_with_an_unknown_stack_is_bad_usage(folder: Path) -> None:
     assert type_in("up", "--stack", "dockr", "--folder", str(folder)).returncode == 2

@@ -43,7 +43,7 @@ class Topic:
 
 
 @pytest.mark.usefixtures("local")
-async def test_kafka_makes_no_topic_by_itself_and_starts_groups_at_once(kafka_bootstrap_servers: str) -> None:
+async def test_kafka_creates_no_topics_itself_and_starts_groups_at_once(kafka_bootstrap_servers: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap_servers)
     await admin.start()
     try:
@@ -56,9 +56,7 @@ async def test_kafka_makes_no_topic_by_itself_and_starts_groups_at_once(kafka_bo
     assert found["offsets.topic.num.partitions"] == "4"
 
 
-def test_a_frozen_kafka_does_not_answer_until_it_is_thawed(
-    kafka_server: RunningServer, kafka_bootstrap_servers: str
-) -> None:
+def test_frozen_kafka_answers_only_after_resume(kafka_server: RunningServer, kafka_bootstrap_servers: str) -> None:
     with kafka_server.paused():
         assert kafka_server.alive()
         with pytest.raises(NotReady):
@@ -66,7 +64,7 @@ def test_a_frozen_kafka_does_not_answer_until_it_is_thawed(
     kafka_server.wait_ready()
 
 
-async def test_a_killed_kafka_comes_back_with_what_it_acknowledged(
+async def test_killed_kafka_keeps_acknowledged_records(
     kafka_server: RunningServer, kafka_bootstrap_servers: str
 ) -> None:
     topic = Topic(kafka_bootstrap_servers, "survivors")
@@ -77,7 +75,7 @@ async def test_a_killed_kafka_comes_back_with_what_it_acknowledged(
 
 
 @pytest.mark.usefixtures("local")
-async def test_three_brokers_take_and_give_records_after_one_was_killed(
+async def test_three_brokers_write_and_read_after_one_is_killed(
     tmp_path: Path,
 ) -> None:
     with lifecycle.running("local", folder=tmp_path, options=Options(brokers=3)) as backends:

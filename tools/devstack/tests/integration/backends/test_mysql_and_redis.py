@@ -17,21 +17,19 @@ SETTINGS = {
 
 
 @pytest.mark.usefixtures("local")
-def test_the_database_is_durable_and_reads_what_is_committed(mysql_server_url: str) -> None:
+def test_database_is_durable_and_reads_committed_rows(mysql_server_url: str) -> None:
     with mysql_connection(mysql_server_url) as connection:
         found = {row[0]: row[1] for row in connection.execute(text("SHOW GLOBAL VARIABLES"))}
     assert SETTINGS[local_database()].items() <= found.items()
 
 
-def test_a_frozen_mysql_does_not_answer_until_it_is_thawed(mysql_server: RunningServer, mysql_server_url: str) -> None:
+def test_frozen_mysql_answers_only_after_resume(mysql_server: RunningServer, mysql_server_url: str) -> None:
     with mysql_server.paused(), pytest.raises(NotReady):
         probes.mysql_version(mysql_server_url)
     assert probes.mysql_version(mysql_server_url)
 
 
-def test_a_killed_mysql_comes_back_with_what_it_committed(
-    mysql_server: RunningServer, fresh_mysql_database: str
-) -> None:
+def test_killed_mysql_keeps_committed_rows(mysql_server: RunningServer, fresh_mysql_database: str) -> None:
     with mysql_connection(fresh_mysql_database) as connection:
         connection.execute(text("CREATE TABLE survivors (id INT PRIMARY KEY)"))
         connection.execute(text("INSERT INTO survivors VALUES (7)"))
@@ -43,15 +41,15 @@ def test_a_killed_mysql_comes_back_with_what_it_committed(
         assert connection.scalar(text("SELECT id FROM survivors")) == 7
 
 
-def test_a_killed_redis_comes_back_with_what_it_was_told(redis_server: RunningServer, redis_url: str) -> None:
+def test_killed_redis_keeps_its_keys(redis_server: RunningServer, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.set("told", "yes")
+        client.set("key", "value")
     redis_server.restart()
     with redis.Redis.from_url(redis_url) as client:
-        assert client.get("told") == b"yes"
+        assert client.get("key") == b"value"
 
 
-def test_starting_a_server_that_runs_changes_nothing(redis_server: RunningServer, redis_url: str) -> None:
+def test_start_of_a_running_server_changes_nothing(redis_server: RunningServer, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         before = client.info("server")["process_id"]
         redis_server.start()

@@ -57,7 +57,7 @@ def test_hangs(backends):
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c_is_heard() -> Iterator[None]:
+def _handle_ctrl_c() -> Iterator[None]:
     """A run that a shell has put into the background ignores it, and so would the runs that it starts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -66,7 +66,7 @@ def _ctrl_c_is_heard() -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts pytest on a file of that content, with temporary files of its own."""
+    """Return a function that starts pytest on a file of that content, with temporary files of its own."""
     started: list[subprocess.Popen[str]] = []
 
     def start(content: str, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -98,84 +98,84 @@ def output(run: "subprocess.Popen[str]") -> str:
     return run.communicate(timeout=DEADLINE_SECONDS)[0]
 
 
-def left_behind(tmp_path: Path) -> list[str]:
+def leftover_sets(tmp_path: Path) -> list[str]:
     return [folder.name for folder in (tmp_path / "temporary").glob("safevideo-backends-*")]
 
 
-def test_a_run_that_wants_no_backends_starts_none(start: Start) -> None:
+def test_plugin_starts_no_backends_for_tests_without_backends(start: Start) -> None:
     run = start(WANTS_NOTHING)
     assert "Backends" not in output(run)
     assert run.returncode == 0
 
 
-def test_one_table_tells_what_came_up_and_nothing_stays(start: Start, tmp_path: Path) -> None:
+def test_plugin_prints_one_table_and_removes_everything(start: Start, tmp_path: Path) -> None:
     run = start(WANTS_REDIS)
-    told = output(run)
-    assert (run.returncode, told.count("Backends: embedded"), left_behind(tmp_path)) == (0, 1, [])
-    assert "Valkey" in told
-    assert told.index("Backends") < told.index("test_it.py")
+    printed = output(run)
+    assert (run.returncode, printed.count("Backends: embedded"), leftover_sets(tmp_path)) == (0, 1, [])
+    assert "Valkey" in printed
+    assert printed.index("Backends") < printed.index("test_it.py")
 
 
-def test_what_is_skipped_is_told_by_suite(start: Start) -> None:
+def test_plugin_lists_skipped_tests_by_suite(start: Start) -> None:
     run = start(WANTS_KAFKA, "-rs")
-    told = output(run)
-    assert "skipped for want of kafka: test_it.py (2 tests)" in told
-    assert "no Kafka on the embedded stack" in told
+    printed = output(run)
+    assert "skipped for want of kafka: test_it.py (2 tests)" in printed
+    assert "no Kafka on the embedded stack" in printed
     assert run.returncode == 0
 
 
-def test_where_real_ones_are_required_a_missing_part_is_a_failure(start: Start) -> None:
+def test_plugin_fails_on_a_missing_part_when_real_ones_are_required(start: Start) -> None:
     run = start(WANTS_KAFKA, REQUIRE_REAL_BACKENDS="1")
     assert "no Kafka on the embedded stack, and REQUIRE_REAL_BACKENDS=1" in output(run)
     assert run.returncode == 1
 
 
-def test_where_real_ones_are_required_a_run_with_a_skipped_test_fails_and_lists_it(start: Start) -> None:
+def test_plugin_fails_on_a_skipped_test_when_real_ones_are_required(start: Start) -> None:
     run = start(SKIPS, REQUIRE_REAL_BACKENDS="1")
-    told = output(run)
+    printed = output(run)
     assert run.returncode == 1
-    assert "1 skipped, and REQUIRE_REAL_BACKENDS=1" in told
-    assert "test_it.py::test_skipped: Skipped: for no good reason" in told
+    assert "1 skipped, and REQUIRE_REAL_BACKENDS=1" in printed
+    assert "test_it.py::test_skipped: Skipped: for no good reason" in printed
 
 
-def test_each_worker_has_a_set_of_its_own_and_one_table_tells_of_all(start: Start, tmp_path: Path) -> None:
+def test_plugin_gives_each_worker_its_own_set_and_prints_one_table(start: Start, tmp_path: Path) -> None:
     (tmp_path / "seen").mkdir()
     run = start(IN_TWO_WORKERS, "-n2")
-    told = output(run)
-    assert (run.returncode, told.count("Backends: embedded"), left_behind(tmp_path)) == (0, 1, [])
-    assert "2 sets in all" in told
-    assert "skipped for want of kafka: test_it.py (1 tests)" in told
+    printed = output(run)
+    assert (run.returncode, printed.count("Backends: embedded"), leftover_sets(tmp_path)) == (0, 1, [])
+    assert "2 sets in all" in printed
+    assert "skipped for want of kafka: test_it.py (1 tests)" in printed
     urls = [seen.read_text() for seen in (tmp_path / "seen").iterdir()]
     assert len(set(urls)) == 2
 
 
-def test_several_workers_cannot_share_given_backends(start: Start) -> None:
-    run = start(WANTS_REDIS, "-n2", STACK="given")
-    assert "Several workers cannot share the given backends" in output(run)
+def test_plugin_refuses_several_workers_on_external_backends(start: Start) -> None:
+    run = start(WANTS_REDIS, "-n2", STACK="external")
+    assert "Several workers cannot share the external backends" in output(run)
     assert run.returncode == 1
 
 
-def test_a_stack_that_cannot_be_had_ends_the_run_with_the_reason(start: Start) -> None:
-    run = start(WANTS_REDIS, STACK="given")
+def test_plugin_ends_the_run_with_the_reason_when_a_stack_is_unavailable(start: Start) -> None:
+    run = start(WANTS_REDIS, STACK="external")
     assert "KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL, REDIS_URL not set" in output(run)
     assert run.returncode == 1
 
 
-def test_collecting_starts_nothing(start: Start) -> None:
+def test_plugin_starts_nothing_to_collect_tests(start: Start) -> None:
     assert "Backends" not in output(start(WANTS_REDIS, "--collect-only"))
 
 
-def test_a_run_that_is_interrupted_stops_what_it_started(start: Start, tmp_path: Path, until: Until) -> None:
+def test_plugin_stops_its_backends_when_interrupted(start: Start, tmp_path: Path, until: Until) -> None:
     run = start(HANGS)
     processes = _while_it_hangs(tmp_path, until)
     run.send_signal(signal.SIGINT)
     output(run)
     assert not any(map(is_running, processes))
-    assert left_behind(tmp_path) == []
+    assert leftover_sets(tmp_path) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_a_run_that_is_killed_leaves_no_process_and_the_next_one_removes_its_data(
+def test_killed_run_leaves_no_process_and_the_next_run_removes_its_data(
     start: Start, tmp_path: Path, until: Until
 ) -> None:
     run = start(HANGS)
@@ -183,13 +183,13 @@ def test_a_run_that_is_killed_leaves_no_process_and_the_next_one_removes_its_dat
     run.kill()
     run.wait()
     until(lambda: not any(map(is_running, processes)))
-    assert len(left_behind(tmp_path)) == 1
+    assert len(leftover_sets(tmp_path)) == 1
     output(start(WANTS_REDIS))
-    assert left_behind(tmp_path) == []
+    assert leftover_sets(tmp_path) == []
 
 
 def _while_it_hangs(tmp_path: Path, until: Until) -> tuple[Process, ...]:
     until((tmp_path / "hangs").exists)
-    processes = state.recorded(Path((tmp_path / "hangs").read_text())).processes
+    processes = state.get(Path((tmp_path / "hangs").read_text())).processes
     assert all(map(is_running, processes))
     return processes

@@ -34,7 +34,7 @@ NOT_YET: Final = waiting("NOT_YET", "the handler is closed")
 
 @dataclass(frozen=True, slots=True)
 class SampleEvent:
-    """One word for one performer: `explode` raises until the handler is fixed, `wait` waits until it is open."""
+    """A word for a performer: `explode` raises until the handler is fixed, `wait` waits until it is open."""
 
     performer_id: str
     word: str

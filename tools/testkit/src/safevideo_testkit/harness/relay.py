@@ -48,7 +48,7 @@ class InterceptedPublisher:
 
 
 class RelayHarness:
-    """One outbox, one topic, and any number of relays."""
+    """An outbox, a topic, and any number of relays."""
 
     def __init__(self, database: Database, broker: Broker, topic: str, logger: FilteringBoundLogger) -> None:
         self.database = database

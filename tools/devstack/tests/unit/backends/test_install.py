@@ -4,7 +4,7 @@ from pathlib import Path
 from safevideo_devstack.backends.install import POLICY_TEXT, no_services
 
 
-def test_while_packages_are_installed_no_service_may_start(tmp_path: Path) -> None:
+def test_policy_forbids_services_to_start_during_an_installation(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     with no_services(policy):
         assert os.access(policy, os.X_OK)
@@ -12,7 +12,7 @@ def test_while_packages_are_installed_no_service_may_start(tmp_path: Path) -> No
     assert not policy.exists()
 
 
-def test_a_policy_of_the_machines_own_stays(tmp_path: Path) -> None:
+def test_policy_of_the_machine_stays(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 104\n")
     with no_services(policy):
@@ -20,7 +20,7 @@ def test_a_policy_of_the_machines_own_stays(tmp_path: Path) -> None:
     assert policy.read_text() == "#!/bin/sh\nexit 104\n"
 
 
-def test_a_policy_that_a_killed_installation_left_goes(tmp_path: Path) -> None:
+def test_policy_of_a_killed_installation_is_removed(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
     policy.write_text(POLICY_TEXT)
     with no_services(policy):

@@ -1,4 +1,4 @@
-"""The command as an operator or a script runs it."""
+"""`safevideo migrate` and `safevideo keys`, on a terminal and in scripts."""
 
 import os
 import re
@@ -19,7 +19,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def starter(database_url: str) -> Run:
-    """Runs the command on that database, and on nothing else of this environment."""
+    """Return a function that runs the command on that database, without our environment."""
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "COLUMNS": "100"}
 
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-def test_migrate_brings_an_empty_database_up_and_then_has_nothing_to_do(database_url: str) -> None:
+def test_migrate_creates_the_schema_and_then_has_nothing_to_do(database_url: str) -> None:
     safevideo = starter(database_url)
     first, second = safevideo("migrate"), safevideo("migrate")
     assert (first.returncode, first.stderr) == (0, "")
@@ -61,7 +61,7 @@ def test_migrate_brings_an_empty_database_up_and_then_has_nothing_to_do(database
     assert (second.returncode, second.stdout) == (0, f"The schema is at {head()}; there was nothing to do.\n")
 
 
-def test_a_script_is_told_what_was_run_and_where_the_schema_stands(safevideo: Run) -> None:
+def test_migrate_prints_applied_migrations_and_schema_as_json(safevideo: Run) -> None:
     state, first, second = (
         orjson.loads(safevideo(*arguments, "--json").stdout)
         for arguments in (("migrate", "status"), ("migrate",), ("migrate",))
@@ -71,50 +71,50 @@ def test_a_script_is_told_what_was_run_and_where_the_schema_stands(safevideo: Ru
     assert second == {"before": head(), "after": head(), "applied": []}
 
 
-def test_status_says_what_to_run_and_changes_nothing(safevideo: Run) -> None:
+def test_migrate_status_says_what_to_run_and_changes_nothing(safevideo: Run) -> None:
     before, again = safevideo("migrate", "status"), safevideo("migrate", "status")
     assert (before.returncode, before.stdout) == (again.returncode, again.stdout)
     assert before.returncode == 0
     assert before.stdout == f"The database is empty; this build needs {head()}. Run: safevideo migrate\n"
 
 
-def test_two_that_migrate_at_once_both_succeed(database_url: str) -> None:
+def test_migrate_succeeds_twice_at_the_same_time(database_url: str) -> None:
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
     both = [
         subprocess.Popen([COMMAND, "migrate"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=SECONDS) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    outputs = [process.communicate(timeout=SECONDS) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
 
 
-def test_a_key_is_shown_once_listed_without_its_secret_and_revoked(migrated: Run) -> None:
-    made = migrated("keys", "generate", "ops-console", "--role", "admin")
-    assert made.returncode == 0
-    shown = re.fullmatch(r"X-API-Client: ops-console\nX-API-Key: (sv_[\w-]{43})\n", made.stdout)
-    assert shown
+def test_keys_show_a_key_once_list_it_without_secret_and_revoke_it(migrated: Run) -> None:
+    generated = migrated("keys", "generate", "ops-console", "--role", "admin")
+    assert generated.returncode == 0
+    printed = re.fullmatch(r"X-API-Client: ops-console\nX-API-Key: (sv_[\w-]{43})\n", generated.stdout)
+    assert printed
 
     listed = migrated("keys", "list").stdout
     assert re.search(r"1\s+ops-console\s+admin\s+yes", listed)
-    assert shown[1] not in listed
+    assert printed[1] not in listed
 
     revoked = migrated("keys", "revoke", "1")
     assert (revoked.returncode, revoked.stdout) == (0, "Key 1 is revoked.\n")
     assert "no: revoked" in migrated("keys", "list").stdout
 
 
-def test_a_script_gets_keys_as_json(migrated: Run) -> None:
-    made = orjson.loads(migrated("keys", "generate", "reports", "--days", "30", "--json").stdout)
-    assert set(made) == {"client", "key", "role", "expiresAt"}
-    assert (made["client"], made["role"]) == ("reports", "user")
+def test_keys_print_json(migrated: Run) -> None:
+    generated = orjson.loads(migrated("keys", "generate", "reports", "--days", "30", "--json").stdout)
+    assert set(generated) == {"client", "key", "role", "expiresAt"}
+    assert (generated["client"], generated["role"]) == ("reports", "user")
     (listed,) = orjson.loads(migrated("keys", "list", "--json").stdout)
     assert (listed["id"], listed["client"], listed["role"], listed["valid"]) == (1, "reports", "user", True)
-    assert listed["expiresAt"] == made["expiresAt"]
+    assert listed["expiresAt"] == generated["expiresAt"]
     assert (listed["lastUsedAt"], listed["revokedAt"]) == (None, None)
     assert orjson.loads(migrated("keys", "revoke", "1", "--json").stdout) == {"id": 1, "revoked": True}
 
 
-def test_a_key_that_is_not_there_or_was_revoked_before_is_a_failure(migrated: Run) -> None:
+def test_keys_revoke_fails_for_a_missing_key(migrated: Run) -> None:
     refused = migrated("keys", "revoke", "7")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("NOT_FOUND: There is no key 7")
@@ -130,19 +130,19 @@ def test_a_key_that_is_not_there_or_was_revoked_before_is_a_failure(migrated: Ru
         ["keys", "revoke", "one"],
     ],
 )
-def test_bad_usage_ends_with_2_and_says_why_on_stderr(safevideo: Run, arguments: list[str]) -> None:
+def test_bad_usage_exits_with_2_and_prints_the_reason_to_stderr(safevideo: Run, arguments: list[str]) -> None:
     refused = safevideo(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "Error" in refused.stderr
 
 
-def test_keys_before_the_first_migration_are_a_failure_that_names_the_command(safevideo: Run) -> None:
+def test_keys_before_the_first_migration_fail_and_name_the_command(safevideo: Run) -> None:
     refused = safevideo("keys", "list")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "The database is empty. Run: safevideo migrate\n"
 
 
-def test_a_database_that_is_away_is_a_failure_in_one_line_without_the_password(safevideo: Run) -> None:
+def test_unavailable_database_fails_in_one_line_without_the_password(safevideo: Run) -> None:
     refused = safevideo("migrate", DATABASE_URL="mysql+aiomysql://nobody:sekret-password@127.0.0.1:1/x")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("SERVICE_UNAVAILABLE: ")
@@ -150,16 +150,16 @@ def test_a_database_that_is_away_is_a_failure_in_one_line_without_the_password(s
     assert "sekret" not in refused.stderr
 
 
-def test_a_url_that_is_missing_or_cannot_be_meant_is_a_failure_that_names_the_variable(safevideo: Run) -> None:
+def test_missing_or_invalid_url_fails_and_names_the_variable(safevideo: Run) -> None:
     for refused in (safevideo("migrate", DATABASE_URL=""), safevideo("migrate", DATABASE_URL="postgresql://x/y")):
         assert refused.returncode == 1
         assert "DATABASE_URL" in refused.stderr
         assert "Traceback" not in refused.stderr
 
 
-def test_help_names_every_noun(safevideo: Run) -> None:
-    told = safevideo("--help")
-    assert told.returncode == 0
-    assert re.search(r"\bmigrate\b", told.stdout)
-    assert re.search(r"\bkeys\b", told.stdout)
-    assert re.search(r"\bwebhook\b", told.stdout)
+def test_help_lists_the_commands(safevideo: Run) -> None:
+    result = safevideo("--help")
+    assert result.returncode == 0
+    assert re.search(r"\bmigrate\b", result.stdout)
+    assert re.search(r"\bkeys\b", result.stdout)
+    assert re.search(r"\bwebhook\b", result.stdout)

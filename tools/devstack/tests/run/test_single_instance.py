@@ -1,4 +1,4 @@
-"""One run a folder, and `make clean` not under its feet."""
+"""One run for each folder, and `make clean` only without a run."""
 
 import os
 import subprocess
@@ -12,20 +12,20 @@ from safevideo_devstack.run.state_files import single_instance
 
 CLEAN = Path(__file__).parents[2] / "clean.py"
 HOLDER = """
-import sys, pathlib, safevideo_devstack.run.state_files as run_lock
-with run_lock.sole_run(pathlib.Path(sys.argv[1])):
+import sys, pathlib, safevideo_devstack.run.state_files as state_files
+with state_files.single_instance(pathlib.Path(sys.argv[1])):
     print(flush=True), input()
 """
 
 
-def test_a_second_run_is_told_which_process_runs(tmp_path: Path) -> None:
+def test_second_run_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     first, second = single_instance(tmp_path / "lock"), single_instance(tmp_path / "lock")
     with first, pytest.raises(StartupError, match=f"process {os.getpid()}") as refused, second:
         pass
     assert f"kill {os.getpid()}" in str(refused.value)
 
 
-def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+def test_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
@@ -38,7 +38,7 @@ def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
         assert (tmp_path / "lock").read_text() == str(os.getpid())
 
 
-def test_clean_forgets_the_state(tmp_path: Path) -> None:
+def test_clean_removes_the_state(tmp_path: Path) -> None:
     folder = tmp_path / ".run"
     folder.mkdir()
     (folder / "lock").touch()
@@ -56,7 +56,7 @@ def test_clean_refuses_while_a_run_has_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / "lock").exists()
 
 
-def test_clean_leaves_alone_what_no_run_has_made(tmp_path: Path) -> None:
+def test_clean_refuses_a_folder_that_no_run_has_made(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     assert _clean(tmp_path).returncode == 1
     assert (tmp_path / "precious").exists()

@@ -1,4 +1,4 @@
-"""Stacks up and down, and what is left of them. Mostly on the embedded stack, which starts at once."""
+"""Stacks up and down, also after a crash. Mostly on the embedded stack, which starts at once."""
 
 import signal
 import socket
@@ -33,23 +33,23 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def pids(backends: RunningBackends) -> dict[str, int]:
-    return {each.name: each.pid for each in state.recorded(backends.folder).processes}
+    return {each.name: each.pid for each in state.get(backends.folder).processes}
 
 
-def test_what_is_up_already_is_used_again(folder: Path) -> None:
+def test_up_reuses_what_is_up(folder: Path) -> None:
     first = up("embedded", folder=folder)
     again = up("embedded", folder=folder)
     assert (again, pids(again)) == (first, pids(first))
 
 
-def test_what_is_up_with_other_options_is_started_anew(folder: Path) -> None:
+def test_up_restarts_a_stack_with_other_options(folder: Path) -> None:
     before = pids(up("embedded", folder=folder))
     after = pids(up("embedded", folder=folder, options=Options(appendfsync="always")))
     assert before.keys() == after.keys()
     assert before != after
 
 
-def test_what_lost_a_server_is_started_anew_on_its_data(folder: Path) -> None:
+def test_up_restarts_a_stack_that_lost_a_server(folder: Path) -> None:
     first = up("embedded", folder=folder)
     first.redis.kill()
     assert lifecycle.status(folder) == {"valkey": False}
@@ -57,9 +57,9 @@ def test_what_lost_a_server_is_started_anew_on_its_data(folder: Path) -> None:
     assert lifecycle.status(folder) == {"valkey": True}
 
 
-def test_down_ends_every_process_and_keeps_the_data_unless_told_to_forget(folder: Path) -> None:
+def test_down_stops_every_process_and_removes_data_only_with_forget(folder: Path) -> None:
     up("embedded", folder=folder)
-    processes = state.recorded(folder).processes
+    processes = state.get(folder).processes
     down(folder)
     assert not any(map(is_running, processes))
     assert lifecycle.status(folder) == {}
@@ -68,11 +68,11 @@ def test_down_ends_every_process_and_keeps_the_data_unless_told_to_forget(folder
     assert [entry.name for entry in folder.iterdir()] == ["lock"]
 
 
-def test_down_where_nothing_ever_was_is_no_error(tmp_path: Path) -> None:
+def test_down_accepts_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     down(tmp_path / "nowhere", forget=True)
 
 
-def test_a_start_that_fails_leaves_nothing_running(folder: Path) -> None:
+def test_up_that_fails_leaves_nothing_running(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         options = Options(ports=Ports(redis=holder.getsockname()[1]))
         with pytest.raises(BackendFailed, match="is taken"):
@@ -82,7 +82,7 @@ def test_a_start_that_fails_leaves_nothing_running(folder: Path) -> None:
 
 @pytest.mark.parametrize("stack", ["embedded", "local"])
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_servers_die_with_a_killed_owner_and_their_folder_is_swept(
+def test_sweep_removes_the_folder_of_a_killed_owner_whose_servers_died(
     folder: Path, stack: str, until: Until, request: pytest.FixtureRequest
 ) -> None:
     if stack == "local":
@@ -93,17 +93,17 @@ def test_servers_die_with_a_killed_owner_and_their_folder_is_swept(
     assert not folder.exists()
 
 
-def test_the_folder_of_a_live_owner_is_not_swept(folder: Path) -> None:
+def test_sweep_keeps_the_folder_of_a_live_owner(folder: Path) -> None:
     up("embedded", folder=folder)
     lifecycle.sweep(folder.parent, folder.name)
     assert lifecycle.status(folder) == {"valkey": True}
 
 
 @pytest.mark.usefixtures("local")
-def test_a_local_stack_comes_back_on_the_ports_and_the_data_that_it_had(folder: Path) -> None:
+def test_up_restarts_a_local_stack_on_its_ports_and_data(folder: Path) -> None:
     with mysql_connection(up("local", folder=folder).database_url) as connection:
         connection.execute(text("CREATE TABLE kept (id INT PRIMARY KEY)"))
-    ports = state.recorded(folder).options.ports
+    ports = state.get(folder).options.ports
     down(folder)
     again = up("local", folder=folder, options=Options(ports=ports, fast_start=False))
     assert again.kafka_bootstrap_servers == f"127.0.0.1:{ports.kafka[0]}"
@@ -116,7 +116,7 @@ def _killed_while_up(folder: Path, stack: str) -> tuple[Process, ...]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         assert owner.stdout.readline() == "up\n"
-        processes = state.recorded(folder).processes
+        processes = state.get(folder).processes
         assert all(map(is_running, processes))
         owner.send_signal(signal.SIGKILL)
     return processes
