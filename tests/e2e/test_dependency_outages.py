@@ -118,7 +118,7 @@ async def _streaming(stack: StackUnderTest, broker: Broker, log: FilteringBoundL
 
 def _update(name: str, version: int, username: str) -> Webhook:
     data = {"changes": {"username": username}}
-    return write_webhook("performer.profile.updated", f"{name}.{version}", name, data, version=version)
+    return write_webhook("performer.profile.updated", f"{name}-{version}", name, data, version=version)
 
 
 async def _id_of(database: Database, name: str, username: str) -> int:

@@ -15,6 +15,7 @@ from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.types import TopicPartition
 from safevideo_common.events.topics import PERFORMER, all_topics
 from safevideo_devstack.backends.ports import free_port
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.service_process import ServiceProcess
 
 SECRET = "kR9-something-random-71"
@@ -59,7 +60,11 @@ async def test_acknowledged_webhooks_are_published_when_one_of_two_instances_on_
         place = (tmp_path, kafka_bootstrap_servers, port)
         async with started(*place, "a", REUSE_PORT="true") as killed, started(*place, "b", REUSE_PORT="true") as other:
             ids = await asyncio.gather(*(sent(base, performer, number) for number in range(100)))
-            assert all("Webhook signature valid" in each.output() for each in (killed, other))
+
+            async def both_have_served() -> bool:  # log lines are written a moment after the answers
+                return all("Webhook signature valid" in each.output() for each in (killed, other))
+
+            await eventually(both_have_served)
             await killed.kill()
             ids += await asyncio.gather(*(sent(base, performer, number) for number in range(100, 200)))
         async with log.reader("test") as reader:

@@ -61,6 +61,10 @@ class Provider:
         self._limit_changed.set()
         self._limit_changed = asyncio.Event()
 
+    def allow_more(self, webhooks: int) -> None:
+        """Begin so many webhooks more than allowed before."""
+        self.allow(self._limit + webhooks)
+
     async def until_answered(self, webhooks: int) -> None:
         """Return when so many are answered. Raises `TimeoutError`."""
 

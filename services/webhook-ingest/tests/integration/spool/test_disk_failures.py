@@ -38,7 +38,7 @@ async def publish_range(harness: SpoolHarness, key: str, numbers: range) -> list
 async def test_spool_rejects_events_on_full_disk_and_keeps_accepted_ones(
     open_harness: OpenHarness, read_broker: ReadBroker, disk: SmallDisk
 ) -> None:
-    async with open_harness(disk.path / "spool", state="shut") as harness:
+    async with open_harness(disk.path / "spool", state="shut", timeout=30.0) as harness:
         accepted = await publish_range(harness, "a", range(1500))
         assert 800 < len(accepted) < 1200
         disk.remount("size=2m")
@@ -52,7 +52,7 @@ async def test_spool_rejects_events_on_full_disk_and_keeps_accepted_ones(
 async def test_spool_drains_on_full_disk_after_recovery(
     open_harness: OpenHarness, read_broker: ReadBroker, disk: SmallDisk
 ) -> None:
-    async with open_harness(disk.path / "spool", state="shut") as harness:
+    async with open_harness(disk.path / "spool", state="shut", timeout=30.0) as harness:
         accepted = await publish_range(harness, "a", range(1500))
         harness.gate.open()
         await harness.wait_until_drained()
@@ -64,7 +64,7 @@ async def test_spool_drains_on_full_disk_after_recovery(
 async def test_spool_reports_full_disk_once(
     open_harness: OpenHarness, disk: SmallDisk, logs: Path, log: FilteringBoundLogger
 ) -> None:
-    async with open_harness(disk.path / "spool", state="shut") as harness:
+    async with open_harness(disk.path / "spool", state="shut", timeout=30.0) as harness:
         await asyncio.gather(*(publish_range(harness, key, range(200)) for key in "abcdefgh"))
         assert harness.metric("rejected_total") > 0
     log.error("flushes the lines before it")
@@ -75,7 +75,7 @@ async def test_spool_reports_full_disk_once(
 async def test_spool_treats_record_cut_by_full_disk_as_no_damage(
     open_harness: OpenHarness, read_broker: ReadBroker, disk: SmallDisk
 ) -> None:
-    async with open_harness(disk.path / "spool", state="shut") as harness:
+    async with open_harness(disk.path / "spool", state="shut", timeout=30.0) as harness:
         accepted = await asyncio.gather(*(publish_range(harness, key, range(200)) for key in "abcdefgh"))
     async with open_harness(disk.path / "spool") as harness:
         await harness.wait_until_drained()
@@ -87,7 +87,7 @@ async def test_spool_rejects_events_on_read_only_disk_until_it_is_writable(
     open_harness: OpenHarness, read_broker: ReadBroker, disk: SmallDisk
 ) -> None:
     disk.remount("ro")
-    async with open_harness(disk.path / "spool", state="shut") as harness:
+    async with open_harness(disk.path / "spool", state="shut", timeout=30.0) as harness:
         await harness.publisher.check()  # nothing has failed yet: Kafka may be available
         assert await publish_range(harness, "a", range(5)) == []
         with pytest.raises(BrokerUnavailable):

@@ -31,7 +31,7 @@ def find(folder: Path) -> State | None:
     """Return the state; None when nothing was started here, or it has been stopped."""
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=State)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.DecodeError):  # the file of another release cannot be read
         return None
 
 

@@ -20,6 +20,7 @@ WEBHOOKS_PER_FAULT = 1200
 """In a long stream. A stream of any length has each kind of fault once."""
 ANSWER_SECONDS = 30.0
 REJECTIONS_OF_A_FULL_DISK = 100
+WEBHOOKS_ON_FULL_DISK = 20
 
 
 class Kind(StrEnum):
@@ -144,6 +145,7 @@ async def _during(fault: Fault, ingest: IngestProcess, provider: Provider) -> No
 async def _with_full_disk(fault: Fault, ingest: IngestProcess, provider: Provider) -> None:
     assert ingest.disk is not None
     ingest.disk.fill()
+    provider.allow_more(WEBHOOKS_ON_FULL_DISK)  # all allowed before may have been accepted while the disk was filled
     await provider.until_rejected(REJECTIONS_OF_A_FULL_DISK)
     if fault.kind is Kind.INGEST_KILLED_ON_FULL_DISK:
         await ingest.kill()

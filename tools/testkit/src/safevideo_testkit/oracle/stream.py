@@ -122,13 +122,13 @@ def write_poisonous_stream(*, performers: int, events: int, seed: int, prefix: s
     stories = _stories(dice, names, events - poisonous - len(orphans), orphans, TIES)
     in_turn = [each for step in zip_longest(*stories) for each in step if each]
     orphaned = [
-        replace(_webhook(dice, "kyc.verification.completed", name, f"{name}.orphan"), outcome=_dead("TRIES_EXHAUSTED"))
+        replace(_webhook(dice, "kyc.verification.completed", name, f"{name}-orphan"), outcome=_dead("TRIES_EXHAUSTED"))
         for name in sorted(orphans)
     ]
     arrivals = _displaced(dice, [*orphaned, *in_turn], performers * WINDOW)
     stream = Stream(stories, arrivals, names, late, orphans)
     for number in range(poisonous):
-        poison = _POISONS[number % len(_POISONS)](dice, stream, f"{prefix}.poison-{number}")
+        poison = _POISONS[number % len(_POISONS)](dice, stream, f"{prefix}-poison-{number}")
         arrivals.insert(dice.randrange(len(arrivals)), poison)
     return replace(stream, webhooks=_some_twice(dice, arrivals))
 
@@ -185,7 +185,7 @@ def _story(
         (kind,) = dice.choices(kinds, [TYPES[each].weight for each in kinds])
         version = order if number % 2 else None
         second = dice.randrange(10**6) if number % 2 else order
-        yield _webhook(dice, kind, name, f"{name}.{step}", second, number, version)
+        yield _webhook(dice, kind, name, f"{name}-{step}", second, number, version)
 
 
 def _webhook(
