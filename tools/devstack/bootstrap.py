@@ -108,7 +108,7 @@ def install() -> None:
     python = str(VENV / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-deps"]
     pins = sum("==" in line for line in PINS.read_text().splitlines())
-    step(f"Installing {pins} pinned packages (65 MB)", [*pip, "--no-compile", "--require-hashes", "-r", str(PINS)])
+    step(f"Installing {pins} pinned packages (65 MB)", [*pip, "--require-hashes", "-r", str(PINS)])
     editable = [argument for name in DISTRIBUTIONS for argument in ["-e", str(ROOT / name)]]
     step("Installing the distributions of this checkout", [*pip, "--no-build-isolation", *editable])
 
