@@ -144,6 +144,24 @@ class DataRejected(SafeVideoError):
     """The database always rejects these values: they are too long, out of range or break a constraint."""
 
 
+class Deferral(ServiceUnavailable):
+    """The work has to wait for a dependency that is known to be unavailable; it did nothing wrong.
+
+    `retry_after` is the longest time to wait. A job that raises this is deferred: it uses no attempt and keeps its
+    cursor. A caller of the API gets 503 with `Retry-After`.
+    """
+
+
+class CircuitBreakerOpen(Deferral):
+    """The circuit breaker rejects the call; `retry_after` is at most 300."""
+
+    code = "CIRCUIT_BREAKER_OPEN"
+
+
+class FallbackActive(Deferral):
+    """Fallback mode is on and no call goes out; `retry_after` is at most 300, `details.fallbackUntil` has its end."""
+
+
 class InternalError(SafeVideoError):
     """A bug of ours. The log has the reason under the request id, the response never has it."""
 
