@@ -25,6 +25,11 @@ class TokenBucket:
         self._tokens -= tokens
         return True
 
+    def available(self, now: float) -> float:
+        """Return the number of tokens, with fractions."""
+        self._refill(now)
+        return self._tokens
+
     def missing_seconds(self, now: float) -> float:
         """Return the seconds until there is a whole token; 0 or less if there is one."""
         self._refill(now)
