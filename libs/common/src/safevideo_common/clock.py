@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 _encode: Final = msgspec.json.Encoder().encode
+
+TimestampText = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time as documents have it: the text that `rfc3339` returns."""
 
 Clock = Callable[[], datetime]
 """Returns the current time, timezone-aware, in UTC."""

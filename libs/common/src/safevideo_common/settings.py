@@ -3,10 +3,11 @@
 The settings of a service extend `CommonSettings`. `.env.example` is generated from these classes and checked for drift.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from safevideo_common.errors import StartupError
@@ -63,6 +64,28 @@ class CommonSettings(KafkaSettings, DatabaseSettings):
         le=60,
         description="Seconds before a stop in which /readyz is 503 but requests are answered, for load balancers.",
     )
+
+
+class ProxySettings(ProcessSettings):
+    """Settings of a service that stands behind proxies and counts its clients by address."""
+
+    trusted_proxies: str = Field(
+        "", description="Comma-separated addresses or networks of proxies whose X-Forwarded-For is trusted."
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return the networks of trusted proxies."""
+        return _networks(self.trusted_proxies)
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 Settings = TypeVar("Settings", bound=CommonSettings)

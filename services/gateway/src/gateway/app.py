@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
@@ -12,8 +12,11 @@ from gateway.audit.api import AuditApi
 from gateway.events.api import EventsApi
 from gateway.health.api import HealthApi
 from gateway.health.checks import CachedHealthCheck, build_checks
+from gateway.http.endpoint import Api, Endpoint
+from gateway.http.guard import Guard
 from gateway.jobs.api import JobsApi
 from gateway.metrics import GatewayMetrics
+from gateway.openapi.api import DocumentationApi
 from gateway.performers.api import PerformersApi
 from gateway.performers.cache import BestEffortCache
 from gateway.performers.service import PerformerService
@@ -21,9 +24,7 @@ from gateway.quarantine.api import QuarantineApi
 from gateway.quarantine.reverify import ReverifyService
 from gateway.replays.api import ReplaysApi
 from gateway.settings import GatewaySettings
-from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
-from safevideo_common.auth.guard import Guard, guard
 from safevideo_common.broker.port import Broker
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
@@ -39,45 +40,6 @@ from safevideo_common.web.app import base_app
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
 
-# Every route of the gateway, with the role that it needs.
-
-
-_ADMIN = "/api/v1/admin"
-
-
-class Apis(NamedTuple):
-    """The API of each feature."""
-
-    health: HealthApi
-    performers: PerformersApi
-    events: EventsApi
-    jobs: JobsApi
-    replays: ReplaysApi
-    quarantine: QuarantineApi
-    audit: AuditApi
-
-
-def routes(apis: Apis, require: Guard) -> list[web.RouteDef]:
-    """Return the route table. A handler inside `require` needs at least that role."""
-    return [
-        web.get("/api/integration/health", apis.health.show),
-        web.get("/api/v1/performers/{id}", require(Role.USER, apis.performers.show)),
-        web.get(f"{_ADMIN}/events", require(Role.ADMIN, apis.events.list)),
-        web.get(f"{_ADMIN}/events/{{id}}", require(Role.ADMIN, apis.events.show)),
-        web.post(f"{_ADMIN}/events/redrive", require(Role.ADMIN, apis.events.redrive)),
-        web.post(f"{_ADMIN}/events/{{id}}/retry", require(Role.ADMIN, apis.events.retry)),
-        web.get(f"{_ADMIN}/webhooks/rejected", require(Role.ADMIN, apis.quarantine.list)),
-        web.get(f"{_ADMIN}/webhooks/rejected/{{id}}", require(Role.ADMIN, apis.quarantine.show)),
-        web.post(f"{_ADMIN}/webhooks/rejected/reverify", require(Role.ADMIN, apis.quarantine.reverify)),
-        web.get(f"{_ADMIN}/jobs", require(Role.ADMIN, apis.jobs.list)),
-        web.get(f"{_ADMIN}/jobs/{{id}}", require(Role.ADMIN, apis.jobs.show)),
-        web.post(f"{_ADMIN}/jobs/{{id}}/retry", require(Role.ADMIN, apis.jobs.retry)),
-        web.post(f"{_ADMIN}/jobs/{{id}}/cancel", require(Role.ADMIN, apis.jobs.cancel)),
-        web.post(f"{_ADMIN}/replays", require(Role.ADMIN, apis.replays.start)),
-        web.get(f"{_ADMIN}/audit", require(Role.ADMIN, apis.audit.list)),
-    ]
-
-
 SERVICE: Final = "gateway"
 
 CACHE_DB: Final = 0
@@ -87,6 +49,8 @@ DATABASE_SECONDS: Final = 5.0
 performer cache, so no old value is cached."""
 
 DATABASE: Final = web.AppKey("database", Database)
+ENDPOINTS: Final = web.AppKey("endpoints", Sequence[Endpoint])
+"""All endpoints, once the app has started."""
 
 
 def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
@@ -122,7 +86,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 )
                 notifier = JobNotifier(producer, utc_now)
                 jobs = JobService(database, utc_now, notifier.notify)
-                apis = Apis(
+                endpoints = all_endpoints(
                     HealthApi(health),
                     PerformersApi(PerformerService(database, cache, metrics)),
                     EventsApi(database, RedriveService(database, utc_now), logger),
@@ -131,12 +95,21 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     QuarantineApi(database, reverify, logger),
                     AuditApi(database),
                 )
-                app.add_routes(routes(apis, guard(authenticator)))
+                guard = Guard(authenticator)
+                app[ENDPOINTS] = endpoints
+                app.add_routes([each.route(guard.protect(each)) for each in endpoints])
                 async with background_task(app, "job-notifier", notifier.run()):
                     yield
 
     app.cleanup_ctx.append(serve)
     return app
+
+
+def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
+    """Return the endpoints of all features, and those of the documentation about them."""
+    endpoints = [endpoint for api in apis for endpoint in api.endpoints()]
+    documentation = DocumentationApi(endpoints)
+    return [*endpoints, *documentation.endpoints()]
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """The settings of webhook-ingest."""
 
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -9,11 +8,11 @@ from pydantic import Field, SecretStr, field_validator
 from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.encryption import Cipher
 from safevideo_common.quarantine.limits import RetentionLimits
-from safevideo_common.settings import CommonSettings
+from safevideo_common.settings import CommonSettings, ProxySettings
 from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, environment_secrets
 
 
-class IngestSettings(CommonSettings):
+class IngestSettings(CommonSettings, ProxySettings):
     """Settings of `webhook-ingest`."""
 
     port: int = Field(3001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -49,9 +48,6 @@ class IngestSettings(CommonSettings):
     )
     slow_body_buffer_bytes: int = Field(
         64 << 20, gt=0, description="Maximum bytes of incomplete bodies. Beyond, the oldest body is rejected."
-    )
-    trusted_proxies: str = Field(
-        "", description="Comma-separated addresses or networks of proxies whose X-Forwarded-For is trusted."
     )
     failed_signatures_burst: int = Field(
         20, gt=0, description="Invalid signatures of an address before it is throttled."
@@ -100,16 +96,6 @@ class IngestSettings(CommonSettings):
         environment_secrets(value.get_secret_value())
         return value
 
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        _networks(value)
-        return value
-
-    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Return the networks of trusted proxies."""
-        return _networks(self.trusted_proxies)
-
     def webhook_secrets(self) -> tuple[WebhookSecret, ...]:
         """Return the secrets of the environment in their order; usually the newest is first."""
         return environment_secrets(self.sharegram_webhook_secret.get_secret_value())
@@ -123,7 +109,3 @@ class IngestSettings(CommonSettings):
     def cipher(self) -> Cipher | None:
         """Return the cipher for the database, if there is a key. Raises `StartupError` for an invalid key."""
         return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())

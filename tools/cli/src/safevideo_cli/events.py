@@ -82,7 +82,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one event and its outcome, for each group that consumes it."""
-    rows = [event_document(row) | (_payload(row) if with_payload else {}) for row in asyncio.run(_get(event))]
+    found = asyncio.run(_get(event))
+    rows = [{**event_document(row), **(_payload(row) if with_payload else {})} for row in found]
     if as_json:
         print_json(rows)
     else:

@@ -111,9 +111,8 @@ def _print_details(details: JobDetails, *, as_json: bool) -> None:
     document = details_document(details, utc_now())
     if as_json:
         print_json(document)
-    else:  # the result and the attempts last
-        result, history = document.pop("result"), document.pop("history")
-        print(to_yaml(document | {"result": result, "history": history}))
+    else:
+        print(to_yaml(document))
 
 
 async def _find(job_filter: JobFilter, page: int, limit: int, order: SortOrder) -> tuple[Sequence[Job], int]:

@@ -20,11 +20,13 @@ TOUCH_EVERY: Final = timedelta(minutes=1)
 
 
 class Role(StrEnum):
-    """The permission of a caller; each role includes the ones before it."""
+    """The permission of a caller. Each endpoint names all roles that may call it."""
 
     USER = "user"
     PERFORMER = "performer"
     MODERATOR = "moderator"
+    AUDITOR = "auditor"
+    """Reads events, jobs and the audit log, and changes nothing."""
     ADMIN = "admin"
 
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import ApiKey
-from safevideo_common.auth.guard import Principal
+from safevideo_common.auth.principal import Principal
 from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError, Unauthorized

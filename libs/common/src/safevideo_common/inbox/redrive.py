@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Final, TypedDict
 
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import Caller
@@ -42,6 +42,21 @@ REDRIVE: Final = "events.redrive"
 """The audit entry of a run or a preview, with its filter and counts."""
 
 
+class RedriveDocument(TypedDict):
+    """The result of a redrive. All counts except `redriven` are from before the run; `sample` has row ids."""
+
+    dryRun: bool
+    matching: int
+    redrivable: int
+    notRedrivable: int
+    byType: dict[str, int]
+    byReason: dict[str, int]
+    byGroup: dict[str, int]
+    sample: list[int]
+    redriven: int
+    complete: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RedriveReport:
     """The events that a filter matches, and how many of them were requeued."""
@@ -63,8 +78,8 @@ class RedriveReport:
         """Return the number of redrivable events."""
         return sum(each.redrivable for each in self.counts)
 
-    def document(self, *, is_dry: bool) -> dict[str, object]:
-        """Return the report for the API and the CLI. All counts except `redriven` are from before the run."""
+    def document(self, *, is_dry: bool) -> RedriveDocument:
+        """Return the report for the API and the CLI."""
         return {
             "dryRun": is_dry,
             "matching": self.events,

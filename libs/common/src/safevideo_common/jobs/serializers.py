@@ -1,15 +1,64 @@
 """Jobs as JSON documents of the API and of the command."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Any, TypedDict
 
-from safevideo_common.clock import format_timestamp, rfc3339
-from safevideo_common.jobs.model import AttemptOutcome, Job, JobAttempt, JobStatus
+from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
+from safevideo_common.jobs.model import AttemptOutcome, Job, JobAttempt, JobStatus, Priority
 from safevideo_common.jobs.service import JobDetails
 
 
-def job_document(job: Job) -> dict[str, object]:
+class JobDocument(TypedDict):
+    """A job as an item of a list. `error` is `CODE: sentence`."""
+
+    jobId: int
+    jobType: str
+    status: JobStatus
+    priority: Priority
+    parameters: Mapping[str, Any]
+    runner: str | None
+    error: str | None
+    progress: int
+    totalItems: int | None
+    processedItems: int
+    tries: int
+    maxTries: int
+    nextTryAt: TimestampText | None
+    createdAt: TimestampText
+    queuedAt: TimestampText
+    startedAt: TimestampText | None
+    finishedAt: TimestampText | None
+    cancelRequestedAt: TimestampText | None
+    cancelReason: str | None
+    createdBy: str | None
+    requestId: str | None
+
+
+class AttemptDocument(TypedDict):
+    """An attempt of a job that ended."""
+
+    number: int
+    worker: str | None
+    startedAt: TimestampText | None
+    endedAt: TimestampText
+    outcome: AttemptOutcome
+    error: str | None
+
+
+class JobDetailsDocument(JobDocument):
+    """A job with its lease, its result and its attempts that ended."""
+
+    worker: str | None
+    heartbeatAt: TimestampText | None
+    leaseUntil: TimestampText | None
+    estimatedEndAt: TimestampText | None
+    result: Mapping[str, Any] | None
+    history: Sequence[AttemptDocument]
+
+
+def job_document(job: Job) -> JobDocument:
     """Return a job as an item of a list: without its result, which may be long and for administrators only."""
     return {
         "jobId": job.id,
@@ -36,10 +85,11 @@ def job_document(job: Job) -> dict[str, object]:
     }
 
 
-def details_document(details: JobDetails, now: datetime) -> dict[str, object]:
+def details_document(details: JobDetails, now: datetime) -> JobDetailsDocument:
     """Return a job with its result and its attempts."""
     job, attempts = details
-    return job_document(job) | {
+    return {
+        **job_document(job),
         "worker": job.worker,
         "heartbeatAt": format_timestamp(job.heartbeat_at),
         "leaseUntil": format_timestamp(job.lease_until),
@@ -49,7 +99,7 @@ def details_document(details: JobDetails, now: datetime) -> dict[str, object]:
     }
 
 
-def attempt_document(attempt: JobAttempt) -> dict[str, object]:
+def attempt_document(attempt: JobAttempt) -> AttemptDocument:
     """Return an attempt that ended."""
     return {
         "number": attempt.number,

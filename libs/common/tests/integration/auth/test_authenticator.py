@@ -12,7 +12,7 @@ from sqlalchemy import text
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.authenticator import CACHE_SECONDS, ApiKeyAuthenticator
-from safevideo_common.auth.guard import Principal
+from safevideo_common.auth.principal import Principal
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable, Unauthorized
 from safevideo_common.observability.logs import LogSink, build_logger

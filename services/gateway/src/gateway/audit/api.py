@@ -1,12 +1,16 @@
 """`GET /api/v1/admin/audit`: the audit log."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict
+
 from aiohttp import web
 from pydantic import Field
 
+from gateway.http.endpoint import ADMIN_PATH, READERS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, StorableTimestamp, parse_query
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, AuditRecord
-from safevideo_common.clock import rfc3339
+from safevideo_common.clock import TimestampText, rfc3339
 from safevideo_common.database.engine import Database
 
 
@@ -23,14 +27,44 @@ class AuditQuery(PageQuery):
         return AuditFilter(self.actor, self.action, self.from_, self.to)
 
 
+class AuditDocument(TypedDict):
+    """An action. `details` have ids, states and options."""
+
+    id: int
+    at: TimestampText
+    actor: str
+    role: str
+    action: str
+    remote: str | None
+    requestId: str | None
+    details: Mapping[str, Any]
+
+
+_RETRIED: Final[AuditDocument] = {
+    "id": 9,
+    "at": "2026-11-24T20:58:25.123Z",
+    "actor": "operations",
+    "role": "admin",
+    "action": "jobs.retried",
+    "remote": "192.0.2.10",
+    "requestId": "0f8fad5bd9cb469fa16570867728950e",
+    "details": {"jobId": 41, "jobType": "event_replay", "was": "failed"},
+}
+
+
 class AuditApi:
     """The endpoint of the audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Return the declaration."""
+        page = Returns(AuditDocument, _RETRIED, shape=Shape.PAGE)
+        return [Endpoint("GET", f"{ADMIN_PATH}/audit", self.list, READERS, page, query=AuditQuery)]
+
     async def list(self, request: web.Request) -> web.Response:
-        """Return one page, by default the newest first. Raises `ValidationFailed`."""
+        """Return one page of the audit log, by default the newest first. Raises `ValidationFailed`."""
         query = parse_query(AuditQuery, request)
         async with self._database.read_connection() as connection:
             records, total = await audit_store.find(
@@ -39,7 +73,7 @@ class AuditApi:
         return query.response(map(audit_document, records), total)
 
 
-def audit_document(record: AuditRecord) -> dict[str, object]:
+def audit_document(record: AuditRecord) -> AuditDocument:
     """Return the JSON document of an entry."""
     entry = record.entry
     return {

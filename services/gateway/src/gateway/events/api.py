@@ -3,20 +3,22 @@
 The payload is personal data and is never part of a response.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from gateway.http.body import Body, BodyTimestamp, parse_body, parse_field
 from gateway.http.caller import caller_of
+from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape, VisibleAscii
 from gateway.http.query import PageQuery, Query, StorableTimestamp, parse_query
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.errors import NotFound, ValidationFailed
-from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveService
+from safevideo_common.errors import InvalidStatusTransition, NotFound, ValidationFailed
+from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveDocument, RedriveService
 from safevideo_common.inbox.store import queries as inbox_queries
-from safevideo_common.inbox.store.queries import InboxFilter, Sort, event_document
+from safevideo_common.inbox.store.queries import EventDocument, InboxFilter, Sort, event_document
 from safevideo_common.inbox.store.redrive import RedriveFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.responses import success
@@ -80,7 +82,7 @@ class RedriveFilterBody(Body):
 class RedriveBody(Body):
     """The events to redrive. Without `dryRun: false` nothing changes; an empty filter needs `all: true`."""
 
-    filter: dict[str, object]
+    filter: Annotated[dict[str, object], WithJsonSchema(RedriveFilterBody.model_json_schema())]
     all: bool = False
     dry_run: bool = True
     limit: int = Field(MAX_EVENTS, ge=1, le=MAX_EVENTS_PER_REDRIVE)
@@ -94,6 +96,40 @@ class RedriveBody(Body):
         return parsed.filter()
 
 
+_EVENT: Final[EventDocument] = {
+    "id": 17,
+    "eventId": "evt_1002",
+    "type": "performer.profile.updated",
+    "performerId": "sg_ada",
+    "status": Status.DEAD,
+    "reason": "HANDLER_FAILED: KeyError",
+    "tries": 8,
+    "nextTryAt": None,
+    "duplicates": 0,
+    "occurredAt": "2026-11-24T20:58:25.123Z",
+    "receivedAt": "2026-11-24T20:58:26.000Z",
+    "decidedAt": "2026-11-24T21:13:40.400Z",
+    "consumerGroup": "sync-worker",
+    "topic": "sharegram.performer.v1",
+    "partition": 4,
+    "offset": 1201,
+    "requestId": "0f8fad5bd9cb469fa16570867728950e",
+}
+_RETRIED: Final[EventDocument] = {**_EVENT, "status": Status.WAITING, "reason": None, "tries": 0}
+_REDRIVE: Final[RedriveDocument] = {
+    "dryRun": True,
+    "matching": 3,
+    "redrivable": 2,
+    "notRedrivable": 1,
+    "byType": {"performer.profile.updated": 3},
+    "byReason": {"HANDLER_FAILED": 3},
+    "byGroup": {"sync-worker": 3},
+    "sample": [17, 19],
+    "redriven": 0,
+    "complete": False,
+}
+
+
 class EventsApi:
     """The endpoints of received events."""
 
@@ -101,6 +137,36 @@ class EventsApi:
         self._database = database
         self._redrive = redrive
         self._logger = logger.bind(stream="audit")
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Return the declarations."""
+        path = f"{ADMIN_PATH}/events"
+        ids = {"id": VisibleAscii}
+        one, page = Returns(EventDocument, _EVENT), Returns(EventDocument, _EVENT, shape=Shape.PAGE)
+        retried = Returns(EventDocument, _RETRIED, status=202, shape=Shape.LIST)
+        return [
+            Endpoint("GET", path, self.list, READERS, page, query=EventQuery),
+            Endpoint("GET", f"{path}/{{id}}", self.show, READERS, one, (NotFound,), path_types=ids),
+            Endpoint(
+                "POST",
+                f"{path}/redrive",
+                self.redrive,
+                ADMINS,
+                Returns(RedriveDocument, _REDRIVE),
+                body=RedriveBody,
+                body_example={"filter": {"reason": "HANDLER_FAILED"}, "dryRun": True},
+            ),
+            Endpoint(
+                "POST",
+                f"{path}/{{id}}/retry",
+                self.retry,
+                ADMINS,
+                retried,
+                (NotFound, InvalidStatusTransition),
+                query=RetryQuery,
+                path_types=ids,
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.Response:
         """Return one page of events, by default the newest first. Raises `ValidationFailed`."""

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from safevideo_common.audit.store import Caller
-from safevideo_common.auth.guard import PRINCIPAL
+from safevideo_common.auth.principal import PRINCIPAL
 from safevideo_common.web.correlation import CORRELATION
 
 

@@ -1,16 +1,17 @@
 """`/api/v1/admin/webhooks/rejected`: list, show, verify again. No response has a body or a signature."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypedDict
 
 from aiohttp import web
 from pydantic import Field, SecretStr
 
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
+from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, StorableTimestamp, parse_query, row_id_of
 from gateway.quarantine.reverify import ReverifyReport, ReverifyRequest, ReverifyService
-from safevideo_common.clock import format_timestamp, rfc3339
+from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import NotFound, ValidationFailed
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -50,6 +51,65 @@ class ReverifyBody(Body):
         return ReverifyRequest(secret, None if self.ids is None else frozenset(self.ids), self.dry_run)
 
 
+class RejectedDocument(TypedDict):
+    """A rejected webhook without its body. `timestamp` is what its sender claims."""
+
+    id: int
+    receivedAt: TimestampText
+    lastSeenAt: TimestampText
+    timesSeen: int
+    reason: str
+    code: str
+    scheme: str
+    eventId: str | None
+    timestamp: str | None
+    bodyBytes: int
+    bodySha256: str
+    remote: str
+    requestId: str | None
+    releasedAt: TimestampText | None
+    releasedEventId: str | None
+
+
+class ResultDocument(TypedDict):
+    """The rows with the same result."""
+
+    count: int
+    ids: list[int]
+
+
+ReverifyDocument = TypedDict(  # noqa: UP013 - a name of the wire that our own code does not use
+    "ReverifyDocument",
+    {"dryRun": bool, "complete": bool, "checked": int, "released": int, "verdicts": dict[str, ResultDocument]},
+)
+
+
+_REJECTED: Final[RejectedDocument] = {
+    "id": 5,
+    "receivedAt": "2026-11-24T20:58:25.123Z",
+    "lastSeenAt": "2026-11-24T21:03:25.123Z",
+    "timesSeen": 3,
+    "reason": "mismatch",
+    "code": "WEBHOOK_SIGNATURE_INVALID",
+    "scheme": "sharegram",
+    "eventId": "evt_1002",
+    "timestamp": "1764017905",
+    "bodyBytes": 214,
+    "bodySha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "remote": "192.0.2.10",
+    "requestId": "0f8fad5bd9cb469fa16570867728950e",
+    "releasedAt": None,
+    "releasedEventId": None,
+}
+_REVERIFIED: Final[ReverifyDocument] = {
+    "dryRun": True,
+    "complete": True,
+    "checked": 3,
+    "released": 0,
+    "verdicts": {"holds": {"count": 2, "ids": [5, 7]}, "mismatch": {"count": 1, "ids": [6]}},
+}
+
+
 class QuarantineApi:
     """The endpoints of rejected webhooks."""
 
@@ -58,8 +118,21 @@ class QuarantineApi:
         self._reverify = reverify
         self._logger = logger.bind(stream="audit")
 
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Return the declarations."""
+        path = f"{ADMIN_PATH}/webhooks/rejected"
+        page = Returns(RejectedDocument, _REJECTED, shape=Shape.PAGE)
+        one = Returns(RejectedDocument, _REJECTED)
+        run = Returns(ReverifyDocument, _REVERIFIED)
+        dry_run = {"dryRun": True}
+        return [
+            Endpoint("GET", path, self.list, READERS, page, query=RejectedQuery),
+            Endpoint("GET", f"{path}/{{id}}", self.show, READERS, one, (NotFound,)),
+            Endpoint("POST", f"{path}/reverify", self.reverify, ADMINS, run, body=ReverifyBody, body_example=dry_run),
+        ]
+
     async def list(self, request: web.Request) -> web.Response:
-        """Return one page, by default the newest first. Raises `ValidationFailed`."""
+        """Return one page of rejected webhooks, by default the newest first. Raises `ValidationFailed`."""
         query = parse_query(RejectedQuery, request)
         async with self._database.read_connection() as connection:
             records, total = await quarantine_queries.find(
@@ -68,7 +141,10 @@ class QuarantineApi:
         return query.response(map(rejected_document, records), total)
 
     async def show(self, request: web.Request) -> web.Response:
-        """Return one webhook. Raises `NotFound`, also if it was evicted after it was listed, and `ValidationFailed`."""
+        """Return one rejected webhook. An old one may be evicted after it was listed.
+
+        Raises `NotFound`, `ValidationFailed`.
+        """
         async with self._database.read_connection() as connection:
             record = await quarantine_queries.get(connection, row_id_of(request))
         if record is None:
@@ -76,7 +152,10 @@ class QuarantineApi:
         return success(rejected_document(record))
 
     async def reverify(self, request: web.Request) -> web.Response:
-        """Verify again, and release unless it is a dry run. Raises `ValidationFailed`, `BrokerUnavailable`."""
+        """Verify rejected webhooks again, and release the valid ones unless it is a dry run.
+
+        Raises `ValidationFailed`, `BrokerUnavailable`.
+        """
         options = (await parse_body(ReverifyBody, request)).request()
         caller = caller_of(request)
         report = await self._reverify.run(options, caller)
@@ -91,7 +170,7 @@ class QuarantineApi:
         return success(report_document(report, options))
 
 
-def rejected_document(record: RejectedRecord) -> dict[str, object]:
+def rejected_document(record: RejectedRecord) -> RejectedDocument:
     """Return the JSON document of a rejected webhook."""
     return {
         "id": record.row_id,
@@ -112,7 +191,7 @@ def rejected_document(record: RejectedRecord) -> dict[str, object]:
     }
 
 
-def report_document(report: ReverifyReport, request: ReverifyRequest) -> dict[str, object]:
+def report_document(report: ReverifyReport, request: ReverifyRequest) -> ReverifyDocument:
     """Return the JSON document of a run: counts and row ids by reason."""
     return {
         "dryRun": request.dry_run,

@@ -1,5 +1,6 @@
 """`POST /api/v1/admin/replays`: apply the events of a range of a topic again."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from aiohttp import web
@@ -7,7 +8,9 @@ from pydantic import Field
 
 from gateway.http.body import Body, BodyTimestamp, parse_body
 from gateway.http.caller import caller_of
-from safevideo_common.jobs.serializers import job_document
+from gateway.http.endpoint import ADMIN_PATH, ADMINS, Endpoint, Returns
+from gateway.jobs.api import QUEUED_JOB
+from safevideo_common.jobs.serializers import JobDocument, job_document
 from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.replay.request import (
@@ -58,6 +61,13 @@ class ReplaysApi:
     def __init__(self, jobs: JobService, logger: FilteringBoundLogger) -> None:
         self._jobs = jobs
         self._logger = logger.bind(stream="audit")
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Return the declaration."""
+        queued = Returns(JobDocument, QUEUED_JOB, status=202)
+        example = {"topic": "sharegram.performer.v1", "target": "sync-worker", "dryRun": True}
+        path = f"{ADMIN_PATH}/replays"
+        return [Endpoint("POST", path, self.start, ADMINS, queued, body=ReplayBody, body_example=example)]
 
     async def start(self, request: web.Request) -> web.Response:
         """Enqueue a replay. Raises `ValidationFailed`."""

@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.clock import format_timestamp
+from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
@@ -60,7 +60,29 @@ class InboxRecord:
     payload: bytes | None = None
 
 
-def event_document(record: InboxRecord) -> dict[str, object]:
+class EventDocument(TypedDict):
+    """A received event in one consumer group, and its outcome."""
+
+    id: int
+    eventId: str
+    type: str
+    performerId: str | None
+    status: Status
+    reason: str | None
+    tries: int
+    nextTryAt: TimestampText | None
+    duplicates: int
+    occurredAt: TimestampText
+    receivedAt: TimestampText
+    decidedAt: TimestampText
+    consumerGroup: str
+    topic: str
+    partition: int
+    offset: int
+    requestId: str | None
+
+
+def event_document(record: InboxRecord) -> EventDocument:
     """Return an event as the API and the tools show it. Its payload is personal data and not part of it."""
     return {
         "id": record.row_id,
@@ -72,9 +94,9 @@ def event_document(record: InboxRecord) -> dict[str, object]:
         "tries": record.tries,
         "nextTryAt": format_timestamp(record.next_try_at),
         "duplicates": record.duplicates,
-        "occurredAt": format_timestamp(record.occurred_at),
-        "receivedAt": format_timestamp(record.received_at),
-        "decidedAt": format_timestamp(record.decided_at),
+        "occurredAt": rfc3339(record.occurred_at),
+        "receivedAt": rfc3339(record.received_at),
+        "decidedAt": rfc3339(record.decided_at),
         "consumerGroup": record.consumer_group,
         "topic": record.source_topic,
         "partition": record.source_partition,

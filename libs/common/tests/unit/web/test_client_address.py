@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from webhook_ingest.protection.limits import UNKNOWN, ClientAddresses
+from safevideo_common.web.client_address import UNKNOWN, ClientAddresses
 
 ADDRESSES = ClientAddresses([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

@@ -1,0 +1,79 @@
+"""Every route with every role. The table here is written by hand: a route that is opened by mistake fails."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from gateway.app import ENDPOINTS, build_app
+from gateway.settings import GatewaySettings
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.broker.port import Broker
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.http import running
+
+NOBODY: Final[frozenset[Role]] = frozenset()
+ANY: Final = frozenset(Role)
+READERS: Final = {Role.AUDITOR, Role.ADMIN}
+ADMIN: Final = {Role.ADMIN}
+
+PUBLIC: Final = {
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+    "GET /api/integration/health",
+    "GET /openapi.json",
+    "GET /docs",
+}
+ALLOWED: Final = {
+    "GET /api/v1/performers/{id}": ANY,
+    "GET /api/v1/admin/events": READERS,
+    "GET /api/v1/admin/events/{id}": READERS,
+    "POST /api/v1/admin/events/redrive": ADMIN,
+    "POST /api/v1/admin/events/{id}/retry": ADMIN,
+    "GET /api/v1/admin/webhooks/rejected": READERS,
+    "GET /api/v1/admin/webhooks/rejected/{id}": READERS,
+    "POST /api/v1/admin/webhooks/rejected/reverify": ADMIN,
+    "GET /api/v1/admin/jobs": READERS,
+    "GET /api/v1/admin/jobs/{id}": READERS,
+    "POST /api/v1/admin/jobs/{id}/retry": ADMIN,
+    "POST /api/v1/admin/jobs/{id}/cancel": ADMIN,
+    "POST /api/v1/admin/replays": ADMIN,
+    "GET /api/v1/admin/audit": READERS,
+}
+
+
+def routes(app: web.Application) -> set[str]:
+    """The routes of the app, but HEAD, which goes with each GET."""
+    found = {(each.method, each.resource.canonical) for each in app.router.routes() if each.resource}
+    return {f"{method} {path}" for method, path in found if method != "HEAD"}
+
+
+async def test_every_route_with_every_role(
+    settings: GatewaySettings,
+    embedded_broker: Broker,
+    log: FilteringBoundLogger,
+    key: Callable[[Role], Awaitable[dict[str, str]]],
+) -> None:
+    app = build_app(settings, embedded_broker, log)
+    async with running(app, settings) as api:
+        assert routes(app) == PUBLIC | set(ALLOWED)
+        assert {f"{each.method} {each.path}" for each in app[ENDPOINTS]} <= routes(app)
+        headers = {role: await key(role) for role in Role}
+        for route in sorted(routes(app)):
+            method, path = route.replace("{id}", "999999").split(" ")
+            methods = [method, "HEAD"] if method == "GET" else [method]
+            for each in methods:
+                anonymous = await api.request(each, path)
+                assert (anonymous.status == 401) is (route not in PUBLIC), (each, path)
+            if route in PUBLIC:
+                continue
+            allowed = set()
+            for role in Role:
+                answer = await api.request(method, path, headers[role])
+                assert answer.status != 401, (route, role)
+                if answer.status != 403:
+                    allowed.add(role)
+                else:
+                    assert answer.code == "FORBIDDEN"
+            assert allowed == ALLOWED[route], route
