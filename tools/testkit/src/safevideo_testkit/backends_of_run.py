@@ -21,13 +21,15 @@ from safevideo_common.errors import StartupError
 from safevideo_devstack.backends import Backends, BackendUnavailable, lifecycle, state
 from safevideo_devstack.backends.cli import backends_table
 from safevideo_devstack.backends.external import uses_external
-from safevideo_devstack.backends.install import provide_promtool
+from safevideo_devstack.backends.install import TEST_PROGRAMS, provide_test_program
 from safevideo_devstack.backends.lifecycle import RunningBackends, parse_stack
 from safevideo_devstack.backends.stack import StackChoice
 
 PREFIX: Final = "safevideo-backends-"
 """Of the folders of runs, below the system's temporary folder. A run that was killed leaves its own to the next."""
-WANTS: Final = {"kafka": "kafka_bootstrap_servers", "mysql": "mysql_server_url", "promtool": "promtool"}
+WANTS: Final = {"kafka": "kafka_bootstrap_servers", "mysql": "mysql_server_url"} | dict(
+    zip(TEST_PROGRAMS, TEST_PROGRAMS, strict=True)
+)
 """The parts that a run may lack, and the fixture by which a test wants each."""
 FOLDER: Final = "safevideo_backends"
 """The key of a worker's input that names the folder of its set."""
@@ -84,7 +86,8 @@ class BackendsOfWorkers:
         """Bring up a set for each worker: the first alone, since it installs what is missing. Raises `StartupError`."""
         if workers > 1 and uses_external(named_stack()):
             raise StartupError("Several workers cannot share the external backends; type: make test ARGS=-n0")
-        has_promtool(self._config)
+        for name in TEST_PROGRAMS:
+            has_test_program(name, self._config)
         first, *others = self._unassigned = [new_folder(self._owned) for _ in range(workers)]
         self._sets += workers
         up(first, self._config)
@@ -148,10 +151,10 @@ def started_in(folder: Path) -> RunningBackends:
     return RunningBackends.of(backends, folder)
 
 
-def has_promtool(config: pytest.Config) -> bool:
-    """Return whether promtool is there. Installs it where that is possible and the stack may need installations."""
+def has_test_program(name: str, config: pytest.Config) -> bool:
+    """Return whether the program is there. Installs it where that is possible and the stack may need installations."""
     try:
-        provide_promtool(lambda line: print_lines(config, line), may_install=named_stack() != "embedded")
+        provide_test_program(name, lambda line: print_lines(config, line), may_install=named_stack() != "embedded")
     except BackendUnavailable:
         return False
     return True
@@ -195,8 +198,8 @@ def print_lines(config: pytest.Config, lines: str) -> None:
 
 
 def _has(backends: Backends, part: str, config: pytest.Config) -> bool:
-    if part == "promtool":
-        return has_promtool(config)
+    if part in TEST_PROGRAMS:
+        return has_test_program(part, config)
     return bool(backends.kafka_bootstrap_servers) if part == "kafka" else backends.database_url.startswith("mysql")
 
 

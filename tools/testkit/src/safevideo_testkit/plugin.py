@@ -19,12 +19,12 @@ import pytest
 
 from safevideo_common.database.migrate import migrate
 from safevideo_common.errors import StartupError
-from safevideo_devstack.backends.install import find
+from safevideo_devstack.backends.install import TEST_PROGRAMS, find
 from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer
 from safevideo_testkit.backends_of_run import (
     WANTS,
     BackendsOfRun,
-    has_promtool,
+    has_test_program,
     real_ones_required,
     wants_backends,
     worker_input,
@@ -78,9 +78,13 @@ def mysql_server_url(backends: RunningBackends) -> str:
 @pytest.fixture(scope="session")
 def promtool(request: pytest.FixtureRequest) -> str:
     """Return the program that tests rules of Prometheus."""
-    if not has_promtool(request.config):
-        _skip_or_fail("no promtool; on Debian: apt-get install prometheus")
-    return find("promtool") or "promtool"
+    return _test_program("promtool", request)
+
+
+@pytest.fixture(scope="session")
+def nginx(request: pytest.FixtureRequest) -> str:
+    """Return the program nginx."""
+    return _test_program("nginx", request)
 
 
 @pytest.fixture
@@ -181,6 +185,12 @@ def _start_or_exit(run: BackendsOfRun) -> None:
         run.get()
     except StartupError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
+
+
+def _test_program(name: str, request: pytest.FixtureRequest) -> str:
+    if not has_test_program(name, request.config):
+        _skip_or_fail(f"no {name}; on Debian: apt-get install {' '.join(TEST_PROGRAMS[name].packages)}")
+    return find(name) or name
 
 
 def _skip_or_fail(reason: str) -> None:

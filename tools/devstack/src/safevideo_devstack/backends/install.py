@@ -52,8 +52,11 @@ MARIADB = Requirement(
 REDIS = Requirement("Redis", ("redis-server",), ("redis-server",))
 JAVA = Requirement(f"Java {MIN_JAVA} or newer", ("java",), ("default-jre-headless",))
 MAVEN = Requirement("Maven", ("mvn",), ("maven",))
-PROMTOOL = Requirement("promtool", ("promtool",), ("prometheus",))
-"""No part of the stack: it tests the alert rules."""
+TEST_PROGRAMS = {
+    "promtool": Requirement("promtool", ("promtool",), ("prometheus",)),
+    "nginx": Requirement("nginx", ("nginx",), ("nginx-light",)),
+}
+"""No parts of the stack: tests of what deploys run them."""
 
 
 def install_programs(say: Say, database: LocalDatabase) -> None:
@@ -72,9 +75,9 @@ def install_programs(say: Say, database: LocalDatabase) -> None:
         raise BackendUnavailable(f"Kafka could not be fetched: {error}") from error
 
 
-def provide_promtool(say: Say, *, may_install: bool) -> None:
-    """Install promtool where it is missing: on Debian as root. Raises `BackendUnavailable`."""
-    _require([PROMTOOL], say, may_install=may_install)
+def provide_test_program(name: str, say: Say, *, may_install: bool) -> None:
+    """Install one of `TEST_PROGRAMS` where it is missing: on Debian as root. Raises `BackendUnavailable`."""
+    _require([TEST_PROGRAMS[name]], say, may_install=may_install)
 
 
 def find(program: str) -> str | None:
