@@ -30,6 +30,10 @@ class ValidationFailed(SafeVideoError):
     status = 400
 
 
+class MalformedRequest(ValidationFailed):
+    """The request is not well-formed HTTP: its head, or the framing of its body."""
+
+
 class Unauthorized(SafeVideoError):
     """No credentials, or credentials that identify no client."""
 
@@ -94,6 +98,13 @@ class RequestTimedOut(SafeVideoError):
 
     code = "REQUEST_TIMEOUT"
     status = 408
+
+
+class ClientGone(SafeVideoError):
+    """The client closed the connection before its body was complete. Nobody receives the response."""
+
+    code = "CLIENT_GONE"
+    status = 499  # as in nginx; it appears in metrics and logs only
 
 
 class PayloadTooLarge(SafeVideoError):

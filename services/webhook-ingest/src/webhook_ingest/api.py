@@ -16,6 +16,8 @@ from safevideo_common.broker.port import Producer
 from safevideo_common.clock import Clock
 from safevideo_common.errors import (
     BrokerUnavailable,
+    ClientGone,
+    MalformedRequest,
     Overloaded,
     PayloadTooLarge,
     RateLimited,
@@ -26,7 +28,7 @@ from safevideo_common.errors import (
 )
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.correlation import CORRELATION, Correlation
-from safevideo_common.web.middleware import LOGS_ITSELF, BufferedRequest
+from safevideo_common.web.middleware import LOGS_ITSELF, BufferedRequest, body_error
 from safevideo_common.webhooks.parsing import message_of, parse_webhook
 from safevideo_common.webhooks.signatures import RejectReason, Scheme, WebhookSecret
 from webhook_ingest.metrics import IngestMetrics
@@ -127,6 +129,8 @@ class ReceiveWebhook:
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise _too_large(self._settings) from None
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise body_error(error) from None
 
     def _verify(self, head: RequestHead, correlation: Correlation, body: bytes) -> WebhookSecret:
         now = self._clock()
@@ -162,11 +166,24 @@ class ReceiveWebhook:
 
 
 _SIGNATURE_STATES: Final = dict.fromkeys(
-    (PayloadTooLarge, UnsupportedMediaType, RequestTimedOut, RateLimited, Overloaded), "unchecked"
+    (
+        PayloadTooLarge,
+        UnsupportedMediaType,
+        RequestTimedOut,
+        RateLimited,
+        Overloaded,
+        ClientGone,
+        MalformedRequest,
+    ),
+    "unchecked",
 )
 """The state of the signature in log lines, for errors before the verification. After it the signature is valid."""
 
-_REASONS: Final[Mapping[type[SafeVideoError], str]] = {BrokerUnavailable: "log_unavailable", Overloaded: "overloaded"}
+_REASONS: Final[Mapping[type[SafeVideoError], str]] = {
+    BrokerUnavailable: "log_unavailable",
+    Overloaded: "overloaded",
+    MalformedRequest: "malformed_body",
+}
 """Reasons of errors that share a code and mean different things to an operator."""
 
 

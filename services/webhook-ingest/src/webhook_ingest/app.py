@@ -55,6 +55,7 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
     app[LIMITS] = ServerLimits(
         header_timeout=settings.header_timeout_seconds,
         max_connections=settings.max_connections,
+        max_unfinished_bytes=2 * settings.slow_body_buffer_bytes,
         reuse_port=settings.reuse_port,
         on_closed=metrics.connection_closed,
         admit=limits.admits_connection,

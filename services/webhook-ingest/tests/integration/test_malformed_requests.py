@@ -5,6 +5,7 @@ import hmac
 import orjson
 import pytest
 
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.raw_http import answer, connected
 
 SECRET = b"the-secret-of-these-tests"
@@ -63,6 +64,41 @@ async def test_endpoint_answers_expect_100_continue(port: int) -> None:
 async def test_endpoint_rejects_two_signature_headers(port: int) -> None:
     status, said = await answer_to(port, REQUEST + SIGNATURE + b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
     assert (status, code(said)) == (401, "WEBHOOK_SIGNATURE_INVALID")
+
+
+async def test_endpoint_is_not_at_its_path_encoded_in_another_way(port: int) -> None:
+    request = (with_length(len(BODY)) + BODY).replace(b"/webhooks/sharegram", b"/webhooks%2fsharegram")
+    status, said = await answer_to(port, request)
+    assert (status, code(said)) == (404, "NOT_FOUND")
+
+
+async def test_endpoint_refuses_a_malformed_later_chunk_at_once_and_counts_it(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(REQUEST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+        await writer.drain()
+        assert await answer_to(port, REQUEST + b"Content-Length: 1\r\n\r\n{")
+        writer.write(b"ZZ\r\n")
+        status, _, body = await answer(reader)
+        assert (status, code(orjson.loads(body))) == (400, "VALIDATION_ERROR")
+    assert 'outcome="malformed_body"} 1.0' in await metrics_of(port)
+
+
+async def test_sender_that_leaves_in_its_body_is_counted_as_gone(port: int) -> None:
+    async with connected(port) as (_, writer):
+        writer.write(with_length(len(BODY)) + BODY[:1])
+        await writer.drain()
+        assert await answer_to(port, REQUEST + b"Content-Length: 1\r\n\r\n{")
+
+    async def is_counted() -> bool:
+        return 'outcome="client_gone"} 1.0' in await metrics_of(port)
+
+    await eventually(is_counted)
+
+
+async def metrics_of(port: int) -> str:
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        return (await answer(reader)).body.decode()
 
 
 @pytest.mark.parametrize(

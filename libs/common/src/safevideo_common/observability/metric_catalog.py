@@ -16,7 +16,8 @@ GATEWAY: Final = ("gateway",)
 _HTTP: Final = Group("HTTP", (*GATEWAY, *WORKERS, *INGEST))
 
 HTTP_REQUEST_DURATION: Final = HistogramMetric(
-    _HTTP, "safevideo_http_request_duration_seconds", "Time from the head of a request to its response.",
+    _HTTP, "safevideo_http_request_duration_seconds",
+    "Time from the head of a request to its response. Route malformed: not HTTP; status 499: the client left first.",
     ("method", "route", "status"),
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )  # fmt: skip
@@ -48,7 +49,8 @@ WEBHOOK_LAST_ACCEPTED: Final = GaugeMetric(
 )  # fmt: skip
 CONNECTIONS_CLOSED: Final = CounterMetric(
     _WEBHOOKS, "safevideo_connections_closed_total",
-    "Connections that a limit closed: header_timeout, write_timeout, evicted, rejected, throttled.", ("reason",),
+    "Connections that a limit closed: header_timeout, write_timeout, evicted, buffers_full, rejected, throttled.",
+    ("reason",),
 )  # fmt: skip
 WEBHOOKS_IN_FLIGHT: Final = GaugeMetric(_WEBHOOKS, "safevideo_webhooks_in_flight", "Webhooks in flight.")
 

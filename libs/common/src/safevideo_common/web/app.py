@@ -14,7 +14,7 @@ from safevideo_common.web.drain import DRAIN, Drain
 from safevideo_common.web.health import HealthCheck, add_health_routes
 from safevideo_common.web.http_protocol import BufferedPost
 from safevideo_common.web.middleware import BufferedHandler, RequestMiddleware
-from safevideo_common.web.server import BUFFERED_POST
+from safevideo_common.web.server import BUFFERED_POST, ON_MALFORMED
 
 MIDDLEWARE: Final = web.AppKey("middleware", RequestMiddleware)
 
@@ -32,6 +32,7 @@ def base_app(
     middleware = RequestMiddleware(logger, HttpMetrics(registry), draining)
     app = web.Application(middlewares=[middleware.middleware], client_max_size=max_body_bytes)
     app[MIDDLEWARE] = middleware
+    app[ON_MALFORMED] = middleware.report_malformed
     app[DRAIN] = draining
     ready = [HealthCheck("process", draining.check), *ready]
     add_health_routes(app, registry, alive=alive, ready=ready)

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.hdrs import CONNECTION, CONTENT_LENGTH
-from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDictProxy
 
@@ -23,6 +22,8 @@ LOGS_ITSELF: Final = web.RequestKey("logs_itself", bool)
 """Set by a handler that writes the request's line itself."""
 
 FAULT_MESSAGE: Final = "Something went wrong here. The request id finds it in our logs."
+
+MALFORMED: Final = "This is not a well-formed HTTP request."
 
 _BY_STATUS: Final[dict[int, type[errors.SafeVideoError]]] = {
     400: errors.ValidationFailed,
@@ -81,9 +82,10 @@ class RequestMiddleware:
         request[CORRELATION] = correlation = correlate(request.headers)
         try:
             response = await handler(request)
-        except Exception as error:  # noqa: BLE001 - the one place that renders whatever was raised
+        except Exception as raised:  # noqa: BLE001 - the one place that renders whatever was raised
+            error = body_error(raised) if is_body_error(raised, request) else raised
             response = failure(_to_error(error, route, correlation, self._logger), correlation.request_id)
-        response.headers[REQUEST_ID_HEADER] = correlation.request_id
+        _add_headers(response, correlation)
         if self._draining.started:
             response.force_close()  # a kept connection would be cut before or after its next request, who knows
         seconds = perf_counter() - started
@@ -114,22 +116,64 @@ class RequestMiddleware:
             status, head, content = response.status, _head_of(response), response.body
         self._metrics.observe("POST", route, status, perf_counter() - started)
         is_last = self._draining.started or headers.get(CONNECTION, "").lower() == "close"
-        head = (
-            f"HTTP/1.1 {head}{REQUEST_ID_HEADER}: {correlation.request_id}\r\nContent-Length: {len(content)}\r\n"
-            f"Date: {_date(int(time()))}\r\nServer: {SERVER_SOFTWARE}\r\n{_CLOSE if is_last else ''}\r\n"
-        )
-        return BufferedResponse(head.encode() + content, is_last)
+        return BufferedResponse(_rendered(head, content, correlation.request_id, is_last=is_last), is_last)
+
+    def report_malformed(self, remote: str | None, correlation: Correlation) -> None:
+        """Count and log a request that was refused before it reached a handler, since it is not well-formed HTTP."""
+        self._metrics.observe("other", "malformed", errors.MalformedRequest.status, 0.0)
+        code = errors.MalformedRequest.code
+        self._logger.warning("Request malformed", code=code, remote=remote, request_id=correlation.request_id)
 
 
-def last_response(request: web.BaseRequest, error: errors.SafeVideoError) -> web.StreamResponse:
+def is_body_error(error: Exception, request: web.Request) -> bool:
+    """Return True if `error` is about the body of `request`: its framing, or a client that is gone."""
+    is_gone = isinstance(error, ConnectionError) and request.transport is None
+    return is_gone or isinstance(error, web.RequestPayloadError)
+
+
+def body_error(error: Exception) -> errors.SafeVideoError:
+    """Return the error to answer with when aiohttp raised `error` while the body was read."""
+    if isinstance(error, web.RequestPayloadError):
+        return errors.MalformedRequest(MALFORMED)
+    return errors.ClientGone("The client closed the connection before its body was complete.")
+
+
+def last_response(error: errors.SafeVideoError, correlation: Correlation) -> web.StreamResponse:
     """Return the error body of a request that reaches no handler, and close its connection."""
-    correlation = correlate(request.headers)
     response = failure(error, correlation.request_id)
-    response.headers[REQUEST_ID_HEADER] = correlation.request_id
+    _add_headers(response, correlation)
     response.force_close()
     return response
 
 
+def rendered_last(error: errors.SafeVideoError, request_id: str) -> bytes:
+    """Return an error response as it is sent, for a connection that ends with it."""
+    response = failure(error, request_id)
+    assert isinstance(response.body, bytes)
+    return _rendered(_head_of(response), response.body, request_id, is_last=True)
+
+
+def _add_headers(response: web.StreamResponse, correlation: Correlation) -> None:
+    response.headers[REQUEST_ID_HEADER] = correlation.request_id
+    for name, value in _ALWAYS.items():
+        response.headers.setdefault(name, value)
+
+
+def _rendered(head: str, content: bytes, request_id: str, *, is_last: bool) -> bytes:
+    head = (
+        f"HTTP/1.1 {head}{REQUEST_ID_HEADER}: {request_id}\r\nContent-Length: {len(content)}\r\n"
+        f"Date: {_date(int(time()))}\r\n{_ALWAYS_LINES}{_CLOSE if is_last else ''}\r\n"
+    )
+    return head.encode() + content
+
+
+_ALWAYS: Final = {
+    "Cache-Control": "no-store",  # a cache on the way may keep nothing: responses have personal data
+    "X-Content-Type-Options": "nosniff",
+    "Server": "safevideo",  # aiohttp names its version and Python's
+}
+"""Headers of each response. A handler may set its own `Cache-Control`."""
+_ALWAYS_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in _ALWAYS.items())
 _CLOSE: Final = "Connection: close\r\n"
 _OK: Final = "200 OK\r\nContent-Type: application/json\r\n"
 

@@ -8,12 +8,22 @@ from typing import Final
 
 from aiohttp import web
 
+from safevideo_common.web.correlation import Correlation
 from safevideo_common.web.drain import DRAIN
-from safevideo_common.web.http_protocol import BufferedPost, ConnectionGate, HttpConnection, ServerLimits, within_limits
+from safevideo_common.web.http_protocol import (
+    BufferedPost,
+    ConnectionGate,
+    HttpConnection,
+    OnMalformed,
+    ServerLimits,
+    within_limits,
+)
 
 LIMITS: Final = web.AppKey("limits", ServerLimits)
 """The limits of an app. Without them the defaults hold."""
 BUFFERED_POST: Final = web.AppKey("buffered_post", BufferedPost)
+ON_MALFORMED: Final[web.AppKey[OnMalformed]] = web.AppKey("on_malformed")
+"""Reports the requests that are refused before they reach a handler."""
 
 BACKLOG: Final = 1024
 HEAD_SECONDS: Final = 0.5
@@ -28,7 +38,8 @@ async def serving(app: web.Application, host: str, port: int, *, shutdown_second
     On leaving, the server takes no new connection. Open requests get `shutdown_seconds`, also those whose body is still
     on its way. Raises `OSError` when the port is taken.
     """
-    gate, loop = ConnectionGate(app.get(LIMITS, ServerLimits())), asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
+    gate = ConnectionGate(app.get(LIMITS, ServerLimits()), app.get(ON_MALFORMED, _ignore))
     runner = web.AppRunner(app, shutdown_timeout=shutdown_seconds)
     await runner.setup()
     try:
@@ -47,6 +58,10 @@ async def serving(app: web.Application, host: str, port: int, *, shutdown_second
             await _finish_requests(gate, shutdown_seconds)
     finally:
         await runner.cleanup()
+
+
+def _ignore(_peer: str | None, _ids: Correlation) -> None:
+    """Report nothing: an app without `base_app` has no log and no metrics."""
 
 
 async def _finish_requests(gate: ConnectionGate, seconds: float) -> None:
