@@ -33,7 +33,7 @@ chaos: venv ## kill, freeze and restart workers, database and broker under load;
 		CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5}; \
 		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
 
-fuzz: venv ## send malformed and forged requests to webhook-ingest; ARGS="--seconds 60" is how long
+fuzz: venv ## send malformed and forged requests to webhook-ingest, and any record to a worker; ARGS="--seconds 60" is how long
 	@$(BIN)/python -m safevideo_testkit.fuzz $(ARGS)
 
 migrate: venv ## migrate the schema of DATABASE_URL to this checkout (`make run` does so by itself)

@@ -5,6 +5,7 @@ The values that exist once per event are tuples: a frozen dataclass takes four t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 MAX_VALUE_BYTES: Final = 1024 * 1024
@@ -14,6 +15,9 @@ MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES
 """The largest record with key, headers and framing. Each topic must accept it."""
 
+
+_MAX_TIMESTAMP_MS: Final = 253_402_214_400_000
+"""The last day of the year 9999, which is the last year of a `datetime` and of every database."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -70,6 +74,11 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     headers: Headers
+
+    @property
+    def published_at(self) -> datetime:
+        """The time of `timestamp_ms`. Of another producer's number that is no time of ours, the nearest one."""
+        return datetime.fromtimestamp(min(max(self.timestamp_ms, 0), _MAX_TIMESTAMP_MS) / 1000, UTC)
 
 
 def next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:

@@ -12,3 +12,5 @@ class DeadLetterHeaders(msgspec.Struct, frozen=True):
     dlq_offset: int
     dlq_reason: str
     dlq_tries: int
+    dlq_cut: str = ""
+    """What was too large to copy: `key`, `headers`, `value`, with commas between them."""

@@ -25,6 +25,10 @@ def is_external_id(text: str) -> bool:
     return 0 < len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text
 
 
+_YEARS: Final = range(1001, 9999)
+"""Every supported database can store these, in any time zone."""
+
+
 class EnvelopeInvalid(ValueError):
     """The headers of a record are not those of an event. The message names the attribute, never its value."""
 
@@ -92,6 +96,8 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
         found = msgspec.convert({name: value.decode() for name, value in headers}, Attributes, strict=False)
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise EnvelopeInvalid(str(error)) from None
+    if found.ce_time.year not in _YEARS:
+        raise EnvelopeInvalid("the time is out of range - at `$.ce_time`")
     return Envelope(
         found.ce_id,
         found.ce_type,

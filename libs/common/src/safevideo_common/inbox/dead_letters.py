@@ -4,23 +4,34 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from safevideo_common.broker.types import Headers, Message
+from safevideo_common.broker.types import MAX_RECORD_BYTES, Headers, Message
 from safevideo_common.domain.outcomes import Outcome, Status
 from safevideo_common.events.topics import dead_letters_of
 from safevideo_common.inbox.handler import Delivery
 
 MAX_KEY_BYTES: Final = 1 << 15
 """A longer key of another producer is cut. So its dead letter fits into the outbox."""
+MAX_HEADER_BYTES: Final = 1 << 16
+"""Of all headers of the record. The others are left out: so 500 dead letters fit into the memory of the relay."""
+MAX_COPY_BYTES: Final = MAX_RECORD_BYTES - 2 * (MAX_KEY_BYTES + MAX_HEADER_BYTES)
+"""A longer value is cut: with its key and headers the dead letter would be too large for its topic."""
 
 
 def to_dead_letter(group: str, delivery: Delivery, outcome: Outcome, attempts: int) -> Message:
     """Return the record with its key, body and headers, and headers for its position, the reason and the attempts.
 
-    The inbox does not keep the headers of a record. A retried event gets the headers of its envelope.
+    The inbox does not keep the headers of a record. A retried event gets the headers of its envelope. What is too large
+    to copy is cut, and `dlq_cut` names it: the topic of the record has the rest.
     """
     record = delivery.record
     key = record.key if record else (delivery.envelope.subject or "").encode()
-    headers = record.headers if record else delivery.envelope.headers()
+    whole = record.headers if record else delivery.envelope.headers()
+    headers = _first_headers(whole)
+    sizes = {
+        "key": len(key) > MAX_KEY_BYTES,
+        "headers": len(headers) < len(whole),
+        "value": len(delivery.body) > MAX_COPY_BYTES,
+    }
     origin: Headers = (
         ("dlq_group", group.encode()),
         ("dlq_topic", delivery.topic.encode()),
@@ -29,7 +40,18 @@ def to_dead_letter(group: str, delivery: Delivery, outcome: Outcome, attempts: i
         ("dlq_reason", (outcome.reason or "").encode()),
         ("dlq_tries", b"%d" % attempts),
     )
-    return Message(dead_letters_of(group), key[:MAX_KEY_BYTES], delivery.body, headers + origin)
+    if cut := ",".join(part for part, is_cut in sizes.items() if is_cut):
+        origin += (("dlq_cut", cut.encode()),)
+    return Message(dead_letters_of(group), key[:MAX_KEY_BYTES], delivery.body[:MAX_COPY_BYTES], headers + origin)
+
+
+def _first_headers(headers: Headers) -> Headers:
+    total = 0
+    for position, (name, value) in enumerate(headers):
+        total += len(name.encode()) + len(value)
+        if total > MAX_HEADER_BYTES:
+            return headers[:position]
+    return headers
 
 
 class DlqRateExceeded(Exception):

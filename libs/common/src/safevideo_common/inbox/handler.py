@@ -1,7 +1,7 @@
 """The interface of a worker to the inbox: it parses events, decides them and stores their effect."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,14 +29,23 @@ class Delivery(NamedTuple):
 
 def delivery_of(record: Record) -> Delivery:
     """Return the delivery of `record`. Never raise: a record without a valid envelope gets a `fault`."""
-    received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     try:
         envelope, fault = parse_headers(record.headers), None
     except EnvelopeInvalid as error:
-        position = f"{record.topic}/{record.partition}/{record.offset}"
-        envelope = Envelope(id=position, type="unreadable", time=received_at)
-        fault = dead("ENVELOPE_INVALID", str(error))
-    return Delivery(envelope, record.value, record.topic, record.partition, record.offset, received_at, fault, record)
+        envelope, fault = _positional_envelope(record), dead("ENVELOPE_INVALID", str(error))
+    return Delivery(
+        envelope, record.value, record.topic, record.partition, record.offset, record.published_at, fault, record
+    )
+
+
+def without_envelope(delivery: Delivery) -> Delivery:
+    """Return the delivery with an envelope made of its position: the database takes it, whatever the record has."""
+    return delivery._replace(envelope=_positional_envelope(delivery))
+
+
+def _positional_envelope(source: Record | Delivery) -> Envelope:
+    at = source.published_at if isinstance(source, Record) else source.received_at
+    return Envelope(id=f"{source.topic}/{source.partition}/{source.offset}", type="unreadable", time=at)
 
 
 Event = TypeVar("Event")

@@ -8,7 +8,7 @@ The live flow, the retry scan and both modes of a replay use it. A `ProcessingPo
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -22,9 +22,15 @@ from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.domain.outcomes import APPLIED, Outcome, Status, dead, waiting
-from safevideo_common.errors import DatabaseConflict, SafeVideoError, ServiceUnavailable
+from safevideo_common.errors import (
+    DatabaseConflict,
+    DatabaseUnavailable,
+    DataRejected,
+    SafeVideoError,
+    ServiceUnavailable,
+)
 from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded, to_dead_letter
-from safevideo_common.inbox.handler import Delivery, Event, EventHandler, States
+from safevideo_common.inbox.handler import Delivery, Event, EventHandler, States, without_envelope
 from safevideo_common.inbox.metrics import ConsumerMetrics, Stopwatch
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
@@ -39,6 +45,8 @@ KEEPS_PAYLOAD: Final = frozenset({Status.WAITING, Status.DEAD})
 NOT_CAUSED_BY_EVENTS: Final = (ServiceUnavailable, PartitionsLost, DlqRateExceeded)
 """Nothing of the batch is applied, and the same batch can succeed later."""
 NO_CLAIM: Final = NullClaim()
+_UNSTORABLE: Final = dead("ENVELOPE_INVALID", "the database refuses the row of this record")
+_BODY_UNSTORABLE: Final = dead("ENVELOPE_INVALID", "the database refuses the bytes of this record; the topic has them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +233,7 @@ class LivePolicy(Generic[Event, States]):
             source_partition=delivery.partition,
             source_offset=delivery.offset,
             occurred_at=delivery.envelope.time,
-            received_at=delivery.received_at,
+            received_at=min(delivery.received_at, now),  # another producer's time would keep the row for ever
             decided_at=now,
             status=outcome.status,
             reason=outcome.reason,
@@ -265,12 +273,27 @@ class BatchProcessor(Generic[Event, States]):
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
             if len(deliveries) == 1:
-                failed = [Parsed[Event](deliveries[0], describe_error(error))]
-                await retry_on_conflict(partial(self.process_once, failed, claim))
+                await self._dead_letter(deliveries[0], describe_error(error), claim)
             else:
                 middle = len(deliveries) // 2
                 await self.process(deliveries[:middle], claim)
                 await self.process(deliveries[middle:], claim)
+
+    async def _dead_letter(self, delivery: Delivery, outcome: Outcome, claim: PartitionClaim) -> None:
+        """Give an event that fails by itself the outcome `dead`. If the database refuses its row, make one up.
+
+        Raise `DatabaseUnavailable` if the database refuses each row: then the values are not the cause.
+        """
+        rows = (
+            Parsed[Event](delivery, outcome),
+            Parsed[Event](without_envelope(delivery), _UNSTORABLE),
+            Parsed[Event](without_envelope(delivery)._replace(body=b"", record=None), _BODY_UNSTORABLE),
+        )
+        for row in rows:
+            with suppress(DataRejected):
+                await retry_on_conflict(partial(self.process_once, [row], claim))
+                return
+        raise DatabaseUnavailable("the database refuses each row of the inbox")
 
     async def process_once(self, parsed: Sequence[Parsed[Event]], claim: PartitionClaim = NO_CLAIM) -> Decisions:
         """Process a batch in one transaction, without retry or bisection. Also raise what the handler raises."""

@@ -1,7 +1,7 @@
 """The plan of a replay: its range, which is fixed at the start, its coverage, and its checkpoint."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -177,6 +177,6 @@ async def _coverage(
 async def _complete_since(reader: Reader, partition: TopicPartition, start: int, now: datetime) -> datetime:
     """Return the time from which on a partition with deleted records is complete."""
     if records := await reader.read(partition, start, 1):
-        return datetime.fromtimestamp(records[0].timestamp_ms / 1000, UTC)
+        return records[0].published_at
     # The partition is empty. Retention has deleted no record that is younger than this.
     return now - timedelta(days=RETENTION_DAYS.get(partition.topic, MAX_RETENTION_DAYS))

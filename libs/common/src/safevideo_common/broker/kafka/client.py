@@ -1,22 +1,21 @@
-"""The clients of aiokafka: connecting them again, errors, stopping them in bounded time, records.
+"""The clients of aiokafka: connecting them again, errors, stopping them in bounded time.
 
-This module is the only one that uses private attributes of aiokafka; see the section at the end.
+This module uses private attributes of aiokafka; see the section at the end. The only other one is `records.py`.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from operator import itemgetter
 from typing import Final, Generic, NoReturn, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaConnectionError, KafkaError
 
 from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS
-from safevideo_common.broker.types import MAX_VALUE_BYTES, Record
+from safevideo_common.broker.types import MAX_VALUE_BYTES
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.tasks import cancel_and_wait, wait_event
@@ -127,25 +126,6 @@ async def translate_errors(request: str, seconds: float) -> AsyncIterator[None]:
     # Two errors of aiokafka are no KafkaError. They come from a client that was stopped while it was in use.
     except (KafkaError, ConsumerStoppedError, IllegalOperation, TimeoutError, OSError) as error:
         raise BrokerUnavailable(f"Kafka did not answer: {request}.", retry_after=RETRY_AFTER_SECONDS) from error
-
-
-_header_value: Final = itemgetter(1)
-
-
-def to_record(fetched: ConsumerRecord) -> Record:
-    """Convert a record of aiokafka. Parts that another producer left out become empty."""
-    headers = tuple(fetched.headers)
-    if not all(map(_header_value, headers)):
-        headers = tuple((name, value or b"") for name, value in headers)
-    return Record(
-        fetched.topic,
-        fetched.partition,
-        fetched.offset,
-        fetched.timestamp,
-        fetched.key or b"",
-        fetched.value or b"",
-        headers,
-    )
 
 
 async def run_shielded(name: str, work: Coroutine[object, object, None]) -> None:

@@ -17,9 +17,9 @@ from safevideo_common.broker.kafka.client import (
     Session,
     run_shielded,
     stop_consumer,
-    to_record,
     translate_errors,
 )
+from safevideo_common.broker.kafka.records import accept_any_header_name, to_record
 from safevideo_common.broker.port import ALL_PARTITIONS, PartitionClaim, PartitionShard
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Record, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
@@ -136,6 +136,7 @@ async def open_consumer(
 
     Raises `KafkaError` if no broker answers or a topic does not exist.
     """
+    accept_any_header_name()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,

@@ -17,9 +17,9 @@ from safevideo_common.broker.kafka.client import (
     Session,
     run_shielded,
     stop_consumer,
-    to_record,
     translate_errors,
 )
+from safevideo_common.broker.kafka.records import accept_any_header_name, to_record
 from safevideo_common.broker.port import READ_BYTES
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Record, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
@@ -125,6 +125,7 @@ class ReaderSession(Session):
 @asynccontextmanager
 async def open_reader(bootstrap_servers: str, client_id: str) -> AsyncIterator[ReaderSession]:
     """Open a connected reader. Raises an error of aiokafka if no broker answers."""
+    accept_any_header_name()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,
