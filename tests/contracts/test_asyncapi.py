@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from safevideo_common.broker.types import MAX_RECORD_BYTES
 from safevideo_common.domain.outcomes import dead
 from safevideo_common.events import kyc, performer
 from safevideo_common.events.envelope import Envelope
@@ -99,7 +100,7 @@ def test_the_headers_of_an_event_are_the_described_ones(document: Document) -> N
 
 def test_the_headers_of_a_dead_copy_are_the_described_ones(document: Document) -> None:
     envelope = Envelope("evt", "a.type", AT)
-    delivery = Delivery(envelope, b"", "topic", 0, 0, AT)
+    delivery = Delivery(envelope, b"v" * MAX_RECORD_BYTES, "topic", 0, 0, AT)
     copy = to_dead_letter("kyc-worker", delivery, dead("CODE", "a sentence"), attempts=1)
     added = set(dict(copy.headers)) - set(dict(envelope.headers()))
     assert added == set(document["components"]["schemas"]["DeadLetterHeaders"]["properties"])

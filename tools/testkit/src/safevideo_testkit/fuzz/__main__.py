@@ -29,7 +29,7 @@ RECORDS = "records"
 
 
 class Target(NamedTuple):
-    """What is generated, and the part of the system that gets it. `send` raises an error if that part fails."""
+    """Generated cases, and the part of the system that gets them. `send` raises an error if that part fails."""
 
     cases: st.SearchStrategy[Any]
     send: Callable[[Any], None]
