@@ -1,4 +1,4 @@
-"""Redis for the tests of this folder, with a deadline that a busy machine does not reach."""
+"""Redis for the tests of this folder, with a deadline that a busy machine does not reach, and a clock to move."""
 
 from collections.abc import AsyncIterator
 
