@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock images clean venv
+.PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock manifests images clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lock: venv ## pin the dependencies of the pyproject.toml files with hashes; ARGS
 	@$(BIN)/python tools/requirements.py | $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 		--no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file constraints.txt $(ARGS) -
+
+manifests: venv ## write the manifests that repeat the topics of the code and the alert rules
+	@$(BIN)/python tools/docs/manifests.py deploy/kubernetes/components
 
 images: ## build the container images; VERSION=1.2.3 is their tag; LOCAL_BASE=1 needs no image registry
 	@deploy/docker/build.sh $(VERSION)

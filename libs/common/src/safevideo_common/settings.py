@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from safevideo_common.errors import StartupError
 
 MIN_SECRET_LENGTH: Final = 16
+SECRETS_FOLDER: Final = Path("/run/secrets")
+"""A file `database_url` in it sets `DATABASE_URL`, unless the environment does. Containers mount secrets there."""
 _DEFAULT_LOOKING: Final = ("changeme", "change-me", "change_me", "default", "example", "placeholder", "your-", "xxxx")
 
 
@@ -92,10 +94,13 @@ Settings = TypeVar("Settings", bound=CommonSettings)
 AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 
 
-def load_settings(kind: type[AnySettings]) -> AnySettings:
-    """Read `kind` from the environment. Raises `StartupError` that names each wrong variable, never its value."""
+def load_settings(kind: type[AnySettings], secrets: Path = SECRETS_FOLDER) -> AnySettings:
+    """Read `kind` from the environment and from files in `secrets`.
+
+    Raises `StartupError` that names each wrong variable, never its value.
+    """
     try:
-        settings = kind()
+        settings = kind(_secrets_dir=secrets if secrets.is_dir() else None)
     except ValidationError as error:
         lines = [f"  {str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors(include_input=False)]
         raise StartupError("\n".join(["These settings are missing or wrong:", *lines])) from None

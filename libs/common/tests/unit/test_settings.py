@@ -1,5 +1,7 @@
 """A start with wrong settings ends with a list of names, and never shows a value."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field, SecretStr
 
@@ -30,6 +32,17 @@ def refusal() -> str:
 
 def test_settings_are_read_from_variables_in_capitals(environment: pytest.MonkeyPatch) -> None:
     assert load_settings(ServiceSettings).a_secret.get_secret_value() == GOOD["A_SECRET"]
+
+
+def test_secrets_are_also_read_from_files_and_the_environment_wins(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "a_secret").write_text("from-a-file-81-kx")
+    (tmp_path / "kafka_bootstrap_servers").write_text("from-a-file:9092")
+    environment.delenv("A_SECRET")
+    settings = load_settings(ServiceSettings, tmp_path)
+    assert settings.a_secret.get_secret_value() == "from-a-file-81-kx"
+    assert settings.kafka_bootstrap_servers == GOOD["KAFKA_BOOTSTRAP_SERVERS"]
 
 
 def test_settings_error_names_each_wrong_variable_without_its_value(environment: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
-"""`safevideo migrate` and `safevideo migrate status`."""
+"""`safevideo migrate`, and its `status` and `wait`."""
 
 import asyncio
+import sys
+import time
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +12,9 @@ from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json
 from safevideo_common.database.migrate import SchemaState, schema_state
 from safevideo_common.database.migrate import migrate as migrate_database
+from safevideo_common.errors import DatabaseUnavailable
+
+POLL_SECONDS: Final = 1.0
 
 app = typer.Typer()
 
@@ -41,6 +47,29 @@ def status(as_json: AsJson = False) -> None:
         print_json({"current": state.current, "head": state.head, "behind": state.is_behind})
     else:
         print(_sentence(state))
+
+
+@app.command()
+def wait(seconds: Annotated[float, typer.Option(help="How long, at most.", min=0)] = 600.0) -> None:
+    """Wait until the schema is at least that of this build: before a service starts, beside a migration."""
+    asyncio.run(_wait(database_url(), seconds))
+
+
+async def _wait(url: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            state = await schema_state(url)
+            reason = _sentence(state)
+            if not state.is_behind:
+                print(reason)
+                return
+        except DatabaseUnavailable as error:
+            reason = str(error)
+        if time.monotonic() > deadline:
+            print(reason, file=sys.stderr)
+            raise typer.Exit(1)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _sentence(state: SchemaState) -> str:

@@ -52,6 +52,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+def test_migrate_wait_ends_when_the_schema_is_there_and_says_why_it_is_not(safevideo: Run) -> None:
+    early = safevideo("migrate", "wait", "--seconds", "0")
+    assert (early.returncode, early.stdout) == (1, "")
+    assert early.stderr.startswith("The database is empty")
+    assert safevideo("migrate").returncode == 0
+    assert safevideo("migrate", "wait").returncode == 0
+
+
 def test_migrate_creates_the_schema_and_then_has_nothing_to_do(database_url: str) -> None:
     safevideo = starter(database_url)
     first, second = safevideo("migrate"), safevideo("migrate")

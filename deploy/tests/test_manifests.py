@@ -1,0 +1,190 @@
+"""The files that deploy agree with the code, and with each other."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+from gateway.settings import GatewaySettings
+from kyc_worker.settings import KycWorkerSettings
+from safevideo_common.events.topics import PARTITIONS
+from sync_worker.settings import SyncWorkerSettings
+from webhook_ingest.settings import IngestSettings
+from webhook_ingest.spool.corrupt import MAX_BYTES as MAX_CORRUPT_BYTES
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "webhook-ingest": IngestSettings,
+    "gateway": GatewaySettings,
+    "kyc-worker": KycWorkerSettings,
+    "sync-worker": SyncWorkerSettings,
+}
+MARGIN_SECONDS = 5
+MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
+
+
+def documents(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield every resource in a folder of manifests."""
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name != "kustomization.yaml":
+            yield from filter(None, yaml.safe_load_all(path.read_text()))
+
+
+def literals(kustomization: Path) -> dict[str, str]:
+    """Return the settings in the ConfigMap that a kustomization makes."""
+    generators = yaml.safe_load(kustomization.read_text())["configMapGenerator"]
+    return dict(line.split("=", 1) for each in generators for line in each.get("literals", []))
+
+
+BASE = list(documents(KUBERNETES / "base"))
+CONFIG = literals(KUBERNETES / "base" / "kustomization.yaml")
+WORKLOADS = {each["metadata"]["name"]: each for each in BASE if each["kind"] in ("Deployment", "StatefulSet", "Job")}
+SERVICES = {name: each["spec"]["template"]["spec"] for name, each in WORKLOADS.items() if name in SETTINGS}
+COMPOSED = yaml.safe_load(COMPOSE.read_text())
+
+
+def stop_seconds(service: str, environment: dict[str, str]) -> float:
+    """Return how long the service itself may take to stop."""
+    drains = ["READINESS_DRAIN_SECONDS", "SHUTDOWN_SECONDS"]
+    return sum(float(environment[name]) for name in drains) + (
+        float(environment["SPOOL_DRAIN_SECONDS"]) if service == "webhook-ingest" else 0
+    )
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_the_grace_period_is_the_sum_of_what_a_stop_takes(service: str) -> None:
+    pod = SERVICES[service]
+    (container,) = pod["containers"]
+    before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    assert pod["terminationGracePeriodSeconds"] >= before + stop_seconds(service, CONFIG) + MARGIN_SECONDS
+
+    composed = COMPOSED["services"][service]
+    assert int(composed["stop_grace_period"].removesuffix("s")) >= (
+        stop_seconds(service, composed["environment"]) + MARGIN_SECONDS
+    )
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_the_service_stops_in_order_before_the_kernel_kills_it(service: str) -> None:
+    limit = SERVICES[service]["containers"][0]["resources"]["limits"]["memory"]
+    assert int(limit.removesuffix("Mi")) >= int(CONFIG["MEMORY_LIMIT_MB"]) * 1.25
+    composed = COMPOSED["services"][service]
+    assert int(composed["mem_limit"].removesuffix("m")) >= int(composed["environment"]["MEMORY_LIMIT_MB"]) * 1.25
+
+
+def test_a_volume_holds_a_full_spool_an_adopted_one_and_corrupt_records() -> None:
+    (claim,) = WORKLOADS["webhook-ingest"]["spec"]["volumeClaimTemplates"]
+    size = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")) * GIBIBYTE
+    assert size >= 2 * int(CONFIG["SPOOL_MAX_BYTES"]) + MAX_CORRUPT_BYTES
+
+
+def test_a_spool_outlives_its_pod() -> None:
+    policy = WORKLOADS["webhook-ingest"]["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    assert WORKLOADS["webhook-ingest"]["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_every_container_is_restricted_and_bounded() -> None:
+    for name, workload in WORKLOADS.items():
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
+            assert "memory" in container["resources"]["limits"], name
+            # A configuration error is the last line of the container; this makes it the reason of the pod.
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", name
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_every_service_has_probes_and_a_disruption_budget(service: str) -> None:
+    (container,) = SERVICES[service]["containers"]
+    paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert container["ports"] == [{"name": "http", "containerPort": SETTINGS[service].model_fields["port"].default}]
+    budgets = [each["metadata"]["name"] for each in BASE if each["kind"] == "PodDisruptionBudget"]
+    assert service in budgets
+
+
+def test_all_but_webhook_ingest_wait_for_their_schema() -> None:
+    waiting = {
+        name
+        for name, pod in SERVICES.items()
+        if any(each["args"] == ["migrate", "wait"] for each in pod.get("initContainers", []))
+    }
+    assert waiting == SETTINGS.keys() - {"webhook-ingest"}
+
+
+def test_workers_scale_between_two_and_what_the_partitions_feed() -> None:
+    objects = list(documents(KUBERNETES / "components" / "autoscaling"))
+    scaled = [each["spec"] for each in objects if each["kind"] == "ScaledObject"]
+    assert len(scaled) == 2
+    for spec in scaled:
+        assert 2 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= PARTITIONS
+        assert {each["metadata"]["offsetResetPolicy"] for each in spec["triggers"]} == {"earliest"}
+        assert spec["fallback"]["replicas"] >= 2
+
+
+def test_secrets_come_by_reference_alone() -> None:
+    secret_names = {
+        name.upper()
+        for settings in SETTINGS.values()
+        for name, field in settings.model_fields.items()
+        if "Secret" in str(field.annotation)
+    }
+    for path in [*KUBERNETES.rglob("kustomization.yaml"), COMPOSE]:
+        assigned = re.findall(r"^\s*-?\s*([A-Z_]+)[=:]\s*\S", path.read_text(), re.M)
+        assert secret_names.isdisjoint(assigned), path
+    assert not any(each["kind"] == "Secret" for each in BASE)
+
+
+def test_every_setting_that_is_deployed_exists() -> None:
+    known = {name.upper() for settings in SETTINGS.values() for name in settings.model_fields}
+    assert CONFIG.keys() - known == set()
+    for service, settings in SETTINGS.items():
+        composed = COMPOSED["services"][service]
+        assert (
+            composed["environment"].keys() - {name.upper() for name in settings.model_fields} - {"SHAREGRAM_API_URL"}
+            == set()
+        ), service
+        assert set(composed["secrets"]) <= COMPOSED["secrets"].keys(), service
+
+
+def test_nginx_and_webhook_ingest_take_bodies_of_the_same_size() -> None:
+    template = (ROOT / "deploy" / "nginx" / "nginx.conf.template").read_text()
+    default = IngestSettings.model_fields["max_webhook_bytes"].default
+    assert f"client_max_body_size {default // MEBIBYTE}m;" in template
+
+
+def test_the_generated_manifests_are_those_of_the_code(tmp_path: Path) -> None:
+    components = KUBERNETES / "components"
+    for folder in components.iterdir():
+        (tmp_path / folder.name).mkdir()
+    subprocess.run([sys.executable, ROOT / "tools" / "docs" / "manifests.py", tmp_path], check=True)
+    made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
+    assert len(made) == 2
+    for path, text in made.items():
+        assert (components / path).read_text() == text, "run: make manifests"
+
+
+def test_every_program_has_an_image_and_every_image_is_built() -> None:
+    targets = set(re.findall(r"^FROM runtime AS (\S+)", (ROOT / "deploy/docker/Dockerfile").read_text(), re.M))
+    (built,) = re.findall(r"^targets=\((.*)\)", (ROOT / "deploy/docker/build.sh").read_text(), re.M)
+    assert targets == set(built.split()) == {*SETTINGS, "cli", "simulator"}
+    images = [each["image"] for each in COMPOSED["services"].values() if each["image"].startswith("safevideo/")]
+    assert {image.split(":")[0].removeprefix("safevideo/") for image in images} == targets
