@@ -48,7 +48,7 @@ def verification(seconds: int, **result: Any) -> Message:
 
 async def changes_in_outbox(database: Database) -> list[Message]:
     async with database.read_connection() as reading:
-        messages = [each.message for each in await outbox_store.fetch_pending(reading, 1000, 1 << 30)]
+        messages = [each.message for each in (await outbox_store.fetch_pending(reading, 1000, 1 << 30)).messages]
     return [each for each in messages if each.topic == "integration.events.v1"]
 
 

@@ -83,6 +83,9 @@ class _PausedProducer:
         self._broker = broker
         self._producer = producer
 
+    def partition_of(self, message: Message) -> TopicPartition:
+        return self._producer.partition_of(message)
+
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         self._broker.waiting += 1
         written = await self._producer.publish(message)

@@ -94,20 +94,20 @@ class DeliveryTimeouts:
         self._timer = self._loop.call_at(watched[0][0], self._expire) if watched else None
 
 
-async def wait_all(futures: Sequence[Future]) -> None:
-    """Return when all futures are done. Raise the first failure, or `CancelledError` if this task is cancelled.
+async def wait_all(futures: Sequence[Future]) -> Sequence[BaseException | None]:
+    """Return the error of each future, or None, when all are done.
 
-    In both cases cancel the other futures in one step of the event loop.
+    If this task is cancelled, cancel all futures in one step of the event loop.
     """
     try:
         for future in futures:
             if not future.done():
                 await asyncio.wait((future,))  # a cancellation of this task does not cancel this future alone
-            future.result()
     finally:
         for future in futures:
             if not future.cancel() and not future.cancelled():
-                future.exception()  # marks it as retrieved: the failure above stands for all
+                future.exception()  # marks it as retrieved
+    return [future.exception() for future in futures]
 
 
 def _fail(future: Future, reason: str) -> None:

@@ -8,8 +8,9 @@ Publish one message (`Producer.publish`)
 
 Publish a batch (`BatchProducer.publish_batch`)
     Guarantee: per key, the first copies of the messages are in the order of the batches, even after cancellation.
-    Under: if a batch fails, the caller publishes the whole batch again before it publishes anything later.
-    Not guaranteed: atomicity. Any part of a failed batch may arrive, and retries create duplicates.
+    Guarantee: a partition that takes no writes fails its own messages only. The others are acknowledged.
+    Under: the caller publishes what was not acknowledged again, before anything later of the same key.
+    Not guaranteed: atomicity. A message that was not acknowledged may arrive, and retries create duplicates.
 
 Consume in a group (`Subscription`)
     Guarantee: at-least-once. Each partition has one owner at a time, and its records come in order.
@@ -42,12 +43,29 @@ from safevideo_common.broker.types import (
     TopicPartition,
     TopicState,
 )
+from safevideo_common.errors import BrokerUnavailable, SafeVideoError
 
 READ_BYTES: Final = 4 * MAX_VALUE_BYTES
 """A read stops after its values reach this size, so that large records do not fill the memory."""
 
 ACKNOWLEDGED_WITHIN_SECONDS: Final = 2.0
 """The default deadline of a producer for an acknowledgement."""
+
+
+UNKNOWN_PARTITION: Final = -1
+"""The partition of a message whose topic has not been described yet: no broker answered, or there is no topic."""
+
+
+class BatchIncomplete(BrokerUnavailable):
+    """Some messages of a batch are not acknowledged; all others are durable.
+
+    `failures` has an error for each position in the batch: `BrokerUnavailable`, or `PayloadTooLarge`.
+    """
+
+    def __init__(self, failures: Mapping[int, SafeVideoError]) -> None:
+        first = next(iter(failures.values()))
+        super().__init__(first.message, retry_after=first.retry_after)
+        self.failures = failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +119,25 @@ class Producer(Protocol):
         ...
 
 
-class BatchProducer(Producer, Protocol):
+class PartitionedProducer(Producer, Protocol):
+    """A producer that tells in advance where a message goes."""
+
+    def partition_of(self, message: Message) -> TopicPartition:
+        """Return the partition to which the message goes; its number is `UNKNOWN_PARTITION` if that is not known.
+
+        Known partitions stay known while the broker is unavailable.
+        """
+        ...
+
+
+class BatchProducer(PartitionedProducer, Protocol):
     """A producer that also publishes batches."""
 
     async def publish_batch(self, messages: Sequence[Message]) -> None:
         """Publish the messages in order under one deadline; return once all of them are durable.
 
-        Raises `BrokerUnavailable` if a message is not acknowledged within the deadline. Raises `PayloadTooLarge`
-        for a value over `MAX_VALUE_BYTES`, before it publishes anything; or later, if the topic refuses a message
-        for its size. In the second case the result of the other messages is unknown.
+        Raises `BatchIncomplete` at the deadline if some were not acknowledged. Raises `BrokerUnavailable` if no
+        message was sent, and `PayloadTooLarge` for a value over `MAX_VALUE_BYTES`, before it publishes anything.
         """
         ...
 

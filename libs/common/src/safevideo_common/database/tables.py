@@ -202,6 +202,8 @@ outbox: Final = Table(
     Column("headers", LargeBinary(1 << 20), nullable=False),  # a dead copy's may be another program's, of any size
     Column("payload", LargeBinary(1 << 20), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("blocked_partition", String(160)),  # set while the row waits for a partition that takes no writes
+    Index("idx_outbox_blocked", "blocked_partition"),
     implicit_returning=False,
 )
 

@@ -198,6 +198,7 @@ async def run_consumer(
             app,
             consumer.database,
             producer,
+            broker.probe,
             consumer.outbox_wakeup,
             consumer.clock,
             consumer.logger,

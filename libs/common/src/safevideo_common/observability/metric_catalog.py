@@ -147,6 +147,11 @@ OUTBOX_PUBLISH_FAILURES: Final = CounterMetric(
     "safevideo_outbox_publish_failures_total",
     "Failed attempts to publish because Kafka or the database was unavailable.",
 )
+OUTBOX_BLOCKED_PARTITIONS: Final = GaugeMetric(
+    _OUTBOX,
+    "safevideo_outbox_blocked_partitions",
+    "Partitions that take no writes now. Their messages wait in the outbox, all others are published.",
+)
 OUTBOX_DISCARDED: Final = CounterMetric(
     _OUTBOX, "safevideo_outbox_discarded_total", "Messages discarded because Kafka rejects their size."
 )

@@ -18,6 +18,7 @@ class RelayMetrics:
         self._oldest = gauge(metric_catalog.OUTBOX_OLDEST_SECONDS, registry)
         self._relayed = counter(metric_catalog.OUTBOX_PUBLISHED, registry)
         self._failures = counter(metric_catalog.OUTBOX_PUBLISH_FAILURES, registry)
+        self._blocked = gauge(metric_catalog.OUTBOX_BLOCKED_PARTITIONS, registry)
         self._dropped = counter(metric_catalog.OUTBOX_DISCARDED, registry)
 
     def waiting(self, depth: OutboxDepth | None, now: datetime) -> None:
@@ -29,6 +30,10 @@ class RelayMetrics:
     def relayed(self, messages: int) -> None:
         """Count messages that were published and removed."""
         self._relayed.inc(messages)
+
+    def blocked(self, partitions: int) -> None:
+        """Set the number of partitions that messages wait for."""
+        self._blocked.set(partitions)
 
     def failed(self) -> None:
         """Count a failed attempt: broker or database are unavailable."""

@@ -3,14 +3,18 @@
 The rows of one performer are inserted while its state row is locked, so their ids rise in the order of the commits.
 Across performers an id may become visible after a higher one. So a reader must not assume that lower ids are gone, and
 rows are deleted by id, never as a range.
+
+A row whose partition takes no writes has that partition in `blocked_partition`, and later rows of the partition get it
+too. So the oldest rows without it are those that can be published now. A row is never unblocked: it is published and
+deleted from where it is. Otherwise a relay that read before and one that reads after could swap two rows of a key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, case, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.broker.types import Headers, Message
@@ -23,19 +27,12 @@ MAX_COUNTED: Final = 100_000
 
 _c: Final = outbox.c
 _INSERT: Final = Bulk(insert(outbox), ("topic", "message_key", "headers", "payload", "created_at"))
-_sized: Final = (
-    select(_c.id, func.length(_c.payload).label("size")).order_by(_c.id).limit(bindparam("limit")).subquery("sized")
-)
-_total: Final = func.sum(_sized.c.size).over(order_by=_sized.c.id).label("total")
-_summed: Final = select(_sized.c.id, _total).subquery("summed")
-_fitting: Final = case((_summed.c.total <= bindparam("max_bytes"), _summed.c.id))
-_LAST: Final = select(func.coalesce(func.max(_fitting), func.min(_summed.c.id)))
-"""The id of the last row that fits. One row: 500 sizes would cost the driver as much as the messages."""
-_OLDEST: Final = (
-    select(_c.id, _c.topic, _c.message_key, _c.headers, _c.payload)
-    .where(_c.id <= bindparam("last"))
-    .order_by(_c.id)
-    .limit(bindparam("limit"))
+_is_blocked: Final = _c.blocked_partition.is_not(None)
+_other: Final = outbox.alias("any_row")
+_has_blocked: Final = exists(select(_other.c.id).where(_other.c.blocked_partition.is_not(None)))
+_PARTITIONS: Final = select(_c.blocked_partition).where(_is_blocked).distinct()
+_BLOCK: Final = (
+    update(outbox).where(_c.id.in_(bindparam("ids", expanding=True))).values(blocked_partition=bindparam("partition"))
 )
 _DELETE: Final = delete(outbox).where(_c.id.in_(bindparam("ids", expanding=True)))
 _COUNT: Final = select(func.count()).select_from(select(_c.id).limit(MAX_COUNTED).subquery())
@@ -44,11 +41,55 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Headers).decode
 
 
+class _Oldest:
+    """The oldest rows that match a condition, bounded by number and bytes."""
+
+    def __init__(self, condition: ColumnElement[bool]) -> None:
+        size = (func.length(_c.headers) + func.length(_c.payload)).label("size")
+        sized = select(_c.id, size).where(condition).order_by(_c.id).limit(bindparam("limit")).subquery("sized")
+        total = func.sum(sized.c.size).over(order_by=sized.c.id).label("total")
+        summed = select(sized.c.id, total).subquery("summed")
+        fitting = case((summed.c.total <= bindparam("max_bytes"), summed.c.id))
+        # The id of the last row that fits. One row: 500 sizes would cost the driver as much as the messages.
+        self._last = select(func.coalesce(func.max(fitting), func.min(summed.c.id)))
+        self._rows = (
+            select(_c.id, _c.topic, _c.message_key, _c.headers, _c.payload, _has_blocked)
+            .where(condition, _c.id <= bindparam("last"))
+            .order_by(_c.id)
+            .limit(bindparam("limit"))
+        )
+
+    async def fetch(
+        self, reading: AsyncConnection, limit: int, max_bytes: int, **parameters: str
+    ) -> tuple[list["OutboxMessage"], bool]:
+        """Return the rows, and whether there was a blocked row when they were read."""
+        last = await reading.scalar(self._last, {"limit": limit, "max_bytes": max_bytes, **parameters})
+        if last is None:
+            return [], False
+        rows = (await reading.execute(self._rows, {"last": last, "limit": limit, **parameters})).all()
+        messages = [
+            OutboxMessage(row_id, Message(topic, key, value, _decode(headers)))
+            for row_id, topic, key, headers, value, _ in rows
+        ]
+        return messages, any(has_blocked for *_, has_blocked in rows[:1])
+
+
+_PENDING: Final = _Oldest(_c.blocked_partition.is_(None))
+_BLOCKED: Final = _Oldest(_c.blocked_partition == bindparam("partition"))
+
+
 class OutboxMessage(NamedTuple):
     """A pending message and the id of its row."""
 
     row_id: int
     message: Message
+
+
+class PendingBatch(NamedTuple):
+    """The oldest messages that are not blocked, and the partitions that blocked messages wait for."""
+
+    messages: Sequence[OutboxMessage]
+    blocked: Set[str]
 
 
 class OutboxDepth(NamedTuple):
@@ -63,16 +104,33 @@ async def record(tx: AsyncConnection, messages: Iterable[Message], now: datetime
     await _INSERT.execute(tx, [(topic, key, _encode(headers), value, now) for topic, key, value, headers in messages])
 
 
-async def fetch_pending(reading: AsyncConnection, limit: int, max_bytes: int) -> list[OutboxMessage]:
-    """Return the first rows by id: at most `limit`, and at most `max_bytes` of values, but at least one row."""
-    last = await reading.scalar(_LAST, {"limit": limit, "max_bytes": max_bytes})
-    if last is None:
-        return []
-    rows = (await reading.execute(_OLDEST, {"last": last, "limit": limit})).all()
-    return [
-        OutboxMessage(row_id, Message(topic, key, value, _decode(headers)))
-        for row_id, topic, key, headers, value in rows
-    ]
+async def fetch_pending(reading: AsyncConnection, limit: int, max_bytes: int) -> PendingBatch:
+    """Return the first rows by id that are not blocked: at most `limit` and `max_bytes`, but at least one row.
+
+    Bytes are those of values and headers. The partitions are read after the rows: an earlier row of the same key that
+    is missing among the messages is either published or has its partition in `blocked`.
+    """
+    messages, has_blocked = await _PENDING.fetch(reading, limit, max_bytes)
+    return PendingBatch(messages, await blocked_partitions(reading) if has_blocked else frozenset())
+
+
+async def fetch_blocked(
+    reading: AsyncConnection, partition: str, limit: int, max_bytes: int
+) -> Sequence[OutboxMessage]:
+    """Return the first rows that wait for `partition`, bounded in the same way."""
+    messages, _ = await _BLOCKED.fetch(reading, limit, max_bytes, partition=partition)
+    return messages
+
+
+async def blocked_partitions(reading: AsyncConnection) -> Set[str]:
+    """Return the partitions that messages wait for."""
+    return frozenset((await reading.execute(_PARTITIONS)).scalars())
+
+
+async def block(tx: AsyncConnection, row_ids: Sequence[int], partition: str) -> None:
+    """Let rows wait for `partition`. Rows that are deleted already are ignored."""
+    for start in range(0, len(row_ids), MAX_KEYS_PER_STATEMENT):
+        await tx.execute(_BLOCK, {"ids": row_ids[start : start + MAX_KEYS_PER_STATEMENT], "partition": partition})
 
 
 async def remove(tx: AsyncConnection, row_ids: Sequence[int]) -> None:

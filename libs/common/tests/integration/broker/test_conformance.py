@@ -6,7 +6,7 @@ import time
 import pytest
 
 from safevideo_common.broker.partitioner import partition_of
-from safevideo_common.broker.port import Broker, PartitionShard
+from safevideo_common.broker.port import UNKNOWN_PARTITION, BatchIncomplete, Broker, PartitionShard
 from safevideo_common.broker.types import (
     MAX_RECORD_BYTES,
     MAX_VALUE_BYTES,
@@ -99,10 +99,23 @@ async def test_publish_batch_publishes_nothing_if_a_value_is_over_the_limit(brok
     assert await read_by_key(broker, topic) == {b"a": [b"next"]}
 
 
-async def test_publish_batch_raises_for_a_missing_topic(broker: Broker, topic: str) -> None:
+async def test_publish_batch_fails_only_the_messages_of_a_missing_topic(broker: Broker, topic: str) -> None:
+    batch = [message(topic, "a"), message(f"{topic}-missing", "b"), message(topic, "c")]
     async with broker.producer("test") as producer:
-        with pytest.raises(BrokerUnavailable):
-            await producer.publish_batch([message(topic, "a"), message(f"{topic}-missing", "b")])
+        with pytest.raises(BatchIncomplete) as incomplete:
+            await producer.publish_batch(batch)
+        assert [*incomplete.value.failures] == [1]
+        unknown = producer.partition_of(batch[1])
+    assert unknown.partition == UNKNOWN_PARTITION
+    assert await read_by_key(broker, topic) == by_key([batch[0], batch[2]])
+
+
+async def test_partition_of_tells_where_a_message_goes(broker: Broker, topic: str) -> None:
+    messages = [message(topic, f"sg_{number}") for number in range(30)]
+    async with broker.producer("test") as producer:
+        await producer.publish(message(topic, "first"))
+        told = [producer.partition_of(each) for each in messages]
+        assert told == [partition for partition, _ in [await producer.publish(each) for each in messages]]
 
 
 async def test_publish_batch_keeps_first_copies_in_order_after_cancellation_and_retry(

@@ -26,7 +26,7 @@ async def record(database: Database, *messages: Message, now: datetime = NOW) ->
 
 async def waiting(database: Database, limit: int = 1000, max_bytes: int = PLENTY) -> Sequence[bytes]:
     async with database.read_connection() as reading:
-        return [each.message.value for each in await outbox_store.fetch_pending(reading, limit, max_bytes)]
+        return [each.message.value for each in (await outbox_store.fetch_pending(reading, limit, max_bytes)).messages]
 
 
 async def test_fetch_pending_returns_the_recorded_message(database: Database) -> None:
@@ -34,7 +34,7 @@ async def test_fetch_pending_returns_the_recorded_message(database: Database) ->
     await record(database, odd, Message("other", b"", b""))
     async with database.read_connection() as reading:
         found = await outbox_store.fetch_pending(reading, 10, PLENTY)
-    assert [each.message for each in found] == [odd, Message("other", b"", b"")]
+    assert [each.message for each in found.messages] == [odd, Message("other", b"", b"")]
 
 
 async def test_fetch_pending_returns_the_oldest_rows_up_to_the_limit(database: Database) -> None:
@@ -48,6 +48,26 @@ async def test_fetch_pending_limits_bytes_but_returns_one_message(database: Data
     assert len(await waiting(database, max_bytes=10)) == 1
 
 
+async def test_fetch_pending_limits_bytes_of_headers_too(database: Database) -> None:
+    await record(database, *(Message("events", b"key", b"", (("h", b"x" * 1000),)) for _ in range(5)))
+    assert len(await waiting(database, max_bytes=2500)) == 2
+
+
+async def test_blocked_rows_are_fetched_by_partition_and_not_as_pending(database: Database) -> None:
+    await record(database, *(message(str(number)) for number in range(6)))
+    async with database.read_connection() as reading:
+        ids = [each.row_id for each in (await outbox_store.fetch_pending(reading, 6, PLENTY)).messages]
+    async with database.transaction() as tx:
+        await outbox_store.block(tx, ids[0:4:2], "events/3")
+        await outbox_store.block(tx, ids[1:2], "events/4")
+    async with database.read_connection() as reading:
+        pending = await outbox_store.fetch_pending(reading, 6, PLENTY)
+        blocked = await outbox_store.fetch_blocked(reading, "events/3", 6, PLENTY)
+    assert [each.message.value for each in pending.messages] == [b"3", b"4", b"5"]
+    assert pending.blocked == {"events/3", "events/4"}
+    assert [each.message.value for each in blocked] == [b"0", b"2"]
+
+
 async def test_outbox_keeps_the_largest_message(database: Database) -> None:
     value = bytes(range(256)) * 4096
     await record(database, Message("events", b"k" * (1 << 15), value, (("h", b"x" * 100_000),)))
@@ -57,7 +77,7 @@ async def test_outbox_keeps_the_largest_message(database: Database) -> None:
 async def test_remove_deletes_rows_and_can_be_repeated(database: Database) -> None:
     await record(database, *(message(str(number)) for number in range(1200)))
     async with database.read_connection() as reading:
-        ids = [each.row_id for each in await outbox_store.fetch_pending(reading, 1100, PLENTY)]
+        ids = [each.row_id for each in (await outbox_store.fetch_pending(reading, 1100, PLENTY)).messages]
     for _ in range(2):
         async with database.transaction() as tx:
             await outbox_store.remove(tx, ids)

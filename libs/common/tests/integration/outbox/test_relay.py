@@ -6,9 +6,13 @@ from datetime import timedelta
 
 import pytest
 
+from safevideo_common.broker.partitioner import partition_of
+from safevideo_common.broker.port import UNKNOWN_PARTITION, BatchProducer
 from safevideo_common.broker.types import MAX_VALUE_BYTES
 from safevideo_common.errors import BrokerUnavailable
+from safevideo_testkit.broker_helpers import PARTITIONS
 from safevideo_testkit.eventually import eventually, running_task
+from safevideo_testkit.faults.stuck_partitions import SlowProducer, StuckPartitions
 from safevideo_testkit.harness.relay import RelayHarness, SimulatedCrash
 
 SHORT_LEASE = 0.3
@@ -136,6 +140,73 @@ async def test_relay_without_broker_leaves_the_lease_to_another(harness: RelayHa
         async with running_task(cut_off.run()), harness.running():
             await harness.until_empty()
     assert await harness.published() == ["a", "b"]
+
+
+async def test_partition_that_takes_no_writes_delays_only_its_own_messages(harness: RelayHarness) -> None:
+    stuck: list[StuckPartitions] = []
+
+    def wrap(producer: BatchProducer) -> BatchProducer:
+        stuck.append(StuckPartitions(producer, 0.2))
+        return stuck[-1]
+
+    harness.wrap, keys = wrap, 20
+    async with harness.running() as publisher:
+        await harness.record("first", keys=1)
+        await harness.until_empty()  # the producer knows the partitions now
+        stuck[0].stuck = {3}
+        publisher.sent.clear()
+        await harness.record(*numbers(0, 2000), keys=keys)
+        held = {f"sg_{number}" for number in range(keys) if partition_of(b"sg_%d" % number, PARTITIONS) == 3}
+        for start in range(2000, 4000, 500):  # the backlog of the partition exceeds a batch
+            await harness.record(*numbers(start, start + 500), keys=keys)
+            await eventually(lambda start=start: _has_rows(harness, (start + 500) * len(held) // keys))  # type: ignore[misc]
+        await eventually(lambda: _has_metric(harness, "blocked_partitions", 1))
+        healthy = [message for message in publisher.sent if message.key.decode() not in held]
+        assert len(healthy) == len({message.value for message in healthy}) == 4000 - 4000 * len(held) // keys
+        stuck[0].stuck = set()
+        await harness.until_empty()
+        await eventually(lambda: _has_metric(harness, "blocked_partitions", 0))
+    for number in range(keys):
+        published = await harness.first_published(f"sg_{number}")
+        assert published[number == 0 :] == numbers(0, 4000)[number::keys]
+
+
+async def test_slow_broker_makes_batches_smaller_and_publishes_each_message_once(harness: RelayHarness) -> None:
+    sizes: list[int] = []
+    harness.wrap = lambda producer: SlowProducer(producer, 30, sizes.append)
+    await harness.record(*numbers(0, 500))
+    async with harness.running():
+        await harness.until_empty()
+    assert await harness.published() == numbers(0, 500)
+    assert sizes[:2] == [500, 250]
+    assert len(sizes) < 60
+
+
+async def test_new_relay_leaves_a_blocked_key_in_order(harness: RelayHarness) -> None:
+    stuck: list[StuckPartitions] = []
+
+    def wrap(producer: BatchProducer) -> BatchProducer:
+        stuck.append(StuckPartitions(producer, 0.05))
+        stuck[-1].stuck = {UNKNOWN_PARTITION, *range(PARTITIONS)}
+        return stuck[-1]
+
+    harness.wrap = wrap
+    await harness.record(*numbers(0, 20))
+    async with harness.running():
+        await eventually(lambda: _has_metric(harness, "blocked_partitions", 1))
+    harness.wrap = lambda producer: producer
+    await harness.record(*numbers(20, 40))
+    async with harness.running():  # it has no memory of the first one, and does not know the partitions yet
+        await harness.until_empty()
+    assert await harness.published() == numbers(0, 40)
+
+
+async def _has_rows(harness: RelayHarness, rows: int) -> bool:
+    return await harness.depth() == rows
+
+
+async def _has_metric(harness: RelayHarness, name: str, value: float) -> bool:
+    return harness.metric(name) == value
 
 
 async def test_relay_discards_a_message_that_is_too_large(

@@ -162,7 +162,7 @@ class ProcessorHarness:
     async def outbox(self) -> Sequence[Message]:
         """Return the messages in the outbox, in order."""
         async with self.consumer.database.read_connection() as connection:
-            return [each.message for each in await outbox_store.fetch_pending(connection, 1000, 1 << 30)]
+            return [each.message for each in (await outbox_store.fetch_pending(connection, 1000, 1 << 30)).messages]
 
 
 _offsets = count()

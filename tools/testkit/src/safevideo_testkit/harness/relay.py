@@ -28,11 +28,17 @@ class InterceptedPublisher:
 
     def __init__(self, publisher: BatchProducer) -> None:
         self._publisher = publisher
+        self.sent: list[Message] = []
+        """All messages of all batches."""
         self.batches = 0
         self.before: Callable[[int], None] = lambda _: None
         self.after: Callable[[int], None] = lambda _: None
         self.resumed = asyncio.Event()
         self.resumed.set()
+
+    def partition_of(self, message: Message) -> TopicPartition:
+        """Return what the producer says."""
+        return self._publisher.partition_of(message)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         """Publish without hooks."""
@@ -43,6 +49,7 @@ class InterceptedPublisher:
         self.batches += 1
         await self.resumed.wait()
         self.before(self.batches)
+        self.sent += messages
         await self._publisher.publish_batch(messages)
         self.after(self.batches)
 
@@ -55,6 +62,8 @@ class RelayHarness:
         self.topic = topic
         self.registry = CollectorRegistry()
         self.wakeup = asyncio.Event()
+        self.wrap: Callable[[BatchProducer], BatchProducer] = lambda producer: producer
+        """Put a fault between relay and broker."""
         self._broker = broker
         self._logger = logger
         self._metrics = RelayMetrics(self.registry)
@@ -72,9 +81,14 @@ class RelayHarness:
     ) -> AsyncIterator[tuple[OutboxRelay, InterceptedPublisher]]:
         """Create a relay that does not run, like one of another process."""
         async with self._broker.producer("relay") as publisher:
-            intercepted = InterceptedPublisher(publisher)
+            intercepted = InterceptedPublisher(self.wrap(publisher))
             lease = RelayLease(self.database, lease_seconds)
-            yield OutboxRelay(self.database, intercepted, lease, self.wakeup, self._logger, self._metrics), intercepted
+            yield (
+                OutboxRelay(
+                    self.database, intercepted, self._broker.probe, lease, self.wakeup, self._logger, self._metrics
+                ),
+                intercepted,
+            )
 
     @asynccontextmanager
     async def running(self, lease_seconds: float = LEASE_SECONDS) -> AsyncIterator[InterceptedPublisher]:

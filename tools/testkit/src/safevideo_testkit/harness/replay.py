@@ -202,7 +202,7 @@ class ReplayHarness:
     async def published_changes(self) -> list[Message]:
         """Return the change messages in the outbox."""
         async with self.database.read_connection() as reading:
-            messages = [each.message for each in await outbox_store.fetch_pending(reading, 100_000, 1 << 30)]
+            messages = [each.message for each in (await outbox_store.fetch_pending(reading, 100_000, 1 << 30)).messages]
         return [each for each in messages if each.topic == "integration.events.v1"]
 
     async def delete_performer(self, name: str) -> None:

@@ -11,9 +11,16 @@ from safevideo_common.broker.embedded.metadata import GroupMembership, MetadataC
 from safevideo_common.broker.embedded.storage import Append, FetchRange
 from safevideo_common.broker.embedded.writer import SqliteStorage
 from safevideo_common.broker.partitioner import partition_of
-from safevideo_common.broker.port import ALL_PARTITIONS, NullClaim, PartitionClaim, PartitionShard
+from safevideo_common.broker.port import (
+    ALL_PARTITIONS,
+    UNKNOWN_PARTITION,
+    BatchIncomplete,
+    NullClaim,
+    PartitionClaim,
+    PartitionShard,
+)
 from safevideo_common.broker.types import Message, Record, TopicPartition
-from safevideo_common.errors import BrokerUnavailable
+from safevideo_common.errors import BrokerUnavailable, SafeVideoError
 
 
 class EmbeddedProducer:
@@ -24,15 +31,33 @@ class EmbeddedProducer:
         self._file = file
         self._timeouts = timeouts
 
+    def partition_of(self, message: Message) -> TopicPartition:
+        """Return the partition by the same rule as Kafka's."""
+        known = self._metadata.partitions_of(message.topic)
+        return (
+            known[partition_of(message.key, len(known))] if known else TopicPartition(message.topic, UNKNOWN_PARTITION)
+        )
+
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         """Return partition and offset once the message is fsynced."""
         partition, append = self._prepare(message)
         return partition, await self._write([append])
 
     async def publish_batch(self, messages: Sequence[Message]) -> None:
-        """Write the messages in one transaction."""
-        if messages:
-            await self._write([append for _, append in map(self._prepare, messages)])
+        """Write the messages of topics that exist in one transaction."""
+        for message in messages:
+            check_size(message)
+        failures: dict[int, SafeVideoError] = {}
+        batch: list[Append] = []
+        for position, message in enumerate(messages):
+            try:
+                batch.append(self._prepare(message)[1])
+            except BrokerUnavailable as missing:
+                failures[position] = missing
+        if batch:
+            await self._write(batch)
+        if failures:
+            raise BatchIncomplete(failures)
 
     def _prepare(self, message: Message) -> tuple[TopicPartition, Append]:
         check_size(message)

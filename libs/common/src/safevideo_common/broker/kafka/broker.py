@@ -12,7 +12,7 @@ from safevideo_common.broker.kafka import admin
 from safevideo_common.broker.kafka.assignment import open_assignment
 from safevideo_common.broker.kafka.client import open_client, translate_errors
 from safevideo_common.broker.kafka.consumer import KafkaSubscription, open_consumer
-from safevideo_common.broker.kafka.producer import KafkaProducer, open_producer
+from safevideo_common.broker.kafka.producer import KafkaProducer, KnownPartitions, open_producer
 from safevideo_common.broker.kafka.reader import KafkaReader, open_reader
 from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.broker.types import Topic, TopicState
@@ -57,11 +57,11 @@ class KafkaBroker:
         self, client_id: str, *, acknowledged_within: float = ACKNOWLEDGED_WITHIN_SECONDS
     ) -> AsyncIterator[KafkaProducer]:
         """Open a producer. Closing it waits about two seconds for messages in flight."""
-        limit = InFlightLimit()
-        connect = partial(open_producer, self._servers, client_id, limit, acknowledged_within)
+        partitions: KnownPartitions = {}
+        connect = partial(open_producer, self._servers, client_id, partitions, acknowledged_within)
         with closing(DeliveryTimeouts(acknowledged_within)) as timeouts:
             async with open_client(f"kafka-producer-{client_id}", connect) as client:
-                yield KafkaProducer(client, limit, timeouts)
+                yield KafkaProducer(client, InFlightLimit(), timeouts, partitions)
 
     @asynccontextmanager
     async def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AsyncIterator[KafkaSubscription]:

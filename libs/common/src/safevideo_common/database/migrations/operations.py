@@ -1,7 +1,9 @@
 """The statements that migrations are made of. Each does nothing where it has been done."""
 
+from typing import Any
+
 from alembic import op
-from sqlalchemy import inspect
+from sqlalchemy import Column, inspect
 from sqlalchemy.schema import SchemaItem
 
 
@@ -9,6 +11,12 @@ def create_table(name: str, *items: SchemaItem) -> None:
     """Create a table with its columns and unique constraints."""
     if not inspect(op.get_bind()).has_table(name):
         op.create_table(name, *items, mysql_engine="InnoDB", mysql_default_charset="utf8mb4")
+
+
+def add_column(table: str, column: Column[Any]) -> None:
+    """Add a column to a table that exists."""
+    if column.name not in {each["name"] for each in inspect(op.get_bind()).get_columns(table)}:
+        op.add_column(table, column)
 
 
 def create_index(name: str, table: str, *columns: str) -> None:
