@@ -67,6 +67,11 @@ SPOOL_KAFKA_UNAVAILABLE: Final = GaugeMetric(
     "safevideo_spool_kafka_unavailable",
     "1 while Kafka is considered unavailable, so that every event goes through the spool.",
 )
+SPOOL_UNAVAILABLE_PARTITIONS: Final = GaugeMetric(
+    _SPOOL,
+    "safevideo_spool_unavailable_partitions",
+    "Partitions that take no writes now. Their events go through the spool, all others are published directly.",
+)
 SPOOL_WRITTEN: Final = CounterMetric(_SPOOL, "safevideo_spool_written_total", "Events written to the spool.")
 SPOOL_DRAINED: Final = CounterMetric(_SPOOL, "safevideo_spool_drained_total", "Spooled events that Kafka acknowledged.")
 SPOOL_RECOVERED: Final = CounterMetric(

@@ -132,7 +132,7 @@ class OutboxRelay:
     database: Database
     producer: BatchProducer
     probe: Probe
-    """Says whether the broker is away when no message of a batch was acknowledged."""
+    """Says whether the broker is unavailable when no message of a batch was acknowledged."""
     lease: RelayLease
     wakeup: asyncio.Event
     """Set when this process has committed a message."""
@@ -296,10 +296,10 @@ class OutboxRelay:
 
     async def retry_blocked(self) -> None:
         """Publish the oldest messages of each blocked partition that is due. Raise as `relay` does."""
-        known = set(self._blocked)
+        before = set(self._blocked)
         async with self.database.read_connection() as connection:
             partitions = await outbox_store.blocked_partitions(connection)
-            self._update_blocked(known, partitions)
+            self._update_blocked(before, partitions)
             due = [each for each, state in self._blocked.items() if state.due <= monotonic()]
             batch = {
                 message: partition
@@ -322,8 +322,8 @@ class OutboxRelay:
         for partition in due:
             self._blocked[partition].succeeded() if partition in alive else self._blocked[partition].failed()
 
-    def _update_blocked(self, known: Set[str], partitions: Set[str]) -> None:
-        for partition in known - partitions:
+    def _update_blocked(self, before: Set[str], partitions: Set[str]) -> None:
+        for partition in before - partitions:
             del self._blocked[partition]
             self.logger.info("Outbox partition takes messages again", code="PARTITION_BLOCKED", partition=partition)
         self._blocked |= {each: BlockedPartition() for each in partitions - self._blocked.keys()}

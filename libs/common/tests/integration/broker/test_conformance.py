@@ -114,8 +114,8 @@ async def test_partition_of_tells_where_a_message_goes(broker: Broker, topic: st
     messages = [message(topic, f"sg_{number}") for number in range(30)]
     async with broker.producer("test") as producer:
         await producer.publish(message(topic, "first"))
-        told = [producer.partition_of(each) for each in messages]
-        assert told == [partition for partition, _ in [await producer.publish(each) for each in messages]]
+        expected = [producer.partition_of(each) for each in messages]
+        assert expected == [partition for partition, _ in [await producer.publish(each) for each in messages]]
 
 
 async def test_publish_batch_keeps_first_copies_in_order_after_cancellation_and_retry(

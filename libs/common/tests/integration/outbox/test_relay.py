@@ -156,13 +156,13 @@ async def test_partition_that_takes_no_writes_delays_only_its_own_messages(harne
         stuck[0].stuck = {3}
         publisher.sent.clear()
         await harness.record(*numbers(0, 2000), keys=keys)
-        held = {f"sg_{number}" for number in range(keys) if partition_of(b"sg_%d" % number, PARTITIONS) == 3}
+        blocked = {f"sg_{number}" for number in range(keys) if partition_of(b"sg_%d" % number, PARTITIONS) == 3}
         for start in range(2000, 4000, 500):  # the backlog of the partition exceeds a batch
             await harness.record(*numbers(start, start + 500), keys=keys)
-            await eventually(lambda start=start: _has_rows(harness, (start + 500) * len(held) // keys))  # type: ignore[misc]
+            await eventually(lambda start=start: _has_rows(harness, (start + 500) * len(blocked) // keys))  # type: ignore[misc]
         await eventually(lambda: _has_metric(harness, "blocked_partitions", 1))
-        healthy = [message for message in publisher.sent if message.key.decode() not in held]
-        assert len(healthy) == len({message.value for message in healthy}) == 4000 - 4000 * len(held) // keys
+        healthy = [message for message in publisher.sent if message.key.decode() not in blocked]
+        assert len(healthy) == len({message.value for message in healthy}) == 4000 - 4000 * len(blocked) // keys
         stuck[0].stuck = set()
         await harness.until_empty()
         await eventually(lambda: _has_metric(harness, "blocked_partitions", 0))

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS, Producer
+from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS, PartitionedProducer
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
 from webhook_ingest.publishing.spool_drainer import Probe, SpoolDrainer
@@ -35,8 +35,8 @@ class SpoolOptions:
 
 @asynccontextmanager
 async def open_publisher(
-    app: web.Application, producer: Producer, probe: Probe, options: SpoolOptions, logger: FilteringBoundLogger,
-    observer: SpoolEvents,
+    app: web.Application, producer: PartitionedProducer, probe: Probe, options: SpoolOptions,
+    logger: FilteringBoundLogger, observer: SpoolEvents,
 ) -> AsyncIterator[SpoolingPublisher]:  # fmt: skip
     """Open the spool and run its drainer as a task of `app`. At the end, drain for `options.drain_seconds`.
 

@@ -70,6 +70,11 @@ def scan(data: bytes) -> Iterator[ValidRecord | CorruptBytes | TornRecord]:
         position = piece.end
 
 
+def record_at(data: bytes, position: int) -> ValidRecord | None:
+    """Return the record at `position`, or None if there is no valid one."""
+    return _decode_at(data, position) if position < len(data) else None
+
+
 def _scan_at(data: bytes, start: int) -> ValidRecord | CorruptBytes | TornRecord:
     if record := _decode_at(data, start):
         return record

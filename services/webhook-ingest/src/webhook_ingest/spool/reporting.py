@@ -28,6 +28,8 @@ class SpoolDepth(NamedTuple):
     """Age of the event that is delivered next; 0 if there is none."""
     is_kafka_unavailable: bool
     """True while every event goes to the spool."""
+    unavailable_partitions: int
+    """Partitions whose events go to the spool while others are published."""
 
 
 class SpoolEvents:
@@ -40,6 +42,7 @@ class SpoolEvents:
             "bytes": gauge(metric_catalog.SPOOL_BYTES, registry),
             "oldest_seconds": gauge(metric_catalog.SPOOL_OLDEST_SECONDS, registry),
             "is_kafka_unavailable": gauge(metric_catalog.SPOOL_KAFKA_UNAVAILABLE, registry),
+            "unavailable_partitions": gauge(metric_catalog.SPOOL_UNAVAILABLE_PARTITIONS, registry),
         }
         self._written = counter(metric_catalog.SPOOL_WRITTEN, registry)
         self._delivered = counter(metric_catalog.SPOOL_DRAINED, registry)

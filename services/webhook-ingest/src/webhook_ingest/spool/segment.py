@@ -4,6 +4,8 @@ Only the writer's thread uses it.
 """
 
 import os
+from array import array
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from safevideo_common.broker.types import Message, TopicPartition
 from webhook_ingest.spool import corrupt
 from webhook_ingest.spool.directory import SUFFIX, SpoolDirectory, sync_directory
-from webhook_ingest.spool.format import CorruptBytes, SpooledEvent, TornRecord, ValidRecord, encode, scan
+from webhook_ingest.spool.format import CorruptBytes, SpooledEvent, TornRecord, ValidRecord, encode, record_at, scan
 
 READ_BYTES: Final = 2 * 1024 * 1024
 """Bytes of one read; more than the longest record."""
 
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+"""Never an existing file: it may be a sealed segment that could not be removed, and it will be removed later."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +53,13 @@ class SpoolBatch(NamedTuple):
 
 
 class Segment:
-    """A file with its durable end, its read position, and the records that were read and not delivered."""
+    """A file with its durable end, its read position, and the records that were read and not delivered.
 
-    __slots__ = ("_descriptor", "_is_sealed", "_must_survive", "_read_to", "_undelivered", "directory", "end",
-                 "is_adopted", "path")  # fmt: skip
+    A deferred record waits for its partition on disk. Eight bytes of memory say where it is.
+    """
+
+    __slots__ = ("_deferred", "_descriptor", "_is_sealed", "_must_survive", "_read_to", "_undelivered", "directory",
+                 "end", "is_adopted", "path")  # fmt: skip
 
     def __init__(self, directory: SpoolDirectory, path: Path, descriptor: int, *, adopted: bool) -> None:
         self.directory = directory
@@ -63,6 +70,8 @@ class Segment:
         self._read_to = 0
         self._undelivered: dict[int, None] = {}
         """Start of each record that was read and not delivered, in order."""
+        self._deferred: dict[TopicPartition, array[int]] = {}
+        """Start of each record that waits for a partition, in order."""
         self._must_survive = False
         """Part of the file is damaged and could not be copied, so the file is moved instead of deleted."""
         self._descriptor = descriptor
@@ -77,6 +86,8 @@ class Segment:
             sync_directory(directory.path)
         except OSError:
             os.close(descriptor)
+            with suppress(OSError):
+                path.unlink()
             raise
         return cls(directory, path, descriptor, adopted=False)
 
@@ -96,7 +107,8 @@ class Segment:
     @property
     def delivered_to(self) -> int:
         """Every byte before this one is delivered or saved as corrupt."""
-        return next(iter(self._undelivered), self._read_to)
+        first = next(iter(self._undelivered), self._read_to)
+        return min((first, *(starts[0] for starts in self._deferred.values())))
 
     @property
     def is_delivered(self) -> bool:
@@ -133,7 +145,41 @@ class Segment:
 
     def mark_delivered(self, stored: StoredEvent) -> None:
         """Record that the event needs no further delivery."""
-        self._undelivered.pop(stored.start, None)
+        if stored.start in self._undelivered:
+            del self._undelivered[stored.start]
+            return
+        for partition, starts in self._deferred.items():
+            position = bisect_left(starts, stored.start)
+            if position < len(starts) and starts[position] == stored.start:
+                del starts[position]
+                if not starts:
+                    del self._deferred[partition]
+                return
+
+    def defer(self, stored: StoredEvent, partition: TopicPartition) -> None:
+        """Leave the event on disk until `partition` takes messages; it may have waited for another one before."""
+        self.mark_delivered(stored)
+        insort(self._deferred.setdefault(partition, array("Q")), stored.start)
+
+    def read_deferred(self, partition: TopicPartition, limit: int) -> SpoolBatch:
+        """Return up to `limit` events that wait for `partition`, in order; they go on waiting. Raises `OSError`.
+
+        One that has become unreadable is saved as damage and waits no more.
+        """
+        events: list[StoredEvent] = []
+        damaged: list[CorruptRange] = []
+        data, base = b"", 0
+        for start in list(self._deferred.get(partition, ())[:limit]):
+            if (record := record_at(data, start - base)) is None:
+                data, base = self._read_at(start, READ_BYTES), start
+                record = record_at(data, 0)
+            if record is None:
+                self._save_corrupt(start, data)
+                self.mark_delivered(StoredEvent(self, start, SpooledEvent(0, 0, Message("", b"", b""))))
+                damaged.append(CorruptRange(self.path, start, len(data), is_damage=True))
+            else:
+                events.append(StoredEvent(self, start, record.event))
+        return SpoolBatch(events, damaged)
 
     def save_rejected(self, stored: StoredEvent) -> None:
         """Copy an event that Kafka will never accept to the `corrupt` directory."""
@@ -171,7 +217,10 @@ class Segment:
             raise
 
     def _read(self, max_bytes: int) -> bytes:
-        parts, position, end = [], self._read_to, min(self.end, self._read_to + max_bytes)
+        return self._read_at(self._read_to, max_bytes)
+
+    def _read_at(self, start: int, max_bytes: int) -> bytes:
+        parts, position, end = [], start, min(self.end, start + max_bytes)
         while position < end and (part := os.pread(self._descriptor, end - position, position)):
             parts.append(part)
             position += len(part)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS, DeliveryTimeouts, size_of
-from safevideo_common.broker.types import Message
+from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.tasks import wait_event
 from webhook_ingest.spool.reporting import SpoolEvents, reason_of
@@ -41,16 +41,17 @@ class SpoolAccounting:
         self.total = 0
         """Events that were ever reserved or adopted."""
         self._max_bytes = max_bytes
-        self._unwritten = 0
+        self.unwritten = 0
+        """Events on their way to the disk."""
         self._unwritten_bytes = 0
 
     def reserve(self, message: Message, disk_bytes: int) -> None:
         """Count an event before it is written. Raises `BrokerUnavailable` if the spool or its queue is full."""
         size = size_of(message) + RECORD_BYTES
         self.check_room(disk_bytes + size)
-        if self._unwritten >= MAX_UNWRITTEN or self._unwritten_bytes + size > MAX_UNWRITTEN_BYTES:
+        if self.unwritten >= MAX_UNWRITTEN or self._unwritten_bytes + size > MAX_UNWRITTEN_BYTES:
             raise BrokerUnavailable("Too many messages await the disk.", retry_after=RETRY_AFTER_SECONDS)
-        self._unwritten += 1
+        self.unwritten += 1
         self._unwritten_bytes += size
         self.total += 1
         self.keys[message.key] = self.keys.get(message.key, 0) + 1
@@ -89,7 +90,7 @@ class SpoolAccounting:
         self.keys.clear()
 
     def _leave_queue(self, messages: Sequence[Message]) -> None:
-        self._unwritten -= len(messages)
+        self.unwritten -= len(messages)
         self._unwritten_bytes -= sum(size_of(message) + RECORD_BYTES for message in messages)
 
     def _forget(self, messages: Iterable[Message]) -> None:
@@ -113,7 +114,9 @@ class Spool:
         self._timeouts = timeouts
         self._observer = observer
         self._writer = SpoolWriter(store, self._on_written, self._on_rejected)
-        self._undelivered: list[StoredEvent] = []  # read and not delivered, in order
+        self._undelivered: list[StoredEvent] = []  # read, and neither delivered nor deferred, in order
+        self._deferred: dict[TopicPartition, int] = {}
+        self._deferred_since: dict[TopicPartition, int] = {}  # Unix milliseconds of the oldest one
         self._reading: asyncio.Future[SpoolBatch] | None = None
         self._wakeup = asyncio.Event()
 
@@ -128,6 +131,21 @@ class Spool:
         return self._accounting.events
 
     @property
+    def deferred(self) -> Mapping[TopicPartition, int]:
+        """The number of events that wait for each partition that takes no messages; always the same object."""
+        return self._deferred
+
+    @property
+    def unread(self) -> int:
+        """The number of events on disk that wait for no partition."""
+        return self.events - sum(self._deferred.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """True if each event waits for its partition, and none is on its way to the disk."""
+        return not self.unread and not self._accounting.unwritten
+
+    @property
     def prefetched(self) -> int:
         """The number of events that were read and not delivered."""
         return len(self._undelivered)
@@ -139,8 +157,9 @@ class Spool:
 
     @property
     def oldest_seconds(self) -> float:
-        """The age of the event that is delivered next; 0 if there is none."""
-        return max(0.0, time.time() - self._undelivered[0].event.at_ms / 1000) if self._undelivered else 0.0
+        """The age of the oldest event that is known; 0 if there is none."""
+        times = [stored.event.at_ms for stored in self._undelivered[:1]] + [*self._deferred_since.values()]
+        return max(0.0, time.time() - min(times) / 1000) if times else 0.0
 
     def append(self, message: Message) -> "asyncio.Future[int]":
         """Return the future of the event's number, done once the event is on disk. From now on its key is in `keys`.
@@ -166,7 +185,7 @@ class Spool:
         Raises `OSError` if they cannot be read.
         """
         missing = 2 * limit - len(self._undelivered)
-        if self._reading is None and missing > 0 and self.events > len(self._undelivered):
+        if self._reading is None and missing > 0 and self.unread > len(self._undelivered):
             self._reading = self._writer.run(lambda store: store.read_batch(missing))
             self._reading.add_done_callback(self._on_read)
         if self._reading is not None and not self._undelivered:
@@ -176,15 +195,51 @@ class Spool:
             self._on_read(reading)  # a finished read does not suspend this task, so its callback may still be due
         return self._undelivered[:limit]
 
-    def mark_delivered(self, delivered: Sequence[StoredEvent]) -> None:
-        """Remove events of `next_batch` that need no further delivery. After a crash some are delivered again."""
-        gone = set(delivered)
-        self._undelivered = [stored for stored in self._undelivered if stored not in gone]
+    async def next_deferred(self, partition: TopicPartition, limit: int) -> Sequence[StoredEvent]:
+        """Return up to `limit` events that wait for `partition`, in order. Raises `OSError` if they cannot be read."""
+        found = await self._writer.run(lambda store: store.read_deferred(partition, limit))
+        for damaged in found.corrupt:
+            self._observer.corrupt(damaged)
+        if found.events:
+            self._deferred_since[partition] = found.events[0].event.at_ms
+        else:  # all that was left is unreadable
+            self._forget_deferred(partition, self._deferred.get(partition, 0))
+        return found.events
+
+    def defer(
+        self, waiting: Sequence[StoredEvent], partition: TopicPartition, source: TopicPartition | None = None
+    ) -> None:
+        """Let events wait for `partition`, on disk. They come from `next_batch`, or they waited for `source`."""
+        self._take(waiting, source)
+        self._deferred[partition] = self._deferred.get(partition, 0) + len(waiting)
+        self._deferred_since.setdefault(partition, waiting[0].event.at_ms)
+        _ = self._writer.run(lambda store: store.defer(waiting, partition))
+
+    def mark_delivered(self, delivered: Sequence[StoredEvent], source: TopicPartition | None = None) -> None:
+        """Remove events that need no further delivery. After a crash some are delivered again.
+
+        They come from `next_batch`, or they waited for `source`.
+        """
+        self._take(delivered, source)
         self._accounting.removed([stored.event.message for stored in delivered])
         self._observer.delivered(len(delivered))
         total = self._accounting.total
         cleaned = self._writer.run(lambda store: store.mark_delivered(delivered))
         cleaned.add_done_callback(lambda done: self._on_cleaned(done, total))
+
+    def _take(self, events: Sequence[StoredEvent], source: TopicPartition | None) -> None:
+        if source is None:
+            gone = set(events)
+            self._undelivered = [stored for stored in self._undelivered if stored not in gone]
+        else:
+            self._forget_deferred(source, len(events))
+
+    def _forget_deferred(self, partition: TopicPartition, number: int) -> None:
+        if (rest := self._deferred.get(partition, 0) - number) > 0:
+            self._deferred[partition] = rest
+        else:
+            self._deferred.pop(partition, None)
+            self._deferred_since.pop(partition, None)
 
     def reject(self, stored: StoredEvent) -> None:
         """Copy an event that Kafka will never accept to `corrupt/`. The caller still marks it as delivered."""
@@ -234,6 +289,7 @@ class Spool:
     def _on_rejected(self, messages: Sequence[Message], error: Exception) -> None:
         self._accounting.release(messages)
         self._observer.rejected(len(messages), reason_of(error))
+        self.wake()
 
     def _on_read(self, reading: "asyncio.Future[SpoolBatch]") -> None:
         if self._reading is not reading:

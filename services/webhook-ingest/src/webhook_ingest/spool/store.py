@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final, NamedTuple
 
-from safevideo_common.broker.types import Message
+from safevideo_common.broker.types import Message, TopicPartition
 from webhook_ingest.spool import corrupt
 from webhook_ingest.spool.corrupt import EvictedFiles
 from webhook_ingest.spool.directory import UNFINISHED, SpoolDirectory, list_directories, make_root, remove_unfinished
@@ -50,12 +50,12 @@ class SegmentStore:
 
     def append(self, messages: Sequence[Message], at_ms: int) -> int:
         """Return the number of the first message when all are on disk. Raises `OSError`; then none is in the store."""
-        first_number = self._next_number
-        data = b"".join(
-            [encode(SpooledEvent(number, at_ms, each)) for number, each in enumerate(messages, first_number)]
-        )
         try:
-            self._open_segment().append(data)
+            segment = self._open_segment()
+            first_number = self._next_number
+            numbered = enumerate(messages, first_number)
+            data = b"".join([encode(SpooledEvent(number, at_ms, each)) for number, each in numbered])
+            segment.append(data)
         except OSError:
             self._cleanup()  # a new file without a record is of no use
             raise
@@ -83,6 +83,23 @@ class SegmentStore:
             if segment.has_unread() and (batch.events or batch.corrupt):
                 break  # the next segment must not overtake the rest of this one
         return SpoolBatch(events, corrupt_ranges)
+
+    def read_deferred(self, partition: TopicPartition, limit: int) -> SpoolBatch:
+        """Return up to `limit` events that wait for `partition`, in order. Raises `OSError`."""
+        events: list[StoredEvent] = []
+        damaged: list[CorruptRange] = []
+        for segment in self._segments:
+            if len(events) >= limit:
+                break
+            batch = segment.read_deferred(partition, limit - len(events))
+            events += batch.events
+            damaged += batch.corrupt
+        return SpoolBatch(events, damaged)
+
+    def defer(self, waiting: Iterable[StoredEvent], partition: TopicPartition) -> None:
+        """Let events wait for `partition`."""
+        for stored in waiting:
+            stored.segment.defer(stored, partition)
 
     def mark_delivered(self, delivered: Iterable[StoredEvent]) -> bool:
         """Remove the segments that are delivered now. Return True if no event awaits delivery.
@@ -144,9 +161,17 @@ class SegmentStore:
         last = self._segments[-1] if self._segments else None
         if last is None or not last.accepts(self._segment_bytes):
             self._own = self._own or SpoolDirectory.create(self._root)
-            last = Segment.create(self._own, self._next_number)
+            last = self._create_segment(self._own)
             self._segments.append(last)
         return last
+
+    def _create_segment(self, directory: SpoolDirectory) -> Segment:
+        """Create the next file. Where a file without a record could not be removed, one more number is skipped."""
+        while True:
+            try:
+                return Segment.create(directory, self._next_number)
+            except FileExistsError:
+                self._next_number += 1
 
     def _cleanup(self) -> None:
         """Remove delivered segments, save the position of each directory, and update `disk_bytes`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from safevideo_common.broker.port import UNKNOWN_PARTITION
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.observability.log_sink import LogSink
@@ -18,6 +19,9 @@ from webhook_ingest.spool.spool import open_spool
 
 class UnavailableProducer:
     """A producer that always fails."""
+
+    def partition_of(self, message: Message) -> TopicPartition:
+        return TopicPartition(message.topic, UNKNOWN_PARTITION)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         raise BrokerUnavailable("unavailable")

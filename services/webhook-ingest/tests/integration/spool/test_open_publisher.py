@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.broker.port import Broker, Producer
+from safevideo_common.broker.port import Broker, PartitionedProducer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -25,9 +25,12 @@ from webhook_ingest.spool.reporting import SpoolEvents
 class LateProducer:
     """A producer that fails until `is_available` is set."""
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, producer: PartitionedProducer) -> None:
         self.is_available = False
         self._producer = producer
+
+    def partition_of(self, message: Message) -> TopicPartition:
+        return self._producer.partition_of(message)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         if not self.is_available:
@@ -35,7 +38,7 @@ class LateProducer:
         return await self._producer.publish(message)
 
 
-def serving_with(publishing: Callable[[Producer], AsyncIterator[None]], broker: Broker) -> web.Application:
+def serving_with(publishing: Callable[[PartitionedProducer], AsyncIterator[None]], broker: Broker) -> web.Application:
     async def endpoint(app: web.Application) -> AsyncIterator[None]:
         async with broker.producer("test") as producer:
             async for _ in publishing(producer):
@@ -51,7 +54,7 @@ async def test_app_drains_its_spool_before_it_ends(
 ) -> None:
     registry, options = CollectorRegistry(), SpoolOptions(tmp_path / "spool", drain_seconds=20.0)
 
-    async def publishing(producer: Producer) -> AsyncIterator[None]:
+    async def publishing(producer: PartitionedProducer) -> AsyncIterator[None]:
         late, observer = LateProducer(producer), SpoolEvents(log, registry)
         async with open_publisher(app, late, broker.probe, options, log, observer) as publisher:
             for number in range(20):
@@ -76,7 +79,7 @@ async def test_app_fails_when_drainer_ends(
 
     probe: Probe = broken
 
-    async def publishing(producer: Producer) -> AsyncIterator[None]:
+    async def publishing(producer: PartitionedProducer) -> AsyncIterator[None]:
         options = SpoolOptions(tmp_path / "spool", max_bytes=1, drain_seconds=0.0)
         late, observer = LateProducer(producer), SpoolEvents(log, CollectorRegistry())
         async with open_publisher(app, late, probe, options, log, observer) as publisher:

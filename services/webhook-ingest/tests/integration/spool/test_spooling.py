@@ -73,6 +73,7 @@ async def test_publisher_spools_only_keys_with_spooled_events_after_recovery(
         for number in range(PROBE_WINDOW + 8):
             await harness.publish("a", str(number))
         await harness.wait_until(lambda: harness.spool.prefetched >= PROBE_WINDOW)
+        harness.gate.answers_probes = False  # so only an acknowledgement says that Kafka is back
         harness.gate.remaining, harness.gate.next_state, harness.gate.exempt_key = PROBE_WINDOW, "hanging", b"b"
         harness.gate.state = "open"
         await harness.wait_until(lambda: not harness.publisher.is_kafka_unavailable)
@@ -119,7 +120,7 @@ async def test_publisher_logs_begin_and_end_of_spooling_once(
         await harness.wait_until_drained()
     log.error("flushes the lines before it")
     written = lines(logs, " SPOOLING ")
-    messages = ["Kafka unavailable, spooling webhooks", "Spool drained, publishing to Kafka again"] * 2
+    messages = ["unavailable, spooling", "Spool drained, publishing to Kafka again"] * 2
     assert len(written) == 4
     assert all(message in line for message, line in zip(messages, written, strict=True))
 

@@ -12,11 +12,19 @@ from webhook_ingest.publishing.spooling_publisher import EARLIER_SECONDS, InFlig
 HERE = (TopicPartition("topic", 0), 7)
 
 
+def partition_of(key: bytes) -> TopicPartition:
+    """Return a partition for each first letter, so that `a` and `a2` are in one."""
+    return TopicPartition("topic", key[0])
+
+
 class PendingProducer:
     """A producer whose messages wait for the test."""
 
     def __init__(self) -> None:
         self.waiting: dict[bytes, asyncio.Future[tuple[TopicPartition, int]]] = {}
+
+    def partition_of(self, message: Message) -> TopicPartition:
+        return partition_of(message.key)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         self.waiting[message.key] = asyncio.get_running_loop().create_future()
@@ -24,18 +32,22 @@ class PendingProducer:
 
 
 class Harness:
-    """Publishes that are recalled as soon as one fails."""
+    """Publishes that are recalled as soon as one fails: all of them, or those of its partition."""
 
     def __init__(self, seconds: float = 60.0) -> None:
         self.producer = PendingProducer()
         self.publishes = InFlightPublishes(self.producer, self._fail, seconds + EARLIER_SECONDS)
         self.recalled: list[bytes] = []
+        self.only_partition = False
 
-    def _fail(self) -> None:
-        self.recalled += [message.key for _, message in self.publishes.recall()]
+    def _fail(self, partition: TopicPartition) -> None:
+        recalled = self.publishes.recall(partition if self.only_partition else None)
+        self.recalled += [message.key for _, message in recalled]
 
     async def publish(self, *keys: bytes) -> "list[asyncio.Task[tuple[TopicPartition, int]]]":
-        tasks = [asyncio.create_task(self.publishes.publish(Message("topic", key, b""))) for key in keys]
+        tasks = [
+            asyncio.create_task(self.publishes.publish(Message("topic", key, b""), partition_of(key))) for key in keys
+        ]
         while len(self.producer.waiting) < len(keys):
             await asyncio.sleep(0)
         return tasks
@@ -67,6 +79,25 @@ async def test_failure_recalls_all_messages_at_once_in_order() -> None:
     assert await outcomes(tasks) == [PublishRecalled] * 3
     assert [task.cancelling() for task in tasks] == [0] * 3
     harness.publishes.close()
+
+
+async def test_failure_can_recall_one_partition_alone() -> None:
+    harness = Harness()
+    harness.only_partition = True
+    tasks = await harness.publish(b"a", b"b", b"a2")
+    harness.producer.waiting[b"a"].set_exception(BrokerUnavailable("no"))
+    await asyncio.wait([tasks[0]])
+    assert harness.recalled == [b"a", b"a2"]
+    harness.producer.waiting[b"b"].set_result(HERE)
+    assert await outcomes(tasks) == [PublishRecalled, HERE, PublishRecalled]
+    harness.publishes.close()
+
+
+async def test_timeouts_of_several_partitions_recall_each_once() -> None:
+    harness = Harness(seconds=0.05)
+    harness.only_partition = True
+    assert await outcomes(await harness.publish(b"a", b"b", b"a2")) == [PublishRecalled] * 3
+    assert harness.recalled == [b"a", b"a2", b"b"]
 
 
 async def test_simultaneous_failures_recall_each_message_once() -> None:
@@ -108,7 +139,7 @@ async def test_publish_can_be_cancelled_by_a_timeout() -> None:
     harness = Harness()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await harness.publishes.publish(Message("topic", b"a", b""))
+            await harness.publishes.publish(Message("topic", b"a", b""), HERE[0])
     assert harness.publishes.recall() == []
     harness.publishes.close()
 

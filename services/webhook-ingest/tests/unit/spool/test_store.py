@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from safevideo_common.broker.types import Message
+from safevideo_common.broker.types import Message, TopicPartition
 from webhook_ingest.spool import corrupt
 from webhook_ingest.spool.directory import SpoolDirectory, remove_unfinished
 from webhook_ingest.spool.segment import READ_BYTES, StoredEvent
@@ -312,3 +312,50 @@ def test_corrupt_directory_evicts_oldest_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "corrupt").iterdir()) == ["middle", "newest"]
     assert corrupt.evict_oldest(tmp_path, max_files=1) == (1, 10)
     assert [path.name for path in (tmp_path / "corrupt").iterdir()] == ["newest"]
+
+
+def test_append_never_writes_to_a_file_that_exists(tmp_path: Path) -> None:
+    """Such a file is a sealed segment that could not be removed: it is removed later, with all that is in it."""
+    store = SegmentStore(tmp_path, segment_bytes=1)
+    store.append(messages(b"1"), 0)
+    leftover = segments(tmp_path)[0].with_name(f"{2:020d}.spool")
+    leftover.write_bytes(b"sealed")
+    store.append(messages(b"2"), 0)
+    assert leftover.read_bytes() == b"sealed"
+    leftover.unlink()
+    store.close()
+    again = SegmentStore(tmp_path)
+    adopt_all(again)
+    assert values(again.read_batch(10).events) == [b"1", b"2"]
+
+
+def test_deferred_events_are_read_by_partition_in_order_and_keep_their_file(tmp_path: Path) -> None:
+    store, here, there = SegmentStore(tmp_path, segment_bytes=150), TopicPartition("t", 1), TopicPartition("t", 2)
+    for number in range(12):
+        store.append(messages(b"%d" % number), 0)
+    events = store.read_batch(12).events
+    store.defer(events[1::3], here)
+    store.defer(events[2::3], there)
+    store.mark_delivered(events[::3])
+    assert values(store.read_deferred(here, 3).events) == [b"1", b"4", b"7"]
+    assert values(store.read_deferred(there, 9).events) == [b"2", b"5", b"8", b"11"]
+    store.defer(store.read_deferred(there, 2).events, here)  # their partition was not known before
+    assert values(store.read_deferred(here, 9).events) == [b"1", b"2", b"4", b"5", b"7", b"10"]
+    assert not store.mark_delivered(store.read_deferred(here, 9).events)
+    assert store.mark_delivered(store.read_deferred(there, 9).events)
+    assert segments(tmp_path) == []
+
+
+def test_deferred_event_that_becomes_unreadable_is_saved_and_the_others_are_read(tmp_path: Path) -> None:
+    store, here = SegmentStore(tmp_path), TopicPartition("t", 1)
+    store.append(messages(b"first", b"second"), 0)
+    events = store.read_batch(2).events
+    store.defer(events, here)
+    with events[0].segment.path.open("r+b") as file:
+        file.seek(events[0].start + 20)
+        file.write(b"damage")
+    batch = store.read_deferred(here, 9)
+    assert values(batch.events) == [b"second"]
+    assert [each.is_damage for each in batch.corrupt] == [True]
+    assert store.mark_delivered(batch.events)
+    assert len(list((tmp_path / "corrupt").iterdir())) == 1

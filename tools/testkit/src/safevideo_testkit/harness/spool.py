@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.broker.port import Producer
+from safevideo_common.broker.port import PartitionedProducer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
@@ -25,17 +25,24 @@ class BrokerGate:
     unexpected error.
     """
 
-    def __init__(self, producer: Producer, state: str) -> None:
+    def __init__(self, producer: PartitionedProducer, state: str) -> None:
         self.state = state
         self.remaining: int | None = None
         """The number of messages after which the state changes to `next_state`."""
         self.next_state = "shut"
         self.exempt_key = b""
         """Messages with this key pass a hanging gate."""
+        self.answers_probes = True
+        """False: probes fail even while it is open."""
+        self.stuck: set[int] = set()
+        """Partitions whose messages hang."""
         self._producer = producer
 
+    def partition_of(self, message: Message) -> TopicPartition:
+        return self._producer.partition_of(message)
+
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        while self.state == "hanging" and message.key != self.exempt_key:
+        while self._hangs(message):
             await asyncio.sleep(0.002)
         if self.state == "broken":
             raise ZeroDivisionError("a fault of ours")
@@ -46,8 +53,13 @@ class BrokerGate:
             self.state = self.state if self.remaining else self.next_state
         return await self._producer.publish(message)
 
+    def _hangs(self, message: Message) -> bool:
+        if self.partition_of(message).partition in self.stuck:
+            return True
+        return self.state == "hanging" and message.key != self.exempt_key
+
     async def probe(self) -> None:
-        if self.state != "open":
+        if self.state != "open" or not self.answers_probes:
             raise BrokerUnavailable("the gate is not open", retry_after=1)
 
     def open(self) -> None:
@@ -57,11 +69,14 @@ class BrokerGate:
 class Watched:
     """A publisher that knows which tasks have called it, and which of them still wait."""
 
-    def __init__(self, publisher: Producer) -> None:
+    def __init__(self, publisher: PartitionedProducer) -> None:
         self.calls = 0
         self.callers: set[asyncio.Task[object] | None] = set()
         self.waiting: set[asyncio.Task[object] | None] = set()
         self._publisher = publisher
+
+    def partition_of(self, message: Message) -> TopicPartition:
+        return self._publisher.partition_of(message)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         task = asyncio.current_task()
@@ -99,7 +114,11 @@ class SpoolHarness:
                 await asyncio.sleep(0.005)
 
     async def wait_until_drained(self) -> None:
-        await self.wait_until(lambda: not self.spool.events and not self.publisher.is_kafka_unavailable)
+        def is_drained() -> bool:
+            depth = self.publisher.depth()
+            return not (depth.events or depth.is_kafka_unavailable or depth.unavailable_partitions)
+
+        await self.wait_until(is_drained)
 
 
 def event(key: str, value: str) -> Message:

@@ -33,10 +33,10 @@ class EmbeddedProducer:
 
     def partition_of(self, message: Message) -> TopicPartition:
         """Return the partition by the same rule as Kafka's."""
-        known = self._metadata.partitions_of(message.topic)
-        return (
-            known[partition_of(message.key, len(known))] if known else TopicPartition(message.topic, UNKNOWN_PARTITION)
-        )
+        partitions = self._metadata.partitions_of(message.topic)
+        if not partitions:
+            return TopicPartition(message.topic, UNKNOWN_PARTITION)
+        return partitions[partition_of(message.key, len(partitions))]
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         """Return partition and offset once the message is fsynced."""

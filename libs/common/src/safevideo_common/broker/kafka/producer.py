@@ -81,10 +81,10 @@ class KafkaProducer:
 
     def partition_of(self, message: Message) -> TopicPartition:
         """Return the partition by the rule of Kafka's Java client."""
-        known = self._partitions.get(message.topic)
-        if known is None:
+        topic_partitions = self._partitions.get(message.topic)
+        if topic_partitions is None:
             return TopicPartition(message.topic, UNKNOWN_PARTITION)
-        return known[partition_of(message.key, len(known))]
+        return topic_partitions[partition_of(message.key, len(topic_partitions))]
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
         """Return partition and offset once every in-sync replica has the message."""
