@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aiohttp import ClientSession, web
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
@@ -36,6 +36,8 @@ from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
+from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.web.app import base_app
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
@@ -67,19 +69,28 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
         return settings.webhook_secrets()
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
-        async with _connections(settings) as (database, redis, http):
+        async with _connections(settings) as (database, redis):
             await check_schema(database)
             app[DATABASE] = database
             authenticator = ApiKeyAuthenticator(database, utc_now, logger)
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             memory_limit = settings.memory_limit_mb << 20
-            checks = build_checks(
-                database, redis, broker, authenticator, http, settings.sharegram_api_url, memory_limit
-            )
+            keys = StoredIdempotencyKeys(database, utc_now)
             async with (
+                open_sharegram(settings, CallProtections(), keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "api-key-uses", authenticator.write_uses()),
-                CachedHealthCheck(checks, utc_now) as health,
                 broker.producer(SERVICE) as producer,
+                CachedHealthCheck(
+                    build_checks(
+                        database,
+                        redis,
+                        broker,
+                        authenticator,
+                        sharegram if settings.sharegram_api_url else None,
+                        memory_limit,
+                    ),
+                    utc_now,
+                ) as health,
             ):
                 reverify = ReverifyService(
                     database, producer, settings.cipher(), SCHEMES["any"], current_secrets, clock=utc_now
@@ -113,12 +124,11 @@ def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
 
 
 @asynccontextmanager
-async def _connections(settings: GatewaySettings) -> AsyncIterator[tuple[Database, Redis, ClientSession]]:
+async def _connections(settings: GatewaySettings) -> AsyncIterator[tuple[Database, Redis]]:
     """Open the pools. Each connects when it is first used."""
     database_url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
     async with (
         Database.open(database_url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS) as database,
         open_redis(redis_url, CACHE_DB, seconds=settings.redis_timeout_seconds) as redis,
-        ClientSession() as http,
     ):
-        yield database, redis, http
+        yield database, redis

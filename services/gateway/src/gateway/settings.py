@@ -5,17 +5,14 @@ from pydantic import Field, SecretStr, field_validator
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.encryption import Cipher
 from safevideo_common.settings import CommonSettings
+from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks.signatures import WebhookSecret, environment_secrets
 
 
-class GatewaySettings(CommonSettings):
+class GatewaySettings(SharegramSettings, CommonSettings):
     """Settings of `gateway`."""
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    sharegram_api_url: str = Field(
-        "", description="Base URL of Sharegram's API, such as https://api.sharegram.com/v1; empty if not configured."
-    )
-
     redis_timeout_seconds: float = Field(
         ANSWER_SECONDS, gt=0, le=2, description="Seconds to wait for Redis before the database is used instead."
     )
@@ -28,13 +25,6 @@ class GatewaySettings(CommonSettings):
         description="Key of the stored rejected webhooks: 32 random bytes in URL-safe base64; during a rotation "
         "several, comma-separated, the newest first.",
     )
-
-    @field_validator("sharegram_api_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        if value and not value.startswith(("https://", "http://")):
-            raise ValueError("must begin with https:// or http://")
-        return value
 
     @field_validator("sharegram_webhook_secret")
     @classmethod

@@ -267,3 +267,14 @@ schedule_fires: Final = Table(
     Column("slot", UtcDateTime, nullable=False),  # the last that has fired
     implicit_returning=False,
 )
+
+sharegram_idempotency_keys: Final = Table(
+    "sharegram_idempotency_keys",
+    metadata,
+    Column("work", String(191), primary_key=True),  # what the key is for, such as start_verification:kyc-verify:123
+    Column("idempotency_key", String(64), nullable=False),
+    Column("body_sha256", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("idx_sharegram_idempotency_keys_created", "created_at"),
+    implicit_returning=False,
+)

@@ -244,6 +244,34 @@ REPLAY_RECORDS_EXPIRED: Final = CounterMetric(
     _REPLAYS, "safevideo_replay_records_expired_total", "Records that retention deleted before a replay read them."
 )
 
+# --- calls to Sharegram ---
+_SHAREGRAM: Final = Group("Calls to Sharegram", GATEWAY)
+_CALL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+SHAREGRAM_CALLS: Final = CounterMetric(
+    _SHAREGRAM, "safevideo_sharegram_calls_total",
+    "Calls by operation and outcome: ok, or the reason of the failure.", ("operation", "outcome"),
+)  # fmt: skip
+SHAREGRAM_CALL_SECONDS: Final = HistogramMetric(
+    _SHAREGRAM, "safevideo_sharegram_call_duration_seconds",
+    "Time of a call with its waits and retries.", ("operation",), _CALL_BUCKETS,
+)  # fmt: skip
+SHAREGRAM_TRY_SECONDS: Final = HistogramMetric(
+    _SHAREGRAM, "safevideo_sharegram_try_duration_seconds",
+    "Time of one try, from the connection to the end of the response: Sharegram's own time.",
+    ("operation",), _CALL_BUCKETS,
+)  # fmt: skip
+SHAREGRAM_RETRIES: Final = CounterMetric(
+    _SHAREGRAM, "safevideo_sharegram_retries_total",
+    "Retries by result: sent, or over_budget (too many retries at once).", ("operation", "result"),
+)  # fmt: skip
+SHAREGRAM_CALLS_IN_FLIGHT: Final = GaugeMetric(
+    _SHAREGRAM, "safevideo_sharegram_calls_in_flight", "Calls that have a place."
+)
+SHAREGRAM_CALLS_QUEUED: Final = GaugeMetric(
+    _SHAREGRAM, "safevideo_sharegram_calls_queued", "Calls that wait for a place."
+)
+
 # --- the API ---
 _API: Final = Group("API", GATEWAY)
 

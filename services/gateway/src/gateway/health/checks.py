@@ -8,7 +8,6 @@ from enum import StrEnum
 from time import monotonic, perf_counter
 from typing import Final, Self
 
-from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
@@ -17,7 +16,8 @@ from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.observability.memory import resident_bytes
-from safevideo_common.sharegram.health import HEALTH_SECONDS, probe_sharegram
+from safevideo_common.sharegram.client import SharegramClient
+from safevideo_common.sharegram.operations import HEALTH_SECONDS, SharegramCaller
 from safevideo_common.tasks import cancel_and_wait
 
 CRITICAL: Final = "database"
@@ -26,6 +26,7 @@ CRITICAL: Final = "database"
 ANSWER_SECONDS: Final = 2.0
 CACHE_SECONDS: Final = 1.0
 """The time for which a report is reused."""
+SHAREGRAM_CACHE_SECONDS: Final = 10.0
 
 _MEMORY_WARNING: Final = 0.9
 _MIB: Final = 1 << 20
@@ -119,6 +120,32 @@ class CachedHealthCheck:
         return HealthReport(started_at, results, overall(results))
 
 
+class SharegramCheck:
+    """The health of Sharegram: at most one call in `SHAREGRAM_CACHE_SECONDS`. Runs of the checks do not overlap."""
+
+    def __init__(self, client: SharegramClient | None, *, seconds: Callable[[], float] = monotonic) -> None:
+        self._client = client
+        self._seconds = seconds
+        self._result: CheckResult | None = None
+        self._expires_at = 0.0
+
+    async def check(self) -> CheckResult:
+        """Return the result, or the last one while it is fresh."""
+        if self._client is None:
+            return CheckResult(CheckStatus.WARNING, "not configured")
+        if self._result is None or self._seconds() >= self._expires_at:
+            self._result = await self._probe(self._client)
+            self._expires_at = self._seconds() + SHAREGRAM_CACHE_SECONDS
+        return self._result
+
+    async def _probe(self, client: SharegramClient) -> CheckResult:
+        try:
+            await client.health(SharegramCaller.api(seconds=HEALTH_SECONDS + ANSWER_SECONDS))
+        except SafeVideoError as error:
+            return CheckResult(CheckStatus.UNHEALTHY, error.message)
+        return CheckResult(CheckStatus.HEALTHY, "answers")
+
+
 async def run_checks(checks: Sequence[HealthCheck]) -> list[TimedResult]:
     """Run all checks concurrently. Never raises."""
     return await asyncio.gather(*map(_timed, checks))
@@ -156,17 +183,13 @@ def build_checks(
     redis: Redis,
     broker: Broker,
     authenticator: ApiKeyAuthenticator,
-    http: ClientSession,
-    sharegram_api_url: str,
+    sharegram: SharegramClient | None,
     memory_limit: int,
 ) -> list[HealthCheck]:
-    """Return the checks in the order of the contract, §6. `memory_limit` is in bytes."""
+    """Return the checks in the order of the contract, §6. `memory_limit` is in bytes.
 
-    async def sharegram() -> CheckResult:
-        if not sharegram_api_url:
-            return CheckResult(CheckStatus.WARNING, "not configured")
-        await probe_sharegram(http, sharegram_api_url)
-        return CheckResult(CheckStatus.HEALTHY, "answers")
+    `sharegram` is None if no address is configured.
+    """
 
     async def memory() -> CheckResult:
         return memory_result(resident_bytes(), memory_limit)
@@ -175,7 +198,7 @@ def build_checks(
         HealthCheck(CRITICAL, ANSWER_SECONDS, _answers(database.probe)),
         HealthCheck("redis", ANSWER_SECONDS, _answers(redis.ping)),
         HealthCheck("kafka", ANSWER_SECONDS, _answers(broker.probe)),
-        HealthCheck("sharegramApi", HEALTH_SECONDS, sharegram),
+        HealthCheck("sharegramApi", HEALTH_SECONDS + ANSWER_SECONDS, SharegramCheck(sharegram).check),
         HealthCheck("authSystem", ANSWER_SECONDS, _answers(authenticator.probe)),
         HealthCheck("memory", ANSWER_SECONDS, memory),
         # No call of the gateway goes through a circuit breaker or a fallback, so none can be open or active.
