@@ -23,7 +23,7 @@ check: venv ## check style, types, imports, and that documents agree with the co
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/contracts
+	@$(BIN)/python -m pytest -q tests/contracts deploy/tests
 
 bench: venv ## measure webhook-ingest and a worker against their limits, on a real Kafka and MariaDB
 	@$(BIN)/python tests/load/run.py $(ARGS)
@@ -53,8 +53,9 @@ lock: venv ## pin the dependencies of the pyproject.toml files with hashes; ARGS
 		--no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file constraints.txt $(ARGS) -
 
-manifests: venv ## write the manifests that repeat the topics of the code and the alert rules
+manifests: venv ## write the manifests and dashboards that repeat what the code says
 	@$(BIN)/python tools/docs/manifests.py deploy/kubernetes/components
+	@$(BIN)/python tools/docs/dashboards.py deploy/observability/grafana/dashboards
 
 images: ## build the container images; VERSION=1.2.3 is their tag; LOCAL_BASE=1 needs no image registry
 	@deploy/docker/build.sh $(VERSION)

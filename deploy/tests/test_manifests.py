@@ -182,6 +182,13 @@ def test_the_generated_manifests_are_those_of_the_code(tmp_path: Path) -> None:
         assert (components / path).read_text() == text, "run: make manifests"
 
 
+def test_the_dashboards_are_those_of_the_catalog(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "tools" / "docs" / "dashboards.py", tmp_path], check=True)
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    dashboards = ROOT / "deploy" / "observability" / "grafana" / "dashboards"
+    assert made == {path.name: path.read_text() for path in dashboards.glob("*.json")}, "run: make manifests"
+
+
 def test_every_program_has_an_image_and_every_image_is_built() -> None:
     targets = set(re.findall(r"^FROM runtime AS (\S+)", (ROOT / "deploy/docker/Dockerfile").read_text(), re.M))
     (built,) = re.findall(r"^targets=\((.*)\)", (ROOT / "deploy/docker/build.sh").read_text(), re.M)
