@@ -41,6 +41,27 @@ class Unauthorized(SafeVideoError):
     status = 401
 
 
+class SsoAuthFailed(SafeVideoError):
+    """The sign-in failed for a reason other than its token."""
+
+    code = "SSO_AUTH_FAILED"
+    status = 401
+
+
+class SsoUnavailable(SafeVideoError):
+    """No session can be made now: the provider, Redis or the database does not answer."""
+
+    code = "SSO_AUTH_FAILED"
+    status = 503
+
+
+class InvalidSharegramToken(SafeVideoError):
+    """A provider's token does not hold; `details.reason` names the check, and for times `details.now` is our clock."""
+
+    code = "INVALID_SHAREGRAM_TOKEN"
+    status = 401
+
+
 class WebhookSignatureInvalid(SafeVideoError):
     """The webhook is not proven to be Sharegram's; `details.reason` says which check refused it."""
 
@@ -70,6 +91,24 @@ class PerformerNotFound(NotFound):
 
 class JobNotFound(NotFound):
     """No such job."""
+
+
+class UserNotFound(NotFound):
+    """No such user."""
+
+
+class UserMappingConflict(SafeVideoError):
+    """More than one account could be meant: an operator merges them first."""
+
+    code = "USER_MAPPING_CONFLICT"
+    status = 409
+
+
+class IntegrationNotConfigured(SafeVideoError):
+    """There is nothing to call with: the integration or the provider is not configured."""
+
+    code = "INTEGRATION_NOT_CONFIGURED"
+    status = 503
 
 
 class MethodNotAllowed(SafeVideoError):
