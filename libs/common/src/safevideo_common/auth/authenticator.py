@@ -37,7 +37,7 @@ class _CachedKey(NamedTuple):
 
 
 class ApiKeyAuthenticator:
-    """An `Authenticator` with the table `api_keys`. It caches at most `MAX_CACHED_KEYS` verified keys, by hash."""
+    """Identifies systems by the table `api_keys`. It caches at most `MAX_CACHED_KEYS` verified keys, by hash."""
 
     def __init__(self, database: Database, clock: Clock, logger: FilteringBoundLogger) -> None:
         self._database = database

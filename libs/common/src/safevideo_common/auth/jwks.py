@@ -38,6 +38,9 @@ REFRESH_SECONDS: Final = 300.0
 WAIT_SECONDS: Final = 1.0
 """The longest time that a request waits for a fetch in progress. It is shorter than the timeout of a fetch."""
 
+FIRST_COOLDOWN_SECONDS: Final = 1.0
+"""The cooldown until the first good answer: nobody can sign in before it."""
+
 RETRY: Final = Backoff(initial=COOLDOWN_SECONDS, maximum=REFRESH_SECONDS)
 
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -199,9 +202,10 @@ class JwksCache:
             self._fetch_requested.clear()
             self._fetch_done.set()
             self._fetch_done = asyncio.Event()
-            await asyncio.sleep(self._cooldown_seconds)
+            cooldown = self._cooldown_seconds if self._keys else FIRST_COOLDOWN_SECONDS
+            await asyncio.sleep(cooldown)
             self._is_cooling_down = False
-            pause = RETRY.delay(failures) if failures else self._refresh_seconds - self._cooldown_seconds
+            pause = RETRY.delay(failures) if failures else self._refresh_seconds - cooldown
             await wait_event(self._fetch_requested, max(pause, 0.0))
 
     async def _refresh(self) -> bool:

@@ -1,26 +1,30 @@
-"""The caller of a request. An `Authenticator` identifies the caller: by API key, later by token."""
+"""The caller of a request. An `Authenticator` identifies the caller by API key, access token or cookie."""
 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiohttp import web
-from multidict import CIMultiDictProxy
 
 from safevideo_common.auth.api_keys import Role
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller whose credentials were verified, whichever they were."""
+    """A caller whose credentials were verified, whichever they were.
+
+    A person is named `user:<id>`, a system by the name of its API key's client. Only a person has a session.
+    """
 
     name: str
     role: Role
+    user_id: int | None = None
+    session_id: str | None = None
 
 
 class Authenticator(Protocol):
-    """A way to identify the caller by the headers of a request."""
+    """A way to identify the caller of a request."""
 
-    async def authenticate(self, headers: CIMultiDictProxy[str]) -> Principal:
+    async def authenticate(self, request: web.BaseRequest) -> Principal:
         """Return the caller. Raises `Unauthorized` if the credentials are missing or invalid."""
         ...
 

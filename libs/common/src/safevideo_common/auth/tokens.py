@@ -145,6 +145,18 @@ class TokenVerifier:
         return None if issued is None else datetime.fromtimestamp(issued, UTC), datetime.fromtimestamp(expires, UTC)
 
 
+def unverified_issuer(token: str) -> str | None:
+    """Return what a token says of its issuer, to choose who verifies it. It proves nothing."""
+    parts = token.split(".")
+    if len(token) > MAX_TOKEN_BYTES or len(parts) != 3 or not _CANONICAL.fullmatch(parts[1]):
+        return None
+    try:
+        issuer = _parse_object(_decode(parts[1])).get("iss")
+    except InvalidSharegramToken:
+        return None
+    return issuer if isinstance(issuer, str) else None
+
+
 @lru_cache(maxsize=256)  # all tokens of a key begin with the same header
 def _parse_header(part: str) -> _Header:
     header = _parse_object(_decode(part))

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 MAX_KEYS_PER_STATEMENT: Final = 500
 """MariaDB plans `IN` lists of 1,000 and more in a slower way."""
 
 
-def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
+Key = TypeVar("Key", str, int)
+
+
+def chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
     """Yield the distinct keys in ascending order, at most `MAX_KEYS_PER_STATEMENT` at a time.
 
     Every transaction locks rows in this order, so two of them never wait for each other in a deadlock.

@@ -23,8 +23,10 @@ from sqlalchemy import (
 from safevideo_common.database.dialect import (
     BigId,
     Boolean,
+    EmailText,
     ExternalIdText,
     JsonDocument,
+    SubjectText,
     UtcDateTime,
 )
 
@@ -114,6 +116,56 @@ api_keys: Final = Table(
     Column("revoked_at", UtcDateTime),
     UniqueConstraint("key_hash", name="uq_api_keys_hash"),
     Index("idx_api_keys_client", "client"),
+    implicit_returning=False,
+)
+
+users: Final = Table(
+    "users",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("email", EmailText),  # `none:…` without an e-mail and `merged:…` of a merged account, so each is unique
+    Column("is_email_verified", Boolean),  # NULL while nobody has said
+    Column("sharegram_id", SubjectText),
+    Column("username", String(255)),
+    Column("display_name", String(255)),
+    Column("profile_image", String(2048)),
+    Column("role", String(16), nullable=False, server_default=text("'performer'")),
+    Column("merged_into", BigId),  # a user; then this account cannot sign in
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("last_sign_in_at", UtcDateTime),
+    Index("idx_sharegram_id", "sharegram_id"),
+    Index("idx_users_email", "email"),
+    Index("idx_users_merged_into", "merged_into"),
+    implicit_returning=False,
+)
+
+user_identities: Final = Table(
+    "user_identities",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("user_id", BigId, nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("issuer", SubjectText, nullable=False),
+    Column("subject", SubjectText, nullable=False),
+    Column("digest", String(64), nullable=False),  # of issuer and subject: they are compared byte for byte
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("digest", name="uq_user_identities_digest"),
+    Index("idx_user_identities_user", "user_id"),
+    implicit_returning=False,
+)
+
+user_merges: Final = Table(
+    "user_merges",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("primary_id", BigId, nullable=False),
+    Column("duplicate_id", BigId, nullable=False),
+    Column("merged_at", UtcDateTime, nullable=False),
+    Column("merged_by", String(128), nullable=False),
+    Column("moved", JsonDocument, nullable=False),  # what an unmerge moves back: rows by column, fields, e-mail
+    Column("unmerged_at", UtcDateTime),
+    Index("idx_user_merges_duplicate", "duplicate_id"),
     implicit_returning=False,
 )
 

@@ -10,6 +10,7 @@ from jwt.algorithms import get_default_algorithms
 from safevideo_common.auth.jwks import (
     COOLDOWN_SECONDS,
     FETCH_SECONDS,
+    FIRST_COOLDOWN_SECONDS,
     REFRESH_SECONDS,
     WAIT_SECONDS,
     JwksCache,
@@ -131,7 +132,7 @@ async def test_cache_without_any_key_raises_and_does_not_hold_up_requests() -> N
         with pytest.raises(SigningKeysUnavailable):
             await cache.load("a")
         assert loop.time() <= WAIT_SECONDS
-        await asyncio.sleep(FETCH_SECONDS)
+        await asyncio.sleep(FETCH_SECONDS - loop.time() + FIRST_COOLDOWN_SECONDS / 2)
         before = loop.time()
         with pytest.raises(SigningKeysUnavailable):
             await cache.load("a")
@@ -149,3 +150,18 @@ def test_cache_has_one_fetch_at_a_time() -> None:
             assert len(provider.fetched_at) == 1
 
     scenario()
+
+
+@in_virtual_time
+async def test_cache_without_any_key_tries_again_soon_when_somebody_needs_one() -> None:
+    provider = Provider("a")
+    provider.failure = OSError()
+    cache = cache_of(provider)
+    async with running_task(cache.run(), "keys"):
+        with pytest.raises(SigningKeysUnavailable):
+            await cache.load("a")
+        provider.failure = None
+        with pytest.raises(SigningKeysUnavailable):
+            await cache.load("a")
+        await asyncio.sleep(FIRST_COOLDOWN_SECONDS + 0.1)
+        assert await has(cache, "a")

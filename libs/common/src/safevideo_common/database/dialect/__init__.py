@@ -7,8 +7,10 @@ from safevideo_common.database.dialect.bulk import Bulk
 from safevideo_common.database.dialect.columns import (
     BigId,
     Boolean,
+    EmailText,
     ExternalIdText,
     JsonDocument,
+    SubjectText,
     UtcDateTime,
 )
 from safevideo_common.database.dialect.connections import open_engine
@@ -25,9 +27,11 @@ __all__ = [
     "BigId",
     "Boolean",
     "Bulk",
+    "EmailText",
     "ExternalIdText",
     "Incoming",
     "JsonDocument",
+    "SubjectText",
     "Upsert",
     "UtcDateTime",
     "estimate_row_count",

@@ -9,13 +9,33 @@ from sqlalchemy.dialects import mysql
 
 from safevideo_common.clock import utc_text
 
-__all__ = ["BigId", "Boolean", "ExternalIdText", "JsonDocument", "UtcDateTime", "is_mariadb", "utc_datetime"]
+__all__ = [
+    "BigId",
+    "Boolean",
+    "EmailText",
+    "ExternalIdText",
+    "JsonDocument",
+    "SubjectText",
+    "UtcDateTime",
+    "is_mariadb",
+    "utc_datetime",
+]
 
 # SQLite assigns row ids only to an INTEGER key; its INTEGER has 64 bits too.
 BigId: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 # Ids of another party may differ only in case, so they are compared byte by byte.
 ExternalIdText: Final = String(128).with_variant(String(128, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+# A subject of OpenID Connect has up to 255 characters.
+SubjectText: Final = String(255).with_variant(String(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+# Compared without upper and lower case, on every server; the code compares again, by ASCII letters only.
+EmailText: Final = (
+    String(255)
+    .with_variant(String(255, collation="utf8mb4_general_ci"), "mysql", "mariadb")
+    .with_variant(String(255, collation="NOCASE"), "sqlite")
+)
 
 # A missing document is NULL, not the JSON text `null`.
 JsonDocument: Final = JSON(none_as_null=True)

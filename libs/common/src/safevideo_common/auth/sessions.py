@@ -1,0 +1,265 @@
+"""The sessions of people, in Redis DB 2 (contract, §3): `sso:session:{id}` and `sso:user:{userId}:sessions`.
+
+Guarantees:
+
+- A session lives for 24 hours from its sign-in. Nothing writes it again, so no request brings an ended one back.
+- A sign-in that was in progress when its user, its subject or its `sid` was signed out gets no session.
+- A key has our prefix, ids of ours and digests only, so `redis-cli --scan | xargs` handles every key.
+- The id of a session opens nothing. Whoever uses it shows the secret, of which Redis has the hash alone.
+
+The marks of a sign-out are keys of `sso:*` too. Deleting all of them signs everyone out and harms nothing else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from hmac import compare_digest
+from secrets import token_urlsafe
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from safevideo_common.cache.redis import ANSWER_SECONDS
+from safevideo_common.errors import ServiceUnavailable
+from safevideo_common.tasks import preserve_cancellation
+
+SSO_DB: Final = 2
+LIFETIME: Final = timedelta(hours=24)
+MAX_SESSIONS_PER_USER: Final = 100
+"""With one more the oldest ends."""
+
+_PREFIX: Final = "sso:"
+_SECONDS: Final = int(LIFETIME.total_seconds())
+_CLEAR_BATCH: Final = 500
+
+_CREATE: Final = """
+local function signed_out_after(key, at)
+  local mark = redis.call('GET', key)
+  return mark and tonumber(mark) > tonumber(at)
+end
+local id, document, seconds, now, began, issued, most = unpack(ARGV)
+if signed_out_after(KEYS[5], began) or signed_out_after(KEYS[6], issued) or redis.call('EXISTS', KEYS[7]) == 1 then
+  return 0
+end
+redis.call('SET', KEYS[1], document, 'EX', seconds)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - seconds * 1000)
+redis.call('ZADD', KEYS[2], now, id)
+redis.call('ZADD', KEYS[3], issued, id)
+redis.call('ZADD', KEYS[4], issued, id)
+for index = 2, 4 do redis.call('EXPIRE', KEYS[index], seconds) end
+while redis.call('ZCARD', KEYS[2]) > tonumber(most) do
+  redis.call('DEL', 'sso:session:' .. redis.call('ZPOPMIN', KEYS[2])[1])
+end
+return 1
+"""
+
+_END_USER: Final = """
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+local ended = 0
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  ended = ended + redis.call('DEL', 'sso:session:' .. id)
+end
+redis.call('DEL', KEYS[1])
+return ended
+"""
+
+_END_NAMED: Final = """
+if not redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[1]) then return -1 end
+local mark = redis.call('GET', KEYS[3])
+if not mark or tonumber(mark) < tonumber(ARGV[2]) then redis.call('SET', KEYS[3], ARGV[2], 'EX', ARGV[3]) end
+local ended = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[2])) do
+  ended = ended + redis.call('DEL', 'sso:session:' .. id)
+  redis.call('ZREM', KEYS[2], id)
+end
+return ended
+"""
+"""For a subject. The mark of a `sid` is set in the same way and never compared with a time."""
+
+
+class SessionsUnavailable(ServiceUnavailable):
+    """Redis does not answer, so no session can be checked, made or ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A sign-in that succeeded and needs a session."""
+
+    user_id: int
+    provider: str
+    issuer: str
+    subject: str
+    sid: str | None
+    """The provider's own session, if its token named one."""
+    token_issued_at: datetime
+    """By the provider's clock, as the `iat` of a logout token is."""
+    began_at: datetime
+    """When this sign-in reached us, by the time of Redis (`SessionStore.now`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserSession:
+    """A session. Times are by the clock of Redis."""
+
+    id: str
+    user_id: int
+    provider: str
+    created_at: datetime
+    expires_at: datetime
+    secret_hash: bytes
+
+    def is_opened_by(self, secret: str) -> bool:
+        """Return whether `secret` is this session's. It takes constant time."""
+        return compare_digest(self.secret_hash, sha256(secret.encode()).digest())
+
+
+class _Record(msgspec.Struct, frozen=True):
+    user: int
+    provider: str
+    created: float
+    secret: bytes
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(_Record).decode
+
+
+class SessionStore:
+    """All sessions. Every method raises `SessionsUnavailable`; none tries twice."""
+
+    def __init__(self, redis: Redis, *, seconds: float = ANSWER_SECONDS) -> None:
+        self._redis = redis
+        self._seconds = seconds
+        self._create = redis.register_script(_CREATE)
+        self._end_user = redis.register_script(_END_USER)
+        self._end_named = redis.register_script(_END_NAMED)
+
+    async def now(self) -> datetime:
+        """Return the time of Redis, which is the same for all replicas."""
+        async with self._translate_errors():
+            seconds, micros = await self._redis.time()
+        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+
+    async def create(self, new: NewSession) -> tuple[UserSession, str] | None:
+        """Make a session and its secret, which cannot be read again. Return None if it was signed out meanwhile."""
+        session_id, secret = token_urlsafe(24), token_urlsafe(32)
+        created_at = await self.now()
+        record = _Record(new.user_id, new.provider, created_at.timestamp(), sha256(secret.encode()).digest())
+        subject, sid = _digest(new.issuer, new.subject), _digest(new.issuer, new.sid or f"none {session_id}")
+        keys = [
+            _session_key(session_id), _user_key(new.user_id), f"sso:subject:{subject}:sessions",
+            f"sso:sid:{sid}:sessions", f"sso:user:{new.user_id}:ended", f"sso:subject:{subject}:ended",
+            f"sso:sid:{sid}:ended",
+        ]  # fmt: skip
+        arguments: list[bytes | str | int] = [
+            session_id, _encode(record), _SECONDS, _milliseconds(created_at), _milliseconds(new.began_at),
+            int(new.token_issued_at.timestamp()), MAX_SESSIONS_PER_USER,
+        ]  # fmt: skip
+        async with self._translate_errors():
+            is_created = await self._create(keys, arguments)
+        return (_session(session_id, record), secret) if is_created else None
+
+    async def find(self, session_id: str) -> UserSession | None:
+        """Return the session, or None if there is none, or no longer."""
+        async with self._translate_errors():
+            value = await self._redis.get(_session_key(session_id))
+        return _parse(session_id, value)
+
+    async def of_user(self, user_id: int) -> list[UserSession]:
+        """Return the sessions of a user, the oldest first."""
+        async with self._translate_errors():
+            found = await self._redis.zrange(_user_key(user_id), 0, -1)
+            ids = [each.decode() for each in found if isinstance(each, bytes)]
+            values = await self._redis.mget([_session_key(each) for each in ids]) if ids else []
+        sessions = (_parse(session_id, value) for session_id, value in zip(ids, values, strict=True))
+        return [session for session in sessions if session is not None]
+
+    async def end(self, user_id: int, session_id: str) -> None:
+        """End one session of a user."""
+        async with self._translate_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            _ = pipeline.delete(_session_key(session_id))
+            _ = pipeline.zrem(_user_key(user_id), session_id)
+            await pipeline.execute()
+
+    async def end_user(self, user_id: int) -> int:
+        """End all sessions of a user, and the sign-ins in progress. Return the number of sessions."""
+        now = await self.now()
+        async with self._translate_errors():
+            keys = [_user_key(user_id), f"sso:user:{user_id}:ended"]
+            return int(await self._end_user(keys, [_milliseconds(now), _SECONDS]))
+
+    async def end_by_logout_token(
+        self, issuer: str, *, jti: str, subject: str | None, sid: str | None, issued_at: datetime, valid_seconds: int
+    ) -> int | None:
+        """End what a logout token names: the sessions of its `sid`, else those of its subject that are not newer.
+
+        Return the number of sessions, or None if the token was used before. `valid_seconds` is how long a repetition
+        of the token would be accepted.
+        """
+        name = f"sid:{_digest(issuer, sid)}" if sid is not None else f"subject:{_digest(issuer, subject or '')}"
+        keys = [f"sso:jti:{_digest(issuer, jti)}", f"sso:{name}:sessions", f"sso:{name}:ended"]
+        latest = 1 << 40 if sid is not None else int(issued_at.timestamp())
+        async with self._translate_errors():
+            ended = int(await self._end_named(keys, [max(valid_seconds, 1), latest, _SECONDS]))
+        return None if ended < 0 else ended
+
+    async def clear(self) -> int:
+        """Delete every key of sign-in. Everyone is signed out. Return the number of sessions."""
+        ended, batch = 0, list[bytes]()
+        async with self._translate_errors(60):
+            async for key in self._redis.scan_iter(f"{_PREFIX}*", count=_CLEAR_BATCH):
+                ended += key.startswith(b"sso:session:")
+                batch.append(key)
+                if len(batch) >= _CLEAR_BATCH:
+                    await self._redis.delete(*batch)
+                    batch.clear()
+            if batch:
+                await self._redis.delete(*batch)
+        return ended
+
+    @asynccontextmanager
+    async def _translate_errors(self, seconds: float | None = None) -> AsyncIterator[None]:
+        try:
+            with preserve_cancellation():
+                async with asyncio.timeout(seconds or self._seconds):
+                    yield
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            raise SessionsUnavailable("Sessions cannot be checked now.", retry_after=5) from error
+
+
+def _session(session_id: str, record: _Record) -> UserSession:
+    created_at = datetime.fromtimestamp(record.created, UTC)
+    return UserSession(session_id, record.user, record.provider, created_at, created_at + LIFETIME, record.secret)
+
+
+def _parse(session_id: str, value: object) -> UserSession | None:
+    """Return the session in `value`. What someone else has written there counts as none."""
+    if not isinstance(value, bytes):
+        return None
+    try:
+        return _session(session_id, _decode(value))
+    except msgspec.DecodeError:
+        return None
+
+
+def _session_key(session_id: str) -> str:
+    # An id of ours is safe as it is. Whatever else a caller sends must not become a key as it came.
+    is_ours = len(session_id) <= 64 and session_id.replace("-", "").replace("_", "").isalnum() and session_id.isascii()
+    return f"sso:session:{session_id if is_ours else 'none'}"
+
+
+def _user_key(user_id: int) -> str:
+    return f"sso:user:{user_id}:sessions"
+
+
+def _digest(issuer: str, value: str) -> str:
+    return sha256(f"{len(issuer)} {issuer} {value}".encode()).hexdigest()
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
