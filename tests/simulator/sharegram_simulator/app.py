@@ -78,10 +78,10 @@ def build_app(settings: SimulatorSettings, log: FilteringBoundLogger | None = No
     app.add_routes(MasterSteering(provider).routes())
     app.add_routes(WebhookSteering(sender, receiver, deliveries).routes())
     app.add_routes(ReceiverSteering(receiver, disorder).routes())
-    app.add_routes(IdentitySteering(keys, tokens).routes())
+    app.add_routes(IdentitySteering(keys, tokens, settings.backchannel_logout_url).routes())
     app.add_routes(PartnerApi(provider, documents, receiver).routes())
     app.add_routes(Discovery(settings.issuer_url, keys).routes())
-    app.add_routes(SignIn(settings.audience, performers, tokens, Grants()).routes())
+    app.add_routes(SignIn(settings.issuer_url, settings.audience, performers, tokens, Grants()).routes())
 
     async def deliver(_: web.Application) -> AsyncIterator[None]:
         async with sender.connected(), courier.running():

@@ -64,6 +64,11 @@ class SimulatorSettings(BaseModel):
         description="Audience of the tokens and id of the client.",
     )
 
+    backchannel_logout_url: str = Field(
+        default="http://127.0.0.1:3000/auth/sso/backchannel-logout",
+        description="Where logout tokens go unless the order names another address.",
+    )
+
     retry_factor: float = Field(
         default=1.0, ge=0, le=1, description="Shortens the retry delays: 0.001 makes 5 s into 5 ms."
     )

@@ -1,10 +1,10 @@
 """The wiring of `gateway`: all its objects, in the order in which they depend on each other."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
@@ -24,7 +24,16 @@ from gateway.quarantine.api import QuarantineApi
 from gateway.quarantine.reverify import ReverifyService
 from gateway.replays.api import ReplaysApi
 from gateway.settings import GatewaySettings
+from gateway.sign_in.api import SignInApi
+from gateway.sign_in.browser import BrowserSignInApi
+from gateway.sign_in.pending import PendingSignIns
+from gateway.sign_in.provider import IdentityProvider
+from gateway.sign_in.service import SignInService
+from gateway.users.api import UsersApi
+from safevideo_common.auth.access_tokens import AccessTokens
+from safevideo_common.auth.authentication import RequestAuthenticator
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
+from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.broker.port import Broker
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
@@ -38,6 +47,8 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
 from safevideo_common.sharegram.client import CallProtections, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
+from safevideo_common.users.accounts import UserAccounts
+from safevideo_common.users.merge import UserMerges
 from safevideo_common.web.app import base_app
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
@@ -69,23 +80,33 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
         return settings.webhook_secrets()
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
-        async with _connections(settings) as (database, redis):
+        async with _connections(settings) as (database, redis, sso_redis, http):
             await check_schema(database)
             app[DATABASE] = database
-            authenticator = ApiKeyAuthenticator(database, utc_now, logger)
+            api_keys = ApiKeyAuthenticator(database, utc_now, logger)
+            accounts = UserAccounts(database, utc_now)
+            sessions = SessionStore(sso_redis, seconds=settings.redis_timeout_seconds)
+            pending = PendingSignIns(sso_redis, seconds=settings.redis_timeout_seconds)
+            providers = {
+                name: IdentityProvider(name, each, http, utc_now, logger) for name, each in settings.providers().items()
+            }
+            tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
+            authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
+            sign_in = SignInService(providers, accounts, sessions, tokens, metrics, logger)
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             memory_limit = settings.memory_limit_mb << 20
             keys = StoredIdempotencyKeys(database, utc_now)
             async with (
                 open_sharegram(settings, CallProtections(), keys, registry, logger, utc_now) as sharegram,
-                background_task(app, "api-key-uses", authenticator.write_uses()),
+                background_task(app, "api-key-uses", api_keys.write_uses()),
+                _fetching_keys(app, providers.values()),
                 broker.producer(SERVICE) as producer,
                 CachedHealthCheck(
                     build_checks(
                         database,
                         redis,
                         broker,
-                        authenticator,
+                        api_keys,
                         sharegram if settings.sharegram_api_url else None,
                         memory_limit,
                     ),
@@ -105,6 +126,9 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     ReplaysApi(jobs, logger),
                     QuarantineApi(database, reverify, logger),
                     AuditApi(database),
+                    SignInApi(sign_in, accounts, settings.public_url, utc_now, logger),
+                    BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
+                    UsersApi(database, UserMerges(database, sessions, utc_now), logger),
                 )
                 guard = Guard(authenticator)
                 app[ENDPOINTS] = endpoints
@@ -124,11 +148,21 @@ def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
 
 
 @asynccontextmanager
-async def _connections(settings: GatewaySettings) -> AsyncIterator[tuple[Database, Redis]]:
+async def _fetching_keys(app: web.Application, providers: Iterable[IdentityProvider]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for each in providers:
+            await stack.enter_async_context(background_task(app, f"signing-keys-{each.name}", each.keys.run()))
+        yield
+
+
+@asynccontextmanager
+async def _connections(settings: GatewaySettings) -> AsyncIterator[tuple[Database, Redis, Redis, ClientSession]]:
     """Open the pools. Each connects when it is first used."""
     database_url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
     async with (
         Database.open(database_url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS) as database,
         open_redis(redis_url, CACHE_DB, seconds=settings.redis_timeout_seconds) as redis,
+        open_redis(redis_url, settings.redis_sso_db, seconds=settings.redis_timeout_seconds) as sso_redis,
+        ClientSession() as http,
     ):
-        yield database, redis
+        yield database, redis, sso_redis, http

@@ -10,12 +10,20 @@ from safevideo_common.observability.metric import counter
 Source = Literal["cache", "database"]
 
 
+SignInOutcome = Literal["signed_in", "refused", "unavailable"]
+
+
 class GatewayMetrics:
-    """The number of performers read, by source."""
+    """The number of performers read by source, and of sign-ins by outcome."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._performer_reads = counter(metric_catalog.PERFORMER_READS, registry)
+        self._sign_ins = counter(metric_catalog.SIGN_INS, registry)
 
     def performer_read(self, source: Source) -> None:
         """Count one performer that was found."""
         self._performer_reads.labels(source).inc()
+
+    def sign_in(self, provider: str, outcome: SignInOutcome) -> None:
+        """Count one sign-in. `provider` is one of the configured ones."""
+        self._sign_ins.labels(provider, outcome).inc()

@@ -24,6 +24,12 @@ PUBLIC: Final = {
     "GET /api/integration/health",
     "GET /openapi.json",
     "GET /docs",
+    "POST /auth/sso/unified-login",
+    "GET /auth/sso/login",
+    "GET /auth/sso/callback",
+    "GET /auth/sso/session/verify",
+    "POST /auth/sso/backchannel-logout",
+    "GET /auth/sso/integration-status",
 }
 ALLOWED: Final = {
     "GET /api/v1/performers/{id}": ANY,
@@ -40,6 +46,11 @@ ALLOWED: Final = {
     "POST /api/v1/admin/jobs/{id}/cancel": ADMIN,
     "POST /api/v1/admin/replays": ADMIN,
     "GET /api/v1/admin/audit": READERS,
+    "GET /api/v1/admin/users/duplicates": ADMIN,
+    "POST /api/v1/admin/users/merge": ADMIN,
+    "POST /api/v1/admin/users/{id}/unmerge": ADMIN,
+    "POST /auth/sso/logout": ANY,
+    "POST /auth/sso/logout-all": ANY,
 }
 
 

@@ -1,6 +1,8 @@
 """Sharegram's sign-in: the authorization code flow with PKCE (RFC 6749, RFC 7636). Nobody is asked for a password."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from html import escape
 from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
@@ -46,6 +48,13 @@ class AuthorizeQuery(BaseModel):
     login_hint: Text | None = None
 
 
+class SignOutQuery(BaseModel):
+    """The parameters of a sign-out that the client began."""
+
+    client_id: Text
+    post_logout_redirect_uri: RedirectUri
+
+
 class TokenForm(BaseModel):
     """The parameters of a code exchange."""
 
@@ -59,7 +68,10 @@ class TokenForm(BaseModel):
 class SignIn:
     """An OpenID provider with one client, whose users are the performers."""
 
-    def __init__(self, client_id: str, performers: Performers, tokens: TokenIssuer, grants: Grants) -> None:
+    def __init__(
+        self, issuer: str, client_id: str, performers: Performers, tokens: TokenIssuer, grants: Grants
+    ) -> None:
+        self._issuer = issuer
         self._client_id = client_id
         self._performers = performers
         self._tokens = tokens
@@ -67,7 +79,11 @@ class SignIn:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/oauth/authorize", self.authorize), web.post("/oauth/token", self.exchange)]
+        return [
+            web.get("/oauth/authorize", self.authorize),
+            web.post("/oauth/token", self.exchange),
+            web.get("/oauth/logout", self.sign_out),
+        ]
 
     async def authorize(self, request: web.Request) -> web.Response:
         """Approve at once, and send the browser back with a code. Of several performers, ask which."""
@@ -78,8 +94,8 @@ class SignIn:
         if len(candidates) > 1:
             return _chooser(request.rel_url, candidates)
         if not candidates:
-            return _back(query, {"error": "access_denied", "error_description": "there is no such performer"})
-        return _back(query, {"code": self._grants.open(_grant(query, candidates[0]), utc_now())})
+            return self._back(query, {"error": "access_denied", "error_description": "there is no such performer"})
+        return self._back(query, {"code": self._grants.open(_grant(query, candidates[0]), utc_now())})
 
     async def exchange(self, request: web.Request) -> web.Response:
         """A code for tokens: once, in time, with its verifier. Failures are in OAuth's own shape."""
@@ -94,6 +110,18 @@ class SignIn:
         response.headers["Cache-Control"] = "no-store"
         return response
 
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the provider's session, and send the browser back (OpenID Connect RP-Initiated Logout 1.0)."""
+        query = read_query(request, SignOutQuery)
+        if query.client_id != self._client_id:
+            raise Invalid("No such client.", details={"client_id": "unknown"})
+        return web.Response(status=302, headers={"Location": query.post_logout_redirect_uri})
+
+    def _back(self, query: AuthorizeQuery, parameters: Mapping[str, str]) -> web.Response:
+        """Send the browser back, and say who does it (RFC 9207)."""
+        answer = {**parameters, "state": query.state, "iss": self._issuer}
+        return web.Response(status=302, headers={"Location": str(URL(query.redirect_uri).extend_query(answer))})
+
     def _candidates(self, login_hint: str | None) -> list[Performer]:
         if login_hint is None:
             return list(self._performers.page(None, None, SHOWN))
@@ -102,9 +130,11 @@ class SignIn:
 
     async def _tokens_of(self, grant: Grant) -> dict[str, object]:
         claims = _claims(grant, self._performers.find(grant.subject))
+        access_token = await self._tokens.issue(TokenOrder(claims, {"typ": "at+jwt"}))
+        of_sign_in = {"nonce": grant.nonce, "at_hash": _half_hash(access_token)}
         return {
-            "access_token": await self._tokens.issue(TokenOrder(claims)),
-            "id_token": await self._tokens.issue(TokenOrder(claims | {"nonce": grant.nonce})),
+            "access_token": access_token,
+            "id_token": await self._tokens.issue(TokenOrder(claims | of_sign_in)),
             "token_type": "Bearer",
             "expires_in": LIFETIME_SECONDS,
         }
@@ -127,9 +157,9 @@ def _claims(grant: Grant, performer: Performer | None) -> dict[str, object]:
     }
 
 
-def _back(query: AuthorizeQuery, parameters: Mapping[str, str]) -> web.Response:
-    location = URL(query.redirect_uri).extend_query({**parameters, "state": query.state})
-    return web.Response(status=302, headers={"Location": str(location)})
+def _half_hash(token: str) -> str:
+    """The `at_hash` of RS256 and ES256 (OpenID Connect Core, §3.1.3.6)."""
+    return urlsafe_b64encode(sha256(token.encode()).digest()[:16]).rstrip(b"=").decode()
 
 
 def _chooser(asked: URL, candidates: list[Performer]) -> web.Response:

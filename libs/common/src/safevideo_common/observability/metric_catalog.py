@@ -282,5 +282,12 @@ PERFORMER_READS: Final = CounterMetric(
     ("source",),
 )
 
+SIGN_INS: Final = CounterMetric(
+    _API,
+    "safevideo_sign_ins_total",
+    "Sign-ins by provider and outcome: signed_in, refused, or unavailable (no session could be made).",
+    ("provider", "outcome"),
+)
+
 METRICS: Final[tuple[Metric, ...]] = tuple(each for each in globals().values() if isinstance(each, Metric))
 """All metrics, in the order above."""

@@ -30,17 +30,22 @@ Parsed = TypeVar("Parsed", bound=Body)
 
 async def parse_body(kind: type[Parsed], request: web.Request) -> Parsed:
     """Parse the body as `kind`. Raises `ValidationFailed` with an entry for each wrong field, or `RequestTimedOut`."""
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            raw = await request.read()
-    except TimeoutError:
-        raise RequestTimedOut("The body did not arrive in time.") from None
+    raw = await read_body(request)
     try:
         return kind.model_validate(orjson.loads(raw))
     except orjson.JSONDecodeError:
         raise ValidationFailed("The body is not JSON.", details={"body": "not JSON"}) from None
     except ValidationError as error:  # its text quotes the values
         raise _invalid(validation_details(error, "body")) from None
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the whole body. Raises `RequestTimedOut`, or `PayloadTooLarge` by aiohttp's own error."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise RequestTimedOut("The body did not arrive in time.") from None
 
 
 def parse_field(kind: type[Parsed], value: dict[str, object], name: str) -> Parsed:

@@ -24,7 +24,7 @@ class Guard:
             return endpoint.handler
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            principal = await self._authenticator.authenticate(request.headers)
+            principal = await self._authenticator.authenticate(request)
             if principal.role not in roles:
                 raise Forbidden(f"This needs the role {' or '.join(sorted(roles))}.")
             request[PRINCIPAL] = principal

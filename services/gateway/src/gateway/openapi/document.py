@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.http.endpoint import Endpoint, RowId, Shape
 from safevideo_common import errors
+from safevideo_common.auth.authentication import CSRF_HEADER, SESSION_COOKIE
 from safevideo_common.errors import SafeVideoError
 
 Json = dict[str, Any]
@@ -19,10 +20,17 @@ Json = dict[str, Any]
 VERSION: Final = "1.0.0"
 REF: Final = "#/components/schemas/{name}"
 
-_SECURITY: Final[list[Json]] = [{"apiClient": [], "apiKey": []}]
+_SECURITY: Final[list[Json]] = [{"accessToken": []}, {"apiClient": [], "apiKey": []}, {"session": []}]
 _SECURITY_SCHEMES: Final = {
     "apiClient": {"type": "apiKey", "in": "header", "name": "X-API-Client", "description": "Name of the system."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "One of its keys."},
+    "accessToken": {"type": "http", "scheme": "bearer", "description": "The token of a sign-in."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": SESSION_COOKIE,
+        "description": f"The session of a browser. A change needs our own Origin and the header {CSRF_HEADER}.",
+    },
 }
 _REQUEST_ID: Final = {
     "description": "The id of the request in our logs: the caller's own if it sent a valid one.",

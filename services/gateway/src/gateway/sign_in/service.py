@@ -1,0 +1,114 @@
+"""The steps that all sign-ins share: an identity becomes an account, and the account gets a session."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from gateway.metrics import GatewayMetrics
+from gateway.sign_in.provider import IdentityProvider
+from safevideo_common.auth.access_tokens import AccessTokens
+from safevideo_common.auth.authentication import SessionCookie
+from safevideo_common.auth.jwks import SigningKeysUnavailable
+from safevideo_common.auth.sessions import NewSession, SessionStore, UserSession
+from safevideo_common.auth.tokens import VerifiedToken
+from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.errors import (
+    IntegrationNotConfigured,
+    SafeVideoError,
+    ServiceUnavailable,
+    SsoAuthFailed,
+    SsoUnavailable,
+    ValidationFailed,
+)
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.users.accounts import UserAccounts
+from safevideo_common.users.store import User
+
+
+class SignedIn(NamedTuple):
+    """The result of a sign-in."""
+
+    user: User
+    session: UserSession
+    secret: str
+
+    @property
+    def cookie(self) -> SessionCookie:
+        """The cookie that opens the session."""
+        return SessionCookie(self.session.id, self.secret)
+
+
+class SignInService:
+    """Signs people in. Without a provider, or without `tokens`, every sign-in is `INTEGRATION_NOT_CONFIGURED`."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, IdentityProvider],
+        accounts: UserAccounts,
+        sessions: SessionStore,
+        tokens: AccessTokens | None,
+        metrics: GatewayMetrics,
+        logger: FilteringBoundLogger,
+    ) -> None:
+        self.providers: Final = providers
+        self.sessions: Final = sessions
+        self._accounts = accounts
+        self._tokens = tokens
+        self._metrics = metrics
+        self._logger = logger
+
+    def provider(self, name: str) -> IdentityProvider:
+        """Return a configured provider. Raises `IntegrationNotConfigured`, or `ValidationFailed` if it is unknown."""
+        if (provider := self.providers.get(name)) is not None and self._tokens is not None:
+            return provider
+        if name == SHAREGRAM or name in self.providers:
+            raise IntegrationNotConfigured("Sign-in is not configured.")
+        raise ValidationFailed("There is no such provider.", details={"provider": "is not configured"})
+
+    def is_enabled(self, name: str) -> bool:
+        """Return whether people can sign in with this provider."""
+        return name in self.providers and self._tokens is not None
+
+    def access_token(self, signed_in: SignedIn) -> str:
+        """Return the access token of a new session."""
+        assert self._tokens is not None
+        return self._tokens.issue(signed_in.session, signed_in.secret)
+
+    @asynccontextmanager
+    async def attempt(self, provider: str) -> AsyncIterator[None]:
+        """Count and log one sign-in. What is unavailable inside becomes `SsoUnavailable`: never a 401, and no loop."""
+        try:
+            try:
+                yield
+            except (ServiceUnavailable, SigningKeysUnavailable) as error:
+                raise SsoUnavailable("No session can be made now.", retry_after=error.retry_after or 5) from error
+        except SafeVideoError as error:
+            reason = (error.details or {}).get("reason")
+            self._metrics.sign_in(provider, "unavailable" if error.status >= 500 else "refused")
+            self._logger.warning("Sign-in failed", code=error.code, provider=provider, reason=reason or error.message)
+            raise
+        self._metrics.sign_in(provider, "signed_in")
+
+    async def sign_in(self, provider: IdentityProvider, token: VerifiedToken, began_at: datetime) -> SignedIn:
+        """Return the account of the token's identity with a new session.
+
+        `began_at` is `sessions.now()` when the request came: a later sign-out ends this sign-in too. Raises
+        `UserMappingConflict`, `SsoAuthFailed` if the session was ended while it began, and what is unavailable.
+        """
+        user = await self._accounts.sign_in(provider.identity_of(token), may_link=provider.settings.links_by_email)
+        sid = token.claims.get("sid")
+        new = NewSession(
+            user.id,
+            provider.name,
+            token.issuer,
+            token.subject or "",
+            sid if isinstance(sid, str) and sid else None,
+            token.issued_at or began_at,
+            began_at,
+        )
+        created = await self.sessions.create(new)
+        if created is None:
+            raise SsoAuthFailed("This sign-in was ended by a sign-out. Sign in again.")
+        self._logger.info("Signed in", provider=provider.name, user_id=user.id)
+        return SignedIn(user, *created)

@@ -1,0 +1,1 @@
+"""Duplicate accounts: list, merge and unmerge them."""
