@@ -15,6 +15,8 @@ NOUNS: Final[Mapping[str, str]] = {
     "jobs": "Inspect and control background jobs.",
     "replay": "Read a range of a topic again, beside the live flow.",
     "webhook": "Inspect the secrets that sign webhooks.",
+    "users": "Find and merge duplicate accounts.",
+    "sessions": "Sign people out.",
     "keys": "Manage the API keys of systems that call our API.",
     "topics": "Check and create the topics in Kafka.",
     "migrate": "Bring the database's schema up to this build.",

@@ -1,0 +1,91 @@
+"""`safevideo users` and `safevideo sessions`: duplicates found, merged, unmerged; everyone signed out."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditFilter
+from safevideo_common.auth.sessions import NewSession, SessionStore
+from safevideo_common.cache.redis import open_redis
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.users import store
+from safevideo_common.users.accounts import UserAccounts
+from safevideo_common.users.store import Identity
+
+COMMAND = Path(sys.executable).parent / "safevideo"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(migrated_sqlite_url: str, redis_url: str) -> Run:
+    """Return the command on the users 1 and 2 with one e-mail, each with a session."""
+
+    async def fill() -> None:
+        async with Database.open(migrated_sqlite_url) as database, open_redis(redis_url, 2, seconds=5) as redis:
+            sessions = SessionStore(redis, seconds=5)
+            for subject in ("a", "b"):
+                who = Identity("sharegram", "https://sharegram.example", subject)
+                user = await UserAccounts(database, utc_now).sign_in(who, may_link=False)
+                async with database.transaction() as tx:
+                    await store.set_values(tx, user.id, email="jane@example.com")
+                now = await sessions.now()
+                await sessions.create(NewSession(user.id, "sharegram", who.issuer, subject, None, now, now))
+
+    asyncio.run(fill())
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis_url}
+        return subprocess.run(
+            [COMMAND, *arguments],
+            env=environment | {"COLUMNS": "140", "SAFEVIDEO_ENV": "development"},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    return run
+
+
+def test_duplicates_are_found_merged_and_unmerged(command: Run, migrated_sqlite_url: str) -> None:
+    listed = command("users", "duplicates", "--json")
+    assert [[user["id"] for user in group] for group in orjson.loads(listed.stdout)["groups"]] == [[1, 2]]
+    preview = command("users", "merge", "1", "2", "--dry-run", "--json")
+    assert orjson.loads(preview.stdout)["moved"] == {"user_identities.user_id": 1}
+    merged = command("users", "merge", "1", "2")
+    assert (merged.returncode, "dryRun: false" in merged.stdout) == (0, True)
+    again = command("users", "merge", "1", "2")
+    assert (again.returncode, again.stderr.startswith("INVALID_STATUS_TRANSITION: ")) == (1, True)
+    assert orjson.loads(command("users", "unmerge", "2", "--json").stdout)["dryRun"] is True
+    assert command("users", "unmerge", "2", "--apply").returncode == 0
+    assert "jane@example.com" in command("users", "duplicates").stdout
+
+    async def actions() -> list[str]:
+        async with Database.open(migrated_sqlite_url) as database, database.read_connection() as reading:
+            records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=10, order="asc")
+            return [record.entry.action for record in records]
+
+    assert asyncio.run(actions()) == ["users.merged", "users.unmerged"]
+
+
+def test_sessions_of_one_user_and_of_everyone_are_ended(command: Run, redis_url: str) -> None:
+    assert orjson.loads(command("sessions", "clear", "--user", "1", "--json").stdout) == {
+        "userId": 1,
+        "sessionsEnded": 1,
+    }
+    assert command("sessions", "clear").stdout == "1 sessions ended.\n"
+    assert command("sessions", "clear", "--user", "0").returncode == 2
+
+    async def keys() -> list[bytes]:
+        async with open_redis(redis_url, 2, seconds=5) as redis:
+            return [key async for key in redis.scan_iter("sso:*")]
+
+    assert asyncio.run(keys()) == []
