@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -56,6 +57,13 @@ async def test_make_run_writes_a_working_env(run: RunningRun) -> None:
     assert "9 of 9" in listed
     await run.until(f"The logs are in {env['LOG_DIR']}, the processes in {run.folder / 'pids'}.", seconds=SECONDS)
     assert "safevideo events list" in run.output
+    assert "A performer signed in with the stand-in Sharegram: user 1, role performer." in run.output
+    for block, answer in zip(
+        readme_blocks("access_token=", "keys generate"), ('"displayName"', '"totalItems"'), strict=True
+    ):
+        answers = await asyncio.to_thread(_type_after_env, run, block)
+        assert answer in answers
+        assert "UNAUTHORIZED" not in answers.partition('"openapi"')[0]
 
 
 async def test_make_run_prints_a_line_for_each_webhook(run: RunningRun) -> None:
@@ -124,6 +132,15 @@ async def test_make_run_restarts_valkey_that_dies(run: RunningRun) -> None:
     await run.until("valkey has ended; it is started again", seconds=SECONDS)
     await run.until_healthy({"host", "valkey"}, seconds=SECONDS)
     assert run.pids()["valkey"] != valkey
+
+
+def readme_blocks(*words: str) -> list[str]:
+    """The shell lines of README.md that have one of the words, without the first, which reads `.run/env`."""
+    text = (Path(__file__).parents[4] / "README.md").read_text()
+    blocks = [block.removeprefix(". .run/env\n") for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
+    found = [block for word in words for block in blocks if word in block]
+    assert len(found) == len(words)
+    return found
 
 
 def _type_after_env(run: RunningRun, command: str) -> str:

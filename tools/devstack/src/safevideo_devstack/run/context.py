@@ -38,6 +38,11 @@ class RunContext:
         """The full address that webhooks are sent to."""
         return f"{self.url('webhook-ingest')}/webhooks/sharegram"
 
+    @property
+    def logout_url(self) -> str:
+        """The full address that the provider's logout tokens are sent to."""
+        return f"{self.url('gateway')}/auth/sso/backchannel-logout"
+
 
 @dataclass(frozen=True, slots=True)
 class BackendUrls:
@@ -80,6 +85,9 @@ def service_environment(run: RunContext, backends: BackendUrls, name: str) -> di
         "SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS),
         "LOG_DIR": str(run.paths.logs),
         "SHAREGRAM_API_URL": f"{run.url(SIMULATOR)}/v1",
+        "SHAREGRAM_ISSUER": run.url(SIMULATOR),
+        "PUBLIC_URL": run.url("gateway"),
+        "JWT_SECRET": run.secrets.get_or_create("JWT_SECRET"),
         "SPOOL_DIR": str(run.paths.data / "spool"),
         "ENCRYPTION_KEY": run.secrets.get_or_create("ENCRYPTION_KEY"),
         **backends.environment(),
@@ -93,6 +101,7 @@ def simulator_environment(run: RunContext) -> dict[str, str]:
         "SIMULATOR_HOST": HOST,
         "SIMULATOR_PORT": str(run.ports[SIMULATOR]),
         "SAFEVIDEO_WEBHOOK_URL": run.webhook_url,
+        "SIMULATOR_BACKCHANNEL_LOGOUT_URL": run.logout_url,
         **_partner_secrets(run),
     }
 

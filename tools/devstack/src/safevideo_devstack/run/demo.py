@@ -1,4 +1,4 @@
-"""The demo at the start of a run: ten webhooks and a forged one, about three performers, and their outcomes."""
+"""The demo at the start of a run: ten webhooks and a forged one, about three performers, and a sign-in."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,9 @@ PROFILE: Final = "performer.profile.updated"
 STATUS: Final = "performer.status.changed"
 VERIFIED: Final = "kyc.verification.completed"
 UNKNOWN: Final = "performer.badge.awarded"
+
+PERSON: Final = "sg_make_run"
+"""The performer who signs in."""
 
 REQUEST_SECONDS: Final = 10.0
 OUTCOME_SECONDS: Final = 60.0
@@ -121,6 +124,26 @@ async def send_all(run: RunContext, database: Database, api_key: str) -> list[De
             DemoResult(webhook, answer, await _find_outcome(gateway, webhook) if answer.startswith("2") else REFUSED)
             for webhook, answer in answers
         ]
+
+
+async def sign_in(run: RunContext) -> str:
+    """Sign a performer in with the simulator, call the API, and return a sentence about it.
+
+    Each run signs the same person in. Raises `ClientError` or `TimeoutError`.
+    """
+    async with _session(run.url(SIMULATOR)) as simulator, _session(run.url("gateway")) as gateway:
+        async with simulator.post("/_sim/tokens", json={"sub": PERSON, "email": f"{PERSON}@example.com"}) as response:
+            response.raise_for_status()
+            headers = {"Authorization": f"Bearer {(await response.json())['token']}", "X-SSO-Provider": "sharegram"}
+        async with gateway.post("/auth/sso/unified-login", headers=headers) as response:
+            response.raise_for_status()
+            data = (await response.json())["data"]
+        headers = {"Authorization": f"Bearer {data['token']}"}
+        async with gateway.get("/api/v1/performers/1", headers=headers) as response:
+            return (
+                f"A performer signed in with the stand-in Sharegram: user {data['user']['id']}, role "
+                f"{data['user']['role']}. With the access token, the API answered {response.status}.\n"
+            )
 
 
 def results_table(results: Sequence[DemoResult]) -> Table:

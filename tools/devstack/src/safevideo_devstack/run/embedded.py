@@ -59,13 +59,13 @@ async def embedded(run: RunContext) -> AsyncIterator[RunningStack]:
         await prepare_database(run, backends.database)
         await prepare_broker(broker)
 
+        await stack.enter_async_context(serve_simulator(run))  # first: the gateway fetches its signing keys
         failures = [supervisor.failed]
         for name in SERVICES:
             settings = service_environment(run, backends, name)
             serve = HOSTED[name](settings, broker, build_logger(name, sink))
             _port, failed = await stack.enter_async_context(serve)
             failures.append(failed)
-        await stack.enter_async_context(serve_simulator(run))
         yield RunningStack(backends, tuple(failures))
 
 

@@ -40,7 +40,7 @@ async def local(run: RunContext) -> AsyncIterator[RunningStack]:
         async with open_broker(backends.kafka, None) as broker:
             await prepare_broker(broker)
 
-        programs = [*_services(run, backends), _simulator(run)]
+        programs = [_simulator(run), *_services(run, backends)]  # the gateway fetches its signing keys
         for program in programs:
             supervisor.start(program)
         try:

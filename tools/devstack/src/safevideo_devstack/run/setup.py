@@ -81,6 +81,7 @@ async def serve_simulator(run: RunContext) -> AsyncIterator[None]:
         host=HOST,
         port=run.ports[SIMULATOR],
         webhook_url=run.webhook_url,
+        backchannel_logout_url=run.logout_url,
         webhook_secret=SecretStr(run.secrets.get_or_create("SHAREGRAM_WEBHOOK_SECRET")),
         api_key=SecretStr(run.secrets.get_or_create("SHAREGRAM_API_KEY")),
         secret_key=SecretStr(run.secrets.get_or_create("SHAREGRAM_SECRET_KEY")),
