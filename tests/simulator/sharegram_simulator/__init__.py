@@ -4,6 +4,7 @@ It shares no code with the services. Signatures and orders are implemented a sec
 in one of the two shows as a disagreement instead of cancelling out.
 
     app.py          the wiring;  serving.py, __main__.py  the two ways to run it;  settings.py  what it is told
+    certificates.py a TLS endpoint's certificates, good and bad
     web/            what is served: steering, the partner API, sign-in; failures and faults around them
     provider.py     a change at the master, and announcements.py: the webhooks that follow from it
     performers.py, people.py, verifications.py, verdicts.py     what Sharegram knows

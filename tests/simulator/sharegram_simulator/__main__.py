@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from sharegram_simulator.app import build_app
-from sharegram_simulator.serving import SHUTDOWN_SECONDS, bound
+from sharegram_simulator.serving import SHUTDOWN_SECONDS, bound, tls_of
 from sharegram_simulator.settings import EnvironmentSettings
 
 
@@ -18,7 +18,13 @@ def main() -> None:
         settings = EnvironmentSettings.model_validate({})  # Nothing is given: all of it comes from the environment.
         with bound(settings) as (listening, known):
             # No access log: the addresses of a sign-in carry what must not be logged.
-            web.run_app(build_app(known), sock=listening, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+            web.run_app(
+                build_app(known),
+                sock=listening,
+                ssl_context=tls_of(known),
+                access_log=None,
+                shutdown_timeout=SHUTDOWN_SECONDS,
+            )
     except (ValidationError, OSError) as error:
         sys.exit(f"The simulator cannot start as configured.\n{error}")
 

@@ -34,6 +34,7 @@ from sharegram_simulator.web.steering.receiver import ReceiverSteering
 from sharegram_simulator.web.steering.state import StateSteering
 from sharegram_simulator.web.steering.webhooks import WebhookSteering
 
+FAULTS = web.AppKey("faults", Faults)
 BODY_LIMIT = 16 << 20
 """Bytes of a request: a document of 10 MiB and the form around it."""
 
@@ -74,6 +75,7 @@ def build_app(settings: SimulatorSettings, log: FilteringBoundLogger | None = No
             Idempotency().middleware(),
         ],
     )
+    app[FAULTS] = faults
     app.add_routes(StateSteering(provider, documents, deliveries, calls, faults).routes())
     app.add_routes(MasterSteering(provider).routes())
     app.add_routes(WebhookSteering(sender, receiver, deliveries).routes())

@@ -11,13 +11,13 @@ class Refusal(Exception):
     status: ClassVar[int] = 500
 
     def __init__(
-        self, message: str, *, details: Mapping[str, object] | None = None, retry_after: float | None = None
+        self, message: str, *, details: Mapping[str, object] | None = None, retry_after: float | str | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
         self.retry_after = retry_after
-        """Seconds, sent as `Retry-After`."""
+        """Sent as `Retry-After`: seconds, or a text as it is."""
 
 
 class Invalid(Refusal):
@@ -70,7 +70,11 @@ class RateLimited(Refusal):
 
 
 class Broken(Refusal):
-    """A fault on purpose: Sharegram is there and fails."""
+    """A fault on purpose: Sharegram is there and fails, with a status of 500 to 599."""
+
+    def __init__(self, message: str, *, status: int, retry_after: float | str | None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.answered_status = status
 
 
 class Dropped(Exception):

@@ -1,11 +1,13 @@
 """The settings of the simulator, from its host, or from the environment when it runs alone."""
 
+from pathlib import Path
 from secrets import token_urlsafe
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sharegram_simulator.certificates import CertificateKind
 from sharegram_simulator.signing import SchemeName, standard_key
 
 
@@ -28,6 +30,14 @@ class SimulatorSettings(BaseModel):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3900, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+    tls: CertificateKind | None = Field(
+        default=None,
+        description="Serve HTTPS with a certificate: good, expired, wrong_host, self_signed or unknown_ca.",
+    )
+    tls_ca_file: Path | None = Field(
+        default=None, description="File that gets the CA which a client has to trust, in PEM."
+    )
 
     webhook_url: str = Field(
         default="http://127.0.0.1:3001/webhooks/sharegram",
@@ -97,7 +107,7 @@ class SimulatorSettings(BaseModel):
     @property
     def issuer_url(self) -> str:
         """The issuer, to the letter: a receiver compares it."""
-        return self.issuer or f"http://127.0.0.1:{self.port}"
+        return self.issuer or f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
 
 class EnvironmentSettings(BaseSettings, SimulatorSettings):

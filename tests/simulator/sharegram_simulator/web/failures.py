@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.typing import FilteringBoundLogger
 
-from sharegram_simulator.errors import Dropped, Refusal
+from sharegram_simulator.errors import Broken, Dropped, Refusal
 from sharegram_simulator.web.answers import json_answer
 
 REQUEST_ID: Final = "X-Request-Id"
@@ -55,9 +55,11 @@ async def _answer(
 
 
 def _refused(refusal: Refusal, request_id: str) -> web.Response:
-    response = _failure(refusal.status, refusal.code, refusal.message, request_id, refusal.details)
+    status = refusal.answered_status if isinstance(refusal, Broken) else refusal.status
+    response = _failure(status, refusal.code, refusal.message, request_id, refusal.details)
     if refusal.retry_after is not None:
-        response.headers["Retry-After"] = str(math.ceil(refusal.retry_after))
+        seconds = refusal.retry_after
+        response.headers["Retry-After"] = seconds if isinstance(seconds, str) else str(math.ceil(seconds))
     return response
 
 

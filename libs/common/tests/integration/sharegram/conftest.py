@@ -69,12 +69,7 @@ def settings_for(base_url: str, **changes: object) -> SharegramSettings:
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def open_client(log: FilteringBoundLogger, registry: CollectorRegistry) -> Open:
+def open_client(log: FilteringBoundLogger) -> Open:
     """Opens a client for a base address, with settings, protections or a clock of the test."""
 
     @asynccontextmanager
@@ -87,7 +82,7 @@ def open_client(log: FilteringBoundLogger, registry: CollectorRegistry) -> Open:
     ) -> AsyncIterator[SharegramClient]:
         settings = settings_for(base_url, **changes)
         protections = protections or CallProtections()
-        async with open_sharegram(settings, protections, KeysInMemory(), registry, log, clock) as client:
+        async with open_sharegram(settings, protections, KeysInMemory(), CollectorRegistry(), log, clock) as client:
             yield client
 
     return opened

@@ -41,5 +41,5 @@ class StateSteering:
 
     async def set_fault(self, request: web.Request) -> web.Response:
         """Play this fault from the next call on."""
-        self._faults.current = await read_json(request, Fault)
+        self._faults.set(await read_json(request, Fault))
         return json_answer(self._faults.current.model_dump(by_alias=True))
