@@ -23,12 +23,12 @@ class ConcurrencyLimit:
     def __init__(self, below: CallLayer, places: int, metrics: SharegramMetrics) -> None:
         """Allow `places` calls at once, at least 1."""
         self._below = below
-        self._metrics = metrics
         self._limits = {CallerKind.API: places, CallerKind.JOB: max(1, places - places // RESERVED_SHARE)}
         self._places = places
         self._queue_limit = places * QUEUE_PER_PLACE
         self._running = Counter[CallerKind]()
         self._queues: dict[CallerKind, deque[asyncio.Future[None]]] = {kind: deque() for kind in CallerKind}
+        metrics.read_load(self._running.total, lambda: sum(map(len, self._queues.values())))
 
     async def send(self, call: OutgoingCall) -> object:
         """See `CallLayer`. Raises `CallQueueFull` if too many wait, or if no place was free in time."""
@@ -37,7 +37,6 @@ class ConcurrencyLimit:
             self._running[kind] += 1
         else:
             await self._wait(kind, call.caller.deadline)
-        self._report()
         try:
             return await self._below.send(call)
         finally:
@@ -55,7 +54,6 @@ class ConcurrencyLimit:
             )
         ticket = asyncio.get_running_loop().create_future()
         queue.append(ticket)
-        self._report()
         try:
             async with asyncio.timeout_at(deadline):
                 await ticket
@@ -73,7 +71,6 @@ class ConcurrencyLimit:
         self._running[kind] -= 1
         for waiting in (CallerKind.API, CallerKind.JOB):
             self._hand_over(waiting)
-        self._report()
 
     def _hand_over(self, kind: CallerKind) -> None:
         queue = self._queues[kind]
@@ -82,6 +79,3 @@ class ConcurrencyLimit:
             if not ticket.done():  # a cancelled waiter has not left the queue yet
                 self._running[kind] += 1
                 ticket.set_result(None)
-
-    def _report(self) -> None:
-        self._metrics.set_load(self._running.total(), sum(map(len, self._queues.values())))
