@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock manifests images clean venv
+.PHONY: webhook-register help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock manifests images clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ fuzz: venv ## send malformed and forged requests to webhook-ingest, and any reco
 
 migrate: venv ## migrate the schema of DATABASE_URL to this checkout (`make run` does so by itself)
 	@$(BIN)/safevideo migrate
+
+webhook-register: venv ## tell Sharegram to send webhooks to URL=https://…/webhooks/sharegram
+	@$(BIN)/safevideo webhook register "$(URL)"
 
 env-example: venv ## write .env.example from the settings classes
 	@$(BIN)/python tools/docs/env_example.py > .env.example.new && mv .env.example.new .env.example

@@ -16,6 +16,7 @@ NOT_EXECUTED = {
     "outbox-latency-high.md: curl -s localhost:3002/metrics | grep ^safevideo_outbox",
     "outbox-latency-high.md: curl -s localhost:3003/metrics | grep ^safevideo_outbox",
     'outbox-latency-high.md: grep -h "Outbox" /var/log/safevideo/app.log | tail',
+    'outbox-latency-high.md: grep -h "PARTITION_BLOCKED" /var/log/safevideo/app.log | tail',
     "outbox-latency-high.md: safevideo topics status",
     'outbox-discards.md: grep -h "Outbox message discarded" /var/log/safevideo/app.log | tail',
     "jobs.md: safevideo jobs show ID",
@@ -40,6 +41,18 @@ NOT_EXECUTED = {
     r'replay-stalled.md: mysql -e "SELECT * FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 5\G"',
     'replay-stalled.md: mysql -e "KILL 42"',
     'replay-stalled.md: safevideo jobs cancel ID --reason "…"',
+    (
+        'sharegram-refuses-us.md: grep -h "Sharegram call failed" /var/log/safevideo/app.log | grep '
+        "SHAREGRAM_CREDENTIALS_REJECTED | tail -5"
+    ),
+    'sharegram-refuses-us.md: curl -s localhost:3000/metrics | grep "^safevideo_sharegram_calls_total"',
+    "sharegram-refuses-us.md: date -u",
+    'sharegram-slow.md: curl -s localhost:3000/metrics | grep "^safevideo_sharegram"',
+    r'sharegram-slow.md: grep -h "Sharegram called\|Sharegram call failed" /var/log/safevideo/app.log | tail -20',
+    (
+        'sharegram-slow.md: curl -s -o /dev/null -w "%{time_namelookup} %{time_connect} %{time_appconnect} '
+        r'%{time_total}\n" "$SHAREGRAM_API_URL/health"'
+    ),
 }
 """The commands that do not run here: a container may not read kernel messages, and no worker and no Kafka runs."""
 

@@ -1,30 +1,72 @@
-"""`safevideo webhook secrets`: what signs webhooks, and when each was last used."""
+"""`safevideo webhook register|secrets`: where Sharegram sends webhooks; what signs them, and when it was last used."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated, Final
 
 import typer
+from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr
 
-from safevideo_cli.environment import open_database
+from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.errors import StartupError
+from safevideo_common.observability.logs import LogSink, build_logger
 from safevideo_common.settings import DatabaseSettings, load_settings
+from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
+from safevideo_common.sharegram.operations import RegisteredWebhook, SharegramCaller
+from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
+
+REGISTER_SECONDS: Final = 30.0
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def webhook() -> None:
-    """Inspect the secrets that sign webhooks."""
+    """Register our endpoint at Sharegram, and inspect the secrets that sign webhooks."""
+
+
+@app.command()
+def register(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Public https:// address of POST /webhooks/sharegram.")],
+    event: Annotated[list[str] | None, typer.Option("--event", help="A type to send; repeat it. Default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell Sharegram where to send webhooks. It is sent once; after a failure, run it again.
+
+    Needs SHAREGRAM_API_URL, SHAREGRAM_API_KEY, SHAREGRAM_SECRET_KEY and DATABASE_URL. The action is audited.
+    """
+    registered = asyncio.run(_register(url, event))
+    if as_json:
+        print_json({"webhookId": registered.webhook_id, "url": registered.url, "events": registered.events})
+    else:
+        types = "all types" if registered.events is None else ", ".join(registered.events)
+        print(f"Sharegram sends {types} to {registered.url} ({registered.webhook_id}).")
+
+
+async def _register(url: str, events: Sequence[str] | None) -> RegisteredWebhook:
+    settings, who = load_settings(SharegramSettings), caller()
+    logger = build_logger("safevideo", LogSink(None, stdout=False))
+    async with open_database() as database:
+        keys = StoredIdempotencyKeys(database, utc_now)
+        async with open_sharegram(settings, CallProtections(), keys, CollectorRegistry(), logger, utc_now) as sharegram:
+            origin = SharegramCaller.api(who.request_id, seconds=REGISTER_SECONDS)
+            registered = await sharegram.register_webhook(origin, url=url, events=events)
+        details = {"webhookId": registered.webhook_id, "events": events and list(events)}
+        async with database.transaction() as tx:
+            await audit.record(tx, who.entry("webhook.register", utc_now, details))
+    return registered
 
 
 @app.command()

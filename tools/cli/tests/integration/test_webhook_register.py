@@ -1,0 +1,58 @@
+"""`safevideo webhook register`: sent signed and once, audited, and clear when it fails."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from safevideo_common.audit import store as audit
+from safevideo_common.audit.store import AuditFilter
+from safevideo_common.database.engine import Database
+from safevideo_common.database.migrate import migrate
+from sharegram_simulator.settings import SimulatorSettings
+from sharegram_simulator.testing import running_simulator
+
+COMMAND = Path(sys.executable).parent / "safevideo"
+URL = "https://safevideo.example/webhooks/sharegram"
+SECONDS = 120
+
+
+async def register(database_url: str, base_url: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(COMMAND, "webhook", "register", URL, "--event", "performer.status.changed"),
+        env={
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "SHAREGRAM_API_URL": f"{base_url}/v1",
+            "SHAREGRAM_API_KEY": "planted-api-key-0123456789",
+            "SHAREGRAM_SECRET_KEY": "planted-secret-key-0123456789",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(SECONDS):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_register_is_sent_once_audited_and_its_failure_is_named(fresh_sqlite_url: str) -> None:
+    await migrate(fresh_sqlite_url)
+    settings = SimulatorSettings(
+        port=0,
+        webhook_secret=SecretStr("a webhook secret"),
+        api_key=SecretStr("planted-api-key-0123456789"),
+        secret_key=SecretStr("planted-secret-key-0123456789"),
+    )
+    async with running_simulator(settings) as simulator:
+        code, out, _ = await register(fresh_sqlite_url, simulator.base_url)
+        assert (code, out.startswith(f"Sharegram sends performer.status.changed to {URL}")) == (0, True)
+        await simulator.put("/_sim/faults", {"mode": "errors", "status": 503})
+        code, out, err = await register(fresh_sqlite_url, simulator.base_url)
+        assert (code, out, "SERVICE_UNAVAILABLE: Sharegram answered 503 Service Unavailable" in err) == (1, "", True)
+        assert "planted" not in err
+        assert [call["path"] for call in (await simulator.state())["calls"]] == ["/v1/webhooks"] * 2
+    async with Database.open(fresh_sqlite_url) as database, database.read_connection() as reading:
+        records, _ = await audit.find(reading, AuditFilter(action="webhook.register"), page=1, limit=10)
+    assert len(records) == 1
