@@ -113,7 +113,8 @@ def _digest() -> Callable[[], object]:
 def _parse() -> Callable[[], object]:
     headers = _headers()
     correlation = correlate(headers)
-    return lambda: message_of(parse_webhook(BODY, headers, correlation), BODY)
+    identity = SCHEMES["any"].identity(headers)
+    return lambda: message_of(parse_webhook(BODY, headers, identity, correlation), BODY)
 
 
 def _decode() -> Callable[[], object]:

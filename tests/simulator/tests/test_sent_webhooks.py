@@ -160,3 +160,21 @@ async def test_what_is_remembered_of_a_huge_event_is_small(
     await simulator.post("/_sim/webhooks", {"event": "e" * 10_000, "id": "i" * 7000, "data": {"a": "b" * 100_000}})
     [kept] = (await simulator.state())["webhooks"]
     assert (len(kept["event"]), len(kept["id"]), kept["data"]) == (128, 128, {})
+
+
+async def test_renamed_sends_the_same_bytes_under_new_ids(
+    simulator: SimulatorClient, receiver: ScriptedReceiver
+) -> None:
+    await simulator.post("/_sim/webhooks", {"event": "e", "id": None, "forge": "renamed", "times": 3})
+    assert len({webhook.body for webhook in receiver.received}) == 1
+    assert len({webhook.headers["X-Sharegram-Event-Id"] for webhook in receiver.received}) == 3
+    assert all(map(is_well_signed, receiver.received))
+
+
+async def test_reused_id_sends_other_bytes_under_the_same_id(
+    simulator: SimulatorClient, receiver: ScriptedReceiver
+) -> None:
+    await simulator.post("/_sim/webhooks", {"event": "e", "forge": "reused_id", "times": 3})
+    assert len({webhook.body for webhook in receiver.received}) == 3
+    assert len({webhook.json["id"] for webhook in receiver.received}) == 1
+    assert all(map(is_well_signed, receiver.received))

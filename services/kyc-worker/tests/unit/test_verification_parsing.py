@@ -32,6 +32,24 @@ def test_parse_reads_the_failure_from_the_type() -> None:
     assert event.result.reported_failed
 
 
+@pytest.mark.parametrize(
+    ("checks", "stored"),
+    [
+        (b'{"n":123456789012345678901234567890}', {"n": "123456789012345678901234567890"}),
+        (b'{"n":1e400}', {"unreadable": "Number out of range"}),
+        (b'{"half":"\\ud83c"}', {"half": "\ufffd"}),
+        (b"null", {"unreadable": "no object"}),
+        (b"[" * 260 + b"]" * 260, {"unreadable": "no object"}),
+    ],
+)
+def test_parse_loses_no_result_for_a_check_that_cannot_be_stored(checks: bytes, stored: dict[str, object]) -> None:
+    sent = delivery(GOOD)
+    body = sent.body.replace(b'"riskScore":93.5', b'"riskScore":93.5,"checks":' + checks)
+    event = parse_verification(sent._replace(body=body))
+    assert isinstance(event, VerificationEvent)
+    assert (event.result.risk_score, event.result.checks) == (93.5, stored)
+
+
 def test_parse_ignores_an_unknown_type() -> None:
     assert parse_verification(delivery(GOOD, "kyc.verification.postponed")) is IGNORED
 

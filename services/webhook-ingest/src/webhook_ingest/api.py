@@ -102,7 +102,7 @@ class ReceiveWebhook:
         read = perf_counter()
         self._metrics.read.observe(read - started)
         secret = self._verify(head, correlation, body)
-        envelope = parse_webhook(body, head.headers, correlation)
+        envelope = parse_webhook(body, head.headers, self._scheme.identity(head.headers), correlation)
         verified = perf_counter()
         self._metrics.verify.observe(verified - read)
         await self._publisher.publish(message_of(envelope, body))

@@ -62,10 +62,18 @@ async def test_endpoint_publishes_envelope_in_headers(client: aiohttp.ClientSess
     assert found["traceparent"] == traceparent.encode()
 
 
-async def test_endpoint_prefers_event_id_of_header(client: aiohttp.ClientSession) -> None:
-    body = webhook(id="from-body")
+async def test_endpoint_takes_event_id_of_header_where_the_body_has_none(client: aiohttp.ClientSession) -> None:
+    body = webhook()
     async with client.post(PATH, data=body, headers=signed(body) | {"X-Sharegram-Event-Id": "from-header"}) as answer:
         assert (await answer.json())["webhookId"] == "from-header"
+
+
+async def test_endpoint_rejects_a_header_that_renames_the_event(client: aiohttp.ClientSession) -> None:
+    body = webhook(id="from-body")
+    for headers in ({"X-Sharegram-Event-Id": "other"}, {"webhook-id": "other"}):
+        async with client.post(PATH, data=body, headers=signed(body) | headers) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, error["code"], list(error["details"])) == (400, "VALIDATION_ERROR", list(headers))
 
 
 async def test_endpoint_derives_same_id_for_redelivery(client: aiohttp.ClientSession) -> None:

@@ -83,6 +83,20 @@ async def test_endpoint_rejects_renamed_delivery(client: aiohttp.ClientSession) 
     assert await posted(client, renamed) == (401, "signature_missing")
 
 
+async def test_endpoint_of_standard_scheme_rejects_renamed_delivery(
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
+) -> None:
+    settings = settings.model_copy(update={"webhook_scheme": "standard"})
+    async with (
+        run_until_failure(build_app(settings, ingest_broker, log), settings) as (port, _),
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
+    ):
+        assert await posted(client, standard(ENVIRONMENT)) == (200, "evt-1")
+        renamed = standard(ENVIRONMENT) | {"X-Sharegram-Event-Id": "evt-2"}
+        async with client.post(PATH, data=BODY, headers=renamed) as answer:
+            assert (answer.status, list((await answer.json())["error"]["details"])) == (400, ["X-Sharegram-Event-Id"])
+
+
 async def test_endpoint_accepts_new_secret_of_database_soon(
     database: Database, settings: IngestSettings, client: aiohttp.ClientSession
 ) -> None:

@@ -54,7 +54,10 @@ event_inbox: Final = Table(
     Column("duplicates", Integer, nullable=False, server_default=text("0")),
     Column("request_id", String(128)),
     Column("payload", LargeBinary(1 << 20)),  # only while waiting or dead: otherwise the broker has it
+    Column("body_sha256", String(64)),  # hex; NULL in rows of an earlier release
+    Column("dedup_sha256", String(64)),  # that again, where the id is not signed and the body is the identity
     UniqueConstraint("event_id", "consumer_group", name="uq_event_inbox_event"),
+    Index("uq_event_inbox_body", "dedup_sha256", "consumer_group", unique=True),
     Index("idx_event_inbox_performer", "performer_id"),
     Index("idx_event_inbox_status", "status", "consumer_group", "performer_id"),
     Index("idx_event_inbox_received", "received_at"),

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -28,6 +29,14 @@ def is_external_id(text: str) -> bool:
 _YEARS: Final = range(1001, 9999)
 """Every supported database can store these, in any time zone."""
 
+MAX_ID_LENGTH: Final = 128
+
+
+def id_with_suffix(event_id: str, suffix: str) -> str:
+    """Return `event_id` with `suffix`. If that is too long, its SHA-256 in hex takes the place of `event_id`."""
+    is_short = len(event_id) + len(suffix) <= MAX_ID_LENGTH
+    return (event_id if is_short else sha256(event_id.encode()).hexdigest()) + suffix
+
 
 class EnvelopeInvalid(ValueError):
     """The headers of a record are not those of an event. The message names the attribute, never its value."""
@@ -46,6 +55,8 @@ class Envelope(NamedTuple):
     traceparent: str = ""
     source: str = SOURCE
     """The publisher; an id is unique within its source."""
+    is_id_signed: bool = True
+    """False if anybody can send the same bytes under another id: then the bytes identify the event."""
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the attributes as record headers, without the absent ones."""
@@ -61,7 +72,12 @@ class Envelope(NamedTuple):
             headers.append(("request_id", self.request_id.encode()))
         if self.traceparent:
             headers.append(("traceparent", self.traceparent.encode()))
+        if not self.is_id_signed:
+            headers.append(_UNSIGNED_ID)
         return tuple(headers)
+
+
+_UNSIGNED_ID: Final = ("id_unsigned", b"true")
 
 
 @lru_cache(maxsize=64)
@@ -88,6 +104,7 @@ class Attributes(msgspec.Struct, frozen=True):
     request_id: str = ""
     traceparent: str = ""
     ce_source: str = SOURCE
+    id_unsigned: bool = False
 
 
 def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
@@ -106,6 +123,7 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
         found.request_id,
         found.traceparent,
         found.ce_source,
+        not found.id_unsigned,
     )
 
 

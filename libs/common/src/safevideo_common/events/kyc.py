@@ -11,12 +11,18 @@ FAILED: Final = "kyc.verification.failed"
 TYPES: Final = (COMPLETED, FAILED)
 
 
+def _no_checks() -> msgspec.Raw:
+    return msgspec.Raw(b"{}")
+
+
 class Result(msgspec.Struct, frozen=True, rename="camel"):
-    """The provider's result. `risk_score` is from 0 to 100, higher is safer."""
+    """The provider's result. `risk_score` is from 0 to 100, higher is safer. Nothing in `checks` decides anything."""
 
     status: Literal["passed", "review", "failed"]
     risk_score: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
-    checks: dict[str, object] = {}
+    checks: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})] = msgspec.field(
+        default_factory=_no_checks
+    )
 
 
 class Verification(msgspec.Struct, frozen=True, rename="camel"):

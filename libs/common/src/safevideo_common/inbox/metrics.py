@@ -40,6 +40,7 @@ class ConsumerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = counter(metric_catalog.EVENTS, registry)
+        self._id_conflicts = counter(metric_catalog.EVENT_ID_CONFLICTS, registry)
         for outcome in (*Status, "duplicate"):
             self._events.labels(outcome)  # start at 0: a rate needs a first value
         self._batch_events = histogram(metric_catalog.BATCH_EVENTS, registry)
@@ -71,6 +72,10 @@ class ConsumerMetrics:
             self._events.labels(status.value).inc(count)
         if duplicates:
             self._events.labels("duplicate").inc(duplicates)
+
+    def id_conflicts(self, events: int) -> None:
+        """Count events whose id another event has."""
+        self._id_conflicts.inc(events)
 
     def commit_failed(self) -> None:
         """Count a failed offset commit: the records are read again."""

@@ -7,7 +7,7 @@ The live flow, the retry scan and both modes of a replay use it. A `ProcessingPo
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,6 +31,7 @@ from safevideo_common.errors import (
 )
 from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded, to_dead_letter
 from safevideo_common.inbox.handler import Delivery, Event, EventHandler, States, without_envelope
+from safevideo_common.inbox.identity import ID_CONFLICT, body_digest, identify
 from safevideo_common.inbox.metrics import ConsumerMetrics, Stopwatch
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
@@ -98,7 +99,8 @@ class LoadedBatch(NamedTuple, Generic[Event, States]):
 
     parsed: Sequence[Parsed[Event]]
     states: States
-    existing_ids: set[str]
+    existing: Mapping[str, Status]
+    """The status of each event of the batch that the inbox has."""
     blocked_subjects: set[str]
 
 
@@ -147,9 +149,23 @@ def events_of(parsed: Iterable[Parsed[Event]]) -> list[Event]:
     return [each.result for each in parsed if not isinstance(each.result, Outcome)]
 
 
-def ids_of(parsed: Iterable[Parsed[Event]]) -> list[str]:
-    """Return the ids of the events."""
-    return [each.delivery.envelope.id for each in parsed]
+async def identify_all(
+    connection: AsyncConnection, consumer: ConsumerContext[Event, States], parsed: Sequence[Parsed[Event]]
+) -> tuple[list[Parsed[Event]], dict[str, Status]]:
+    """Return the deliveries with the ids of their inbox rows, and the status of each row that exists."""
+    identified, existing = await identify(connection, consumer.group, [each.delivery for each in parsed])
+    again = [
+        each if delivery is each.delivery else _parsed_again(consumer.handler, delivery, each.result)
+        for each, delivery in zip(parsed, identified, strict=True)
+    ]
+    return again, existing
+
+
+def _parsed_again(handler: EventHandler[Event, States], delivery: Delivery, result: Event | Outcome) -> Parsed[Event]:
+    """Parse a delivery whose id has changed: the event has the id of its cause."""
+    if isinstance(result, Outcome):
+        return Parsed(delivery, delivery.fault or result)
+    return Parsed(delivery, delivery.fault or handler.parse(delivery))
 
 
 def subjects_of(parsed: Iterable[Parsed[Event]]) -> set[str]:
@@ -201,7 +217,7 @@ class LivePolicy(Generic[Event, States]):
     async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
         """Load the states of all events, of repeated ones too: `after_commit` may be missing after their commit."""
         states = await self.consumer.handler.load(tx, events_of(parsed))
-        existing = await inbox_rows.existing_ids(tx, self.consumer.group, ids_of(parsed))
+        parsed, existing = await identify_all(tx, self.consumer, parsed)
         new = [each for each in parsed if each.delivery.envelope.id not in existing]
         blocked = await inbox_rows.blocked_subjects(tx, self.consumer.group, subjects_of(new))
         return LoadedBatch(parsed, states, existing, blocked)
@@ -209,13 +225,14 @@ class LivePolicy(Generic[Event, States]):
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
         """Decide the new events."""
         decide_one = partial(decide, self.consumer.handler, batch.states)
-        return decide_in_order(decide_one, batch.parsed, batch.existing_ids, batch.blocked_subjects)
+        return decide_in_order(decide_one, batch.parsed, set(batch.existing), batch.blocked_subjects)
 
     async def write_rows(self, tx: AsyncConnection, decisions: Decisions) -> None:
         """Insert the new events and count the duplicates."""
         await inbox_rows.insert_rows(tx, [self._entry(each.delivery, each.outcome) for each in decisions.new])
         if self.counts_duplicates:
-            await inbox_rows.count_duplicates(tx, [self._entry(each, APPLIED) for each in decisions.repeated])
+            repeated = [self._entry(each, APPLIED)._replace(dedup_sha256=None) for each in decisions.repeated]
+            await inbox_rows.count_duplicates(tx, repeated)
 
     def messages(self, states: States) -> Sequence[Message]:
         """Return a message for each applied event."""
@@ -224,6 +241,7 @@ class LivePolicy(Generic[Event, States]):
     def _entry(self, delivery: Delivery, outcome: Outcome) -> InboxEntry:
         now = self.consumer.clock()
         is_head = outcome.status is Status.WAITING and outcome is not BLOCKED_BY_EARLIER_EVENT
+        digest = body_digest(delivery)
         return InboxEntry(
             consumer_group=self.consumer.group,
             event_id=delivery.envelope.id,
@@ -241,6 +259,8 @@ class LivePolicy(Generic[Event, States]):
             next_try_at=now + timedelta(seconds=self.consumer.retry_backoff.delay(1)) if is_head else None,
             request_id=delivery.envelope.request_id,
             payload=delivery.body if outcome.status in KEEPS_PAYLOAD else None,
+            body_sha256=digest,
+            dedup_sha256=None if delivery.envelope.is_id_signed else digest,
         )
 
 
@@ -342,6 +362,7 @@ class BatchProcessor(Generic[Event, States]):
                 self.consumer.logger.error(
                     "Event dead-lettered", code=outcome.code, event_id=delivery.envelope.id, reason=outcome.reason
                 )
+        self.consumer.metrics.id_conflicts(outcomes.count(ID_CONFLICT))
         duplicates = len(decisions.repeated) if self.policy.counts_duplicates else 0
         self.consumer.metrics.decided(outcomes, duplicates)
 

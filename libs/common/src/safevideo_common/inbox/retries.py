@@ -62,7 +62,7 @@ class RetryPolicy(Generic[Event, States]):
             parsed = parse_all(consumer.handler, deliveries)
         else:
             parsed = [Parsed(delivery, self.failure) for delivery in deliveries]
-        return LoadedBatch(parsed, await consumer.handler.load(tx, events_of(parsed)), set(), set())
+        return LoadedBatch(parsed, await consumer.handler.load(tx, events_of(parsed)), {}, set())
 
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
         """Decide in order and stop after an event that must wait. The last attempt dead-letters such an event."""

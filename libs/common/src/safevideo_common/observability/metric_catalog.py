@@ -106,6 +106,9 @@ QUARANTINE_BYTES: Final = GaugeMetric(
 _CONSUMING: Final = Group("Consuming", WORKERS)
 
 EVENTS: Final = CounterMetric(_CONSUMING, "safevideo_events_total", "Processed events by outcome.", ("outcome",))
+EVENT_ID_CONFLICTS: Final = CounterMetric(
+    _CONSUMING, "safevideo_event_id_conflicts_total", "Events whose id an earlier event with another body has."
+)
 BATCH_EVENTS: Final = HistogramMetric(
     _CONSUMING, "safevideo_batch_events", "Events per transaction.", (), (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 )

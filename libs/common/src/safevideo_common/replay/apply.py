@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.broker.port import Reader
 from safevideo_common.broker.types import TopicPartition
 from safevideo_common.inbox.handler import Delivery, Event, States
+from safevideo_common.inbox.identity import identify
 from safevideo_common.inbox.processor import BatchProcessor, Decisions, ProcessingPolicy
-from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.jobs.handler import JobInterrupted
 from safevideo_common.replay.context import ReplayContext
 from safevideo_common.replay.plan import KNOWN_OUTCOME
@@ -54,10 +54,13 @@ class ApplyPartition(Generic[Event, States]):
             return batch, ()
         consumer = self.context.consumer
         async with consumer.database.read_connection() as reading:
-            existing = await inbox_rows.existing_ids(reading, consumer.group, (each.envelope.id for each in batch))
+            identified, existing = await identify(reading, consumer.group, batch)
         self._has_existing = bool(existing)
-        to_process = [each for each in batch if each.envelope.id not in existing]
-        return to_process, [each for each in batch if each.envelope.id in existing]
+        is_missing = [each.envelope.id not in existing for each in identified]
+        return (
+            [each for each, missing in zip(batch, is_missing, strict=True) if missing],
+            [each for each, missing in zip(batch, is_missing, strict=True) if not missing],
+        )
 
     async def _process(
         self, partition: TopicPartition, to_process: Sequence[Delivery], skipped: Sequence[Delivery]

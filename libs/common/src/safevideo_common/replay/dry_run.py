@@ -12,6 +12,7 @@ from safevideo_common.broker.port import Reader
 from safevideo_common.broker.types import TopicPartition
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.inbox.handler import Delivery, Differences, Event, ReplayableHandler, States
+from safevideo_common.inbox.identity import identify
 from safevideo_common.inbox.processor import (
     Parsed,
     decide,
@@ -82,9 +83,8 @@ class DryRun(Generic[Event, States]):
 
     async def preview(self, connection: AsyncConnection, deliveries: Sequence[Delivery]) -> Counter[str]:
         """Decide the next deliveries, and count them by outcome."""
-        for event_id in await inbox_rows.existing_ids(
-            connection, self._group, (each.envelope.id for each in deliveries)
-        ):
+        deliveries, existing = await identify(connection, self._group, deliveries)
+        for event_id in existing:
             self._seen_ids.add(event_id)
         to_decide = [each for each in deliveries if self._is_forced or each.envelope.id not in self._seen_ids]
         parsed = [Parsed(each, self._parse(each)) for each in to_decide]

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.broker.types import Message
+from safevideo_common.events.envelope import id_with_suffix
 from safevideo_common.inbox.handler import Event, ReplayableHandler, States
 from safevideo_common.inbox.processor import (
     Decisions,
@@ -19,13 +19,11 @@ from safevideo_common.inbox.processor import (
     decide,
     decide_in_order,
     events_of,
-    ids_of,
+    identify_all,
     subjects_of,
 )
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.replay.plan import KNOWN_OUTCOME
-
-MAX_ID_LENGTH: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class MissingOnly(LivePolicy[Event, States]):
 
         If the live flow processes one of them at the same time, its row is inserted first: a `DatabaseConflict`.
         """
-        existing = await inbox_rows.existing_ids(tx, self.consumer.group, ids_of(parsed))
+        parsed, existing = await identify_all(tx, self.consumer, parsed)
         missing = [each for each in parsed if each.delivery.envelope.id not in existing]
         states = await self.consumer.handler.load(tx, events_of(missing))
         blocked = await inbox_rows.blocked_subjects(tx, self.consumer.group, subjects_of(missing))
@@ -57,7 +55,7 @@ class Force(LivePolicy[Event, States]):
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
         """Decide all events of the batch."""
         decide_one = partial(decide, self.handler, batch.states)
-        return decide_in_order(decide_one, batch.parsed, batch.existing_ids, batch.blocked_subjects, decide_again=True)
+        return decide_in_order(decide_one, batch.parsed, set(batch.existing), batch.blocked_subjects, decide_again=True)
 
     def messages(self, states: States) -> Sequence[Message]:
         """Return the corrections, each with an id of this replay."""
@@ -66,16 +64,13 @@ class Force(LivePolicy[Event, States]):
 
 def with_job_id(corrections: Iterable[Message], job_id: int) -> Iterator[Message]:
     """Give each correction its own id: a different change may be published under the id of its cause."""
+    suffix = f"#replay-{job_id}"
     for message in corrections:
-        headers = ((name, _id(value, job_id) if name == "ce_id" else value) for name, value in message.headers)
+        headers = (
+            (name, id_with_suffix(value.decode(), suffix).encode() if name == "ce_id" else value)
+            for name, value in message.headers
+        )
         yield message._replace(headers=tuple(headers))
-
-
-def _id(cause: bytes, job_id: int) -> bytes:
-    """Return the cause's id with the job's id. If that is too long, replace the cause's id by its hash."""
-    suffix = b"#replay-%d" % job_id
-    prefix = cause if len(cause) + len(suffix) <= MAX_ID_LENGTH else sha256(cause).hexdigest().encode()
-    return prefix + suffix
 
 
 def count_outcomes(decisions: Decisions) -> Counter[str]:

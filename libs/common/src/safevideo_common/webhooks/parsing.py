@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Protocol
 
 import msgspec
+from multidict import istr
 
 from safevideo_common.broker.types import Message
 from safevideo_common.errors import ValidationFailed
+from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason
 from safevideo_common.events.envelope import Envelope, Timestamp, is_external_id
-from safevideo_common.events.schema_errors import SCHEMA_MISMATCH, field_and_reason
 from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
+from safevideo_common.webhooks.signatures import Headers, SignedIdentity
 
 ID_HEADERS: Final = ("X-Sharegram-Event-Id", "webhook-id")
+_ID_KEYS: Final = tuple((name, istr(name)) for name in ID_HEADERS)
 _TYPE: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _YEARS: Final = range(2000, 3000)  # every supported database can store these, in any time zone
 
@@ -53,14 +56,16 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 _NO_ID: Final = "must be 1 to 128 visible ASCII characters"
+_OTHER_ID: Final = "must equal the event's id"
 _decoder: Final = msgspec.json.Decoder(_Body)
 
 
-def parse_webhook(body: bytes, headers: Mapping[str, str], correlation: CorrelationHeaders) -> Envelope:
-    """Return the envelope of a webhook whose signature was verified.
+def parse_webhook(body: bytes, headers: Headers, signed: SignedIdentity, correlation: CorrelationHeaders) -> Envelope:
+    """Return the envelope of a webhook whose signature was verified; `signed` is what the signature covers.
 
-    The id comes from a header, else from the body, else it is derived from the body: a redelivery has the same id.
-    Raises `ValidationFailed` with the name of the invalid field, never its value.
+    The id is the signed one, else that of the body, else that of a header, else derived from the body. So a redelivery
+    has the same id. Raises `ValidationFailed` with the name of the invalid field, never its value: also for an id
+    header that differs from the id, or that is sent twice.
     """
     parsed = _decode(body)
     _check_words(parsed)
@@ -68,13 +73,18 @@ def parse_webhook(body: bytes, headers: Mapping[str, str], correlation: Correlat
         raise _invalid("timestamp", "out of range")
     if parsed.data.performer_id is None and parsed.event in TOPIC_BY_TYPE:
         raise _invalid("data.performerId", "required for this event")
+    named = _header_ids(headers)
+    own_id = signed.event_id or parsed.id
+    event_id = own_id or next(iter(named.values()), None) or derived_id(body)
+    _check_header_ids(named, parsed.id if signed.is_body_signed_alone and parsed.id else event_id)
     return Envelope(
-        id=_header_id(headers) or parsed.id or derived_id(body),
+        id=event_id,
         type=parsed.event,
         time=parsed.timestamp,
         subject=parsed.data.performer_id,
         request_id=correlation.request_id,
         traceparent=correlation.traceparent,
+        is_id_signed=not signed.is_body_signed_alone or parsed.id is not None,
     )
 
 
@@ -92,7 +102,7 @@ def derived_id(body: bytes) -> str:
 def _decode(body: bytes) -> _Body:
     try:
         body.decode()  # msgspec does not validate skipped text, and only UTF-8 may reach the broker
-        return _decoder.decode(body)
+        return decode_body(_decoder, body)
     except SCHEMA_MISMATCH as error:
         raise _invalid(*field_and_reason(error)) from None
 
@@ -107,15 +117,24 @@ def _check_words(parsed: _Body) -> None:
             raise _invalid(field, _NO_ID)
 
 
-def _header_id(headers: Mapping[str, str]) -> str | None:
-    for name in ID_HEADERS:
-        value = headers.get(name)
-        if value is None:
-            continue
-        if not is_external_id(value):
-            raise _invalid(name, _NO_ID)
-        return value
-    return None
+def _header_ids(headers: Headers) -> dict[str, str]:
+    """Return the id headers that were sent, in the order of their rank."""
+    found = {}
+    for name, key in _ID_KEYS:
+        values = headers.getall(key, ())
+        if len(values) > 1:
+            raise _invalid(name, "must be sent once")
+        if values:
+            if not is_external_id(values[0]):
+                raise _invalid(name, _NO_ID)
+            found[name] = values[0]
+    return found
+
+
+def _check_header_ids(named: Mapping[str, str], expected: str) -> None:
+    for name, value in named.items():
+        if value != expected:
+            raise _invalid(name, _OTHER_ID)
 
 
 def _invalid(field: str, reason: str) -> ValidationFailed:

@@ -61,7 +61,7 @@ async def last_record(database: Database) -> tuple[object, ...]:
 @asynccontextmanager
 async def existing(database: Database, *event_ids: str, group: str = GROUP) -> AsyncIterator[set[str]]:
     async with database.transaction() as tx:
-        yield await inbox_rows.existing_ids(tx, group, event_ids)
+        yield {each.event_id for each in await inbox_rows.existing_rows(tx, group, event_ids)}
 
 
 async def test_insert_keeps_all_columns(database: Database) -> None:
@@ -72,10 +72,11 @@ async def test_insert_keeps_all_columns(database: Database) -> None:
         next_try_at=NOW,
         request_id="req-1",
         payload=bytes(range(256)) + b"'\"\\%s",
+        body_sha256="ab" * 32,
     )
     await record(database, full)
     found = await row(database)
-    shown = {name: getattr(found, name) for name in InboxEntry._fields}
+    shown = {name: getattr(found, name) for name in InboxEntry._fields if name != "dedup_sha256"}
     assert InboxEntry(**shown) == full
     assert found.duplicates == 0
 
@@ -102,7 +103,7 @@ async def test_insert_numbers_rows_in_the_order_of_arrival(database: Database) -
         assert found == {f"evt_{number}" for number in range(600)}
 
 
-async def test_existing_ids_compares_bytes_within_the_group(database: Database) -> None:
+async def test_existing_rows_compares_ids_bytes_within_the_group(database: Database) -> None:
     await record(database, ONE, ONE._replace(event_id="evt_2", status=Status.STALE))
     async with existing(database, "evt_1", "EVT_1", "evt_1 ", "evt_2", "evt_3") as found:
         assert found == {"evt_1", "evt_2"}
@@ -126,6 +127,16 @@ async def test_insert_of_an_existing_event_is_a_conflict_and_keeps_nothing(datab
         await record(database, ONE._replace(event_id="evt_2"), ONE)
     async with existing(database, "evt_2") as found:
         assert not found
+
+
+async def test_insert_of_another_event_with_the_same_identifying_body_is_a_conflict(database: Database) -> None:
+    one = ONE._replace(body_sha256="ab" * 32, dedup_sha256="ab" * 32)
+    await record(database, one, one._replace(consumer_group="kyc-worker"))
+    with pytest.raises(DatabaseConflict):
+        await record(database, one._replace(event_id="evt_2"))
+    async with database.read_connection() as reading:
+        (found,) = await inbox_rows.rows_of_bodies(reading, GROUP, ["ab" * 32, "cd" * 32])
+    assert found == ("evt_1", Status.APPLIED, "ab" * 32)
 
 
 async def test_concurrent_inserts_of_a_batch_succeed_once(database: Database) -> None:

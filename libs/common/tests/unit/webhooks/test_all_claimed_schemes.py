@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from safevideo_common.errors import WebhookSignatureInvalid
-from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_common.webhooks.signatures import SCHEMES, SignedIdentity, WebhookSecret
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SENT = str(int(NOW.timestamp()))
@@ -77,6 +77,14 @@ def test_any_rejects_unsigned_id_header_on_standard_delivery() -> None:
 
 def test_standard_scheme_is_not_present_with_id_header_alone() -> None:
     assert verify(sharegram() | {"webhook-id": "evt_1"}) is NEW
+
+
+def test_identity_is_what_the_signatures_cover() -> None:
+    assert ANY.identity(CIMultiDict(standard())) == SignedIdentity("evt_1", is_body_signed_alone=False)
+    assert ANY.identity(CIMultiDict(sharegram() | {"webhook-id": "x"})) == SignedIdentity(
+        None, is_body_signed_alone=True
+    )
+    assert ANY.identity(CIMultiDict(sharegram() | standard())) == SignedIdentity("evt_1", is_body_signed_alone=True)
 
 
 @pytest.mark.parametrize(("chosen", "other"), [("sharegram", standard()), ("standard", sharegram())])

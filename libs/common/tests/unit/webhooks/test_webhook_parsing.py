@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from safevideo_common.errors import ValidationFailed
-from safevideo_common.events.envelope import parse_headers
+from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.web.correlation import Correlation
 from safevideo_common.webhooks.parsing import parse_webhook
+from safevideo_common.webhooks.signatures import SignedIdentity
 
 CORRELATION = Correlation("request-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+NAMED, WEBHOOK_ID = "X-Sharegram-Event-Id", "webhook-id"
 
 
 def body(**overrides: object) -> bytes:
@@ -25,37 +28,93 @@ def body(**overrides: object) -> bytes:
     return json.dumps({**fields, **overrides}).encode()
 
 
-def rejected_field(raw: bytes, headers: dict[str, str] | None = None) -> str:
+SHAREGRAM = SignedIdentity(event_id=None, is_body_signed_alone=True)
+
+
+def parse(raw: bytes, *headers: tuple[str, str], signed: SignedIdentity = SHAREGRAM) -> Envelope:
+    return parse_webhook(raw, CIMultiDict(headers), signed, CORRELATION)
+
+
+def standard(event_id: str) -> SignedIdentity:
+    return SignedIdentity(event_id, is_body_signed_alone=False)
+
+
+def both(event_id: str) -> SignedIdentity:
+    return SignedIdentity(event_id, is_body_signed_alone=True)
+
+
+def rejected_field(raw: bytes, *headers: tuple[str, str], signed: SignedIdentity = SHAREGRAM) -> str:
     with pytest.raises(ValidationFailed) as error:
-        parse_webhook(raw, headers or {}, CORRELATION)
+        parse(raw, *headers, signed=signed)
     (field,) = error.value.details or {"": ""}
     return field
 
 
 def test_parser_takes_envelope_from_body() -> None:
-    envelope = parse_webhook(body(id="evt_1"), {}, CORRELATION)
+    envelope = parse(body(id="evt_1"))
     assert (envelope.id, envelope.type, envelope.subject) == ("evt_1", "performer.profile.updated", "sg_1")
     assert envelope.time == datetime(2026, 11, 24, 12, 0, 0, 123456, UTC)
     assert envelope.request_id == "request-1"
 
 
-def test_envelope_is_restored_from_headers() -> None:
-    envelope = parse_webhook(body(), {}, CORRELATION)
+@pytest.mark.parametrize("headers", [(), ((NAMED, "a"),)])
+def test_envelope_is_restored_from_headers(headers: tuple[tuple[str, str], ...]) -> None:
+    envelope = parse(body(), *headers)
     assert parse_headers(envelope.headers()) == envelope
 
 
-def test_parser_prefers_id_of_header() -> None:
-    assert parse_webhook(body(id="b"), {"X-Sharegram-Event-Id": "a"}, CORRELATION).id == "a"
-    assert parse_webhook(body(id="b"), {"webhook-id": "w"}, CORRELATION).id == "w"
+def test_parser_takes_the_signed_id() -> None:
+    envelope = parse(body(id="b"), (WEBHOOK_ID, "w"), signed=standard("w"))
+    assert (envelope.id, envelope.is_id_signed) == ("w", True)
+    assert parse(body(), (WEBHOOK_ID, "w"), (NAMED, "w"), signed=standard("w")).id == "w"
+
+
+def test_parser_rejects_a_header_that_renames_a_signed_id() -> None:
+    assert rejected_field(body(), (WEBHOOK_ID, "w"), (NAMED, "x"), signed=standard("w")) == NAMED
+
+
+def test_parser_takes_the_id_of_the_body_where_only_the_body_is_signed() -> None:
+    envelope = parse(body(id="b"), (NAMED, "b"), (WEBHOOK_ID, "b"))
+    assert (envelope.id, envelope.is_id_signed) == ("b", True)
+
+
+@pytest.mark.parametrize("name", [NAMED, WEBHOOK_ID])
+def test_parser_rejects_a_header_that_renames_the_id_of_the_body(name: str) -> None:
+    assert rejected_field(body(id="b"), (name, "x")) == name
+
+
+def test_parser_marks_the_id_of_a_header_as_unsigned() -> None:
+    envelope = parse(body(), (NAMED, "x"))
+    assert (envelope.id, envelope.is_id_signed) == ("x", False)
+    assert rejected_field(body(), (NAMED, "x"), (WEBHOOK_ID, "y")) == WEBHOOK_ID
+
+
+def test_parser_distrusts_a_signed_id_that_disappears_with_one_of_two_signatures() -> None:
+    envelope = parse(body(), (WEBHOOK_ID, "w"), signed=both("w"))
+    assert (envelope.id, envelope.is_id_signed) == ("w", False)
+    assert parse(body(id="w"), (WEBHOOK_ID, "w"), signed=both("w")).is_id_signed
+    assert rejected_field(body(id="b"), (WEBHOOK_ID, "w"), signed=both("w")) == WEBHOOK_ID
+
+
+@pytest.mark.parametrize("name", [NAMED, WEBHOOK_ID])
+def test_parser_rejects_an_id_header_that_is_sent_twice(name: str) -> None:
+    assert rejected_field(body(), (name, "x"), (name, "x")) == name
 
 
 def test_parser_derives_missing_id_from_body() -> None:
     raw = body()
-    assert parse_webhook(raw, {}, CORRELATION).id == f"sha256-{hashlib.sha256(raw).hexdigest()}"
+    envelope = parse(raw)
+    assert (envelope.id, envelope.is_id_signed) == (f"sha256-{hashlib.sha256(raw).hexdigest()}", False)
+
+
+def test_parser_accepts_half_an_emoji() -> None:
+    raw = body(data={"performerId": "sg_1", "changes": {"bio": "\ud83c"}})
+    assert b"\\ud83c" in raw
+    assert parse(raw).subject == "sg_1"
 
 
 def test_parser_accepts_unknown_type_without_performer() -> None:
-    envelope = parse_webhook(body(event="payout.created", data={}), {}, CORRELATION)
+    envelope = parse(body(event="payout.created", data={}))
     assert (envelope.type, envelope.subject) == ("payout.created", None)
 
 
@@ -98,12 +157,12 @@ def test_parser_names_invalid_field_of_body(raw: bytes, field: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "x" * 10_000, "a b", "é", "a\n"])
 def test_parser_names_header_of_invalid_id(value: str) -> None:
-    assert rejected_field(body(), {"X-Sharegram-Event-Id": value}) == "X-Sharegram-Event-Id"
+    assert rejected_field(body(), (NAMED, value)) == NAMED
 
 
 def test_parser_error_quotes_no_input() -> None:
     with pytest.raises(ValidationFailed) as error:
-        parse_webhook(body(event="jane@example.com <secret>"), {}, CORRELATION)
+        parse(body(event="jane@example.com <secret>"))
     assert "jane" not in f"{error.value} {error.value.details}"
 
 

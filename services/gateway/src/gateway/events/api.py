@@ -114,6 +114,7 @@ _EVENT: Final[EventDocument] = {
     "partition": 4,
     "offset": 1201,
     "requestId": "0f8fad5bd9cb469fa16570867728950e",
+    "bodySha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 _RETRIED: Final[EventDocument] = {**_EVENT, "status": Status.WAITING, "reason": None, "tries": 0}
 _REDRIVE: Final[RedriveDocument] = {

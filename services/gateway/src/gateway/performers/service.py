@@ -10,7 +10,7 @@ from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
 from safevideo_common.database.performers import StoredPerformer
 from safevideo_common.errors import PerformerNotFound
-from safevideo_common.events.schema_errors import SCHEMA_MISMATCH
+from safevideo_common.events.bodies import SCHEMA_MISMATCH
 
 
 class PerformerView(msgspec.Struct, frozen=True, rename="camel"):

@@ -214,7 +214,8 @@ def reverify_one(
     try:
         body = cipher.decrypt(row.body)
         scheme.verify(headers, body, secrets, row.received_at)
-        envelope = parse_webhook(body, headers, Correlation(row.request_id, headers.get("traceparent", "")))
+        correlation = Correlation(row.request_id, headers.get("traceparent", ""))
+        envelope = parse_webhook(body, headers, scheme.identity(headers), correlation)
     except DecryptionFailed:
         return ReverifyResult(row.row_id, NOT_DECRYPTABLE)
     except WebhookSignatureInvalid as error:

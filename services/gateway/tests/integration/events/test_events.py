@@ -29,7 +29,7 @@ async def test_event_is_shown_with_its_outcome_and_without_its_payload(
     retry_at = datetime(2026, 11, 24, 13, tzinfo=UTC)
     await record(
         "evt-1", status=Status.WAITING, reason="KYC_UNKNOWN: not yet", tries=2, next_try_at=retry_at,
-        request_id="request-1", payload=b'{"email": "jane@example.com"}',
+        request_id="request-1", body_sha256="ab" * 32, payload=b'{"email": "jane@example.com"}',
     )  # fmt: skip
     answer = await gateway.get(f"{EVENTS}/evt-1", admin)
     assert answer.status == 200
@@ -51,6 +51,7 @@ async def test_event_is_shown_with_its_outcome_and_without_its_payload(
         "partition": 0,
         "offset": 0,
         "requestId": "request-1",
+        "bodySha256": "ab" * 32,
     }
     listed = await gateway.get(EVENTS, admin)
     assert listed.status == 200, listed

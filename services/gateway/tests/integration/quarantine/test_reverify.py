@@ -77,6 +77,7 @@ async def test_reverify_releases_valid_webhooks_in_order_as_ingest_publishes_the
         "ce_subject": b"sg_1",
         "request_id": b"request-7",
         "traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",
+        "id_unsigned": b"true",
     }
     assert await quarantine.released() == row_ids
 

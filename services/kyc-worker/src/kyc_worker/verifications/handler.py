@@ -13,9 +13,9 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.domain.kyc import KycRequest, VerificationResult, decide
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead, waiting
 from safevideo_common.events import kyc
+from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason, storable_document
 from safevideo_common.events.change_events import KycChange, kyc_changed
 from safevideo_common.events.envelope import Envelope, write_version_of
-from safevideo_common.events.schema_errors import SCHEMA_MISMATCH, field_and_reason
 from safevideo_common.inbox.handler import Delivery, Differences
 
 # The parser of verification events.
@@ -42,14 +42,14 @@ def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
     if delivery.envelope.type not in kyc.TYPES:
         return IGNORED
     try:
-        data = _decoder.decode(delivery.body).data
+        data = decode_body(_decoder, delivery.body).data
     except SCHEMA_MISMATCH as error:
         return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
     result = VerificationResult(
         performer_id=data.performer_id,
         status=data.result.status,
         risk_score=data.result.risk_score,
-        checks=data.result.checks,
+        checks=storable_document(data.result.checks),
         write_version=write_version_of(data.version, delivery.envelope.time, delivery.offset),
         reported_failed=delivery.envelope.type == kyc.FAILED,
     )

@@ -15,9 +15,9 @@ from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, PerformerPatch, applied_fields, decide
 from safevideo_common.events import performer
+from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason
 from safevideo_common.events.change_events import PerformerChange, performer_changed
 from safevideo_common.events.envelope import Envelope, write_version_of
-from safevideo_common.events.schema_errors import SCHEMA_MISMATCH, field_and_reason
 from safevideo_common.inbox.handler import Delivery, Differences
 
 # The parser of performer events.
@@ -45,7 +45,7 @@ def parse_performer(delivery: Delivery) -> PerformerEvent | Outcome:
     if delivery.envelope.type not in performer.TYPES:
         return IGNORED
     try:
-        data = _decoder.decode(delivery.body).data
+        data = decode_body(_decoder, delivery.body).data
     except SCHEMA_MISMATCH as error:
         return dead("BODY_INVALID", ": ".join(field_and_reason(error)))
     write_version = write_version_of(data.version, delivery.envelope.time, delivery.offset)

@@ -77,18 +77,20 @@ class WebhookSteering:
         """Send at once, `times` times one after the other, past the queue and without retries; show the answers."""
         order = await read_json(request, WebhookOrder)
         event, begun = order.as_event(), utc_now()
-        outgoing = self._outgoing(order, event)
-        tries = [await self._sender.post(self._receiver.url, outgoing) for _ in range(order.times)]
+        tries = [
+            await self._sender.post(self._receiver.url, self._outgoing(order, event, number))
+            for number in range(order.times)
+        ]
         delivery = self._deliveries.open(_kept(event), begun)
         delivery.tries.extend(tries)
         self._deliveries.finish(delivery, "delivered" if tries[-1].accepted else "failed")
         return json_answer({"id": event.id, "answers": _shown(tries)})
 
-    def _outgoing(self, order: WebhookOrder, event: Event) -> Outgoing:
+    def _outgoing(self, order: WebhookOrder, event: Event, number: int) -> Outgoing:
         body = event.body() if order.raw_body is None else order.raw_body.encode()
         scheme = order.scheme or self._receiver.scheme
         try:
-            outgoing = compose(body, event.id, self._receiver.secret, utc_now(), scheme, order.forgery())
+            outgoing = compose(body, event.id, self._receiver.secret, utc_now(), scheme, order.forgery(), number)
         except ValueError as error:
             raise Invalid("The webhook cannot be signed.", details={"id": str(error)}) from None
         return _with_headers(outgoing, order)

@@ -115,6 +115,7 @@ class ProcessorHarness:
     def __init__(self, database: Database, logger: FilteringBoundLogger, handler: SampleHandler | None = None) -> None:
         self.now = START
         self.handler = handler or SampleHandler()
+        self.registry = CollectorRegistry()
         self.consumer: ConsumerContext[SampleEvent, SampleState] = ConsumerContext(
             "marks",
             self.handler,
@@ -122,7 +123,7 @@ class ProcessorHarness:
             Backoff(1.0, 8.0),
             clock=lambda: self.now,
             logger=logger,
-            metrics=ConsumerMetrics(CollectorRegistry()),
+            metrics=ConsumerMetrics(self.registry),
             dlq_limit=DlqLimit(limit=0.5, window=1000, minimum=100),
         )
         self.processor = BatchProcessor(self.consumer, LivePolicy(self.consumer))

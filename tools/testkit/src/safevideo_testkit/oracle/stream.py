@@ -12,10 +12,13 @@ from itertools import zip_longest
 from types import MappingProxyType
 from typing import NamedTuple
 
+from multidict import CIMultiDict
+
 from safevideo_common.broker.types import Message
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.web.correlation import Correlation
 from safevideo_common.webhooks.parsing import message_of, parse_webhook
+from safevideo_common.webhooks.signatures import SignedIdentity
 
 BEGINNING = datetime(2026, 11, 1, tzinfo=UTC)
 STATUSES = ("pending", "under_review", "active", "suspended", "rejected")
@@ -36,6 +39,8 @@ TIES = 0.05
 POISON_EVERY = 1000
 LATE_EVERY, ORPHAN_EVERY = 20, 60
 """One performer in so many gets its KYC request after the first result for it; one in so many gets none."""
+
+SIGNED_BODY = SignedIdentity(event_id=None, is_body_signed_alone=True)
 
 Values = Mapping[str, object]
 
@@ -77,7 +82,8 @@ class Webhook:
         """Return the message that webhook-ingest publishes."""
         if not self.id:
             return Message(self.topic, self.performer_id.encode(), self.body)
-        return message_of(parse_webhook(self.body, {}, Correlation(f"request-{self.id}", "")), self.body)
+        correlation = Correlation(f"request-{self.id}", "")
+        return message_of(parse_webhook(self.body, CIMultiDict(), SIGNED_BODY, correlation), self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ def create_table(name: str, *items: SchemaItem) -> None:
 
 
 def add_column(table: str, column: Column[Any]) -> None:
-    """Add a column to a table that exists."""
+    """Add a column that may be NULL or has a default to a table that exists."""
     if column.name not in {each["name"] for each in inspect(op.get_bind()).get_columns(table)}:
         op.add_column(table, column)
 
 
-def create_index(name: str, table: str, *columns: str) -> None:
+def create_index(name: str, table: str, *columns: str, unique: bool = False) -> None:
     """Create an index on a table that exists."""
     if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
-        op.create_index(name, table, list(columns))
+        op.create_index(name, table, list(columns), unique=unique)

@@ -57,6 +57,7 @@ class InboxRecord:
     next_try_at: datetime | None
     duplicates: int
     request_id: str | None
+    body_sha256: str | None
     payload: bytes | None = None
 
 
@@ -80,6 +81,7 @@ class EventDocument(TypedDict):
     partition: int
     offset: int
     requestId: str | None
+    bodySha256: str | None
 
 
 def event_document(record: InboxRecord) -> EventDocument:
@@ -102,6 +104,7 @@ def event_document(record: InboxRecord) -> EventDocument:
         "partition": record.source_partition,
         "offset": record.source_offset,
         "requestId": record.request_id,
+        "bodySha256": record.body_sha256,
     }
 
 

@@ -5,9 +5,9 @@ Every function takes the connection of the caller's transaction, so the row and 
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, insert, literal_column, not_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, insert, literal_column, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
@@ -19,8 +19,13 @@ REASON_LENGTH: Final = 255
 REQUEST_ID_LENGTH: Final = 128
 
 _c: Final = event_inbox.c
-_EXISTING: Final = select(_c.event_id).where(  # the unique index covers it, so no row is read
-    _c.event_id.in_(bindparam("event_ids", expanding=True)), _c.consumer_group == bindparam("group")
+_OF_GROUP: Final = _c.consumer_group == bindparam("group")
+# An event that is new costs no read of a row: the unique indexes say that it is not there.
+_EXISTING: Final = select(_c.event_id, _c.status, _c.body_sha256).where(
+    _c.event_id.in_(bindparam("event_ids", expanding=True)), _OF_GROUP
+)
+_OF_BODIES: Final = select(_c.event_id, _c.status, _c.body_sha256).where(
+    _c.dedup_sha256.in_(bindparam("digests", expanding=True)), _OF_GROUP
 )
 _BLOCKED: Final = (
     select(_c.performer_id)
@@ -49,6 +54,8 @@ _WRITTEN: Final = (
     "next_try_at",
     "request_id",
     "payload",
+    "body_sha256",
+    "dedup_sha256",
 )
 _INSERT: Final = Bulk(insert(event_inbox), _WRITTEN)
 
@@ -67,6 +74,14 @@ def _counted(new: Incoming) -> dict[str, ColumnElement[object]]:
 
 
 _COUNT: Final = Bulk(Upsert(event_inbox, ("event_id", "consumer_group"), _counted), _WRITTEN)
+
+
+class ExistingRow(NamedTuple):
+    """The row of an event. `body_sha256` is None in rows of an earlier release."""
+
+    event_id: str
+    status: Status
+    body_sha256: str | None
 
 
 class InboxEntry(NamedTuple):
@@ -88,14 +103,29 @@ class InboxEntry(NamedTuple):
     next_try_at: datetime | None = None
     request_id: str = ""
     payload: bytes | None = None
+    body_sha256: str | None = None
+    dedup_sha256: str | None = None
+    """The digest again, if the body is the identity of the event."""
 
 
-async def existing_ids(tx: AsyncConnection, group: str, event_ids: Iterable[str]) -> set[str]:
-    """Return the ids of the events that are in the inbox."""
-    found: set[str] = set()
+async def existing_rows(connection: AsyncConnection, group: str, event_ids: Iterable[str]) -> list[ExistingRow]:
+    """Return the rows of those events that are in the inbox."""
+    found: list[ExistingRow] = []
     for some in chunks(event_ids):
-        found.update(await tx.scalars(_EXISTING, {"group": group, "event_ids": some}))
+        found += _existing(await connection.execute(_EXISTING, {"group": group, "event_ids": some}))
     return found
+
+
+async def rows_of_bodies(connection: AsyncConnection, group: str, digests: Iterable[str]) -> list[ExistingRow]:
+    """Return the rows of events that are identified by one of these bodies."""
+    found: list[ExistingRow] = []
+    for some in chunks(digests):
+        found += _existing(await connection.execute(_OF_BODIES, {"group": group, "digests": some}))
+    return found
+
+
+def _existing(rows: Iterable[Row[*tuple[Any, ...]]]) -> list[ExistingRow]:
+    return [ExistingRow(event_id, Status(status), digest) for event_id, status, digest in rows]
 
 
 async def blocked_subjects(tx: AsyncConnection, group: str, performer_ids: Iterable[str]) -> set[str]:
@@ -139,4 +169,6 @@ def _row(entry: InboxEntry) -> tuple[object, ...]:
         entry.next_try_at,
         entry.request_id[:REQUEST_ID_LENGTH] or None,
         entry.payload,
+        entry.body_sha256,
+        entry.dedup_sha256,
     )

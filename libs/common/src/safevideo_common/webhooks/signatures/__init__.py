@@ -11,6 +11,7 @@ from safevideo_common.webhooks.signatures.scheme import (
     Headers,
     RejectReason,
     Scheme,
+    SignedIdentity,
 )
 from safevideo_common.webhooks.signatures.schemes import SCHEMES, AllClaimedSchemes, SchemeName
 from safevideo_common.webhooks.signatures.secret import (
@@ -31,6 +32,7 @@ __all__ = [
     "Scheme",
     "SchemeName",
     "SharegramScheme",
+    "SignedIdentity",
     "StandardScheme",
     "WebhookSecret",
     "environment_secrets",

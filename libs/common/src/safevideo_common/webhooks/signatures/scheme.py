@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from safevideo_common.errors import WebhookSignatureInvalid
 from safevideo_common.webhooks.signatures.secret import WebhookSecret
@@ -24,6 +24,15 @@ class Headers(Protocol):
         ...
 
 
+class SignedIdentity(NamedTuple):
+    """The identity of an event, as far as its verified signature covers it."""
+
+    event_id: str | None
+    """The signed id, or None if the id is in no signature."""
+    is_body_signed_alone: bool
+    """True if the body alone was signed: whoever has it and that signature can send both under any id."""
+
+
 class Scheme(Protocol):
     """A signature scheme. A new provider's scheme is one more class like `SharegramScheme`."""
 
@@ -41,6 +50,10 @@ class Scheme(Protocol):
 
         Raise `WebhookSignatureInvalid` and nothing else; `details.reason` is one of the constants of `RejectReason`.
         """
+        ...
+
+    def identity(self, headers: Headers) -> SignedIdentity:
+        """Return what the signature covers, for `headers` that `verify` has accepted."""
         ...
 
 

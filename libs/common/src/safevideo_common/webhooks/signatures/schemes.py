@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
-from safevideo_common.webhooks.signatures.scheme import Headers, RejectReason, Scheme, rejected
+from safevideo_common.webhooks.signatures.scheme import Headers, RejectReason, Scheme, SignedIdentity, rejected
 from safevideo_common.webhooks.signatures.secret import WebhookSecret
 from safevideo_common.webhooks.signatures.sharegram import SharegramScheme
 from safevideo_common.webhooks.signatures.standard import StandardScheme
@@ -39,6 +39,12 @@ class AllClaimedSchemes:
         if signer is None:
             raise rejected(RejectReason.MISSING, f"There is no signature. Expected header: {self.signature_header}.")
         return signer
+
+    def identity(self, headers: Headers) -> SignedIdentity:
+        """See `Scheme`. Somebody may remove one of two signatures, so the body counts as signed alone with both."""
+        found = [scheme.identity(headers) for scheme in self._schemes if scheme.is_present(headers)]
+        event_id = next((each.event_id for each in found if each.event_id is not None), None)
+        return SignedIdentity(event_id, any(each.is_body_signed_alone for each in found))
 
 
 SCHEMES: Final[Mapping[SchemeName, Scheme]] = {

@@ -11,6 +11,7 @@ from multidict import istr
 from safevideo_common.webhooks.signatures.scheme import (
     Headers,
     RejectReason,
+    SignedIdentity,
     check_timestamp,
     mismatch,
     rejected,
@@ -27,6 +28,7 @@ _TIMESTAMP_KEY: Final = istr(TIMESTAMP)
 _EVENT_ID_KEY: Final = istr(EVENT_ID)
 
 _DIGEST: Final = re.compile(r"sha256=([0-9a-f]{64})")
+_IDENTITY: Final = SignedIdentity(event_id=None, is_body_signed_alone=True)
 
 
 class SharegramScheme:
@@ -39,7 +41,10 @@ class SharegramScheme:
         return _SIGNATURE_KEY in headers or _EVENT_ID_KEY in headers
 
     def verify(self, headers: Headers, body: bytes, secrets: Sequence[WebhookSecret], now: datetime) -> WebhookSecret:
-        """See `Scheme`. The signature does not cover the timestamp: it only bounds delays. The inbox stops replays."""
+        """See `Scheme`. The signature does not cover the timestamp: it only bounds delays.
+
+        Nor does it cover an id in a header. So the inbox recognises such an event by its bytes.
+        """
         sent_digest = _parse_digest(headers.getall(_SIGNATURE_KEY, ()))
         if timestamps := headers.getall(_TIMESTAMP_KEY, ()):
             check_timestamp(TIMESTAMP, timestamps, now)
@@ -47,6 +52,10 @@ class SharegramScheme:
             if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), sent_digest):
                 return secret
         raise mismatch()
+
+    def identity(self, headers: Headers) -> SignedIdentity:  # noqa: ARG002
+        """See `Scheme`."""
+        return _IDENTITY
 
 
 def _parse_digest(values: Sequence[str]) -> bytes:

@@ -12,6 +12,7 @@ from multidict import istr
 from safevideo_common.webhooks.signatures.scheme import (
     Headers,
     RejectReason,
+    SignedIdentity,
     check_timestamp,
     mismatch,
     rejected,
@@ -60,6 +61,10 @@ class StandardScheme:
             if any(hmac.compare_digest(digest, sent) for sent in sent_digests):
                 return secret
         raise mismatch()
+
+    def identity(self, headers: Headers) -> SignedIdentity:
+        """See `Scheme`."""
+        return SignedIdentity(headers.getall(_ID_KEY, ())[0], is_body_signed_alone=False)
 
 
 def _parse_digests(values: Sequence[str]) -> Sequence[bytes]:
