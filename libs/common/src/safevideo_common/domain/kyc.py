@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome, dead
+from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Outcome, dead
 
 AUTO_APPROVE_SCORE: Final = 80
 """Default of `KYC_AUTO_APPROVE_SCORE`: a passed verification at or over it needs no person."""
@@ -57,7 +57,8 @@ def decide(request: KycRequest, result: VerificationResult, auto_approve_score: 
     if contradiction := _contradiction(request, result):
         return request, contradiction
     if request.write_version is not None and request.write_version.wins_over(result.write_version):
-        return request, STALE
+        is_unversioned = result.write_version.version is None and request.write_version.version is not None
+        return request, VERSION_MISSING if is_unversioned else STALE
     after = replace(
         request,
         status=status_after(result, auto_approve_score),

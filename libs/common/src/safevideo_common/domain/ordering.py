@@ -1,7 +1,8 @@
 """The provider's order of events: each field is a last-writer-wins register.
 
 A write carries a `WriteVersion`. A field keeps the value and the version of its greatest write (contract, §8.2).
-Patches are ordered field by field, so two patches give the same row in either order of arrival.
+Patches are ordered field by field, and the order of writes is total. So any patches, with and without versions, give
+the same row in every order of arrival, also when they arrive again.
 """
 
 from collections.abc import Mapping
@@ -9,21 +10,27 @@ from typing import NamedTuple
 
 
 class WriteVersion(NamedTuple):
-    """The position of a write in the provider's order."""
+    """The position of a write in the provider's order, which is total.
+
+    Any write with a version is newer than any write without one: times and versions cannot be mixed into one order
+    (ADR 16). Writes with versions are ordered by version, the others by time; a tie is broken by arrival.
+    """
 
     version: int | None
     """The provider's version number, where it sends one."""
     at_micros: int
     """Unix microseconds of the event's `timestamp`."""
     arrival: int = 0
-    """Offset in the performer's partition. An event that was delayed or replayed loses a tie against a later one."""
+    """Offset of the event's first record in the performer's partition. So a replay changes no tie."""
 
     def wins_over(self, other: "WriteVersion") -> bool:
-        """Return whether this write is newer: by version when both have one, else by time, then by arrival."""
-        if self.version is not None and other.version is not None:
-            ours, theirs = self.version, other.version
-        else:
+        """Return whether this write is newer."""
+        if self.version is None or other.version is None:
+            if self.version is not other.version:
+                return other.version is None
             ours, theirs = self.at_micros, other.at_micros
+        else:
+            ours, theirs = self.version, other.version
         return ours > theirs or (ours == theirs and self.arrival > other.arrival)
 
 

@@ -33,6 +33,7 @@ class Outcome:
 
 APPLIED = Outcome(Status.APPLIED)
 STALE = Outcome(Status.STALE)
+VERSION_MISSING = Outcome(Status.STALE, "VERSION_MISSING: writes with a version own its fields, and it has none")
 IGNORED = Outcome(Status.IGNORED)
 
 

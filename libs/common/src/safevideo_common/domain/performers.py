@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from safevideo_common.domain.ordering import WriteVersion, fields_won
-from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome
+from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Outcome
 
 FIELDS: Final = ("username", "display_name", "email", "profile_image", "bio", "verified", "status")
 """The fields that Sharegram owns. Each field is ordered by itself, `status` included."""
@@ -35,13 +35,19 @@ def decide(performer: Performer, patch: PerformerPatch) -> tuple[Performer, Outc
     """
     won = fields_won(patch.fields, patch.write_version, performer.write_versions)
     if patch.fields and not won:
-        return performer, STALE
+        return performer, _stale(performer, patch)
     after = Performer(
         performer.sharegram_id,
         {**performer.fields, **won},
         {**performer.write_versions, **dict.fromkeys(won, patch.write_version)},
     )
     return after, APPLIED
+
+
+def _stale(performer: Performer, patch: PerformerPatch) -> Outcome:
+    """Say whether the patch lost only since it has no version: a sender who stops to send them must be seen."""
+    lost_to_versions = all(performer.write_versions[name].version is not None for name in patch.fields)
+    return VERSION_MISSING if patch.write_version.version is None and lost_to_versions else STALE
 
 
 def applied_fields(after: Performer, patch: PerformerPatch) -> dict[str, object]:

@@ -6,7 +6,7 @@ import pytest
 
 from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, decide
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.outcomes import APPLIED, STALE, Status
+from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Status
 
 REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=KycStatus.IN_PROGRESS)
 PASSED = VerificationResult("sg_1", "passed", 95.0, {"face": "match"}, WriteVersion(None, 10), reported_failed=False)
@@ -38,6 +38,12 @@ def test_decide_ignores_an_earlier_result_that_arrives_later_as_stale() -> None:
     verified, _ = decide(REQUEST, PASSED, 80)
     earlier = replace(PASSED, status="failed", write_version=WriteVersion(None, 9))
     assert decide(verified, earlier, 80) == (verified, STALE)
+
+
+def test_decide_prefers_a_version_to_a_later_time_without_one() -> None:
+    versioned, _ = decide(REQUEST, replace(PASSED, write_version=WriteVersion(1, 10)), 80)
+    later = replace(PASSED, status="failed", write_version=WriteVersion(None, 99))
+    assert decide(versioned, later, 80) == (versioned, VERSION_MISSING)
 
 
 def test_decide_dead_letters_a_result_of_another_performer() -> None:

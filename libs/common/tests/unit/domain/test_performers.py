@@ -3,7 +3,7 @@
 from itertools import permutations
 
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.outcomes import APPLIED, STALE, Status
+from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Status
 from safevideo_common.domain.performers import Performer, PerformerPatch, decide
 
 NEW = Performer("sg_1")
@@ -33,8 +33,15 @@ def test_decide_prefers_the_later_time_without_versions() -> None:
     assert fold(patch(None, at=9, bio="new"), patch(None, at=1, bio="old")).fields["bio"] == "new"
 
 
-def test_decide_prefers_the_later_time_when_one_version_is_missing() -> None:
-    assert fold(patch(7, at=1, bio="old"), patch(None, at=2, bio="new")).fields["bio"] == "new"
+def test_decide_prefers_a_version_to_a_later_time_without_one() -> None:
+    assert fold(patch(None, at=2, bio="without"), patch(7, at=1, bio="with")).fields["bio"] == "with"
+    performer = fold(patch(7, at=1, bio="with"))
+    assert decide(performer, patch(None, at=2, bio="without")) == (performer, VERSION_MISSING)
+
+
+def test_decide_does_not_blame_the_missing_version_for_an_older_time() -> None:
+    performer = fold(patch(7, at=1, bio="x"), patch(None, at=9, username="u"))
+    assert decide(performer, patch(None, at=2, bio="y", username="v")) == (performer, STALE)
 
 
 def test_decide_breaks_a_tie_by_arrival() -> None:

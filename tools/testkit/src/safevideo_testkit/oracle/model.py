@@ -1,6 +1,7 @@
 """The state that webhooks must lead to, computed in the plainest way and without the code of the services.
 
-The event with the greatest version writes a field; among equal versions it is the last to arrive. An event arrives with
+The event with the greatest version writes a field; among equal versions it is the last to arrive. An event without a
+version writes it if none with a version does, then by time. An event arrives with
 its first record. Any further record of it is a repeat.
 """
 
@@ -10,12 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from safevideo_common.broker.types import Record
 from safevideo_common.events.topics import CONSUMED, KYC_WORKER, SYNC_WORKER
-from safevideo_testkit.oracle.stream import COLUMNS, Outcome, Stream, Values, Webhook, verification_id
+from safevideo_testkit.oracle.stream import COLUMNS, NO_ORDER, Order, Outcome, Stream, Values, Webhook, verification_id
 
 GROUP = {topic: group for group, topics in CONSUMED.items() for topic in topics}
 PERFORMER_DEFAULTS: Values = dict.fromkeys((*COLUMNS.values(), "status")) | {"verified": False, "status": "pending"}
 REQUEST_DEFAULTS: Values = {"status": "in_progress", "risk_score": None, "result": None}
 APPLIED, STALE = Outcome("applied", "applied"), Outcome("stale", "stale")
+VERSION_MISSING = Outcome("stale", "VERSION_MISSING")
 
 Key = tuple[str, str]
 """A consumer group, and the id of an event or performer."""
@@ -48,7 +50,7 @@ class Expected:
 def expect(stream: Stream, arrivals: Iterable[Webhook]) -> Expected:
     """Apply `arrivals`, of which those about one performer and topic are in order."""
     expected = Expected(requests={verification_id(name): {**REQUEST_DEFAULTS} for name in stream.requested})
-    versions: defaultdict[Key, dict[str, float]] = defaultdict(dict)
+    orders: defaultdict[Key, dict[str, Order]] = defaultdict(dict)
     for webhook in arrivals:
         group = GROUP[webhook.topic]
         key, subject = (group, webhook.id), (group, webhook.performer_id)
@@ -56,13 +58,14 @@ def expect(stream: Stream, arrivals: Iterable[Webhook]) -> Expected:
             expected.inbox[key] = replace(entry, repeats=entry.repeats + 1)
             continue
         if not (outcome := webhook.outcome):
-            written = versions[subject]
-            won = {name: value for name, value in webhook.values.items() if written.get(name, 0) <= webhook.version}
-            written |= dict.fromkeys(won, webhook.version)
+            written, order = orders[subject], webhook.order
+            won = {name: value for name, value in webhook.values.items() if written.get(name, order) <= order}
+            stale = VERSION_MISSING if _is_unversioned(webhook, written) else STALE
+            written |= dict.fromkeys(won, order)
             _row(expected, group, webhook.performer_id).update(won)
             if won:
                 expected.changes.setdefault(subject, []).append(webhook.id)
-            outcome = APPLIED if won else STALE
+            outcome = APPLIED if won else stale
         expected.inbox[key] = Entry(outcome)
     return expected
 
@@ -77,8 +80,14 @@ def arrivals_of(stream: Stream, records: Iterable[Record]) -> list[Webhook]:
         else:
             position = f"{record.topic}/{record.partition}/{record.offset}"
             outcome = Outcome("dead", "ENVELOPE_INVALID")
-            found.append(Webhook(position, record.topic, record.key.decode(), record.value, 0, {}, outcome))
+            found.append(Webhook(position, record.topic, record.key.decode(), record.value, NO_ORDER, {}, outcome))
     return found
+
+
+def _is_unversioned(webhook: Webhook, written: Mapping[str, Order]) -> bool:
+    """Return True if writes with a version own all that the event would write, and it has none."""
+    owned = all(name in written and written[name].has_version for name in webhook.values)
+    return owned and not webhook.order.has_version
 
 
 def _row(expected: Expected, group: str, performer_id: str) -> dict[str, object]:

@@ -55,6 +55,17 @@ class Outcome(NamedTuple):
 IGNORED = Outcome("ignored", "ignored")
 
 
+class Order(NamedTuple):
+    """The position of an event in the provider's order: all with a version are after all without one."""
+
+    has_version: bool
+    number: float
+    """The version, or the time."""
+
+
+NO_ORDER = Order(has_version=False, number=0)
+
+
 class WebhookType(NamedTuple):
     """A topic, a function that writes an example of `data` and the row that it leads to, and a frequency."""
 
@@ -71,9 +82,9 @@ class Webhook:
     topic: str
     performer_id: str
     body: bytes
-    version: float
+    order: Order
     values: Values
-    """The columns that it writes, unless an event with a greater version has written them."""
+    """The columns that it writes, unless an event that is later in the order has written them."""
     outcome: Outcome | None = None
     """The outcome of an event that writes nothing, at whatever time it arrives."""
 
@@ -166,7 +177,7 @@ def write_webhook(
     whole = {"timestamp": at.isoformat(), "data": {"performerId": performer_id, **data, **numbered}}
     text = json.dumps(whole | {"event": event_type, "id": event_id}, indent=indent, ensure_ascii=indent == 1)
     topic = TYPES[event_type].topic
-    order = at.timestamp() if version is None else version
+    order = Order(version is not None, at.timestamp() if version is None else version)
     return Webhook(event_id, topic, performer_id, text.encode() + b" \n", order, values, outcome)
 
 
@@ -183,14 +194,18 @@ def _stories(
 def _story(
     dice: random.Random, name: str, number: int, events: int, has_request: bool, ties: float
 ) -> Iterator[Webhook]:
-    """Write the events of a performer in order. Every second performer has versions, and its times say nothing."""
+    """Write the events of a performer in order.
+
+    One performer in three has times only. One has versions, and its times say nothing. One has both kinds, mixed.
+    """
     kinds = [kind for kind, each in TYPES.items() if has_request or each.topic != KYC]
     order = 0
     for step in range(events):
         order = order if step and dice.random() < ties else step
         (kind,) = dice.choices(kinds, [TYPES[each].weight for each in kinds])
-        version = order if number % 2 else None
-        second = dice.randrange(10**6) if number % 2 else order
+        has_version = number % 3 == 1 or (number % 3 == 2 and dice.random() < 0.5)
+        version = order if has_version else None
+        second = dice.randrange(10**6) if has_version else order
         yield _webhook(dice, kind, name, f"{name}-{step}", second, number, version)
 
 
@@ -297,7 +312,7 @@ def _result_of_other_performer(dice: random.Random, stream: Stream, event_id: st
 
 
 def _without_envelope(dice: random.Random, stream: Stream, event_id: str) -> Webhook:
-    return Webhook("", PERFORMER, dice.choice(stream.performers), f"no event {event_id}".encode(), 0, {})
+    return Webhook("", PERFORMER, dice.choice(stream.performers), f"no event {event_id}".encode(), NO_ORDER, {})
 
 
 _POISONS = (_bad_patch, _bad_result, _contradictory_result, _result_of_other_performer, _without_envelope)
