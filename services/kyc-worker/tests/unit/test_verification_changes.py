@@ -45,6 +45,7 @@ def test_change_has_the_status_before_and_after() -> None:
         "status": "verified",
         "previousStatus": "in_progress",
         "riskScore": 91.5,
+        "sequence": 0,
         "version": None,
         "at": "2026-11-24T12:00:01Z",
         "causedBy": TYPE,

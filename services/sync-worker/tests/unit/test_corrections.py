@@ -64,7 +64,8 @@ def test_correction_id_is_unique_per_cause_and_job() -> None:
         parse_headers(message.headers).id
         for event_id in ("evt", "x" * 128, "x" * 127 + "y")
         for job_id in (7, 8)
-        for message in with_job_id(HANDLER.corrections(decided(event(3, event_id, username="good"))), job_id)
+        for correction in HANDLER.corrections(decided(event(3, event_id, username="good")))
+        for message in [with_job_id(correction, job_id)]
     }
     assert len(ids) == 6
     assert "evt#replay-7" in ids

@@ -49,6 +49,7 @@ def test_change_has_the_new_values_by_wire_names() -> None:
         {
             "performerId": "sg_1",
             "changes": {"displayName": "Näme 🎬", "bio": None, "verified": True, "status": "active"},
+            "sequence": 0,
             "version": 7,
             "at": "2026-11-24T12:00:01Z",
             "causedBy": TYPE,

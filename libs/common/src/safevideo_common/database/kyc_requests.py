@@ -22,8 +22,8 @@ _BY_VERIFICATION: Final = (
 _LOCKED: Final = for_update(_BY_VERIFICATION)
 _RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
 _UPDATE: Final = Bulk(
-    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at")),
-    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at"),
+    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at", "change_sequence")),
+    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", "change_sequence"),
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -81,6 +81,7 @@ def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
         write_version=None
         if row.result_at is None
         else WriteVersion(row.result_version, _micros(row.result_at), row.result_arrival),
+        sequence=row.change_sequence,
     )
 
 
@@ -98,6 +99,7 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         version.arrival if version else 0,
         now,
         now,
+        request.sequence,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row, Select, bindparam, insert, select
@@ -17,10 +18,11 @@ from safevideo_common.domain.performers import FIELDS, Performer
 
 
 class LockedPerformer(NamedTuple):
-    """A performer whose row is locked, with our id."""
+    """A performer whose row is locked, with our id, and the sequence of its last published change."""
 
     id: int
     performer: Performer
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,17 @@ class StoredPerformer:
 
 
 _c: Final = performers.c
-_READ: Final = (_c.id, _c.sharegram_id, *(_c[name] for name in FIELDS), _c.field_stamps)
+_READ: Final = (_c.id, _c.change_sequence, _c.sharegram_id, *(_c[name] for name in FIELDS), _c.field_stamps)
 _BY_SHAREGRAM_ID: Final = (
     select(*_READ).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))).order_by(_c.sharegram_id)
 )
 _LOCKED: Final = for_update(_BY_SHAREGRAM_ID)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
-_WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at")
+_WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at", "change_sequence")
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
-_UPDATE: Final = Bulk(Upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at")), ("id", *_WRITTEN))
+_UPDATE: Final = Bulk(
+    Upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at", "change_sequence")), ("id", *_WRITTEN)
+)
 
 
 async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
@@ -55,18 +59,21 @@ async def load(connection: AsyncConnection, sharegram_ids: Iterable[str]) -> Map
     return await _load(connection, _BY_SHAREGRAM_ID, sharegram_ids)
 
 
-async def insert_new(tx: AsyncConnection, new: Iterable[Performer], now: datetime) -> None:
-    """Insert performers that `load_for_update` did not return.
+async def insert_new(
+    tx: AsyncConnection, new: Iterable[Performer], now: datetime, sequences: Mapping[str, int] = MappingProxyType({})
+) -> None:
+    """Insert performers that `load_for_update` did not return; `sequences` by Sharegram id.
 
     Raises `DatabaseConflict` if another transaction has inserted one of them since.
     """
-    await _INSERT.execute(tx, (_row(performer, now) for performer in new))
+    await _INSERT.execute(tx, (_row(performer, sequences.get(performer.sharegram_id, 0), now) for performer in new))
 
 
 async def update(tx: AsyncConnection, changed: Iterable[LockedPerformer], now: datetime) -> None:
     """Write performers that `load_for_update` returned, in one statement."""
     # The rows exist and are locked, so it never inserts.
-    await _UPDATE.execute(tx, ((row_id, *_row(performer, now)) for row_id, performer in changed))
+    rows = ((row_id, *_row(performer, sequence, now)) for row_id, performer, sequence in changed)
+    await _UPDATE.execute(tx, rows)
 
 
 async def get(connection: AsyncConnection, performer_id: int) -> StoredPerformer | None:
@@ -86,14 +93,14 @@ async def _load(
 ) -> Mapping[str, LockedPerformer]:
     loaded: dict[str, LockedPerformer] = {}
     for chunk in chunks(sharegram_ids):
-        for row_id, *columns in await connection.execute(query, {"sharegram_ids": chunk}):
+        for row_id, sequence, *columns in await connection.execute(query, {"sharegram_ids": chunk}):
             performer = _performer(*columns)
-            loaded[performer.sharegram_id] = LockedPerformer(row_id, performer)
+            loaded[performer.sharegram_id] = LockedPerformer(row_id, performer, sequence)
     return loaded
 
 
 def _stored(row: Row[*tuple[Any, ...]]) -> StoredPerformer:
-    row_id, *columns, created_at, updated_at = row
+    row_id, _, *columns, created_at, updated_at = row
     return StoredPerformer(row_id, _performer(*columns), created_at, updated_at)
 
 
@@ -109,6 +116,6 @@ def _write_version(version: int | None, at_micros: int, arrival: int = 0) -> Wri
     return WriteVersion(version, at_micros, arrival)
 
 
-def _row(performer: Performer, now: datetime) -> tuple[object, ...]:
+def _row(performer: Performer, sequence: int, now: datetime) -> tuple[object, ...]:
     versions = {name: tuple(version) for name, version in performer.write_versions.items()}
-    return (performer.sharegram_id, *map(performer.fields.get, FIELDS), versions, now, now)
+    return (performer.sharegram_id, *map(performer.fields.get, FIELDS), versions, now, now, sequence)

@@ -82,6 +82,7 @@ performers: Final = Table(
     ),  # field -> write version: [version or null, unix microseconds, offset]
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("change_sequence", BigId, nullable=False, server_default=text("0")),  # of the last published change
     UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
     implicit_returning=False,
 )
@@ -100,6 +101,7 @@ kyc_requests: Final = Table(
     Column("result_arrival", BigId, nullable=False, server_default=text("0")),  # offset in the topic: breaks ties
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("change_sequence", BigId, nullable=False, server_default=text("0")),  # of the last published change
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),

@@ -47,6 +47,8 @@ class KycRequest:
     risk_score: float | None = None
     result: Mapping[str, object] | None = None
     write_version: WriteVersion | None = None
+    sequence: int = 0
+    """That of the last published change; whoever publishes one raises it."""
 
 
 def decide(request: KycRequest, result: VerificationResult, auto_approve_score: float) -> tuple[KycRequest, Outcome]:

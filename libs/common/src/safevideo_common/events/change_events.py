@@ -2,6 +2,9 @@
 
 Each event that a worker applies creates one change event with the id of its cause. Source and id together are unique,
 so a consumer recognises a change that is published twice. Key and subject are Sharegram's performer id.
+
+A repeat may come after newer changes. So each change has a `sequence`, which rises with each change of its performer or
+KYC request. A consumer that skips every change whose `sequence` is not higher than the last one ends with our rows.
 """
 
 from collections.abc import Mapping
@@ -31,13 +34,14 @@ SOURCES: Final = {PERFORMER_CHANGED: source_of(SYNC_WORKER), KYC_CHANGED: source
 class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """The fields of a performer that an event changed, by their names on the wire, with their new values.
 
-    Changes of one performer come in the order in which they were applied. The last change of a field has its value.
+    The change with the highest `sequence` that names a field has its value.
     `version` and `at` are Sharegram's, of the event that caused the change; `causedBy` is the type of that event. They
     may be lower than those of an earlier change of other fields.
     """
 
     performer_id: ExternalId
     changes: Annotated[Mapping[str, object], msgspec.Meta(description="Fields of Profile, and status.")]
+    sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this performer.")]
     version: int | None
     at: datetime
     caused_by: str
@@ -52,9 +56,18 @@ class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     status: KycStatus
     previous_status: KycStatus
     risk_score: float | None
+    sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this request.")]
     version: int | None
     at: datetime
     caused_by: str
+
+
+def next_sequence(last: int, now: datetime) -> int:
+    """Return the sequence of a change after one with the sequence `last`.
+
+    It begins at the unix microseconds of `now`. So it rises too after a row was deleted, or restored from a backup.
+    """
+    return max(last + 1, int(now.timestamp() * 1_000_000))
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.domain.outcomes import Status, dead
+from safevideo_common.domain.outcomes import dead
 from safevideo_common.events.envelope import id_with_suffix
 from safevideo_common.inbox.handler import Delivery
 from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.rows import ExistingRow
 
 ID_CONFLICT: Final = dead("ID_CONFLICT", "another event came with this id before, and its body differs")
 CONFLICT_DIGITS: Final = 16
@@ -26,8 +27,8 @@ class IdentifiedBatch(NamedTuple):
     """Deliveries whose envelope has the id of their inbox row, and the rows that exist."""
 
     deliveries: Sequence[Delivery]
-    existing: dict[str, Status]
-    """The status of each row that the inbox has."""
+    existing: dict[str, ExistingRow]
+    """The rows that the inbox has, by event id."""
 
 
 def body_digest(delivery: Delivery) -> str:
@@ -63,4 +64,4 @@ async def identify(connection: AsyncConnection, group: str, deliveries: Sequence
         identified.append(delivery)
     if conflicts:
         rows += await inbox_rows.existing_rows(connection, group, conflicts)
-    return IdentifiedBatch(identified, {row.event_id: row.status for row in (*rows, *same_bodies)})
+    return IdentifiedBatch(identified, {row.event_id: row for row in (*rows, *same_bodies)})

@@ -34,7 +34,7 @@ from safevideo_common.inbox.handler import Delivery, Event, EventHandler, States
 from safevideo_common.inbox.identity import ID_CONFLICT, body_digest, identify
 from safevideo_common.inbox.metrics import ConsumerMetrics, Stopwatch
 from safevideo_common.inbox.store import rows as inbox_rows
-from safevideo_common.inbox.store.rows import InboxEntry
+from safevideo_common.inbox.store.rows import ExistingRow, InboxEntry
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.resilience.backoff import Backoff
@@ -90,6 +90,8 @@ class Decisions:
     """Events whose outcome is new to the inbox."""
     unchanged: list[Decided] = field(default_factory=list)
     """Events that were decided again and keep their status in the inbox."""
+    settled: list[Decided] = field(default_factory=list)
+    """Waiting and dead events that were decided again, with their final outcome."""
     repeated: list[Delivery] = field(default_factory=list)
     """Not decided: the inbox has the event, or it came earlier in this batch."""
 
@@ -99,8 +101,8 @@ class LoadedBatch(NamedTuple, Generic[Event, States]):
 
     parsed: Sequence[Parsed[Event]]
     states: States
-    existing: Mapping[str, Status]
-    """The status of each event of the batch that the inbox has."""
+    existing: Mapping[str, ExistingRow]
+    """The rows of the events that the inbox has."""
     blocked_subjects: set[str]
 
 
@@ -124,7 +126,7 @@ class ProcessingPolicy(Protocol[Event, States]):
         """Write the decisions to the inbox."""
         ...
 
-    def messages(self, states: States) -> Sequence[Message]:
+    def messages(self, states: States, decisions: Decisions) -> Sequence[Message]:
         """Return the change messages to publish."""
         ...
 
@@ -151,14 +153,23 @@ def events_of(parsed: Iterable[Parsed[Event]]) -> list[Event]:
 
 async def identify_all(
     connection: AsyncConnection, consumer: ConsumerContext[Event, States], parsed: Sequence[Parsed[Event]]
-) -> tuple[list[Parsed[Event]], dict[str, Status]]:
-    """Return the deliveries with the ids of their inbox rows, and the status of each row that exists."""
+) -> tuple[list[Parsed[Event]], dict[str, ExistingRow]]:
+    """Return the deliveries with the ids of their inbox rows, and the rows that exist."""
     identified, existing = await identify(connection, consumer.group, [each.delivery for each in parsed])
     again = [
         each if delivery is each.delivery else _parsed_again(consumer.handler, delivery, each.result)
         for each, delivery in zip(parsed, identified, strict=True)
     ]
     return again, existing
+
+
+def parsed_as_first(
+    handler: EventHandler[Event, States], each: Parsed[Event], row: ExistingRow | None
+) -> Parsed[Event]:
+    """Return the event as it was decided first: a further record would win ties that the first one has lost."""
+    if row is None or row.source_offset == each.delivery.offset or isinstance(each.result, Outcome):
+        return each
+    return Parsed(each.delivery, handler.parse(each.delivery._replace(offset=row.source_offset)))
 
 
 def _parsed_again(handler: EventHandler[Event, States], delivery: Delivery, result: Event | Outcome) -> Parsed[Event]:
@@ -189,11 +200,17 @@ def decide_in_order(
     """Decide the deliveries whose ids are not in `seen_ids`, and with `decide_again` the others too.
 
     A new event of a performer in `blocked` waits behind the earlier event of that performer. A performer whose event
-    must wait joins `blocked`. An event that is decided again never waits: its write version limits what it changes.
+    must wait joins `blocked`. An event that is decided again never waits: its write version limits what it changes. A
+    further delivery within the batch is not decided: it would come later in the order than the first one.
     """
     decisions = Decisions()
+    decided: set[str] = set()
     for each in parsed:
         event_id, subject = each.delivery.envelope.id, each.delivery.envelope.subject
+        if event_id in decided:
+            decisions.repeated.append(each.delivery)
+            continue
+        decided.add(event_id)
         if event_id not in seen_ids:
             seen_ids.add(event_id)
             outcome = BLOCKED_BY_EARLIER_EVENT if subject in blocked else decide(each)
@@ -234,7 +251,7 @@ class LivePolicy(Generic[Event, States]):
             repeated = [self._entry(each, APPLIED)._replace(dedup_sha256=None) for each in decisions.repeated]
             await inbox_rows.count_duplicates(tx, repeated)
 
-    def messages(self, states: States) -> Sequence[Message]:
+    def messages(self, states: States, decisions: Decisions) -> Sequence[Message]:  # noqa: ARG002
         """Return a message for each applied event."""
         return self.consumer.handler.changes(states)
 
@@ -330,7 +347,7 @@ class BatchProcessor(Generic[Event, States]):
                 watch.lap("decide")
                 await consumer.handler.store(tx, batch.states)
                 await policy.write_rows(tx, decisions)
-                messages = [*policy.messages(batch.states), *self._dead_letters(decisions)]
+                messages = [*policy.messages(batch.states, decisions), *self._dead_letters(decisions)]
                 await outbox_store.record(tx, messages, consumer.clock())
                 watch.lap("store")
                 if self.around_commit is not None:
@@ -357,6 +374,7 @@ class BatchProcessor(Generic[Event, States]):
         """Count and log the committed outcomes."""
         outcomes = [each.outcome for each in decisions.new]
         self.consumer.dlq_limit.record(asyncio.current_task(), outcomes)
+        outcomes += [each.outcome for each in decisions.settled]
         for delivery, outcome, _ in decisions.new:
             if outcome.status is Status.DEAD:
                 self.consumer.logger.error(

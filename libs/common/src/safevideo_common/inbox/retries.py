@@ -88,7 +88,7 @@ class RetryPolicy(Generic[Event, States]):
             row_id = self._queue[len(decisions.new)].row_id
             await inbox_retries.reschedule(tx, row_id, next_try_at, attempts, outcome.reason or "")
 
-    def messages(self, states: States) -> Sequence[Message]:
+    def messages(self, states: States, decisions: Decisions) -> Sequence[Message]:  # noqa: ARG002
         """Return a message for each applied event."""
         return self.consumer.handler.changes(states)
 

@@ -68,8 +68,13 @@ class ApplyPartition(Generic[Event, States]):
         """Process a batch. Count the skipped deliveries with the processed ones behind them."""
 
         def save_checkpoint(tx: AsyncConnection, decisions: Decisions) -> AbstractAsyncContextManager[None]:
-            self._has_existing = self._has_existing or bool(decisions.unchanged or decisions.repeated)
-            decided = [*(each.delivery for each in (*decisions.new, *decisions.unchanged)), *decisions.repeated]
+            self._has_existing = self._has_existing or bool(
+                decisions.unchanged or decisions.settled or decisions.repeated
+            )
+            decided = [
+                *(each.delivery for each in (*decisions.new, *decisions.unchanged, *decisions.settled)),
+                *decisions.repeated,
+            ]
             start, last = self.context.remaining_range(partition)[0], max(each.offset for each in decided)
             before = [each for each in skipped if start <= each.offset < last]
             outcomes = count_outcomes(decisions)

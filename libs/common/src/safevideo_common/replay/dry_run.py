@@ -1,7 +1,7 @@
 """A dry run of a partition: decide its events in memory, on states that are not locked, and write nothing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic
@@ -19,9 +19,11 @@ from safevideo_common.inbox.processor import (
     decide_in_order,
     describe_error,
     events_of,
+    parsed_as_first,
     subjects_of,
 )
 from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.rows import ExistingRow
 from safevideo_common.replay.context import MAX_REPORTED_PERFORMERS, ReplayContext, count_types
 from safevideo_common.replay.plan import KNOWN_OUTCOME
 from safevideo_common.replay.policies import count_outcomes
@@ -87,7 +89,7 @@ class DryRun(Generic[Event, States]):
         for event_id in existing:
             self._seen_ids.add(event_id)
         to_decide = [each for each in deliveries if self._is_forced or each.envelope.id not in self._seen_ids]
-        parsed = [Parsed(each, self._parse(each)) for each in to_decide]
+        parsed = [self._as_first(Parsed(each, self._parse(each)), existing) for each in to_decide]
         subjects = subjects_of(parsed)
         new_subjects = subjects - self._subjects
         self._make_room(subjects)
@@ -124,6 +126,9 @@ class DryRun(Generic[Event, States]):
             return delivery.fault or self._handler.parse(delivery)
         except Exception as error:  # noqa: BLE001
             return describe_error(error)
+
+    def _as_first(self, parsed: Parsed[Event], existing: Mapping[str, ExistingRow]) -> Parsed[Event]:
+        return parsed_as_first(self._handler, parsed, existing.get(parsed.delivery.envelope.id))
 
     def _decide(self, states: States, parsed: Parsed[Event]) -> Outcome:
         try:

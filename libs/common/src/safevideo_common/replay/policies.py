@@ -1,8 +1,8 @@
 """The processing policies of a replay: `MissingOnly`, and `Force`."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -12,6 +12,8 @@ from safevideo_common.broker.types import Message
 from safevideo_common.events.envelope import id_with_suffix
 from safevideo_common.inbox.handler import Event, ReplayableHandler, States
 from safevideo_common.inbox.processor import (
+    KEEPS_PAYLOAD,
+    Decided,
     Decisions,
     LivePolicy,
     LoadedBatch,
@@ -20,9 +22,11 @@ from safevideo_common.inbox.processor import (
     decide_in_order,
     events_of,
     identify_all,
+    parsed_as_first,
     subjects_of,
 )
 from safevideo_common.inbox.store import rows as inbox_rows
+from safevideo_common.inbox.store.rows import ExistingRow
 from safevideo_common.replay.plan import KNOWN_OUTCOME
 
 
@@ -46,35 +50,72 @@ class MissingOnly(LivePolicy[Event, States]):
 
 @dataclass(frozen=True, slots=True)
 class Force(LivePolicy[Event, States]):
-    """Decide every event again. Add missing inbox rows, leave existing ones, and publish corrections only."""
+    """Decide every event again, with the write version that it had first.
+
+    - An event that has had its effect keeps its row. What differs now is published as a correction.
+    - An event without a row, or whose row is waiting or dead, has its effect now. Its row says so, and its change is
+      published under its own id, as by the live flow. So no later retry applies or publishes it again.
+    """
 
     handler: ReplayableHandler[Event, States]
     job_id: int
     counts_duplicates: ClassVar[bool] = False
 
+    async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
+        """Load the states of all events."""
+        batch = await LivePolicy.load(self, tx, parsed)
+        existing = batch.existing
+        first = [parsed_as_first(self.handler, each, existing.get(each.delivery.envelope.id)) for each in batch.parsed]
+        return batch._replace(parsed=first)
+
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
         """Decide all events of the batch."""
         decide_one = partial(decide, self.handler, batch.states)
-        return decide_in_order(decide_one, batch.parsed, set(batch.existing), batch.blocked_subjects, decide_again=True)
-
-    def messages(self, states: States) -> Sequence[Message]:
-        """Return the corrections, each with an id of this replay."""
-        return list(with_job_id(self.handler.corrections(states), self.job_id))
-
-
-def with_job_id(corrections: Iterable[Message], job_id: int) -> Iterator[Message]:
-    """Give each correction its own id: a different change may be published under the id of its cause."""
-    suffix = f"#replay-{job_id}"
-    for message in corrections:
-        headers = (
-            (name, id_with_suffix(value.decode(), suffix).encode() if name == "ce_id" else value)
-            for name, value in message.headers
+        decisions = decide_in_order(
+            decide_one, batch.parsed, set(batch.existing), batch.blocked_subjects, decide_again=True
         )
-        yield message._replace(headers=tuple(headers))
+        again = decisions.unchanged
+        settled = [each for each in again if _is_settled(each, batch.existing[each.delivery.envelope.id])]
+        unchanged = [each for each in again if each not in settled]
+        return replace(decisions, unchanged=unchanged, settled=settled)
+
+    async def write_rows(self, tx: AsyncConnection, decisions: Decisions) -> None:
+        """Insert the missing events, and complete those that were waiting or dead."""
+        await LivePolicy.write_rows(self, tx, decisions)
+        now = self.consumer.clock()
+        for each in decisions.settled:
+            await inbox_rows.settle(tx, self.consumer.group, each.delivery.envelope.id, each.outcome, now)
+
+    def messages(self, states: States, decisions: Decisions) -> Sequence[Message]:
+        """Return the changes of events that have their effect now, and corrections with an id of this replay."""
+        first = {each.delivery.envelope.id for each in (*decisions.new, *decisions.settled)}
+        corrections = {_cause_of(each): each for each in self.handler.corrections(states)}
+        changes = ((_cause_of(each), each) for each in self.handler.changes(states))
+        return [
+            change if cause in first else with_job_id(corrections[cause], self.job_id)
+            for cause, change in changes
+            if cause in first or cause in corrections
+        ]
+
+
+def _is_settled(decided: Decided, row: ExistingRow) -> bool:
+    """Return True if the event was waiting or dead and is neither now."""
+    return row.status in KEEPS_PAYLOAD and decided.outcome.status not in KEEPS_PAYLOAD
+
+
+def _cause_of(message: Message) -> str:
+    return dict(message.headers)["ce_id"].decode()
+
+
+def with_job_id(correction: Message, job_id: int) -> Message:
+    """Give a correction its own id: a different change may be published under the id of its cause."""
+    own_id = id_with_suffix(_cause_of(correction), f"#replay-{job_id}").encode()
+    headers = ((name, own_id if name == "ce_id" else value) for name, value in correction.headers)
+    return correction._replace(headers=tuple(headers))
 
 
 def count_outcomes(decisions: Decisions) -> Counter[str]:
     """Count the events of a batch by outcome."""
-    outcomes = Counter(str(each.outcome.status) for each in (*decisions.new, *decisions.unchanged))
+    outcomes = Counter(str(each.outcome.status) for each in (*decisions.new, *decisions.unchanged, *decisions.settled))
     outcomes[KNOWN_OUTCOME] += len(decisions.repeated)
     return +outcomes

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final, NamedTuple, Self
 
 import msgspec
@@ -14,7 +15,7 @@ from safevideo_common.domain.kyc import KycRequest, VerificationResult, decide
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead, waiting
 from safevideo_common.events import kyc
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason, storable_document
-from safevideo_common.events.change_events import KycChange, kyc_changed
+from safevideo_common.events.change_events import KycChange, kyc_changed, next_sequence
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.inbox.handler import Delivery, Differences
 
@@ -124,10 +125,10 @@ class VerificationHandler:
 
     async def store(self, tx: AsyncConnection, states: KycRequestStates) -> None:
         """Write the changed requests. A request that equals its stored state is not written."""
+        now = self._clock()
+        _number(states, now)
         changed = (states.current[verification_id] for verification_id in sorted(states.changed))
-        await kyc_requests.update(
-            tx, (each for each in changed if each != states.stored[each.verification_id]), self._clock()
-        )
+        await kyc_requests.update(tx, (each for each in changed if each != states.stored[each.verification_id]), now)
 
     def changes(self, states: KycRequestStates) -> Sequence[Message]:
         """Return a message with the status before and after each applied event."""
@@ -138,7 +139,7 @@ class VerificationHandler:
         return [
             _change_event(*each)
             for each in states.applied
-            if replace(each.before, write_version=each.after.write_version) != each.after
+            if replace(each.before, write_version=each.after.write_version, sequence=each.after.sequence) != each.after
         ]
 
     def diff(self, states: KycRequestStates) -> Mapping[str, Differences]:
@@ -163,6 +164,18 @@ def _diff(before: KycRequest, after: KycRequest) -> Differences:
     return {f"request {after.id}: {name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def _number(states: KycRequestStates, now: datetime) -> None:
+    """Give the applied results their sequences. A result that changed nothing has that of the change before it."""
+    last = {name: request.sequence for name, request in states.stored.items()}
+    for index, (before, after, event) in enumerate(states.applied):
+        name = after.verification_id
+        if after != before:
+            last[name] = next_sequence(last[name], now)
+        states.applied[index] = AppliedResult(before, replace(after, sequence=last[name]), event)
+    for name in states.changed:
+        states.current[name] = replace(states.current[name], sequence=last[name])
+
+
 def _change_event(before: KycRequest, after: KycRequest, event: VerificationEvent) -> Message:
     change = KycChange(
         performer_id=after.performer_id,
@@ -171,6 +184,7 @@ def _change_event(before: KycRequest, after: KycRequest, event: VerificationEven
         status=after.status,
         previous_status=before.status,
         risk_score=after.risk_score,
+        sequence=after.sequence,
         version=event.result.write_version.version,
         at=event.cause.time,
         caused_by=event.cause.type,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, PerformerPatch, applied_fields, decide
 from safevideo_common.events import performer
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason
-from safevideo_common.events.change_events import PerformerChange, performer_changed
+from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.inbox.handler import Delivery, Differences
 
@@ -75,11 +76,12 @@ class CacheInvalidator(Protocol):
 
 
 class AppliedChange(NamedTuple):
-    """An applied event, and its performer before and after it."""
+    """An applied event, its performer before and after it, and the sequence of the change once it is stored."""
 
     before: Performer
     after: Performer
     event: PerformerEvent
+    sequence: int = 0
 
 
 @dataclass(slots=True)
@@ -141,24 +143,25 @@ class PerformerHandler:
         A performer that equals its stored state, with its write versions, is not written.
         """
         now = self._clock()
+        sequences = _number(states, now)
         changed = sorted(states.changed)
         new = [name for name in changed if name not in states.stored]
         updated = [
-            LockedPerformer(row.id, states.current[name])
+            LockedPerformer(row.id, states.current[name], sequences.get(name, row.sequence))
             for name in changed
             if (row := states.stored.get(name)) and row.performer != states.current[name]
         ]
         await performers.update(tx, updated, now)
-        await performers.insert_new(tx, [states.current[name] for name in new], now)
+        await performers.insert_new(tx, [states.current[name] for name in new], now, sequences)
 
     def changes(self, states: PerformerStates) -> Sequence[Message]:
         """Return a message with the fields that each applied event has won."""
-        return [_change_event(each.event, applied_fields(each.after, each.event.patch)) for each in states.applied]
+        return [_change_event(each, applied_fields(each.after, each.event.patch)) for each in states.applied]
 
     def corrections(self, states: PerformerStates) -> Sequence[Message]:
         """Return the changes, only with fields that have another value than before."""
-        corrected = ((each.event, _corrected_fields(each)) for each in states.applied)
-        return [_change_event(event, fields) for event, fields in corrected if fields]
+        corrected = ((each, _corrected_fields(each)) for each in states.applied)
+        return [_change_event(each, fields) for each, fields in corrected if fields]
 
     def diff(self, states: PerformerStates) -> Mapping[str, Differences]:
         """Return the changed fields by their wire names. A new performer is compared with the defaults."""
@@ -171,11 +174,31 @@ class PerformerHandler:
             await self._cache.invalidate([row.id for row in states.stored.values()])
 
 
-def _change_event(event: PerformerEvent, fields: Mapping[str, object]) -> Message:
-    named = {WIRE_NAMES[name]: value for name, value in fields.items()}
-    cause = event.cause
-    change = PerformerChange(event.sharegram_id, named, event.patch.write_version.version, cause.time, cause.type)
-    return performer_changed(cause, change)
+def _number(states: PerformerStates, now: datetime) -> Mapping[str, int]:
+    """Give the applied changes their sequences, and return the last one by performer.
+
+    An event that changed nothing, not even a write version, has that of the change before it.
+    """
+    last = {name: row.sequence for name, row in states.stored.items()}
+    for index, change in enumerate(states.applied):
+        name = change.event.sharegram_id
+        if name not in last or change.after != change.before:
+            last[name] = next_sequence(last.get(name, 0), now)
+        states.applied[index] = change._replace(sequence=last[name])
+    return last
+
+
+def _change_event(applied: AppliedChange, fields: Mapping[str, object]) -> Message:
+    event = applied.event
+    change = PerformerChange(
+        performer_id=event.sharegram_id,
+        changes={WIRE_NAMES[name]: value for name, value in fields.items()},
+        sequence=applied.sequence,
+        version=event.patch.write_version.version,
+        at=event.cause.time,
+        caused_by=event.cause.type,
+    )
+    return performer_changed(event.cause, change)
 
 
 def _corrected_fields(applied: AppliedChange) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,7 +98,8 @@ async def state_differences(
 def published_differences(expected: Expected, records: Iterable[Record]) -> Sequence[str]:
     """Compare `records` of `PUBLISHED_TOPICS`, in order within each partition, as a consumer reads them.
 
-    Of several records with one id the first counts. A consumer of the changes must end with the rows of the database.
+    A consumer of the changes remembers the highest `sequence` of each performer or request and nothing else. It must
+    end with the rows of the database. The order of the first record of each id must be that of the effects.
     """
     records = [*records]
     changes = _first_changes(records)
@@ -106,10 +107,12 @@ def published_differences(expected: Expected, records: Iterable[Record]) -> Sequ
     ids: defaultdict[Key, list[str]] = defaultdict(list)
     rows: defaultdict[str, dict[str, object]] = defaultdict(lambda: {**PERFORMER_DEFAULTS})
     results: defaultdict[str, dict[str, object]] = defaultdict(lambda: {**REQUEST_DEFAULTS, "result": ...})
-    wrong = []
     for (group, event_id), record in changes.items():
+        ids[group, record.key.decode()].append(event_id)
+    repeats = [each for each in records if each.topic == CHANGES]
+    wrong = [f"{key} has two contents" for each in repeats if each.value != changes[key := _change_key(each)].value]
+    for (group, event_id), record in _rising_changes(records):
         body, performer_id = json.loads(record.value), record.key.decode()
-        ids[group, performer_id].append(event_id)
         if dict(record.headers)["ce_subject"] != record.key or body["performerId"] != performer_id:
             wrong.append(f"change {event_id} of {performer_id} names another performer")
         if group == SYNC_WORKER:
@@ -138,10 +141,25 @@ def _first_changes(records: Iterable[Record]) -> Mapping[Key, Record]:
     first: dict[Key, Record] = {}
     for record in records:
         if record.topic == CHANGES:
-            headers = dict(record.headers)
-            group = headers["ce_source"].decode().removeprefix("/safevideo/")
-            first.setdefault((group, headers["ce_id"].decode()), record)
+            first.setdefault(_change_key(record), record)
     return first
+
+
+def _rising_changes(records: Iterable[Record]) -> Iterator[tuple[Key, Record]]:
+    """Yield the changes whose sequence is higher than any before it of the same performer or request."""
+    highest: dict[Key, int] = {}
+    for record in records:
+        if record.topic == CHANGES:
+            body, key = json.loads(record.value), _change_key(record)
+            subject = key[0], body.get("verificationId", body["performerId"])
+            if body["sequence"] > highest.get(subject, 0):
+                highest[subject] = body["sequence"]
+                yield key, record
+
+
+def _change_key(record: Record) -> Key:
+    headers = dict(record.headers)
+    return headers["ce_source"].decode().removeprefix("/safevideo/"), headers["ce_id"].decode()
 
 
 def _dead_key(record: Record) -> Key:

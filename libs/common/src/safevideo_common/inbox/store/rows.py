@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, insert, literal_column, not_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, insert, literal_column, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Incoming, Upsert
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.domain.outcomes import Status
+from safevideo_common.domain.outcomes import Outcome, Status
+from safevideo_common.errors import DatabaseConflict
 
 REASON_LENGTH: Final = 255
 REQUEST_ID_LENGTH: Final = 128
@@ -21,12 +22,9 @@ REQUEST_ID_LENGTH: Final = 128
 _c: Final = event_inbox.c
 _OF_GROUP: Final = _c.consumer_group == bindparam("group")
 # An event that is new costs no read of a row: the unique indexes say that it is not there.
-_EXISTING: Final = select(_c.event_id, _c.status, _c.body_sha256).where(
-    _c.event_id.in_(bindparam("event_ids", expanding=True)), _OF_GROUP
-)
-_OF_BODIES: Final = select(_c.event_id, _c.status, _c.body_sha256).where(
-    _c.dedup_sha256.in_(bindparam("digests", expanding=True)), _OF_GROUP
-)
+_ROW: Final = (_c.event_id, _c.status, _c.body_sha256, _c.source_offset)
+_EXISTING: Final = select(*_ROW).where(_c.event_id.in_(bindparam("event_ids", expanding=True)), _OF_GROUP)
+_OF_BODIES: Final = select(*_ROW).where(_c.dedup_sha256.in_(bindparam("digests", expanding=True)), _OF_GROUP)
 _BLOCKED: Final = (
     select(_c.performer_id)
     .distinct()
@@ -76,12 +74,21 @@ def _counted(new: Incoming) -> dict[str, ColumnElement[object]]:
 _COUNT: Final = Bulk(Upsert(event_inbox, ("event_id", "consumer_group"), _counted), _WRITTEN)
 
 
+_SETTLE: Final = (
+    update(event_inbox)
+    .where(_c.event_id == bindparam("settled_id"), _OF_GROUP, _c.status.in_((Status.WAITING, Status.DEAD)))
+    .values(next_try_at=None, payload=None)
+)
+
+
 class ExistingRow(NamedTuple):
     """The row of an event. `body_sha256` is None in rows of an earlier release."""
 
     event_id: str
     status: Status
     body_sha256: str | None
+    source_offset: int
+    """Of the first record, which is the arrival of the event."""
 
 
 class InboxEntry(NamedTuple):
@@ -125,7 +132,7 @@ async def rows_of_bodies(connection: AsyncConnection, group: str, digests: Itera
 
 
 def _existing(rows: Iterable[Row[*tuple[Any, ...]]]) -> list[ExistingRow]:
-    return [ExistingRow(event_id, Status(status), digest) for event_id, status, digest in rows]
+    return [ExistingRow(event_id, Status(status), *rest) for event_id, status, *rest in rows]
 
 
 async def blocked_subjects(tx: AsyncConnection, group: str, performer_ids: Iterable[str]) -> set[str]:
@@ -148,6 +155,16 @@ async def count_duplicates(tx: AsyncConnection, entries: Sequence[InboxEntry]) -
     The outcome of the event stays as it is.
     """
     await _COUNT.execute(tx, map(_row, entries))
+
+
+async def settle(tx: AsyncConnection, group: str, event_id: str, outcome: Outcome, decided_at: datetime) -> None:
+    """Give a waiting or dead event its final outcome. Raise `DatabaseConflict` if it has got one since."""
+    settled = await tx.execute(
+        _SETTLE.values(status=outcome.status, reason=outcome.reason, decided_at=decided_at),
+        {"group": group, "settled_id": event_id},
+    )
+    if settled.rowcount != 1:
+        raise DatabaseConflict("the event was processed by another transaction")
 
 
 def _row(entry: InboxEntry) -> tuple[object, ...]:
