@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Upsert, for_update
 from safevideo_common.database.tables import kyc_requests
-from safevideo_common.domain.kyc import KycRequest, KycStatus
+from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision
 from safevideo_common.domain.ordering import WriteVersion
 
 _c: Final = kyc_requests.c
@@ -21,9 +21,10 @@ _BY_VERIFICATION: Final = (
 )
 _LOCKED: Final = for_update(_BY_VERIFICATION)
 _RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
+_OUR_COLUMNS: Final = ("change_sequence", "decision_status", "decision_at", "decision_basis")
 _UPDATE: Final = Bulk(
-    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at", "change_sequence")),
-    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", "change_sequence"),
+    Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at", *_OUR_COLUMNS)),
+    ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", *_OUR_COLUMNS),
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ async def load(connection: AsyncConnection, verification_ids: Iterable[str]) -> 
 
 
 async def update(tx: AsyncConnection, changed: Iterable[KycRequest], now: datetime) -> None:
-    """Write requests that `load_for_update` returned, in one statement."""
+    """Write requests that `load_for_update` returned, with their decisions, in one statement."""
     # The rows exist and are locked, so it never inserts.
     await _UPDATE.execute(tx, (_row(request, now) for request in changed))
 
@@ -81,12 +82,19 @@ def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
         write_version=None
         if row.result_at is None
         else WriteVersion(row.result_version, _micros(row.result_at), row.result_arrival),
+        decision=None
+        if row.decision_status is None
+        else ManualDecision(
+            KycStatus(row.decision_status),
+            _micros(row.decision_at),
+            row.decision_basis and KycStatus(row.decision_basis),
+        ),
         sequence=row.change_sequence,
     )
 
 
 def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
-    version = request.write_version
+    version, decision = request.write_version, request.decision
     return (
         request.id,
         request.performer_id,
@@ -95,12 +103,19 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         request.risk_score,
         request.result,
         version and version.version,
-        version and _EPOCH + timedelta(microseconds=version.at_micros),
+        version and _time(version.at_micros),
         version.arrival if version else 0,
         now,
         now,
         request.sequence,
+        decision and decision.status,
+        decision and _time(decision.at_micros),
+        decision and decision.basis,
     )
+
+
+def _time(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def _micros(at: datetime) -> int:

@@ -102,6 +102,9 @@ kyc_requests: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("change_sequence", BigId, nullable=False, server_default=text("0")),  # of the last published change
+    Column("decision_status", String(16)),  # of a person, or `expired`; NULL if there was none
+    Column("decision_at", UtcDateTime),
+    Column("decision_basis", String(16)),  # the status that the last result led to at that time
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),

@@ -37,6 +37,21 @@ class VerificationResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ManualDecision:
+    """A status that a person has set, or the clock (`expired`). It has no place among the provider's write versions.
+
+    It stands against every result that happened before it, whenever that arrives, and against one that only repeats
+    what the decision was based on. A newer result that says something else replaces it.
+    """
+
+    status: KycStatus
+    at_micros: int
+    """Unix microseconds of the decision, by our clock."""
+    basis: KycStatus | None
+    """The status that the last result led to at that time; None if there was none."""
+
+
+@dataclass(frozen=True, slots=True)
 class KycRequest:
     """A request: its state here, and the last verification result applied to it."""
 
@@ -47,6 +62,8 @@ class KycRequest:
     risk_score: float | None = None
     result: Mapping[str, object] | None = None
     write_version: WriteVersion | None = None
+    decision: ManualDecision | None = None
+    """The last one. It may have been replaced by a newer result since."""
     sequence: int = 0
     """That of the last published change; whoever publishes one raises it."""
 
@@ -63,7 +80,7 @@ def decide(request: KycRequest, result: VerificationResult, auto_approve_score: 
         return request, VERSION_MISSING if is_unversioned else STALE
     after = replace(
         request,
-        status=status_after(result, auto_approve_score),
+        status=_status(request.decision, result, auto_approve_score),
         risk_score=result.risk_score,
         result={"status": result.status, "riskScore": result.risk_score, "checks": dict(result.checks)},
         write_version=result.write_version,
@@ -71,12 +88,34 @@ def decide(request: KycRequest, result: VerificationResult, auto_approve_score: 
     return after, APPLIED
 
 
-def status_after(result: VerificationResult, auto_approve_score: float) -> KycStatus:
-    """Return the status that `result` leads to (contract, §4): neither a safe pass nor a failure goes to a person."""
-    if result.status == "failed":
+def decide_manually(request: KycRequest, status: KycStatus, at_micros: int, auto_approve_score: float) -> KycRequest:
+    """Return the request after a decision at `at_micros`. The caller has checked that it may be made.
+
+    A later decision replaces an earlier one. Neither a late webhook nor a forced replay undoes it.
+    """
+    basis = None
+    if request.result is not None:
+        score = request.result["riskScore"]
+        basis = status_after(
+            str(request.result["status"]), score if isinstance(score, int | float) else None, auto_approve_score
+        )
+    return replace(request, status=status, decision=ManualDecision(status, at_micros, basis))
+
+
+def status_after(result_status: str, risk_score: float | None, auto_approve_score: float) -> KycStatus:
+    """Return the status that a result leads to (contract, §4): neither a safe pass nor a failure goes to a person."""
+    if result_status == "failed":
         return KycStatus.REJECTED
-    safe = result.risk_score is not None and result.risk_score >= auto_approve_score
-    return KycStatus.VERIFIED if result.status == "passed" and safe else KycStatus.IN_REVIEW
+    safe = risk_score is not None and risk_score >= auto_approve_score
+    return KycStatus.VERIFIED if result_status == "passed" and safe else KycStatus.IN_REVIEW
+
+
+def _status(decision: ManualDecision | None, newest: VerificationResult, auto_approve_score: float) -> KycStatus:
+    status = status_after(newest.status, newest.risk_score, auto_approve_score)
+    if decision is None:
+        return status
+    is_earlier = newest.write_version.at_micros <= decision.at_micros
+    return decision.status if is_earlier or status is decision.basis else status
 
 
 def _contradiction(request: KycRequest, result: VerificationResult) -> Outcome | None:

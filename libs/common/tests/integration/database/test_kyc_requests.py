@@ -9,7 +9,7 @@ from sqlalchemy import select
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import kyc_requests as table
-from safevideo_common.domain.kyc import KycRequest, KycStatus
+from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.errors import DatabaseConflict, DataRejected
 
@@ -53,7 +53,15 @@ async def test_load_returns_a_result_exactly(database: Database, write_version: 
     await submit(database, "ver_2")
     (request,) = (await stored(database, "ver_1")).values()
     verdict: dict[str, object] = {"status": "passed", "riskScore": 79.95, "checks": {"näme": [1, None]}}
-    judged = replace(request, status=KycStatus.IN_REVIEW, risk_score=79.95, result=verdict, write_version=write_version)
+    judged = replace(
+        request,
+        status=KycStatus.IN_REVIEW,
+        risk_score=79.95,
+        result=verdict,
+        write_version=write_version,
+        decision=ManualDecision(KycStatus.VERIFIED, write_version.at_micros, KycStatus.IN_REVIEW),
+        sequence=2**53,
+    )
     await update(database, judged)
     after = await stored(database, "ver_1", "ver_2")
     assert after["ver_1"] == judged

@@ -1,10 +1,14 @@
 """`decide` for KYC: which status a verdict leads to, and in which order verdicts count."""
 
 from dataclasses import replace
+from functools import reduce
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, decide
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, decide, decide_manually
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Status
 
@@ -62,3 +66,61 @@ def test_decide_dead_letters_a_failed_event_with_a_passed_result() -> None:
 def test_decide_changes_nothing_when_a_result_arrives_twice() -> None:
     once, _ = decide(REQUEST, PASSED, 80)
     assert decide(once, PASSED, 80) == (once, APPLIED)
+
+
+REVIEW = replace(PASSED, status="review", risk_score=None)
+
+
+def test_manual_decision_stands_against_what_happened_before_it_and_against_replays() -> None:
+    reviewed, _ = decide(REQUEST, REVIEW, 80)
+    approved = decide_manually(reviewed, KycStatus.VERIFIED, 20, 80)
+    assert approved.status is KycStatus.VERIFIED
+    assert decide(approved, REVIEW, 80) == (approved, APPLIED)
+    late, outcome = decide(approved, replace(PASSED, status="failed", write_version=WriteVersion(None, 15)), 80)
+    assert (late.status, outcome) == (KycStatus.VERIFIED, APPLIED)
+
+
+def test_manual_decision_stands_against_a_newer_result_that_repeats_its_basis() -> None:
+    approved = decide_manually(decide(REQUEST, REVIEW, 80)[0], KycStatus.VERIFIED, 20, 80)
+    again, _ = decide(approved, replace(REVIEW, risk_score=50, write_version=WriteVersion(None, 30)), 80)
+    assert (again.status, again.risk_score) == (KycStatus.VERIFIED, 50)
+
+
+def test_newer_result_that_says_something_else_replaces_a_manual_decision() -> None:
+    approved = decide_manually(decide(REQUEST, REVIEW, 80)[0], KycStatus.VERIFIED, 20, 80)
+    failed = replace(PASSED, status="failed", write_version=WriteVersion(None, 30))
+    rejected, _ = decide(approved, failed, 80)
+    assert rejected.status is KycStatus.REJECTED
+    assert decide(rejected, REVIEW, 80) == (rejected, STALE)
+    assert decide_manually(rejected, KycStatus.VERIFIED, 40, 80).status is KycStatus.VERIFIED
+
+
+def test_any_newer_result_replaces_a_decision_without_one() -> None:
+    rejected = decide_manually(REQUEST, KycStatus.REJECTED, 5, 80)
+    assert decide(rejected, PASSED, 80)[0].status is KycStatus.VERIFIED
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("passed", "review", "failed")), st.none() | st.integers(0, 3), st.integers(0, 9))
+    ),
+    st.integers(0, 8),
+    st.integers(0, 9),
+    st.randoms(),
+)
+def test_results_after_a_manual_decision_end_in_one_status_in_any_order(
+    sent: list[tuple[str, int | None, int]], known: int, at: int, random: Random
+) -> None:
+    results = [
+        replace(PASSED, status=status, write_version=WriteVersion(version, seconds, arrival))
+        for arrival, (status, version, seconds) in enumerate(sent)
+    ]
+    before = reduce(lambda request, result: decide(request, result, 80)[0], results[:known], REQUEST)
+    decided = decide_manually(before, KycStatus.EXPIRED, at, 80)
+
+    def after(arrivals: list[VerificationResult]) -> KycRequest:
+        return reduce(lambda request, result: decide(request, result, 80)[0], arrivals, decided)
+
+    shuffled = random.sample([*results, *results], 2 * len(results))
+    assert after(shuffled) == after(results)
+    assert after([*shuffled, *random.choices(results, k=3)] if results else []) == after(results)

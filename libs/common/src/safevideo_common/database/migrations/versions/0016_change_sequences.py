@@ -5,8 +5,8 @@ from sqlalchemy import Column, text
 from safevideo_common.database.dialect import BigId
 from safevideo_common.database.migrations.operations import add_column
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
