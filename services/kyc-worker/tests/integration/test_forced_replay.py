@@ -90,7 +90,7 @@ class ForcedReplay:
         """Return id, without the performer, and sequence of each change."""
         async with self.database.read_connection() as reading:
             pending = await outbox_store.fetch_pending(reading, 1000, 1 << 30)
-        messages = [each.message for each in pending if each.message.topic == CHANGES]
+        messages = [each.message for each in pending.messages if each.message.topic == CHANGES]
         return [
             (parse_headers(each.headers).id.removeprefix(f"{self.name}-"), msgspec.json.decode(each.value)["sequence"])
             for each in messages

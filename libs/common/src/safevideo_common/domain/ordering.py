@@ -13,7 +13,7 @@ class WriteVersion(NamedTuple):
     """The position of a write in the provider's order, which is total.
 
     Any write with a version is newer than any write without one: times and versions cannot be mixed into one order
-    (ADR 16). Writes with versions are ordered by version, the others by time; a tie is broken by arrival.
+    (ADR 19). Writes with versions are ordered by version, the others by time; a tie is broken by arrival.
     """
 
     version: int | None

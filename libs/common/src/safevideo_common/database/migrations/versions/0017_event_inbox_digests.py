@@ -4,8 +4,8 @@ from sqlalchemy import Column, String
 
 from safevideo_common.database.migrations.operations import add_column, create_index
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
