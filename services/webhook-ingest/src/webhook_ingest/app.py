@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
+from safevideo_common.events.topic_checks import monitor_topics
+from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import background_task
 from safevideo_common.web.app import add_buffered_post, base_app
@@ -30,6 +32,9 @@ from webhook_ingest.spool.reporting import SpoolEvents
 SERVICE = "webhook-ingest"
 
 PUBLISHER = web.AppKey("publisher", SpoolingPublisher)
+
+RECEIVED: Final = (KYC, PERFORMER, OTHER)
+"""The topics that a 200 rests on."""
 
 DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
@@ -67,6 +72,7 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
             _open_database_parts(app, settings, registry, logger) as (key_ring, quarantine),
             broker.producer(SERVICE, acknowledged_within=timeout) as producer,
             open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
+            background_task(app, "topic-checks", monitor_topics(broker, RECEIVED, logger)),
         ):
             app[PUBLISHER] = publisher
             receive = ReceiveWebhook(

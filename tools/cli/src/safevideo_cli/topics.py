@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 import typer
 
@@ -12,36 +11,10 @@ from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json, print_table
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.port import Broker
-from safevideo_common.broker.types import MAX_RECORD_BYTES, Topic, TopicState
-from safevideo_common.events.topics import DAY_MS, RETENTION_DAYS, all_topics
+from safevideo_common.events.topic_checks import TopicCheck, TopicIssue, check_topics
 from safevideo_common.settings import KafkaSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class TopicIssue(NamedTuple):
-    """A setting of a topic that loses events, and the value that fixes it."""
-
-    sentence: str
-    setting: str
-    value: str
-
-
-class TopicCheck(NamedTuple):
-    """A topic of the contract and its state in the broker; `None` when it does not exist."""
-
-    topic: Topic
-    state: TopicState | None
-
-    def issues(self) -> list[TopicIssue]:
-        """Return what loses events. The number of partitions does not: it bounds how many workers share the load."""
-        return [] if self.state is None else list(_issues(self.topic, self.state))
-
-
-async def check_topics(broker: Broker) -> list[TopicCheck]:
-    """Return the check of every topic. Raise `BrokerUnavailable`."""
-    states = {state.name: state for state in await broker.topic_states(RETENTION_DAYS)}
-    return [TopicCheck(topic, states.get(topic.name)) for topic in all_topics()]
 
 
 @app.command()
@@ -52,7 +25,7 @@ def status(as_json: AsJson = False) -> None:
         print_json({"topics": [_document(each) for each in checks]})
     else:
         _print_checks(checks)
-    if any(each.state is None or each.issues() for each in checks):
+    if any(each.state is None or _faults(each) for each in checks):
         raise typer.Exit(1)
 
 
@@ -64,16 +37,6 @@ def create(as_json: AsJson = False) -> None:
         print_json({"created": created})
     else:
         print(f"Created: {', '.join(created)}." if created else "All topics exist; there was nothing to do.")
-
-
-def _issues(topic: Topic, state: TopicState) -> Iterator[TopicIssue]:
-    if state.retention_ms is not None and state.retention_ms < topic.retention_ms:
-        sentence = f"records are kept for {state.retention_ms / DAY_MS:.3g} days, not {topic.retention_ms // DAY_MS}"
-        yield TopicIssue(sentence, "retention.ms", str(topic.retention_ms))
-    if state.max_record_bytes < MAX_RECORD_BYTES:
-        yield TopicIssue("large records are refused", "max.message.bytes", str(MAX_RECORD_BYTES))
-    if state.is_compacted:
-        yield TopicIssue("older records of a performer are deleted", "cleanup.policy", "delete")
 
 
 async def _check() -> list[TopicCheck]:
@@ -97,7 +60,7 @@ async def _open_broker() -> AsyncIterator[Broker]:
 
 
 def _document(check: TopicCheck) -> dict[str, object]:
-    topic, state = check
+    topic, state = check.topic, check.state
     document: dict[str, object] = {"name": topic.name, "exists": state is not None}
     if state is not None:
         document |= {
@@ -106,8 +69,19 @@ def _document(check: TopicCheck) -> dict[str, object]:
             "retentionMs": state.retention_ms,
             "maxRecordBytes": state.max_record_bytes,
             "isCompacted": state.is_compacted,
+            "minInSyncReplicas": state.min_in_sync_replicas,
+            "allowsUncleanElection": state.allows_unclean_election,
         }
-    return document | {"faults": [issue._asdict() for issue in check.issues()]}
+    faults, warnings = _faults(check), [each for each in check.issues() if each.is_warning]
+    return document | {"faults": [_issue(each) for each in faults], "warnings": [_issue(each) for each in warnings]}
+
+
+def _faults(check: TopicCheck) -> list[TopicIssue]:
+    return [each for each in check.issues() if not each.is_warning]
+
+
+def _issue(issue: TopicIssue) -> dict[str, str]:
+    return {"sentence": issue.sentence, "setting": issue.setting, "value": issue.value}
 
 
 def _print_checks(checks: Sequence[TopicCheck]) -> None:
@@ -123,6 +97,9 @@ def _print_checks(checks: Sequence[TopicCheck]) -> None:
     if any(each.state is None for each in checks):
         print("To create the missing topics: safevideo topics create")
     for each in checks:
-        for issue in each.issues():
+        for issue in _faults(each):
+            if issue.setting == "replicas":
+                print(f"Add replicas to {each.topic.name} with kafka-reassign-partitions.sh.")
+                continue
             entity = f"--entity-type topics --entity-name {each.topic.name}"
             print(f"kafka-configs.sh --bootstrap-server … --alter {entity} --add-config {issue.setting}={issue.value}")

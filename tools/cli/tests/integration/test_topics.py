@@ -47,6 +47,7 @@ def test_topics_status_names_missing_and_wrong_topics_and_create_adds_the_missin
 
     assert command(empty_kafka, "create").stdout.count(".v1") == len(RETENTION_DAYS) - 1
     assert command(empty_kafka, "create").stdout == "All topics exist; there was nothing to do.\n"
+    assert "a message on one disk is acknowledged" in command(empty_kafka, "status").stdout
     left = command(empty_kafka, "status", "--json")
     topics = {each["name"]: each for each in orjson.loads(left.stdout)["topics"]}
     assert left.returncode == 1

@@ -52,6 +52,12 @@ class TopicState:
     """The largest record that the topic accepts, with key, headers and framing."""
     is_compacted: bool
     """True if the topic may delete all but the latest record of each key."""
+    min_in_sync_replicas: int
+    """A message is acknowledged by at least as many replicas, or refused."""
+    allows_unclean_election: bool
+    """True if a replica that lacks acknowledged records may become the leader. They are lost then."""
+    brokers: int
+    """Brokers of the cluster. One alone has no other disk."""
 
 
 class Message(NamedTuple):

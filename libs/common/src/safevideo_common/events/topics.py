@@ -50,3 +50,7 @@ def all_topics(partitions: int = PARTITIONS) -> tuple[Topic, ...]:
 
 TOPIC_RETENTION_DAYS: Final = max(RETENTION_DAYS[topic] for topic in (KYC, PERFORMER, OTHER))
 """Kafka keeps received events for this long, and up to a week longer: it deletes a segment as a whole."""
+
+SEGMENT_DAYS: Final = 7
+INBOX_DAYS: Final = TOPIC_RETENTION_DAYS + SEGMENT_DAYS + 1
+"""The default of `INBOX_RETENTION_DAYS`."""

@@ -15,6 +15,7 @@ from safevideo_common.broker.types import TopicPartition
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.errors import BrokerUnavailable
+from safevideo_common.events.topic_checks import monitor_topics
 from safevideo_common.inbox.consume_loop import ConsumeLoop, ConsumerLiveness, LoopLiveness
 from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded
 from safevideo_common.inbox.handler import Event, States
@@ -203,6 +204,9 @@ async def run_consumer(
             consumer.clock,
             consumer.logger,
             consumer.metrics.outbox,
+        ),
+        background_task(
+            app, "topic-checks", monitor_topics(broker, topics, consumer.logger, settings.inbox_retention_days)
         ),
         background_task(app, "consume", member.run()),
         background_task(app, "inbox-housekeeping", pruner.run()),

@@ -2,7 +2,7 @@
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from safevideo_common.events.topics import TOPIC_RETENTION_DAYS
+from safevideo_common.events.topics import INBOX_DAYS, TOPIC_RETENTION_DAYS
 from safevideo_common.settings import CommonSettings
 
 
@@ -28,7 +28,7 @@ class ConsumerSettings(CommonSettings):
         1.0, gt=0, description="Seconds between two scans for waiting events that are due."
     )
     inbox_retention_days: int = Field(
-        TOPIC_RETENTION_DAYS + 8,
+        INBOX_DAYS,
         ge=TOPIC_RETENTION_DAYS,
         description="Days that a processed event stays in the inbox: as long as Kafka may deliver it again.",
     )

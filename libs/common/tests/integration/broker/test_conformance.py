@@ -300,7 +300,17 @@ async def test_create_topics_does_not_change_an_existing_topic(broker: Broker, t
     assert len(ends) == PARTITIONS
     assert sum(ends.values()) == 1
     assert await broker.topic_states([topic, f"{topic}-missing"]) == [
-        TopicState(topic, PARTITIONS, 1, DAY_MS, MAX_RECORD_BYTES, is_compacted=False)
+        TopicState(
+            topic,
+            PARTITIONS,
+            replicas=1,
+            retention_ms=DAY_MS,
+            max_record_bytes=MAX_RECORD_BYTES,
+            is_compacted=False,
+            min_in_sync_replicas=1,
+            allows_unclean_election=False,
+            brokers=1,
+        )
     ]
     assert await broker.topic_states([f"{topic}-missing"]) == [], "topic_states creates no topic"
 

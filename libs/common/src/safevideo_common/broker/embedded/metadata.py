@@ -68,7 +68,17 @@ class MetadataCache:
         if not (partitions := self.partitions_of(topic)):
             return None
         retention_ms = self.retention_ms(partitions[0])
-        return TopicState(topic, len(partitions), 1, retention_ms, MAX_RECORD_BYTES, is_compacted=False)
+        return TopicState(
+            topic,
+            len(partitions),
+            replicas=1,
+            retention_ms=retention_ms,
+            max_record_bytes=MAX_RECORD_BYTES,
+            is_compacted=False,
+            min_in_sync_replicas=1,
+            allows_unclean_election=False,
+            brokers=1,
+        )
 
     def partition_id(self, partition: TopicPartition) -> int:
         """Return the id of the partition in the file."""

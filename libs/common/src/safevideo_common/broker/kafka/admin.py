@@ -29,6 +29,13 @@ _DEFAULT_REPLICATION: Final = -1
 _RETENTION: Final = "retention.ms"
 _MAX_BYTES: Final = "max.message.bytes"
 _CLEANUP: Final = "cleanup.policy"
+_MIN_IN_SYNC: Final = "min.insync.replicas"
+_UNCLEAN: Final = "unclean.leader.election.enable"
+_CONFIGURATION: Final = (_RETENTION, _MAX_BYTES, _CLEANUP, _MIN_IN_SYNC, _UNCLEAN)
+_DEFAULT_FACTOR: Final = "default.replication.factor"
+
+DURABLE_REPLICAS: Final = 2
+"""An acknowledged message is on this many disks, where topics have as many replicas."""
 
 
 @asynccontextmanager
@@ -64,7 +71,8 @@ async def create_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> 
 async def _try_to_create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> dict[str, type[KafkaError]]:
     if not await has_controller(admin):
         return {topic.name: NoBrokersAvailable for topic in topics}
-    answer = await admin.create_topics([_new_topic(topic) for topic in topics])
+    configuration = await _durability(admin)
+    answer = await admin.create_topics([_new_topic(topic, configuration) for topic in topics])
     errors = {name: for_code(code) for name, code, *_ in answer.topic_errors}
     return {name: error for name, error in errors.items() if error not in (NoError, TopicAlreadyExistsError)}
 
@@ -74,14 +82,22 @@ def _is_transient(error: type[KafkaError]) -> bool:
     return error.retriable or error is InvalidReplicationFactorError
 
 
-def _new_topic(topic: Topic) -> NewTopic:
+async def _durability(admin: AIOKafkaAdminClient) -> Mapping[str, str]:
+    """Return the setting that refuses a message which fewer than two disks have, if topics get as many replicas."""
+    broker = (await admin.describe_cluster())["brokers"][0]["node_id"]
+    default = await _describe(admin, ConfigResourceType.BROKER, str(broker), [_DEFAULT_FACTOR])
+    has_replicas = int(default.get(_DEFAULT_FACTOR) or 1) >= DURABLE_REPLICAS
+    return {_MIN_IN_SYNC: str(DURABLE_REPLICAS)} if has_replicas else {}
+
+
+def _new_topic(topic: Topic, configuration: Mapping[str, str]) -> NewTopic:
     # aiokafka sends the default replication factor only together with a list of replicas, which may be empty.
     return NewTopic(
         topic.name,
         topic.partitions,
         _DEFAULT_REPLICATION,
         replica_assignments={},
-        topic_configs={_RETENTION: str(topic.retention_ms), _MAX_BYTES: str(MAX_RECORD_BYTES)},
+        topic_configs={_RETENTION: str(topic.retention_ms), _MAX_BYTES: str(MAX_RECORD_BYTES), **configuration},
     )
 
 
@@ -96,19 +112,26 @@ async def topic_states(admin: AIOKafkaAdminClient, names: Collection[str]) -> li
     """Return the states of those topics that exist. Raises `KafkaError`."""
     # This lists all topics: where auto-creation is on, a request with a name creates the topic.
     found = {each["topic"]: each["partitions"] for each in await admin.describe_topics()}
-    return [_state(name, found[name], await _configuration(admin, name)) for name in names if name in found]
+    brokers = len((await admin.describe_cluster())["brokers"])
+    return [
+        _state(name, found[name], await _describe(admin, ConfigResourceType.TOPIC, name, _CONFIGURATION), brokers)
+        for name in names
+        if name in found
+    ]
 
 
-async def _configuration(admin: AIOKafkaAdminClient, name: str) -> Mapping[str, str]:
-    keys = dict.fromkeys((_RETENTION, _MAX_BYTES, _CLEANUP))
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, keys)])
+async def _describe(
+    admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str, keys: Sequence[str]
+) -> Mapping[str, str]:
+    """Return settings of a topic or a broker."""
+    (answer,) = await admin.describe_configs([ConfigResource(kind, name, dict.fromkeys(keys))])
     ((code, _, _, _, entries),) = answer.resources
     if code:
         raise for_code(code)
     return {key: value for key, value, *_ in entries}
 
 
-def _state(name: str, partitions: list[Any], configuration: Mapping[str, str]) -> TopicState:
+def _state(name: str, partitions: list[Any], configuration: Mapping[str, str], brokers: int) -> TopicState:
     retention_ms = int(configuration[_RETENTION])
     return TopicState(
         name,
@@ -117,4 +140,7 @@ def _state(name: str, partitions: list[Any], configuration: Mapping[str, str]) -
         None if retention_ms < 0 else retention_ms,
         int(configuration[_MAX_BYTES]),
         is_compacted="compact" in configuration[_CLEANUP],
+        min_in_sync_replicas=int(configuration[_MIN_IN_SYNC]),
+        allows_unclean_election=configuration[_UNCLEAN] == "true",
+        brokers=brokers,
     )

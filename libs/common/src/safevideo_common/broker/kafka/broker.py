@@ -30,7 +30,10 @@ class KafkaBroker:
         self._servers = bootstrap_servers
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
-        """Create missing topics with the default replication factor of the cluster."""
+        """Create missing topics with the default replication factor of the cluster.
+
+        If that is 2 or more, a message must be on two disks before it is acknowledged (`min.insync.replicas=2`).
+        """
         async with self._open_admin("creating topics", CREATE_SECONDS) as client:
             await admin.create_topics(client, topics)
 
