@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from safevideo_common.broker.kafka.assignment import FROZEN_SECONDS, Assignment
-from safevideo_common.broker.port import PartitionsLost
+from safevideo_common.broker.kafka.consumer import ASSIGNORS
+from safevideo_common.broker.port import PartitionShard, PartitionsLost
 
 
 async def test_claim_ends_at_its_next_check_after_a_standstill() -> None:
@@ -53,3 +55,20 @@ async def test_drain_ends_at_its_deadline() -> None:
         await assignment.drain(0.01)
         with pytest.raises(PartitionsLost):
             claim.check()
+
+
+class TwoTopics:
+    """What an assignor asks of the cluster."""
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return set(range(12))
+
+
+@pytest.mark.parametrize("members", range(1, 7))
+def test_each_shard_of_each_member_has_partitions(members: int) -> None:
+    (assignor,) = ASSIGNORS
+    metadata = ConsumerProtocolMemberMetadata(0, ["performer", "other"], b"")
+    assigned = assignor.assign(TwoTopics(), {f"member-{number}": metadata for number in range(members)})
+    for each in assigned.values():
+        numbers = [number for _, partitions in each.assignment for number in partitions]
+        assert all(any(PartitionShard(index, 2).contains(number) for number in numbers) for index in range(2))

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition as KafkaPartition
 
@@ -124,8 +125,16 @@ class ConsumerSession(Session, ConsumerRebalanceListener):  # type: ignore[misc]
         partitions = list(partitions)
         missing = [each for each in partitions if each not in cache]
         answers = await asyncio.gather(*(self._consumer.committed(each) for each in missing))
-        cache.update({each: offset for each, offset in zip(missing, answers, strict=True) if offset is not None})
+        for each, offset in zip(missing, answers, strict=True):
+            # A commit may have been faster than this answer, which is older then.
+            if offset is not None:
+                cache[each] = max(offset, cache.get(each, offset))
         return {each: cache[each] for each in partitions if each in cache}
+
+
+ASSIGNORS: Final = (RangePartitionAssignor,)
+"""A member gets neighbours, so each of its shards has partitions. The default deals partitions out in turn: of two
+members one gets the even and the other the odd ones, and one shard of each stays empty."""
 
 
 @asynccontextmanager
@@ -151,6 +160,7 @@ async def open_consumer(
         fetch_max_wait_ms=FETCH_WAIT_MS,
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        partition_assignment_strategy=ASSIGNORS,
     )
     session = ConsumerSession(consumer, assignment)
     try:
