@@ -19,6 +19,10 @@ def is_stuck(key: str) -> bool:
     return partition_of(key.encode(), PARTITIONS) == STUCK
 
 
+STEP = 100
+LAST = 2 + STEP * (WINDOW // (STEP * len([key for key in KEYS if is_stuck(key)])) + 1)
+"""More events of the stuck partition than a window, so that the spool begins with nothing else."""
+
 HEALTHY = [key for key in KEYS if not is_stuck(key)]
 HELD = [key for key in KEYS if is_stuck(key)]
 
@@ -41,11 +45,10 @@ async def test_healthy_partitions_are_published_directly_while_one_takes_no_writ
         await publish_rounds(harness, HELD, range(1, 2))
         await harness.wait_until(lambda: STUCK in {each.partition for each in harness.spool.deferred})
         await harness.wait_until(lambda: not harness.publisher.is_kafka_unavailable)
-        # More events than a window, so that the spool begins with nothing else.
-        for first in range(2, 2 + WINDOW, 500):
+        for first in range(2, LAST, STEP):
             spooled = await asyncio.gather(
-                *(publish_rounds(harness, [key], range(first, first + 500)) for key in HELD),
-                publish_rounds(harness, HEALTHY, range(first // 100, first // 100 + 5)),
+                *(publish_rounds(harness, [key], range(first, first + STEP)) for key in HELD),
+                publish_rounds(harness, HEALTHY, range(first, first + 5)),
             )
             assert all(went for of_key in spooled[:-1] for _, went in of_key)
             assert not any(went for _, went in spooled[-1])
@@ -59,26 +62,26 @@ async def test_healthy_partitions_are_published_directly_while_one_takes_no_writ
         assert not await harness.publish(HELD[0], "directly again")
     found = first_copies(await read_broker())
     assert all(found[key] == sorted(found[key], key=int) for key in HEALTHY)
-    assert found[HELD[-1]] == [str(number) for number in range(2 + WINDOW)]
-    assert found[HELD[0]] == [*(str(number) for number in range(2 + WINDOW)), "directly again"]
+    assert found[HELD[-1]] == [str(number) for number in range(LAST)]
+    assert found[HELD[0]] == [*(str(number) for number in range(LAST)), "directly again"]
 
 
 async def test_spool_of_an_outage_is_drained_past_a_partition_that_stays_away(
     open_harness: OpenHarness, read_broker: ReadBroker, tmp_path: Path
 ) -> None:
     async with open_harness(tmp_path / "spool", timeout=DEADLINE, state="shut") as harness:
-        await publish_rounds(harness, KEYS, range(400))
+        await publish_rounds(harness, KEYS, range(60))
         harness.gate.stuck = {STUCK}
         harness.gate.open()
-        await harness.wait_until(lambda: harness.spool.events == 400 * len(HELD))
-        assert not any([await harness.publish(key, "400") for key in HEALTHY])
+        await harness.wait_until(lambda: harness.spool.events == 60 * len(HELD))
+        assert not any([await harness.publish(key, "60") for key in HEALTHY])
         found = await read_broker()
         assert {*found} == {*HEALTHY}
         harness.gate.stuck = set()
         await harness.wait_until_drained()
     found = first_copies(await read_broker())
     for key in KEYS:
-        assert found[key] == [str(number) for number in range(401 if key in HEALTHY else 400)]
+        assert found[key] == [str(number) for number in range(61 if key in HEALTHY else 60)]
 
 
 async def test_events_that_wait_for_a_partition_survive_a_restart_in_order(
@@ -87,10 +90,10 @@ async def test_events_that_wait_for_a_partition_survive_a_restart_in_order(
     for life in range(3):
         async with open_harness(tmp_path / "spool", timeout=DEADLINE) as harness:
             harness.gate.stuck = {STUCK}
-            await publish_rounds(harness, KEYS, range(life * 40, life * 40 + 40))
+            await publish_rounds(harness, KEYS, range(life * 20, life * 20 + 20))
             await harness.wait_until(lambda: harness.spool.events == sum(harness.spool.deferred.values()))
     async with open_harness(tmp_path / "spool", timeout=DEADLINE) as harness:
         await harness.wait_until_drained()
     found = first_copies(await read_broker())
     for key in KEYS:
-        assert found[key] == [str(number) for number in range(120)]
+        assert found[key] == [str(number) for number in range(60)]
