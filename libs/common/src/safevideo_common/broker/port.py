@@ -24,10 +24,10 @@ Read a range (`Reader`)
     Guarantee: records come in order, without gaps between the oldest record and the end.
     Not guaranteed: that old records exist. Retention deletes them.
 
-Not covered: a topic that gets more partitions, or is made anew, while it has records. A producer learns the new number when it
-connects again, so two producers may disagree for that time, and records of one key are then in two partitions. Stop
-webhook-ingest and let the workers finish first. An event whose id is made of topic, partition and offset may meet an
-old inbox row after a topic was made anew.
+Not covered: a topic that gets more partitions, or is made anew, while it has records. A producer learns the new number
+when it connects again, so two producers may disagree for that time, and records of one key are then in two partitions.
+Stop webhook-ingest and let the workers finish first. An event whose id is made of topic, partition and offset may meet
+an old inbox row after a topic was made anew.
 
 Bounds: each call ends within its timeout or raises. Opening a producer, a subscription or a reader succeeds while
 the broker is unavailable; their methods raise `BrokerUnavailable` until it is back.
