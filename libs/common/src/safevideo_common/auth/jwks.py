@@ -18,7 +18,6 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt import PyJWK
 from jwt.algorithms import Algorithm
-from jwt.exceptions import PyJWTError
 
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -109,7 +108,9 @@ def parse_jwks(document: bytes, allowed: Collection[str]) -> dict[str, Verificat
 
 def _usable(entry: Mapping[str, object], allowed: Collection[str]) -> VerificationKey | None:
     kid, key_ops = entry.get("kid"), entry.get("key_ops", ["verify"])
-    algorithm = _ALGORITHM_OF.get((entry.get("kty"), entry.get("crv")))
+    kind, curve = entry.get("kty"), entry.get("crv")
+    is_named = isinstance(kind, str) and isinstance(curve, str | None)
+    algorithm = _ALGORITHM_OF.get((kind, curve)) if is_named else None
     is_for_signatures = entry.get("use", "sig") == "sig" and isinstance(key_ops, list) and "verify" in key_ops
     if not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_LENGTH and is_for_signatures):
         return None
@@ -117,7 +118,7 @@ def _usable(entry: Mapping[str, object], allowed: Collection[str]) -> Verificati
         return None
     try:
         key = PyJWK(dict(entry), algorithm)
-    except (PyJWTError, ValueError, TypeError, KeyError):
+    except Exception:  # noqa: BLE001 - a malformed key may fail in any way, and must not end the task that fetches
         return None
     public = key.key
     if isinstance(public, rsa.RSAPublicKey):

@@ -258,7 +258,7 @@ def _user_key(user_id: int) -> str:
 
 
 def _digest(issuer: str, value: str) -> str:
-    return sha256(f"{len(issuer)} {issuer} {value}".encode()).hexdigest()
+    return sha256(f"{len(issuer)} {issuer} {value}".encode(errors="surrogatepass")).hexdigest()
 
 
 def _milliseconds(at: datetime) -> int:

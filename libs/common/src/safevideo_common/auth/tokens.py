@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from math import isfinite
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TypeGuard
 
 from safevideo_common.auth.jwks import MAX_KID_LENGTH, JwksCache, VerificationKey
 from safevideo_common.clock import Clock, rfc3339
@@ -27,12 +26,14 @@ from safevideo_common.errors import InvalidSharegramToken
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 LEEWAY_SECONDS: Final = 60
-MAX_SUBJECT_LENGTH: Final = 255
+MAX_ID_LENGTH: Final = 255
+"""Of a subject (OpenID Connect Core, §2), and of a `sid` and `jti` too."""
 LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 _CANONICAL: Final = re.compile(
     r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048]|[A-Za-z0-9_-][AQgw])?", re.ASCII
 )
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _KEYS_IN_HEADER: Final = frozenset({"jwk", "jku", "x5u", "x5c"})
 _MARKS_OF_ID_TOKENS: Final = frozenset({"nonce", "at_hash", "c_hash"})
 
@@ -114,7 +115,7 @@ class TokenVerifier:
             _refuse("issuer", "it is of another issuer")
         self._check_audience(claims, kind)
         issued_at, expires_at = self._check_times(claims)
-        if subject is not None and not (isinstance(subject, str) and 0 < len(subject) <= MAX_SUBJECT_LENGTH):
+        if subject is not None and not _is_id(subject):
             _refuse("subject", "its subject is malformed")
         _KIND_CHECKS[kind](claims, nonce)
         return VerifiedToken(self._issuer.issuer, subject, issued_at, expires_at, claims)
@@ -221,9 +222,15 @@ def _seconds(claims: Mapping[str, object], name: str) -> float | None:
     value = claims.get(name)
     if value is None and name not in claims:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not 0 <= value < _LATEST:
+    # The range excludes NaN and infinity too, and whole numbers that do not fit a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LATEST:
         _refuse("times", f"its {name} is not a time")
     return value
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    """Return whether `value` can be an id: a text of a bounded length, without half of a character."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH and not _SURROGATE.search(value)
 
 
 def _check_access_token(claims: Mapping[str, object], _nonce: str | None) -> None:
@@ -248,9 +255,9 @@ def _check_logout_token(claims: Mapping[str, object], _nonce: str | None) -> Non
         _refuse("type", "it is not a logout token")
     if "iat" not in claims:
         _refuse("times", "it has no iat")
-    if not (isinstance(jti, str) and jti):
+    if not _is_id(jti):
         _refuse("jti", "it has no jti")
-    if sid is not None and not (isinstance(sid, str) and sid):
+    if sid is not None and not _is_id(sid):
         _refuse("sid", "its sid is malformed")
     if sid is None and claims.get("sub") is None:
         _refuse("subject", "it names neither a subject nor a session")

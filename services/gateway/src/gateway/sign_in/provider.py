@@ -243,7 +243,7 @@ def _parse_metadata(document: Mapping[str, object], issuer: str) -> ProviderMeta
         scheme = urlsplit(address).scheme if isinstance(address, str) else ""
         if not isinstance(address, str) or scheme not in {"https", urlsplit(issuer).scheme}:
             raise _MetadataRejected(f"its {name} is missing, or not an address")
-        addresses[name] = address
+        addresses[name] = str(URL(address))
     return ProviderMetadata(
         addresses["authorization_endpoint"],
         addresses["token_endpoint"],
@@ -258,9 +258,9 @@ def _check_access_token_hash(token: VerifiedToken, access_token: object) -> None
     expected = token.claims.get("at_hash")
     if expected is None:
         return
-    half = sha256(access_token.encode()).digest()[:16] if isinstance(access_token, str) else b""
+    half = sha256(access_token.encode(errors="replace")).digest()[:16] if isinstance(access_token, str) else b""
     actual = urlsafe_b64encode(half).rstrip(b"=")
-    if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(), actual):
+    if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(errors="replace"), actual):
         raise SsoAuthFailed("The identity provider's tokens do not belong together.")
 
 

@@ -56,7 +56,7 @@ class SignInService:
         self._accounts = accounts
         self._tokens = tokens
         self._metrics = metrics
-        self._logger = logger
+        self._logger = logger.bind(stream="audit")
 
     def provider(self, name: str) -> IdentityProvider:
         """Return a configured provider. Raises `IntegrationNotConfigured`, or `ValidationFailed` if it is unknown."""
