@@ -156,3 +156,21 @@ async def test_who_is_unknown_is_denied_back_at_the_client(simulator: SimulatorC
     answer = await authorize(simulator, login_hint="sg_nobody")
     back = URL(answer.headers["Location"])
     assert (back.query["error"], back.query["state"]) == ("access_denied", "a state")
+
+
+async def test_sign_in_names_its_issuer_and_binds_both_tokens(simulator: SimulatorClient) -> None:
+    await code_for(simulator)
+    back = URL((await authorize(simulator, login_hint="sg_1")).headers["Location"])
+    assert back.query["iss"] == (await discover(simulator))["issuer"]
+    tokens = (await exchange(simulator, back.query["code"])).json
+    claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
+    half = sha256(tokens["access_token"].encode()).digest()[:16]
+    assert claims["at_hash"] == urlsafe_b64encode(half).rstrip(b"=").decode()
+    assert jwt.get_unverified_header(tokens["access_token"])["typ"] == "at+jwt"
+
+
+async def test_sign_out_sends_the_browser_back_and_knows_its_client(simulator: SimulatorClient) -> None:
+    there = urlencode({"client_id": "safevideo", "post_logout_redirect_uri": "https://safevideo.example/"})
+    answer = await simulator.request("GET", f"/oauth/logout?{there}")
+    assert (answer.status, answer.headers["Location"]) == (302, "https://safevideo.example/")
+    assert (await simulator.request("GET", f"/oauth/logout?{there.replace('safevideo', 'x', 1)}")).status == 400

@@ -4,6 +4,7 @@ import jwt
 import pytest
 
 from sharegram_simulator.client import Json, SimulatorClient
+from sharegram_simulator.testing import ScriptedReceiver
 
 
 async def token(simulator: SimulatorClient, **order: object) -> str:
@@ -104,3 +105,16 @@ async def test_no_private_part_of_a_key_is_published(simulator: SimulatorClient)
 async def test_an_order_that_makes_no_token_is_refused(simulator: SimulatorClient, order: dict[str, object]) -> None:
     answer = await simulator.request("POST", "/_sim/tokens", body=order)
     assert (answer.status, answer.json["error"]["code"]) == (400, "VALIDATION_ERROR")
+
+
+async def test_logout_token_is_sent_as_a_form(simulator: SimulatorClient, receiver: ScriptedReceiver) -> None:
+    sent = await simulator.post("/_sim/logout", {"sub": "sg_1", "sid": "s1", "url": receiver.url})
+    (received,) = await receiver.first(1)
+    assert (sent["status"], received.body.decode()) == (200, f"logout_token={sent['token']}")
+    claims = jwt.decode(sent["token"], options={"verify_signature": False})
+    assert (claims["sub"], claims["sid"], list(claims["events"])) == (
+        "sg_1",
+        "s1",
+        ["http://schemas.openid.net/event/backchannel-logout"],
+    )
+    assert jwt.get_unverified_header(sent["token"])["typ"] == "logout+jwt"

@@ -183,3 +183,12 @@ async def test_bad_return_to_is_400_before_the_provider_is_visited(site: Api, pa
     answer = await site.get(url.raw_path_qs)
     assert (answer.status, answer.code) == (400, "VALIDATION_ERROR")
     assert list(answer.json["error"]["details"]) == ["returnTo"]
+
+
+async def test_sign_in_after_a_sign_out_that_the_provider_missed_asks_for_the_password(browser: Browser) -> None:
+    browser.cookies[SIGNED_OUT_COOKIE] = "1"
+    address = await browser.begin()
+    assert address.query["prompt"] == "login"
+    await browser.get(await browser.approve(address, "sg_1"))
+    assert SIGNED_OUT_COOKIE not in browser.cookies
+    assert "prompt" not in (await browser.begin()).query

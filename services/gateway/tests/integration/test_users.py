@@ -1,0 +1,77 @@
+"""`/api/v1/admin/users`: duplicates listed, merged and unmerged over HTTP."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import insert
+
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import users
+from safevideo_testkit.http import Answer, Api
+
+PATH = "/api/v1/admin/users"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+Post = Callable[[str, object], Awaitable[Answer]]
+
+
+@pytest.fixture
+async def people(database: Database) -> None:
+    """Users 1 to 3 with one e-mail, and 4 with another."""
+    async with database.transaction() as tx:
+        for email in ("jane@example.com", "JANE@example.com", "jane@example.com", "ann@example.com"):
+            await tx.execute(insert(users).values(email=email, created_at=NOW, updated_at=NOW, username=email[:4]))
+
+
+@pytest.fixture
+def post(gateway: Api, admin: dict[str, str]) -> Post:
+    async def post(path: str, body: object) -> Answer:
+        url = f"{gateway.base_url}{PATH}{path}"
+        async with gateway.session.post(url, data=json.dumps(body), headers=admin) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    return post
+
+
+@pytest.mark.usefixtures("people")
+async def test_duplicates_are_listed_merged_and_unmerged(gateway: Api, admin: dict[str, str], post: Post) -> None:
+    listed = (await gateway.get(f"{PATH}/duplicates", admin)).json
+    assert [[user["id"] for user in group["users"]] for group in listed["data"]] == [[1, 2, 3]]
+    assert listed["pagination"]["totalItems"] == 1
+
+    order = {"primaryUserId": 1, "duplicateUserIds": [2, 3]}
+    preview = (await post("/merge", order | {"dryRun": True})).json["data"]
+    assert (preview["dryRun"], preview["role"], preview["notMoved"]) == (True, "performer", [])
+    assert (await post("/merge", order)).json["data"]["dryRun"] is False
+    assert (await gateway.get(f"{PATH}/duplicates", admin)).json["data"] == []
+    again = await post("/merge", order)
+    assert (again.status, again.code, again.json["error"]["details"]) == (
+        409,
+        "INVALID_STATUS_TRANSITION",
+        {"userIds": [2, 3]},
+    )
+    assert (await post("/2/unmerge", {})).json["data"]["dryRun"] is True
+    assert (await post("/2/unmerge", {"dryRun": False})).status == 200
+    listed = (await gateway.get(f"{PATH}/duplicates", admin)).json["data"]
+    assert [[user["id"] for user in group["users"]] for group in listed] == [[1, 2]]
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    ("order", "status", "code"),
+    [
+        ({"primaryUserId": 1, "duplicateUserIds": [99]}, 404, "NOT_FOUND"),
+        ({"primaryUserId": 99, "duplicateUserIds": [1]}, 404, "NOT_FOUND"),
+        ({"primaryUserId": 1, "duplicateUserIds": [1]}, 400, "VALIDATION_ERROR"),
+        ({"primaryUserId": 1, "duplicateUserIds": []}, 400, "VALIDATION_ERROR"),
+        ({"primaryUserId": 1, "duplicateUserIds": ["2"]}, 400, "VALIDATION_ERROR"),
+        ({"primaryUserId": 1, "duplicateUserIds": list(range(2, 60))}, 400, "VALIDATION_ERROR"),
+        ({"primaryUserId": 2**63, "duplicateUserIds": [1]}, 400, "VALIDATION_ERROR"),
+        ({"primaryUserId": 1, "duplicateUserIds": [2], "role": "admin"}, 400, "VALIDATION_ERROR"),
+        ({}, 400, "VALIDATION_ERROR"),
+    ],
+)
+async def test_merge_that_cannot_be_done_says_why(post: Post, order: object, status: int, code: str) -> None:
+    answer = await post("/merge", order)
+    assert (answer.status, answer.code) == (status, code)
