@@ -1,20 +1,28 @@
 """Settings of the gateway, in addition to the common ones."""
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gateway.sign_in.provider import ProviderSettings
+from safevideo_common.auth.jwks import ALGORITHMS
 from safevideo_common.auth.sessions import SSO_DB
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import Cipher
+from safevideo_common.errors import StartupError
 from safevideo_common.settings import CommonSettings
 from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks.signatures import WebhookSecret, environment_secrets
 
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+_PROVIDERS: Final = TypeAdapter(dict[ProviderName, ProviderSettings])
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(","))
 
 
 class GatewaySettings(SharegramSettings, CommonSettings):
@@ -82,14 +90,47 @@ class GatewaySettings(SharegramSettings, CommonSettings):
             raise ValueError("must be https://host[:port], without a slash at the end")
         return value
 
+    @field_validator("sso_providers")
+    @classmethod
+    def _are_providers(cls, value: str) -> str:
+        try:
+            _PROVIDERS.validate_json(value)
+        except ValidationError as error:  # its text quotes the values, and one of them may be a secret
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            path = ".".join(map(str, first["loc"]))
+            raise ValueError(f"must be providers by name, as JSON; {path}: {first['msg']}") from None
+        return value
+
+    @field_validator("sharegram_algorithms")
+    @classmethod
+    def _are_algorithms(cls, value: str) -> str:
+        if not _names(value) <= ALGORITHMS:
+            raise ValueError(f"must be some of {', '.join(sorted(ALGORITHMS))}")
+        return value
+
+    @field_validator("sharegram_issuer", "sharegram_jwks_uri", "sharegram_auth_url")
+    @classmethod
+    def _is_http_or_empty(cls, value: str) -> str:
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("must begin with https:// or http://")
+        return value
+
     @model_validator(mode="after")
-    def _has_valid_providers(self) -> Self:
-        self.providers()
+    def _signs_people_in_safely(self) -> Self:
+        """Raise `StartupError` for a production whose sign-in could not work, or could be listened to."""
+        if self.safevideo_env != "production" or not (providers := self.providers()):
+            return self
+        if self.jwt_secret is None:
+            raise StartupError("JWT_SECRET is missing: nobody could sign in. Set it, or no SHAREGRAM_ISSUER.")
+        for name, each in providers.items():
+            address = urlsplit(each.issuer)
+            if address.scheme == "http" and address.hostname not in _THIS_MACHINE:
+                raise StartupError(f"The issuer of {name} is not encrypted: use https, or SAFEVIDEO_ENV=development.")
         return self
 
     def providers(self) -> dict[str, ProviderSettings]:
-        """Return the configured OpenID providers by name. Raises `ValueError` for wrong ones."""
-        providers = TypeAdapter(dict[ProviderName, ProviderSettings]).validate_json(self.sso_providers)
+        """Return the configured OpenID providers by name."""
+        providers = _PROVIDERS.validate_json(self.sso_providers)
         if not self.sharegram_issuer:
             return providers
         sharegram = ProviderSettings(
@@ -98,7 +139,7 @@ class GatewaySettings(SharegramSettings, CommonSettings):
             jwks_uri=self.sharegram_jwks_uri,
             auth_url=self.sharegram_auth_url,
             client_secret=self.sharegram_client_secret,
-            algorithms=frozenset(name.strip() for name in self.sharegram_algorithms.split(",")),
+            algorithms=_names(self.sharegram_algorithms),
             links_by_email=self.sharegram_links_by_email,
         )
         return {**providers, SHAREGRAM: sharegram}

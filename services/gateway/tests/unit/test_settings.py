@@ -13,7 +13,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite+aiosqlite:///x.db")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "")
     monkeypatch.delenv("SHAREGRAM_API_URL", raising=False)
-    for name in ("PORT", "SHAREGRAM_WEBHOOK_SECRET", "ENCRYPTION_KEY"):
+    for name in (
+        "PORT",
+        "SHAREGRAM_WEBHOOK_SECRET",
+        "ENCRYPTION_KEY",
+        "SHAREGRAM_ISSUER",
+        "JWT_SECRET",
+        "SAFEVIDEO_ENV",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -47,3 +54,59 @@ def test_invalid_sharegram_url_raises_startup_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(StartupError, match="SHAREGRAM_API_URL") as refusal:
         load_settings(GatewaySettings)
     assert address not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SSO_PROVIDERS", "{"),
+        ("SSO_PROVIDERS", '{"a b": {"issuer": "https://x.example", "audience": "y"}}'),
+        ("SSO_PROVIDERS", '{"x": {"audience": "y", "client_secret": "quite-a-secret"}}'),
+        ("SSO_PROVIDERS", '{"x": {"issuer": "https://x.example", "audience": "y", "algorithms": ["HS256"]}}'),
+        ("SHAREGRAM_ALGORITHMS", "RS256,none"),
+        ("SHAREGRAM_ALGORITHMS", ""),
+        ("SHAREGRAM_ISSUER", "sharegram.example"),
+        ("SHAREGRAM_JWKS_URI", "file:///etc/passwd"),
+        ("SHAREGRAM_AUTH_URL", "javascript:alert(1)"),
+        ("PUBLIC_URL", "https://safevideo.example/"),
+        ("PUBLIC_URL", "safevideo.example"),
+    ],
+)
+def test_wrong_setting_of_sign_in_raises_startup_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError, match=name) as refusal:
+        load_settings(GatewaySettings)
+    assert "quite-a-secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"SHAREGRAM_ISSUER": "https://sharegram.example"}, "JWT_SECRET is missing"),
+        ({"SHAREGRAM_ISSUER": "http://sharegram.example", "JWT_SECRET": "x1y2" * 8}, "issuer of sharegram"),
+    ],
+)
+def test_production_does_not_start_with_a_sign_in_that_is_not_safe(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], message: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError, match=message):
+        load_settings(GatewaySettings)
+    monkeypatch.setenv("SAFEVIDEO_ENV", "development")
+    assert list(load_settings(GatewaySettings).providers()) == ["sharegram"]
+
+
+def test_settings_know_several_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAREGRAM_ISSUER", "https://sharegram.example")
+    monkeypatch.setenv("SHAREGRAM_ALGORITHMS", "RS256, ES256")
+    monkeypatch.setenv("JWT_SECRET", "x1y2" * 8)
+    monkeypatch.setenv("SSO_PROVIDERS", '{"firebase": {"issuer": "https://x.example", "audience": "y"}}')
+    providers = load_settings(GatewaySettings).providers()
+    assert {name: sorted(each.algorithms) for name, each in providers.items()} == {
+        "firebase": ["RS256"],
+        "sharegram": ["ES256", "RS256"],
+    }
+    assert (providers["firebase"].links_by_email, providers["sharegram"].links_by_email) == (False, True)
