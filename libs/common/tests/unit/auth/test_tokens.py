@@ -264,6 +264,19 @@ async def test_verifier_tolerates_a_minute_between_the_clocks(verifier: TokenVer
     assert (await verifier.verify(signed(HEADER, CLAIMS | claim), TokenKind.ACCESS)).subject == "sg_1"
 
 
+async def test_verifier_accepts_eddsa_where_it_is_configured(logger: FilteringBoundLogger) -> None:
+    async def fetch() -> bytes:
+        return document(*KEYS)
+
+    issuer = TokenIssuer(ISSUER, AUDIENCE, frozenset({"EdDSA"}))
+    cache = JwksCache(fetch, issuer.algorithms, logger)
+    verifier = TokenVerifier(issuer, cache, lambda: NOW)
+    async with running_task(cache.run()):
+        token = signed({"alg": "EdDSA", "kid": "EdDSA"}, CLAIMS, ED, "EdDSA")
+        assert (await verifier.verify(token, TokenKind.ACCESS)).subject == "sg_1"
+        assert await refusal(verifier, signed(HEADER, CLAIMS)) == "algorithm"
+
+
 async def test_rejection_for_a_time_shows_our_clock(verifier: TokenVerifier) -> None:
     with pytest.raises(InvalidSharegramToken) as raised:
         await verifier.verify(signed(HEADER, CLAIMS | {"exp": at(hours=-1)}), TokenKind.ACCESS)
