@@ -80,8 +80,9 @@ _INDEX: Final = "sso:signins"
 class PendingSignIns:
     """All sign-ins in progress. Every method raises `SsoUnavailable` if Redis does not answer."""
 
-    def __init__(self, redis: Redis, *, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, redis: Redis, *, seconds: float = ANSWER_SECONDS, max_pending: int = MAX_PENDING) -> None:
         self._seconds = seconds
+        self._max_pending = max_pending
         self._begin = redis.register_script(_BEGIN)
         self._take = redis.register_script(_TAKE)
 
@@ -91,7 +92,7 @@ class PendingSignIns:
         secrets = CodeChallenge(token_urlsafe(48), token_urlsafe(24))
         record = _Record(provider, return_to, secrets.verifier, secrets.nonce, _digest(browser_secret))
         async with self._translate_errors():
-            await self._begin([_key(state), _INDEX], [_encode(record), PENDING_SECONDS, MAX_PENDING])
+            await self._begin([_key(state), _INDEX], [_encode(record), PENDING_SECONDS, self._max_pending])
         return PendingSignIn(provider, return_to, secrets), state, browser_secret
 
     async def take(self, state: str, browser_secret: str) -> PendingCallback | None:
