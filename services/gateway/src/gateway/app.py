@@ -28,7 +28,7 @@ from gateway.sign_in.api import SignInApi
 from gateway.sign_in.browser import BrowserSignInApi
 from gateway.sign_in.pending import PendingSignIns
 from gateway.sign_in.provider import IdentityProvider
-from gateway.sign_in.service import SignInService
+from gateway.sign_in.service import SignInAudit, SignInService
 from gateway.users.api import UsersApi
 from safevideo_common.auth.access_tokens import AccessTokens
 from safevideo_common.auth.authentication import RequestAuthenticator
@@ -92,7 +92,8 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             }
             tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
             authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
-            sign_in = SignInService(providers, accounts, sessions, tokens, metrics, logger)
+            audit = SignInAudit(database, utc_now, logger)
+            sign_in = SignInService(providers, accounts, sessions, tokens, audit, metrics, logger)
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             memory_limit = settings.memory_limit_mb << 20
             keys = StoredIdempotencyKeys(database, utc_now)
@@ -126,7 +127,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     ReplaysApi(jobs, logger),
                     QuarantineApi(database, reverify, logger),
                     AuditApi(database),
-                    SignInApi(sign_in, accounts, settings.public_url, utc_now, logger),
+                    SignInApi(sign_in, accounts, settings.public_url, utc_now),
                     BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
                     UsersApi(database, UserMerges(database, sessions, utc_now), logger),
                 )

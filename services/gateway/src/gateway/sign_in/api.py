@@ -9,11 +9,13 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.http.body import read_body
+from gateway.http.caller import caller_of
 from gateway.http.endpoint import ANY_ROLE, PUBLIC, Endpoint, Returns
 from gateway.http.query import Query, parse_query
 from gateway.sign_in.cookies import delete_session, remember_sign_out
 from gateway.sign_in.provider import IdentityProvider
-from gateway.sign_in.service import SignedIn, SignInService
+from gateway.sign_in.service import ENDED, SignedIn, SignInService
+from safevideo_common.audit.store import Caller
 from safevideo_common.auth.authentication import Accounts, SessionCookie
 from safevideo_common.auth.jwks import SigningKeysUnavailable
 from safevideo_common.auth.principal import PRINCIPAL, Principal
@@ -29,7 +31,7 @@ from safevideo_common.errors import (
     UserMappingConflict,
     ValidationFailed,
 )
-from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.responses import success
 
 PROVIDER_HEADER: Final = "X-SSO-Provider"
@@ -147,14 +149,12 @@ class SignInApi:
         accounts: Accounts,
         public_url: str,
         clock: Clock,
-        logger: FilteringBoundLogger,
     ) -> None:
         self._service = service
         self._sessions = service.sessions
         self._accounts = accounts
         self._public_url = public_url
         self._clock = clock
-        self._logger = logger.bind(stream="audit")
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Return the declarations."""
@@ -190,7 +190,7 @@ class SignInApi:
         async with self._service.attempt(provider.name):
             token = await provider.tokens.verify(_bearer(request), TokenKind.ACCESS)
             began_at = await self._sessions.now()
-            signed_in = await self._service.sign_in(provider, token, began_at)
+            signed_in = await self._service.sign_in(request, provider, token, began_at)
         document: SignedInDocument = {
             "token": self._service.access_token(signed_in),
             "sessionId": signed_in.session.id,
@@ -247,7 +247,8 @@ class SignInApi:
         )
         if ended is None:
             raise _invalid_logout_token("replayed")
-        self._logger.info("Signed out by the provider", provider=provider.name, sessions=ended)
+        caller = Caller(f"provider:{provider.name}", "provider", request.remote, request[CORRELATION].request_id)
+        await self._service.audit.record(ENDED, caller, {"provider": provider.name, "sessions": ended})
         return _private(success({"sessionsEnded": ended}))
 
     async def integration_status(self, _request: web.Request) -> web.Response:
@@ -286,7 +287,7 @@ class SignInApi:
             delete_session(response)
             if url is None:
                 remember_sign_out(response)
-        self._logger.info("Signed out", actor=request[PRINCIPAL].name, sessions=ended)
+        await self._service.audit.record(ENDED, caller_of(request), {"provider": provider_name, "sessions": ended})
         return response
 
 

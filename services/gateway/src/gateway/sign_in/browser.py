@@ -120,7 +120,7 @@ class BrowserSignInApi:
             return_to = callback.sign_in.return_to if callback else HOME
             if callback is None or not callback.is_first:
                 return await self._lead_on(request, return_to)
-            signed_in = await self._finish(query, callback.sign_in)
+            signed_in = await self._finish(request, query, callback.sign_in)
         except SafeVideoError as error:
             return _failure(request, error, return_to)
         response = _redirect(return_to)
@@ -128,7 +128,7 @@ class BrowserSignInApi:
         cookies.delete_pending(response, query.state)
         return response
 
-    async def _finish(self, query: CallbackQuery, sign_in: PendingSignIn) -> SignedIn:
+    async def _finish(self, request: web.Request, query: CallbackQuery, sign_in: PendingSignIn) -> SignedIn:
         provider = self._service.provider(sign_in.provider)
         async with self._service.attempt(provider.name):
             began_at = await self._service.sessions.now()
@@ -136,7 +136,7 @@ class BrowserSignInApi:
             if query.error is not None or query.code is None:
                 raise SsoAuthFailed("The sign-in was cancelled, or the provider refused it.")
             token = await provider.exchange(query.code, sign_in.secrets, self._redirect_uri)
-            return await self._service.sign_in(provider, token, began_at)
+            return await self._service.sign_in(request, provider, token, began_at)
 
     async def _lead_on(self, request: web.Request, return_to: str) -> web.StreamResponse:
         """Send a browser with a session on to the site: this was Reload, or the Back button."""

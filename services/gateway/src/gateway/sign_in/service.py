@@ -1,17 +1,24 @@
 """The steps that all sign-ins share: an identity becomes an account, and the account gets a session."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from aiohttp import web
+
 from gateway.metrics import GatewayMetrics
 from gateway.sign_in.provider import IdentityProvider
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import Caller
 from safevideo_common.auth.access_tokens import AccessTokens
 from safevideo_common.auth.authentication import SessionCookie
 from safevideo_common.auth.jwks import SigningKeysUnavailable
 from safevideo_common.auth.sessions import NewSession, SessionStore, UserSession
 from safevideo_common.auth.tokens import VerifiedToken
+from safevideo_common.clock import Clock
+from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.errors import (
     IntegrationNotConfigured,
@@ -24,6 +31,7 @@ from safevideo_common.errors import (
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.store import User
+from safevideo_common.web.correlation import CORRELATION
 
 
 class SignedIn(NamedTuple):
@@ -39,6 +47,32 @@ class SignedIn(NamedTuple):
         return SessionCookie(self.session.id, self.secret)
 
 
+STARTED: Final = "sessions.started"
+ENDED: Final = "sessions.ended"
+AUDIT_SECONDS: Final = 1.0
+"""The longest time that a sign-in or sign-out waits for its entry in the audit log."""
+
+
+class SignInAudit:
+    """The audit log of sign-ins and sign-outs, best effort: an entry that fails is in `audit.log` alone."""
+
+    def __init__(self, database: Database, clock: Clock, logger: FilteringBoundLogger) -> None:
+        self._database = database
+        self._clock = clock
+        self._logger = logger.bind(stream="audit")
+
+    async def record(self, action: str, caller: Caller, details: Mapping[str, object]) -> None:
+        """Log an action and add it to the audit log. It never raises."""
+        fields = {"actor": caller.name, "remote": caller.remote, "request_id": caller.request_id, **details}
+        self._logger.info(action, **fields)
+        try:
+            async with asyncio.timeout(AUDIT_SECONDS), self._database.transaction() as tx:
+                await audit_store.record(tx, caller.entry(action, self._clock, details))
+        except (SafeVideoError, TimeoutError) as error:
+            code = error.code if isinstance(error, SafeVideoError) else "TIMEOUT"
+            self._logger.warning("Not in the audit log", code=code, action=action, request_id=caller.request_id)
+
+
 class SignInService:
     """Signs people in. Without a provider, or without `tokens`, every sign-in is `INTEGRATION_NOT_CONFIGURED`."""
 
@@ -48,9 +82,11 @@ class SignInService:
         accounts: UserAccounts,
         sessions: SessionStore,
         tokens: AccessTokens | None,
+        audit: SignInAudit,
         metrics: GatewayMetrics,
         logger: FilteringBoundLogger,
     ) -> None:
+        self.audit: Final = audit
         self.providers: Final = providers
         self.sessions: Final = sessions
         self._accounts = accounts
@@ -90,7 +126,9 @@ class SignInService:
             raise
         self._metrics.sign_in(provider, "signed_in")
 
-    async def sign_in(self, provider: IdentityProvider, token: VerifiedToken, began_at: datetime) -> SignedIn:
+    async def sign_in(
+        self, request: web.Request, provider: IdentityProvider, token: VerifiedToken, began_at: datetime
+    ) -> SignedIn:
         """Return the account of the token's identity with a new session.
 
         `began_at` is `sessions.now()` when the request came: a later sign-out ends this sign-in too. Raises
@@ -110,5 +148,6 @@ class SignInService:
         created = await self.sessions.create(new)
         if created is None:
             raise SsoAuthFailed("This sign-in was ended by a sign-out. Sign in again.")
-        self._logger.info("Signed in", provider=provider.name, user_id=user.id)
+        caller = Caller(f"user:{user.id}", user.role, request.remote, request[CORRELATION].request_id)
+        await self.audit.record(STARTED, caller, {"userId": user.id, "provider": provider.name})
         return SignedIn(user, *created)

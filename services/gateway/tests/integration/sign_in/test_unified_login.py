@@ -212,3 +212,20 @@ async def test_access_token_signed_with_another_secret_is_401(site: Api, simulat
     for forged in (f"{head}.{body}.{signature[::-1]}", f"{head}.{body}.", token + "x", "a.b.c", "x" * 5000):
         assert not await is_signed_in(site, {"Authorization": f"Bearer {forged}"})
     assert not await is_signed_in(site, {"Authorization": f"Bearer {await token_of(simulator)}"})
+
+
+async def test_sign_in_and_sign_out_are_in_the_audit_log_without_personal_data(
+    site: Api, simulator: SimulatorClient, admin: dict[str, str]
+) -> None:
+    data = await signed_in(site, simulator, preferred_username="jane")
+    await site.request("POST", f"{SSO}/logout", bearer(data))
+    await simulator.post("/_sim/logout", {"url": f"{site.base_url}{SSO}/backchannel-logout", "sub": "sg_1"})
+    answer = await site.get("/api/v1/admin/audit?order=asc", admin)
+    entries = [(entry["actor"], entry["action"]) for entry in answer.json["data"]]
+    assert entries == [
+        ("user:1", "sessions.started"),
+        ("user:1", "sessions.ended"),
+        ("provider:sharegram", "sessions.ended"),
+    ]
+    assert b"jane" not in answer.body
+    assert data["sessionId"].encode() not in answer.body
