@@ -57,9 +57,15 @@ def show(job: JobId, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retry(job: JobId, as_json: AsJson = False) -> None:
-    """Run a finished job again, from its beginning."""
-    print_job(asyncio.run(_retry(job)), as_json=as_json)
+def retry(
+    job: JobId,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Begin anew, also if the job failed or was cancelled.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a finished job again. One that failed or was cancelled goes on where it was."""
+    print_job(asyncio.run(_retry(job, from_start=from_start)), as_json=as_json)
 
 
 @app.command()
@@ -125,9 +131,9 @@ async def _get(job_id: int) -> JobDetails:
         return await JobService(database, utc_now).get(job_id)
 
 
-async def _retry(job_id: int) -> Job:
+async def _retry(job_id: int, *, from_start: bool) -> Job:
     async with open_database() as database:
-        return await JobService(database, utc_now).retry(job_id, caller())
+        return await JobService(database, utc_now).retry(job_id, caller(), from_start=from_start)
 
 
 async def _cancel(job_id: int, reason: str) -> Job:

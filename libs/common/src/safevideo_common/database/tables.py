@@ -299,6 +299,7 @@ batch_jobs: Final = Table(
     Column("finished_at", UtcDateTime),
     Column("created_by", String(128)),
     Column("request_id", String(128)),
+    Column("free_tries", Integer, nullable=False, server_default=text("0")),  # of `tries`: these cost nothing
     UniqueConstraint("active_key", name="uq_batch_jobs_active_key"),
     Index("idx_batch_jobs_due", "status", "job_type", "priority", "next_try_at", "id", "runner"),
     Index("idx_batch_jobs_type", "job_type", "created_at"),

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import SafeVideoError, ServiceUnavailable
+from safevideo_common.errors import BrokerUnavailable, DatabaseUnavailable, SafeVideoError, ServiceUnavailable
 from safevideo_common.jobs.handler import (
     JobCancelled,
     JobHandler,
@@ -25,7 +26,6 @@ from safevideo_common.jobs.model import (
     JobCompletion,
     JobProgress,
     error_text,
-    retry_or_fail,
 )
 from safevideo_common.jobs.store import attempts as job_attempts
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -33,6 +33,9 @@ from safevideo_common.resilience.backoff import Backoff
 
 STOP_CHECK_SECONDS: Final = 1.0
 """Minimum time between two reads of the row by `raise_if_stopped`."""
+OUTAGE_DELAY_STEP: Final = 5
+"""After an outage the next attempt begins with at least the delay of the fifth attempt: an outage lasts for a while."""
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 _INTERRUPTED: Final = error_text("INTERRUPTED", "its worker shut down")
 
 
@@ -49,6 +52,7 @@ class JobExecution:
         self._lease_seconds = lease_seconds
         self._steps = steps
         self._cursor = job.cursor
+        self._claimed_cursor = _encode(job.cursor)
         self._checked_at = monotonic()
 
     @property
@@ -104,7 +108,8 @@ class JobExecution:
         total: int | None = None,
     ) -> None:
         """See `JobContext`."""
-        progress = JobProgress(cursor, processed, total)
+        has_moved = cursor is not None and _encode(cursor) != self._claimed_cursor
+        progress = JobProgress(cursor, processed, total, has_moved)
         self._update(await job_attempts.save_progress(tx, self.job.lease, self._lease_seconds, progress))
         self._raise_if_lost_or_cancelled()
 
@@ -160,7 +165,8 @@ class JobExecutor:
         except PermanentJobError as error:
             return JobCompletion(lease, AttemptOutcome.FAILED, error_text(error.code, error.message))
         except (RetryableJobError, SafeVideoError) as error:
-            return self._retry_later(execution, error_text(error.code, error.message))
+            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable)
+            return self._retry_later(execution, error_text(error.code, error.message), is_outage=is_outage)
         except Exception as error:
             self.logger.exception("Job handler failed", job_id=execution.job_id, job_type=execution.job_type)
             sentence = f"the handler raised {type(error).__name__}"
@@ -174,14 +180,7 @@ class JobExecutor:
             return JobCompletion(execution.job.lease, AttemptOutcome.INTERRUPTED, _INTERRUPTED)
         return self._retry_later(execution, error_text("HANDLER_FAILED", "the handler was cancelled"))
 
-    def _retry_later(self, execution: JobExecution, error: str) -> JobCompletion:
+    def _retry_later(self, execution: JobExecution, error: str, *, is_outage: bool = False) -> JobCompletion:
         job = execution.job
-        delay = self.retry.delay(job.attempt)
-        return retry_or_fail(
-            job.lease,
-            AttemptOutcome.RETRYABLE,
-            error,
-            attempt=job.attempt,
-            max_attempts=job.max_attempts,
-            delay=delay,
-        )
+        delay = self.retry.delay(max(job.attempt, OUTAGE_DELAY_STEP) if is_outage else job.attempt)
+        return JobCompletion(job.lease, AttemptOutcome.RETRYABLE, error, delay=delay, is_outage=is_outage)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 DEFAULT_MAX_ATTEMPTS: Final = 5
+"""At one place: an attempt that moves the cursor forgives those before it, and an outage costs nothing."""
 ERROR_LENGTH: Final = 1000
 REASON_LENGTH: Final = 255
 
@@ -28,6 +29,8 @@ class JobStatus(StrEnum):
 
 KNOWN_STATUSES: Final = tuple(status for status in JobStatus if status is not JobStatus.UNKNOWN)
 FINISHED: Final = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+RESUMABLE: Final = (JobStatus.FAILED, JobStatus.CANCELLED)
+"""A retry of such a job goes on at its cursor."""
 UNFINISHED: Final = (JobStatus.QUEUED, JobStatus.PROCESSING)
 
 
@@ -55,7 +58,7 @@ class AttemptOutcome(StrEnum):
 
     COMPLETED = "completed"
     RETRYABLE = "retryable"
-    """It failed; the job will be attempted again."""
+    """It failed; the job will be attempted again, unless this was its last attempt."""
     FAILED = "failed"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
@@ -109,6 +112,7 @@ class Job:
     next_try_at: datetime
     attempts: int
     max_attempts: int
+    free_attempts: int
     lease_until: datetime | None
     heartbeat_at: datetime | None
     worker: str | None
@@ -164,6 +168,8 @@ class JobProgress:
     cursor: Mapping[str, object] | None = None
     processed: int | None = None
     total: int | None = None
+    has_moved: bool = False
+    """The cursor is another one than at the beginning of the attempt."""
 
 
 class JobCompletion(NamedTuple):
@@ -175,6 +181,8 @@ class JobCompletion(NamedTuple):
     result: Mapping[str, object] | None = None
     delay: float = 0.0
     """Seconds until the next attempt, if there is one."""
+    is_outage: bool = False
+    """The database or the broker was unavailable, so the attempt costs nothing."""
 
     @property
     def status(self) -> JobStatus:
@@ -189,15 +197,6 @@ class CompletedJob(NamedTuple):
     job_type: str
     outcome: AttemptOutcome
     status: JobStatus
-
-
-def retry_or_fail(
-    lease: Lease, outcome: AttemptOutcome, error: str, *, attempt: int, max_attempts: int, delay: float
-) -> JobCompletion:
-    """Return the completion of a failed attempt: `outcome` and a retry, or FAILED if it was the last attempt."""
-    if attempt >= max_attempts:
-        return JobCompletion(lease, AttemptOutcome.FAILED, error)
-    return JobCompletion(lease, outcome, error, delay=delay)
 
 
 def status_of(word: str) -> JobStatus:

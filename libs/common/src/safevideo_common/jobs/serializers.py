@@ -25,6 +25,7 @@ class JobDocument(TypedDict):
     processedItems: int
     tries: int
     maxTries: int
+    freeTries: int
     nextTryAt: TimestampText | None
     createdAt: TimestampText
     queuedAt: TimestampText
@@ -73,6 +74,7 @@ def job_document(job: Job) -> JobDocument:
         "processedItems": job.processed_items,
         "tries": job.attempts,
         "maxTries": job.max_attempts,
+        "freeTries": job.free_attempts,
         "nextTryAt": rfc3339(job.next_try_at) if job.status is JobStatus.QUEUED and job.error else None,
         "createdAt": rfc3339(job.created_at),
         "queuedAt": rfc3339(job.queued_at),

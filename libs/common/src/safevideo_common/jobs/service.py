@@ -58,13 +58,16 @@ class JobService:
         self._notify(enqueued)
         return enqueued
 
-    async def retry(self, job_id: int, caller: Caller) -> Job:
-        """Enqueue a new run of a finished job. Raises `JobNotFound`, `InvalidStatusTransition`."""
+    async def retry(self, job_id: int, caller: Caller, *, from_start: bool = False) -> Job:
+        """Enqueue a finished job; a failed or cancelled one goes on at its cursor unless `from_start`.
+
+        Raises `JobNotFound`, `InvalidStatusTransition`.
+        """
 
         async def change(tx: AsyncConnection) -> Job:
             before = await job_admin.get(tx, job_id)
-            job = await job_admin.retry(tx, job_id)
-            details = {"jobId": job_id, "jobType": job.job_type, "was": before.status}
+            job = await job_admin.retry(tx, job_id, from_start=from_start)
+            details = {"jobId": job_id, "jobType": job.job_type, "was": before.status, "fromStart": from_start}
             await self._audit(tx, caller, RETRIED, details)
             return job
 

@@ -52,7 +52,7 @@ def test_each_statement_of_a_migration_can_run_twice(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_migration_changes_one_table(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    named = {"create_table": 0, "create_index": 1}
+    named = {"create_table": 0, "create_index": 1, "add_column": 0}
     tables = {
         ast.literal_eval(call.args[named[call.func.id]])
         for call in calls

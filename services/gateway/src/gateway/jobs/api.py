@@ -9,7 +9,7 @@ from pydantic import Field
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
-from gateway.http.query import PageQuery, StorableTimestamp, parse_query, row_id_of
+from gateway.http.query import PageQuery, Query, StorableTimestamp, parse_query, row_id_of
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import PRINCIPAL
 from safevideo_common.clock import Clock
@@ -43,6 +43,12 @@ class CancelBody(Body):
     reason: str = Field(min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00-\x1f]+$")
 
 
+class RetryQuery(Query):
+    """The place at which a retried job begins."""
+
+    from_start: bool = False
+
+
 QUEUED_JOB: Final[JobDocument] = {
     "jobId": 41,
     "jobType": "event_replay",
@@ -56,6 +62,7 @@ QUEUED_JOB: Final[JobDocument] = {
     "processedItems": 0,
     "tries": 0,
     "maxTries": 5,
+    "freeTries": 0,
     "nextTryAt": None,
     "createdAt": "2026-11-24T20:58:25.123Z",
     "queuedAt": "2026-11-24T20:58:25.123Z",
@@ -112,7 +119,7 @@ class JobsApi:
         return [
             Endpoint("GET", path, self.list, READERS, page, query=JobQuery),
             Endpoint("GET", f"{path}/{{id}}", self.show, READERS, one, (JobNotFound,)),
-            Endpoint("POST", f"{path}/{{id}}/retry", self.retry, ADMINS, retried, retry_errors),
+            Endpoint("POST", f"{path}/{{id}}/retry", self.retry, ADMINS, retried, retry_errors, query=RetryQuery),
             Endpoint(
                 "POST",
                 f"{path}/{{id}}/cancel",
@@ -142,8 +149,9 @@ class JobsApi:
         return success(document)
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Run a finished job again. Raises `JobNotFound`, `InvalidStatusTransition`."""
-        job = await self._jobs.retry(row_id_of(request), caller_of(request))
+        """Run a finished job again. Raises `JobNotFound`, `InvalidStatusTransition`, `ValidationFailed`."""
+        from_start = parse_query(RetryQuery, request).from_start
+        job = await self._jobs.retry(row_id_of(request), caller_of(request), from_start=from_start)
         return self._accepted("Job retried", job, request)
 
     async def cancel(self, request: web.Request) -> web.Response:

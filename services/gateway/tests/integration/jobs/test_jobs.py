@@ -144,7 +144,24 @@ async def test_retry_accepts_only_finished_jobs(post: Ask, database: Database) -
     assert (await post("jobs/99/retry")).code == "NOT_FOUND"
     (entry,) = await audited(database)
     assert (entry.action, entry.actor) == ("jobs.retried", "a-admin")
-    assert entry.details == {"jobId": 3, "jobType": "event_replay", "was": "failed"}
+    assert entry.details == {"jobId": 3, "jobType": "event_replay", "was": "failed", "fromStart": False}
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("some")
+@pytest.mark.parametrize(("query", "error"), [("", "RETRIED: it goes on at its cursor"), ("?fromStart=true", None)])
+async def test_retry_of_a_failed_job_goes_on_at_its_cursor_unless_told_otherwise(
+    post: Ask, database: Database, query: str, error: str | None
+) -> None:
+    await changed(database, 3, cursor={"after": 7})
+    answer = await post(f"jobs/3/retry{query}")
+    assert (answer.status, answer.json["data"]["error"]) == (202, error)
+    assert (await audited(database))[0].details["fromStart"] is (error is None)
+
+
+@pytest.mark.usefixtures("some")
+async def test_retry_names_a_wrong_parameter(post: Ask) -> None:
+    assert (await post("jobs/3/retry?fromStart=perhaps")).code == "VALIDATION_ERROR"
 
 
 @ON_BOTH

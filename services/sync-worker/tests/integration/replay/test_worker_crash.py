@@ -26,7 +26,7 @@ from safevideo_testkit.service_process import ServiceProcess
 from safevideo_testkit.stacks import REAL, StackUnderTest
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS", "2000"))
-KILLS = 5 if EVENTS > 10_000 else 2
+KILLS = 10 if EVENTS > 10_000 else 2
 PATIENCE_SECONDS = 120 + EVENTS / 100
 
 only_real = pytest.mark.parametrize("stack", [REAL], indirect=True)

@@ -151,7 +151,7 @@ class ReplayHarness:
             "topic": PERFORMER, "target": SYNC_WORKER, "from": rfc3339(self.started_at), "dryRun": False,
             "performerIds": sorted(self.names), "eventsPerSecond": MAX_EVENTS_PER_SECOND,
         }  # fmt: skip
-        return NewJob(JOB_TYPE, defaults | parameters, runner=SYNC_WORKER, max_attempts=100)
+        return NewJob(JOB_TYPE, defaults | parameters, runner=SYNC_WORKER)
 
     async def replay(self, handler: JobHandler | None = None, **parameters: Any) -> Job:
         """Run a replay to its end."""

@@ -21,11 +21,13 @@ from safevideo_common.events.commands import JobQueued, job_queued
 from safevideo_common.jobs.model import (
     FINISHED,
     REASON_LENGTH,
+    RESUMABLE,
     UNFINISHED,
     Job,
     JobStatus,
     NewJob,
     Priority,
+    error_text,
     priority_of,
     status_of,
 )
@@ -33,8 +35,9 @@ from safevideo_common.jobs.store.stats import is_unknown
 from safevideo_common.outbox import store as outbox_store
 
 _MAX_INSERTS: Final = 3
+_RESUMED: Final = error_text("RETRIED", "it goes on at its cursor")
 _c: Final = batch_jobs.c
-_COLUMN_OF: Final = {"attempts": "tries", "max_attempts": "max_tries"}
+_COLUMN_OF: Final = {"attempts": "tries", "max_attempts": "max_tries", "free_attempts": "free_tries"}
 _COLUMNS: Final = [_c[_COLUMN_OF.get(each.name, each.name)].label(each.name) for each in fields(Job)]
 
 
@@ -166,10 +169,11 @@ async def cancel(tx: AsyncConnection, job_id: int, reason: str) -> Job:
     return await get(tx, job_id)
 
 
-async def retry(tx: AsyncConnection, job_id: int) -> Job:
-    """Enqueue a new run of a job that is finished or has an unknown status. Return the job afterwards.
+async def retry(tx: AsyncConnection, job_id: int, *, from_start: bool = False) -> Job:
+    """Enqueue a job that is finished or has an unknown status. Return the job afterwards.
 
-    Raises `JobNotFound`, and `InvalidStatusTransition` if the job is unfinished or another job has its key now.
+    A failed or cancelled job goes on at its cursor, with all its attempts; with `from_start` it begins anew, as the
+    others do. Raises `JobNotFound`, and `InvalidStatusTransition` if the job is unfinished or another job has its key.
     """
     job = await get(tx, job_id, locked=True)
     if job.status in UNFINISHED:
@@ -177,7 +181,9 @@ async def retry(tx: AsyncConnection, job_id: int) -> Job:
     if job.unique_key and (active_id := await active_job_with_key(tx, job.unique_key)):
         raise InvalidStatusTransition("Another job of its kind is queued or running.", details={"jobId": active_id})
     now = dict.fromkeys(("queued_at", "next_try_at"), now_plus())
-    queued = {"status": JobStatus.QUEUED, "error": None, "active_key": job.unique_key}
+    queued: dict[str, object] = {"status": JobStatus.QUEUED, "error": None, "active_key": job.unique_key}
+    if job.status in RESUMABLE and job.cursor is not None and not from_start:
+        queued |= {"error": _RESUMED, "free_tries": _c.tries, "finished_at": None}
     await tx.execute(update(batch_jobs).where(_c.id == job_id).values(queued | now))
     await record_job_queued_event(tx, job_id, job.job_type, job.runner, job.request_id)
     return await get(tx, job_id)

@@ -27,7 +27,6 @@ from safevideo_common.jobs.model import (
     JobStatus,
     Lease,
     error_text,
-    retry_or_fail,
 )
 
 MAX_RESCUED_PER_SCAN: Final = 100
@@ -48,8 +47,8 @@ _SELECT_PROCESSING: Final = select(_c.id, _c.lease_token, _c.cancel_requested_at
 _LOCK_LEASES: Final = for_update_skip_locked(select(_c.id, _c.lease_token).where(*_is_processing))
 
 _select_attempt: Final = select(
-    _c.id, _c.job_type, _c.lease_token, _c.active_key, _c.tries, _c.max_tries, _c.progress, _c.next_try_at, _c.worker,
-    _c.started_at, _c.cancel_requested_at, now_plus().label("now"),
+    _c.id, _c.job_type, _c.lease_token, _c.active_key, _c.tries, _c.max_tries, _c.free_tries, _c.progress,
+    _c.next_try_at, _c.worker, _c.started_at, _c.cancel_requested_at, now_plus().label("now"),
 )  # fmt: skip
 _LOCK_ATTEMPTS: Final = for_update_skip_locked(_select_attempt.where(*_is_processing))
 # By this index, because the database locks each row that it reads on the way.
@@ -63,8 +62,8 @@ _LOCK_EXPIRED: Final = for_update_skip_locked(
     )
 )
 _CHANGED: Final = (
-    "status", "error", "active_key", "next_try_at", "tries", "lease_token", "lease_until", "progress", "result",
-    "finished_at",
+    "status", "error", "active_key", "next_try_at", "tries", "free_tries", "lease_token", "lease_until", "progress",
+    "result", "finished_at",
 )  # fmt: skip
 # An insert needs values for these columns and never writes them: the row exists and is locked.
 _UNWRITTEN: Final = ("job_type", "parameters", "priority", "created_at", "queued_at", "max_tries")
@@ -97,6 +96,8 @@ async def save_progress(tx: AsyncConnection, lease: Lease, lease_seconds: float,
 def _progress_columns(progress: JobProgress) -> dict[str, object]:
     values = {"cursor": progress.cursor, "processed_items": progress.processed, "total_items": progress.total}
     changes: dict[str, object] = {name: value for name, value in values.items() if value is not None}
+    if progress.has_moved:
+        changes["free_tries"] = _c.tries
     if progress.processed is not None and progress.total:
         changes["progress"] = max(0, min(99, 100 * progress.processed // progress.total))
     return changes
@@ -168,15 +169,13 @@ def _lease(row: Row[*tuple[object, ...]]) -> Lease:
 
 def _rescued(row: Row[*tuple[object, ...]], delays: Sequence[float]) -> JobCompletion:
     delay = delays[min(max(row.tries, 1), len(delays)) - 1]
-    return retry_or_fail(
-        _lease(row), AttemptOutcome.LEASE_LOST, _LEASE_LOST, attempt=row.tries, max_attempts=row.max_tries, delay=delay
-    )
+    return JobCompletion(_lease(row), AttemptOutcome.LEASE_LOST, _LEASE_LOST, delay=delay)
 
 
 async def _write(
     tx: AsyncConnection, ended: Collection[tuple[Row[*tuple[object, ...]], JobCompletion]]
 ) -> list[CompletedJob]:
-    ended = [(row, _cancel_if_requested(row, completion)) for row, completion in ended]
+    ended = [(row, _fail_if_exhausted(row, _cancel_if_requested(row, completion))) for row, completion in ended]
     await _WRITE.execute(tx, [_row_after(row, completion) for row, completion in ended])
     await record_attempts(tx, [_attempt(row, completion) for row, completion in ended])
     return [CompletedJob(_lease(row), row.job_type, each.outcome, each.status) for row, each in ended]
@@ -186,6 +185,14 @@ def _cancel_if_requested(row: Row[*tuple[object, ...]], completion: JobCompletio
     """Return a cancellation if the job would be retried but cancellation was requested."""
     if completion.status is JobStatus.QUEUED and row.cancel_requested_at is not None:
         return completion._replace(outcome=AttemptOutcome.CANCELLED, error=None)
+    return completion
+
+
+def _fail_if_exhausted(row: Row[*tuple[object, ...]], completion: JobCompletion) -> JobCompletion:
+    """Return a failure if the attempt was the last one that the job may spend at this place."""
+    is_free = completion.is_outage or completion.outcome is AttemptOutcome.INTERRUPTED
+    if completion.status is JobStatus.QUEUED and not is_free and row.tries - row.free_tries >= row.max_tries:
+        return completion._replace(outcome=AttemptOutcome.FAILED)
     return completion
 
 
@@ -203,6 +210,7 @@ def _row_after(row: Row[*tuple[object, ...]], completion: JobCompletion) -> tupl
         100 if status is JobStatus.COMPLETED else row.progress,
         completion.result,
         None if is_queued else now,
+        min(row.free_tries + completion.is_outage, row.tries),
     )  # fmt: skip
 
 

@@ -86,7 +86,9 @@ _claimed_columns: Final[Mapping[str, object]] = {
 }
 _cleared_columns: Final = dict.fromkeys(("cursor", "result", "finished_at", "total_items"))
 _UPDATE: Final = update(batch_jobs).where(_has_id)
-_CLAIM_NEW_RUN: Final = _UPDATE.values(**_claimed_columns, **_cleared_columns, tries=1, progress=0, processed_items=0)
+_CLAIM_NEW_RUN: Final = _UPDATE.values(
+    **_claimed_columns, **_cleared_columns, tries=1, free_tries=0, progress=0, processed_items=0
+)
 _CLAIM_AGAIN: Final = _UPDATE.values(**_claimed_columns, tries=_c.tries + 1)
 _FAIL: Final = _UPDATE.values(status=JobStatus.FAILED, error=_UNIQUE_TAKEN, finished_at=now_plus(), lease_token=None)
 _SELECT_ACTIVE_KEYS: Final = select(_c.active_key).where(_c.active_key.in_(bindparam("keys", expanding=True)))
