@@ -26,6 +26,7 @@ NOT_EXECUTED = {
     'jobs.md: safevideo jobs cancel ID --reason "…"',
     "consumer-halted.md: curl -s localhost:3002/readyz",
     'consumer-halted.md: grep "Consumer halted" /var/log/safevideo/error.log | tail',
+    'retries-paused.md: grep "Retries paused" /var/log/safevideo/error.log | tail',
     'consumer-lag-high.md: curl -s localhost:3003/metrics | grep -E "^safevideo_(consumer|rebalances|batch)"',
     'consumer-lag-high.md: grep -hE "Consumer|Batch discarded|Retry scan" /var/log/safevideo/app.log | tail',
     "consumer-lag-high.md: curl -s localhost:3003/healthz",

@@ -190,6 +190,10 @@ class DatabaseConflict(ServiceUnavailable):
     """Another transaction won the conflict and nothing was written: run this one again, including its reads."""
 
 
+class RowLocked(DatabaseConflict):
+    """Another transaction has kept a row locked for longer than the longest wait."""
+
+
 class DataRejected(SafeVideoError):
     """The database always rejects these values: they are too long, out of range or break a constraint."""
 

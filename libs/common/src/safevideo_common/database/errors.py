@@ -1,6 +1,7 @@
 """The meaning of a failed statement. Only this module classifies errors, as one of three:
 
-- `DatabaseConflict`: another transaction won. The same transaction succeeds if it runs again at once.
+- `DatabaseConflict`: another transaction won. The same transaction succeeds if it runs again at once. `RowLocked` is
+  the conflict in which the other transaction has kept a row for long.
 - `DataRejected`: the database never accepts these values. Only errors that the values surely cause count as such.
 - `DatabaseUnavailable`: all other errors, also a missing table or privilege. They pass, or an operator fixes them.
   To wait costs time; to blame the values would lose the event.
@@ -19,6 +20,7 @@ from safevideo_common.errors import (
     DatabaseConflict,
     DatabaseUnavailable,
     DataRejected,
+    RowLocked,
     SafeVideoError,
 )
 from safevideo_common.resilience.backoff import Backoff
@@ -26,8 +28,10 @@ from safevideo_common.resilience.backoff import Backoff
 _MYSQL_CONFLICTS: Final = frozenset({
     1020,  # changed since the snapshot was taken (MariaDB, innodb_snapshot_isolation)
     1062,  # two inserted the same key
-    1205,  # waited too long for a row
     1213,  # deadlock
+})  # fmt: skip
+_MYSQL_LOCKED_ROWS: Final = frozenset({
+    1205,  # waited too long for a row
     3572,  # a row is locked, and the statement would not wait (MySQL)
 })  # fmt: skip
 _MYSQL_REJECTIONS: Final = frozenset({
@@ -45,6 +49,7 @@ _SQLITE_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_REJECTIONS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
 _CONFLICT: Final = (DatabaseConflict, "another transaction was quicker")
+_LOCKED: Final = (RowLocked, "another transaction keeps a row locked")
 _REJECTED: Final = (DataRejected, "the database refused the values")
 _UNAVAILABLE: Final = (DatabaseUnavailable, "the database cannot serve this now")
 
@@ -74,6 +79,8 @@ def _translated(error: DBAPIError) -> SafeVideoError:
 
 
 def _meaning_on_mysql(code: object) -> tuple[type[SafeVideoError], str]:
+    if code in _MYSQL_LOCKED_ROWS:
+        return _LOCKED
     if code in _MYSQL_CONFLICTS:
         return _CONFLICT
     return _REJECTED if code in _MYSQL_REJECTIONS else _UNAVAILABLE

@@ -8,7 +8,7 @@ from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, Upsert, for_update
+from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked
 from safevideo_common.database.tables import kyc_requests
 from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision
 from safevideo_common.domain.ordering import WriteVersion
@@ -20,6 +20,8 @@ _BY_VERIFICATION: Final = (
     .order_by(_c.verification_id)
 )
 _LOCKED: Final = for_update(_BY_VERIFICATION)
+_IDS: Final = select(_c.verification_id).where(_c.verification_id.in_(bindparam("verification_ids", expanding=True)))
+_UNLOCKED_IDS: Final = for_update_skip_locked(_IDS)
 _RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
 _OUR_COLUMNS: Final = ("change_sequence", "decision_status", "decision_at", "decision_basis")
 _UPDATE: Final = Bulk(
@@ -32,6 +34,15 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 async def load_for_update(tx: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:
     """Return the existing requests by verification id, locked until the transaction ends."""
     return await _load(tx, _LOCKED, verification_ids)
+
+
+async def locked(tx: AsyncConnection, verification_ids: Iterable[str]) -> set[str]:
+    """Return those requests that another transaction has locked. Waits for no lock; locks the others."""
+    found: set[str] = set()
+    for chunk in chunks(verification_ids):
+        existing = set(await tx.scalars(_IDS, {"verification_ids": chunk}))
+        found |= existing - set(await tx.scalars(_UNLOCKED_IDS, {"verification_ids": chunk}))
+    return found
 
 
 async def load(connection: AsyncConnection, verification_ids: Iterable[str]) -> Mapping[str, KycRequest]:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, Upsert, for_update
+from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked
 from safevideo_common.database.tables import performers
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import FIELDS, Performer
@@ -41,6 +41,8 @@ _BY_SHAREGRAM_ID: Final = (
     select(*_READ).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))).order_by(_c.sharegram_id)
 )
 _LOCKED: Final = for_update(_BY_SHAREGRAM_ID)
+_IDS: Final = select(_c.sharegram_id).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True)))
+_UNLOCKED_IDS: Final = for_update_skip_locked(_IDS)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
 _WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at", "change_sequence")
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
@@ -52,6 +54,15 @@ _UPDATE: Final = Bulk(
 async def load_for_update(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:
     """Return the existing performers by Sharegram id, locked until the transaction ends."""
     return await _load(tx, _LOCKED, sharegram_ids)
+
+
+async def locked(tx: AsyncConnection, sharegram_ids: Iterable[str]) -> set[str]:
+    """Return those performers that another transaction has locked. Waits for no lock; locks the others."""
+    found: set[str] = set()
+    for chunk in chunks(sharegram_ids):
+        existing = set(await tx.scalars(_IDS, {"sharegram_ids": chunk}))
+        found |= existing - set(await tx.scalars(_UNLOCKED_IDS, {"sharegram_ids": chunk}))
+    return found
 
 
 async def load(connection: AsyncConnection, sharegram_ids: Iterable[str]) -> Mapping[str, LockedPerformer]:

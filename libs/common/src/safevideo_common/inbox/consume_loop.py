@@ -1,7 +1,7 @@
 """The consume loop: fetch a batch, process it, commit its offsets during the next fetch. And the loop's liveness."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ from safevideo_common.broker.port import (
     PartitionsLost,
     Subscription,
 )
-from safevideo_common.broker.types import Record, next_offsets
+from safevideo_common.broker.types import Record, TopicPartition, next_offsets
 from safevideo_common.errors import BrokerUnavailable, ServiceUnavailable
 from safevideo_common.inbox.handler import Event, States, delivery_of
 from safevideo_common.inbox.metrics import ConsumerMetrics, Stopwatch
@@ -119,6 +119,8 @@ class ConsumeLoop(Generic[Event, States]):
     _outage: Outage = field(init=False)
     _offset_commit: asyncio.Task[None] | None = None
     """Of the previous batch. There is one at a time, so the offsets of a partition are committed in order."""
+    _uncommitted: dict[TopicPartition, int] = field(default_factory=dict)
+    """Offsets whose commit failed: at most one a partition. The next commit, or an idle fetch, includes them."""
 
     def __post_init__(self) -> None:
         self._outage = Outage(
@@ -131,6 +133,9 @@ class ConsumeLoop(Generic[Event, States]):
             while True:
                 if records := await self._retry_while_unavailable(self._fetch):
                     await self._process(records)
+                elif self._uncommitted:
+                    await self._wait_for_offset_commit()
+                    await self._commit_offsets({}, ExitStack())
         finally:
             await self._stop_offset_commit()
 
@@ -145,7 +150,7 @@ class ConsumeLoop(Generic[Event, States]):
                 self.subscription.seek_to_committed()
             else:
                 await self._wait_for_offset_commit()
-                self._offset_commit = asyncio.create_task(self._commit_offsets(records, claims.pop_all()))
+                self._offset_commit = asyncio.create_task(self._commit_offsets(next_offsets(records), claims.pop_all()))
 
     async def _retry_while_unavailable(self, step: Callable[[], Awaitable[Result]]) -> Result:
         return await self._outage.retry(partial(self._attempt, step))
@@ -169,15 +174,22 @@ class ConsumeLoop(Generic[Event, States]):
         await self.processor.process([delivery_of(record) for record in records], claim)
         self.metrics.batch(records, watch.total())
 
-    async def _commit_offsets(self, records: Sequence[Record], claims: ExitStack) -> None:
-        """Commit the offsets after a batch. If it fails, the records are read again and found in the inbox."""
+    async def _commit_offsets(self, offsets: Mapping[TopicPartition, int], claims: ExitStack) -> None:
+        """Commit the offsets after a batch, and those that are owed.
+
+        If it fails, they are owed. If the process ends first, the records are read again and found in the inbox.
+        """
         watch = Stopwatch(self.metrics.stage)
+        owed = {**self._uncommitted, **offsets}
         with claims:  # a rebalance waits for the end of this block
             try:
-                await self.subscription.commit(next_offsets(records))
+                await self.subscription.commit(owed)
+                self._uncommitted = {}
             except BrokerUnavailable as error:
                 self.metrics.commit_failed()
-                self.logger.warning("Offsets not committed", code=error.code, reason=error.message)
+                if not self._uncommitted:  # one line per outage
+                    self.logger.warning("Offsets not committed", code=error.code, reason=error.message)
+                self._uncommitted = owed
         watch.lap("offsets")
 
     async def _wait_for_offset_commit(self) -> None:

@@ -75,6 +75,12 @@ class DlqLimit:
         self._events = 0
         self._dead = 0
 
+    def reset(self) -> None:
+        """Forget all outcomes."""
+        self._committed.clear()
+        self._uncommitted.clear()
+        self._events = self._dead = 0
+
     def check(self, owner: object, outcomes: Sequence[Outcome]) -> None:
         """Raise `DlqRateExceeded` if these outcomes, which are to be committed, would exceed the limit.
 

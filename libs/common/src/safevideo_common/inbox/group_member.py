@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Generic
 
@@ -131,7 +131,9 @@ class GroupMember(Generic[Event, States]):
                 subscription, shard, processor, settings.batch_records, liveness, consumer.logger, consumer.metrics
             )
             tasks.create_task(loop.run(), name=f"consume-{shard.index}")
-        scanner = RetryScanner(consumer, settings.retry_scan_seconds, settings.retry_max_attempts)
+        # With a limit of its own: these events are in the database already, so no topic empties into the dead letters.
+        of_retries = replace(consumer, dlq_limit=dlq_limit_of(settings))
+        scanner = RetryScanner(of_retries, settings.retry_scan_seconds, settings.retry_max_attempts)
         tasks.create_task(scanner.run(), name="retry-scan")
         tasks.create_task(LagMonitor(subscription, loops, consumer.metrics, self.lag).run(), name="lag-watch")
 

@@ -63,6 +63,10 @@ class EventHandler(Protocol[Event, States]):
         """Load and lock the states that `events` change. Redelivered events are among them."""
         ...
 
+    async def locked(self, tx: AsyncConnection, events: Sequence[Event]) -> Sequence[Event]:
+        """Return the events whose states another transaction has locked now. Wait for no lock."""
+        ...
+
     def decide(self, states: States, event: Event) -> Outcome:
         """Apply one event to the states in memory. Use no clock, network or database."""
         ...

@@ -49,6 +49,7 @@ class ConsumerMetrics:
         self._stage_seconds = histogram(metric_catalog.BATCH_STAGE_DURATION, registry)
         self._rebalances = counter(metric_catalog.REBALANCES, registry)
         self._halted = gauge(metric_catalog.CONSUMER_HALTED, registry)
+        self._retries_paused = gauge(metric_catalog.RETRIES_PAUSED, registry)
         self._lag = gauge(metric_catalog.CONSUMER_LAG_RECORDS, registry)
         self._behind = gauge(metric_catalog.CONSUMER_LAG_SECONDS, registry)
         self.outbox = RelayMetrics(registry)
@@ -88,6 +89,10 @@ class ConsumerMetrics:
     def halted(self) -> None:
         """Record that consumption has stopped for good."""
         self._halted.set(1)
+
+    def retries_paused(self, is_paused: bool) -> None:
+        """Record whether the retry scan is paused because of its dead letters."""
+        self._retries_paused.set(is_paused)
 
     def lag(self, lag: Mapping[TopicPartition, int]) -> None:
         """Set the lag of the member's partitions. Remove the series of lost partitions."""

@@ -26,6 +26,7 @@ from safevideo_common.errors import (
     DatabaseConflict,
     DatabaseUnavailable,
     DataRejected,
+    RowLocked,
     SafeVideoError,
     ServiceUnavailable,
 )
@@ -41,10 +42,14 @@ from safevideo_common.resilience.backoff import Backoff
 
 BLOCKED_BY_EARLIER_EVENT: Final = waiting("BLOCKED_BY_EARLIER_EVENT", "an earlier event of this performer is waiting")
 """The event is undecided. It has no retry time: it is due when it is the first of its performer's queue."""
+ROW_LOCKED: Final = waiting("ROW_LOCKED", "another transaction keeps the row of this performer locked")
+"""So one transaction that holds a row for long delays the events of one performer, and not its partition."""
 KEEPS_PAYLOAD: Final = frozenset({Status.WAITING, Status.DEAD})
 """An event that may be retried needs its body. The bodies of all other events are in the broker."""
 NOT_CAUSED_BY_EVENTS: Final = (ServiceUnavailable, PartitionsLost, DlqRateExceeded)
 """Nothing of the batch is applied, and the same batch can succeed later."""
+MAX_NAMED: Final = 10
+"""Performers in a log line."""
 NO_CLAIM: Final = NullClaim()
 _UNSTORABLE: Final = dead("ENVELOPE_INVALID", "the database refuses the row of this record")
 _BODY_UNSTORABLE: Final = dead("ENVELOPE_INVALID", "the database refuses the bytes of this record; the topic has them")
@@ -112,6 +117,11 @@ class ProcessingPolicy(Protocol[Event, States]):
     @property
     def counts_duplicates(self) -> bool:
         """Return True if repeated deliveries are duplicates."""
+        ...
+
+    @property
+    def holds_locked_events(self) -> bool:
+        """Return True if new events of a performer whose row is locked may wait in the inbox."""
         ...
 
     async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
@@ -230,13 +240,24 @@ class LivePolicy(Generic[Event, States]):
 
     consumer: ConsumerContext[Event, States]
     counts_duplicates: ClassVar[bool] = True
+    holds_locked_events: ClassVar[bool] = True
 
     async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
-        """Load the states of all events, of repeated ones too: `after_commit` may be missing after their commit."""
-        states = await self.consumer.handler.load(tx, events_of(parsed))
+        """Load the states of the events to decide, and of repeated ones: `after_commit` may be missing after those.
+
+        A new event that must wait behind another needs no state, and a row that is locked does not delay it. If that
+        other one is decided meanwhile, the next scan finds the new event as the head of its queue.
+        """
+        group = self.consumer.group
         parsed, existing = await identify_all(tx, self.consumer, parsed)
         new = [each for each in parsed if each.delivery.envelope.id not in existing]
-        blocked = await inbox_rows.blocked_subjects(tx, self.consumer.group, subjects_of(new))
+        blocked = await inbox_rows.blocked_subjects(tx, group, subjects_of(new))
+        needed = (
+            each
+            for each in parsed
+            if each.delivery.envelope.subject not in blocked or each.delivery.envelope.id in existing
+        )
+        states = await self.consumer.handler.load(tx, events_of(needed))
         return LoadedBatch(parsed, states, existing, blocked)
 
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
@@ -304,8 +325,7 @@ class BatchProcessor(Generic[Event, States]):
         """
         not_caused_by_events: tuple[type[Exception], ...] = (*NOT_CAUSED_BY_EVENTS, *self.interrupted_by)
         try:
-            parsed = parse_all(self.consumer.handler, deliveries)
-            await retry_on_conflict(partial(self.process_once, parsed, claim))
+            await self._process_around_locked_rows(parse_all(self.consumer.handler, deliveries), claim)
         except not_caused_by_events:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
@@ -315,6 +335,32 @@ class BatchProcessor(Generic[Event, States]):
                 middle = len(deliveries) // 2
                 await self.process(deliveries[:middle], claim)
                 await self.process(deliveries[middle:], claim)
+
+    async def _process_around_locked_rows(self, parsed: Sequence[Parsed[Event]], claim: PartitionClaim) -> None:
+        """Process a batch. After a wait for a locked row, let the events of its performer wait in the inbox."""
+
+        async def attempt() -> None:
+            nonlocal parsed
+            try:
+                await self.process_once(parsed, claim)
+            except RowLocked:
+                if self.policy.holds_locked_events:
+                    parsed = await self._hold_locked_events(parsed)
+                raise
+
+        await retry_on_conflict(attempt)
+
+    async def _hold_locked_events(self, parsed: Sequence[Parsed[Event]]) -> Sequence[Parsed[Event]]:
+        consumer = self.consumer
+        async with consumer.database.transaction() as tx:
+            locked = {id(event) for event in await consumer.handler.locked(tx, events_of(parsed))}
+        held = [each for each in parsed if id(each.result) in locked]
+        if held:
+            performers = sorted(subjects_of(held))
+            consumer.logger.warning(
+                "Events wait for a locked row", code="ROW_LOCKED", events=len(held), performers=performers[:MAX_NAMED]
+            )
+        return [Parsed(each.delivery, ROW_LOCKED) if id(each.result) in locked else each for each in parsed]
 
     async def _dead_letter(self, delivery: Delivery, outcome: Outcome, claim: PartitionClaim) -> None:
         """Give an event that fails by itself the outcome `dead`. If the database refuses its row, make one up.

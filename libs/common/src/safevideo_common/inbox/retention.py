@@ -12,7 +12,7 @@ from safevideo_common.database import leases
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.inbox.metrics import InboxMetrics
-from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, inbox_size, prune_chunk
+from safevideo_common.inbox.store.retention import PagePosition, PrunedRows, database_time, inbox_size, prune_chunk
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import jittered
 
@@ -82,9 +82,9 @@ class InboxPruner:
 
     async def _prune_chunk(self, after: PagePosition) -> PrunedRows:
         """Prune one chunk in a transaction that holds the lease, so that no other worker deletes at the same time."""
-        now = self.clock()
         async with self.database.transaction() as tx:
             if not await leases.acquire(tx, LEASE, self._holder, PRUNE_INTERVAL):
                 return PrunedRows(0, None)
+            now = await database_time(tx)  # a worker whose clock is ahead would delete what the broker delivers again
             before, dead_before = now - self.retention, now - self.dead_retention
             return await prune_chunk(tx, after, before=before, dead_before=dead_before, rows=ROWS_PER_CHUNK)

@@ -13,6 +13,7 @@ from safevideo_common.broker.types import Message
 from safevideo_common.domain.outcomes import Outcome, Status, dead
 from safevideo_common.errors import DatabaseConflict, ServiceUnavailable
 from safevideo_common.events.envelope import Envelope
+from safevideo_common.inbox.dead_letters import DlqRateExceeded
 from safevideo_common.inbox.handler import Delivery, Event, States
 from safevideo_common.inbox.processor import (
     NOT_CAUSED_BY_EVENTS,
@@ -36,6 +37,8 @@ HEADS_PER_SCAN: Final = 200
 EVENTS_PER_TRANSACTION: Final = 100
 TRANSACTIONS_PER_QUEUE: Final = 10
 """In one scan. The rest of a longer queue is due in a later scan."""
+PAUSE_SECONDS: Final = 300.0
+"""After too many dead letters. So a failing redrive dead-letters a hundred events in five minutes, not thousands."""
 UNSCHEDULED_DUTY: Final = 0.05
 """The maximum fraction of the time for the search for unscheduled heads. It is slow if 100,000 events wait."""
 
@@ -51,6 +54,7 @@ class RetryPolicy(Generic[Event, States]):
     failure: Outcome | None = None
     """The outcome of the head, if its handler fails."""
     counts_duplicates: ClassVar[bool] = False
+    holds_locked_events: ClassVar[bool] = False
     _queue: list[WaitingEvent] = field(default_factory=list)
 
     async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
@@ -113,9 +117,10 @@ class RetryScanner(Generic[Event, States]):
     """Seconds."""
     max_attempts: int
     """After this many attempts a waiting event is dead-lettered, and the events behind it are processed."""
+    pause_seconds: float = PAUSE_SECONDS
 
     async def run(self) -> None:
-        """Scan until cancelled. Raise `DlqRateExceeded`.
+        """Scan until cancelled. Pause if too many of the retries end as dead letters.
 
         If the database is unavailable, the next scan finds the same events.
         """
@@ -126,11 +131,24 @@ class RetryScanner(Generic[Event, States]):
                 has_more = await self.scan(duty)
             except ServiceUnavailable as error:
                 self.consumer.logger.warning("Retry scan failed, retrying later", code=error.code, reason=error.message)
+            except DlqRateExceeded as limit:
+                await self._pause(str(limit))
             if not has_more:
                 await asyncio.sleep(self.scan_interval)
 
+    async def _pause(self, reason: str) -> None:
+        """Retry nothing for a while. The live flow goes on; the waiting events wait, and those behind them."""
+        consumer = self.consumer
+        consumer.logger.error(
+            "Retries paused: too many dead letters", code="TOO_MANY_DEAD", reason=reason, seconds=self.pause_seconds
+        )
+        consumer.metrics.retries_paused(True)
+        await asyncio.sleep(self.pause_seconds)
+        consumer.metrics.retries_paused(False)
+        consumer.dlq_limit.reset()
+
     async def scan(self, duty: DutyCycle | None = None) -> bool:
-        """Process each due queue, and return True if more may be due. Raise `ServiceUnavailable`.
+        """Process each due queue, and return True if more may be due. Raise `ServiceUnavailable`, `DlqRateExceeded`.
 
         `duty` limits the search for unscheduled heads.
         """
@@ -157,25 +175,25 @@ class RetryScanner(Generic[Event, States]):
         """Return how many events were completed before one had to wait or the queue had its share of this scan."""
         completed = 0
         for _ in range(TRANSACTIONS_PER_QUEUE):
-            count = await self._process_events(head)
+            count, limit = await self._process_events(head, EVENTS_PER_TRANSACTION)
             completed += count
-            if count < EVENTS_PER_TRANSACTION:
+            if count < limit:
                 break
         return completed
 
-    async def _process_events(self, head: QueueHead) -> int:
-        """Process a part of the queue. If an event fails, process the head alone; if the head fails, dead-letter it."""
+    async def _process_events(self, head: QueueHead, limit: int) -> tuple[int, int]:
+        """Process a part of the queue, and return how many events were completed of how many at most.
+
+        If an event fails, process half as many; the first one alone is dead-lettered if it fails.
+        """
         try:
-            return await self._process_once(head, EVENTS_PER_TRANSACTION)
+            return await self._process_once(head, limit), limit
         except NOT_CAUSED_BY_EVENTS:
             raise
-        except Exception:  # noqa: BLE001 - a handler may raise anything
-            try:
-                return await self._process_once(head, 1)
-            except NOT_CAUSED_BY_EVENTS:
-                raise
-            except Exception as error:  # noqa: BLE001
-                return await self._process_once(head, 1, describe_error(error))
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+            if limit > 1:
+                return await self._process_events(head, limit // 2)
+            return await self._process_once(head, 1, describe_error(error)), 1
 
     async def _process_once(self, head: QueueHead, max_events: int, failure: Outcome | None = None) -> int:
         policy = RetryPolicy(self.consumer, head, max_events, self.max_attempts, failure)

@@ -130,6 +130,11 @@ CONSUMER_HALTED: Final = GaugeMetric(
     "safevideo_consumer_halted",
     "1 when the consumer has halted because it would dead-letter too many events.",
 )
+RETRIES_PAUSED: Final = GaugeMetric(
+    _CONSUMING,
+    "safevideo_retries_paused",
+    "1 while no waiting event is retried, because too many of the retries ended as dead letters.",
+)
 CONSUMER_LAG_SECONDS: Final = GaugeMetric(
     _CONSUMING, "safevideo_consumer_lag_seconds",
     "Age of the latest applied record of a partition that has later records, else 0.", ("topic", "partition"),

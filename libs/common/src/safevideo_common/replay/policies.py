@@ -60,13 +60,17 @@ class Force(LivePolicy[Event, States]):
     handler: ReplayableHandler[Event, States]
     job_id: int
     counts_duplicates: ClassVar[bool] = False
+    holds_locked_events: ClassVar[bool] = False
+    """An event that the inbox has cannot wait for its correction."""
 
     async def load(self, tx: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> LoadedBatch[Event, States]:
-        """Load the states of all events."""
-        batch = await LivePolicy.load(self, tx, parsed)
-        existing = batch.existing
-        first = [parsed_as_first(self.handler, each, existing.get(each.delivery.envelope.id)) for each in batch.parsed]
-        return batch._replace(parsed=first)
+        """Load the states of all events first: no other transaction decides a waiting event after its row was read."""
+        states = await self.handler.load(tx, events_of(parsed))
+        parsed, existing = await identify_all(tx, self.consumer, parsed)
+        first = [parsed_as_first(self.handler, each, existing.get(each.delivery.envelope.id)) for each in parsed]
+        new = [each for each in first if each.delivery.envelope.id not in existing]
+        blocked = await inbox_rows.blocked_subjects(tx, self.consumer.group, subjects_of(new))
+        return LoadedBatch(first, states, existing, blocked)
 
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
         """Decide all events of the batch."""

@@ -86,6 +86,33 @@ async def test_consumer_retries_until_a_row_is_unlocked(
         await wait_for_words(seen, {"sg_1": "a b c"})
 
 
+async def test_locked_row_delays_only_the_events_of_its_performer(
+    database: Database, seen: ProcessorHarness, handler: RecordingHandler, log: FilteringBoundLogger, logs: Path
+) -> None:
+    async def impatient(tx: AsyncConnection) -> None:
+        await setting(tx, "innodb_lock_wait_timeout = 1")
+
+    names = [f"sg_{number}" for number in range(1, 40)]
+    await seen.process(*(sample_event(name, "a") for name in names))
+    handler.before = impatient
+    worker = ProcessorHarness(database, log, handler)
+    async with database.transaction() as other:
+        await performers.load_for_update(other, ["sg_7"])
+        await worker.process(*(sample_event(name, word) for word in ("b", "c") for name in names))
+        assert handler.loads == 2  # one wait for the lock, and one transaction around it
+        await worker.process(sample_event("sg_7", "d"), sample_event("sg_8", "d"))
+        assert handler.loads == 3  # later events of this performer do not wait for the lock
+        held = [reason for reason in await seen.reasons() if reason]
+        assert [reason.partition(":")[0] for reason in held] == ["ROW_LOCKED", *["BLOCKED_BY_EARLIER_EVENT"] * 2]
+        await worker.scan_after(10)
+        expected = dict.fromkeys(names, "a b c") | {"sg_8": "a b c d"}
+        assert await seen.words() == expected | {"sg_7": "a"}
+    await worker.scan_after(10)
+    assert await seen.words() == expected | {"sg_7": "a b c d"}
+    assert "ROW_LOCKED" in (logs / "app.log").read_text()
+    assert "sg_7" in next(line for line in (logs / "app.log").read_text().splitlines() if "ROW_LOCKED" in line)
+
+
 async def test_consumer_reads_again_after_a_snapshot_conflict(
     url: str, database: Database, seen: ProcessorHarness, handler: RecordingHandler, log: FilteringBoundLogger
 ) -> None:

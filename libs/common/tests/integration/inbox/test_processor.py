@@ -124,13 +124,19 @@ async def test_dlq_limit_stops_a_broken_release(harness: ProcessorHarness) -> No
     assert Counter(status for status, _ in await harness.outcomes()) == {"dead": 99}
 
 
-async def test_dlq_limit_counts_exhausted_events(harness: ProcessorHarness) -> None:
+async def test_dlq_limit_of_retries_counts_exhausted_events_and_leaves_the_live_flow_alone(
+    harness: ProcessorHarness,
+) -> None:
     harness.handler.is_open = False
     await harness.process(*(sample_event(f"sg_{number}", "wait") for number in range(120)))
     await harness.scan_after(100.0)
     with pytest.raises(DlqRateExceeded):
         await harness.scan_after(100.0)
     assert Counter(status for status, _ in await harness.outcomes())["dead"] == 99
+    await harness.process(
+        sample_event("sg_live", "a"), sample_event("sg_live", "explode"), sample_event("sg_live", "b")
+    )
+    assert (await harness.words())["sg_live"] == "a b"
 
 
 async def test_around_commit_is_entered_before_the_commit_and_left_after_it(harness: ProcessorHarness) -> None:

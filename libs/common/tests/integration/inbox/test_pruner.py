@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
+from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.events.topics import TOPIC_RETENTION_DAYS
@@ -17,7 +18,7 @@ from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.eventually import eventually, running_task
-from safevideo_testkit.harness.processor import START, ProcessorHarness
+from safevideo_testkit.harness.processor import START, ProcessorHarness, sample_event
 
 MONTHS_AGO = START - timedelta(days=100)
 
@@ -56,6 +57,17 @@ async def test_pruner_measures_the_inbox_and_deletes_old_rows(
     assert metrics.get_sample_value("safevideo_inbox_oldest_waiting_seconds") == timedelta(days=100).total_seconds()
     assert metrics.get_sample_value("safevideo_inbox_deleted_total") == ROWS_PER_CHUNK + 1
     assert await harness.outcomes() == [("waiting", "sg_1")] * 3
+
+
+async def test_pruner_goes_by_the_clock_of_the_database(
+    database: Database, harness: ProcessorHarness, new_pruner: NewPruner
+) -> None:
+    harness.now = utc_now()
+    await harness.process(sample_event("sg_1", "a")._replace(received_at=MONTHS_AGO), sample_event("sg_2", "x"))
+    pruner, _ = new_pruner()
+    pruner.clock = lambda: utc_now() + timedelta(days=400)
+    assert await pruner.prune() == 0
+    assert await harness.outcomes() == [("applied", "sg_1"), ("applied", "sg_2")]
 
 
 async def test_one_pruner_at_a_time_deletes(

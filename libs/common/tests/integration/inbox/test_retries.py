@@ -1,5 +1,10 @@
 """The retry scanner: order, attempts and failing events."""
 
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from safevideo_testkit.eventually import eventually, running_task
 from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
 
 
@@ -59,3 +64,26 @@ async def test_scanner_processes_a_long_queue_in_several_transactions(harness: P
     await harness.scan_after(1)
     await harness.scan_after(1)
     assert await harness.words() == {"sg_1": "wait" + " x" * 120}
+
+
+async def test_scanner_completes_a_long_queue_around_failing_events_in_one_scan(harness: ProcessorHarness) -> None:
+    harness.handler.is_open = False
+    words = ["wait", *("explode" if number in (40, 90) else str(number) for number in range(1, 150))]
+    await harness.process(*(sample_event("sg_1", word) for word in words))
+    harness.handler.is_open = True
+    await harness.scan_after(1)
+    assert await harness.words() == {"sg_1": " ".join(word for word in words if word != "explode")}
+
+
+async def test_scanner_pauses_after_too_many_dead_letters_and_goes_on(harness: ProcessorHarness, logs: Path) -> None:
+    harness.handler.is_open = False
+    await harness.process(*(sample_event(f"sg_{number}", "wait") for number in range(150)))
+    harness.now += timedelta(seconds=100)
+    scanner = replace(harness.scanner, scan_interval=0.02, max_attempts=1, pause_seconds=0.02)
+
+    async def all_are_dead() -> bool:
+        return {status for status, _ in await harness.outcomes()} == {"dead"}
+
+    async with running_task(scanner.run()):
+        await eventually(all_are_dead)
+    assert "TOO_MANY_DEAD Retries paused" in (logs / "error.log").read_text()

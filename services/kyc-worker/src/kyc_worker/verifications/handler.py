@@ -99,6 +99,11 @@ class VerificationHandler:
         """Load and lock the requests of the events."""
         return KycRequestStates.of(await kyc_requests.load_for_update(tx, {event.verification_id for event in events}))
 
+    async def locked(self, tx: AsyncConnection, events: Sequence[VerificationEvent]) -> Sequence[VerificationEvent]:
+        """Return the events whose requests another transaction has locked."""
+        locked = await kyc_requests.locked(tx, {event.verification_id for event in events})
+        return [event for event in events if event.verification_id in locked]
+
     async def load_for_preview(
         self, connection: AsyncConnection, events: Sequence[VerificationEvent], earlier: KycRequestStates | None
     ) -> KycRequestStates:

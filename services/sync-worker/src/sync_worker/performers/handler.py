@@ -115,6 +115,11 @@ class PerformerHandler:
         stored = await performers.load_for_update(tx, {event.sharegram_id for event in events})
         return PerformerStates(dict(stored), {name: row.performer for name, row in stored.items()})
 
+    async def locked(self, tx: AsyncConnection, events: Sequence[PerformerEvent]) -> Sequence[PerformerEvent]:
+        """Return the events whose performers another transaction has locked."""
+        locked = await performers.locked(tx, {event.sharegram_id for event in events})
+        return [event for event in events if event.sharegram_id in locked]
+
     async def load_for_preview(
         self, connection: AsyncConnection, events: Sequence[PerformerEvent], earlier: PerformerStates | None
     ) -> PerformerStates:

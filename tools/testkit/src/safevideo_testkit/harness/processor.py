@@ -1,7 +1,7 @@
 """A harness for the batch processor, with a small handler: an event appends a word to its performer's username."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
@@ -68,6 +68,11 @@ class SampleHandler:
         """Load and lock the rows of the performers."""
         return SampleState(dict(await repository.load_for_update(tx, {event.performer_id for event in events})))
 
+    async def locked(self, tx: AsyncConnection, events: Sequence[SampleEvent]) -> Sequence[SampleEvent]:
+        """Return the events of locked performers."""
+        locked = await repository.locked(tx, {event.performer_id for event in events})
+        return [event for event in events if event.performer_id in locked]
+
     def decide(self, states: SampleState, event: SampleEvent) -> Outcome:
         """Add the word."""
         if event.word == "explode" and not self.is_fixed:
@@ -127,7 +132,8 @@ class ProcessorHarness:
             dlq_limit=DlqLimit(limit=0.5, window=1000, minimum=100),
         )
         self.processor = BatchProcessor(self.consumer, LivePolicy(self.consumer))
-        self.scanner = RetryScanner(self.consumer, scan_interval=1.0, max_attempts=3)
+        of_retries = replace(self.consumer, dlq_limit=DlqLimit(limit=0.5, window=1000, minimum=100))
+        self.scanner = RetryScanner(of_retries, scan_interval=1.0, max_attempts=3)
 
     async def process(self, *deliveries: Delivery) -> None:
         """Process one batch."""

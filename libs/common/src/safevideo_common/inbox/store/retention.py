@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import and_, bindparam, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import estimate_row_count
+from safevideo_common.database.dialect import estimate_row_count, now_plus
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Status
 
@@ -30,11 +30,13 @@ _OLD: Final = (
 )
 _DELETE: Final = delete(event_inbox).where(
     _c.id.in_(bindparam("row_ids", expanding=True)),
+    _c.decided_at < bindparam("before", type_=_c.decided_at.type),  # the producer's clock may be behind
     or_(
         _c.status.in_(_SETTLED),
         and_(_c.status == Status.DEAD, _c.received_at < bindparam("dead_before", type_=_c.received_at.type)),
     ),
 )
+_NOW: Final = select(now_plus())
 _of_status: Final = (_c.status == bindparam("status"), _c.consumer_group == bindparam("group"))
 _COUNT: Final = select(func.count()).select_from(
     select(_c.id).where(*_of_status).limit(MAX_COUNTED).subquery("counted")
@@ -66,6 +68,13 @@ class InboxSize(NamedTuple):
     """The time of receipt; None if no event is waiting."""
 
 
+async def database_time(connection: AsyncConnection) -> datetime:
+    """Return the time by the database's clock, which is one for all workers."""
+    now = await connection.scalar(_NOW)
+    assert isinstance(now, datetime)
+    return now
+
+
 async def prune_chunk(
     tx: AsyncConnection, after: PagePosition, *, before: datetime, dead_before: datetime, rows: int
 ) -> PrunedRows:
@@ -76,14 +85,14 @@ async def prune_chunk(
     """
     found = await tx.execute(_OLD, {"before": before, "at": after.received_at, "row_id": after.row_id, "limit": rows})
     positions = [PagePosition(received_at, row_id) for row_id, received_at in found]
-    deleted = await _delete(tx, [each.row_id for each in positions], dead_before)
+    deleted = await _delete(tx, [each.row_id for each in positions], before, dead_before)
     return PrunedRows(deleted, positions[-1] if len(positions) == rows else None)
 
 
-async def _delete(tx: AsyncConnection, row_ids: Sequence[int], dead_before: datetime) -> int:
+async def _delete(tx: AsyncConnection, row_ids: Sequence[int], before: datetime, dead_before: datetime) -> int:
     if not row_ids:
         return 0
-    deleted = await tx.execute(_DELETE, {"row_ids": row_ids, "dead_before": dead_before})
+    deleted = await tx.execute(_DELETE, {"row_ids": row_ids, "before": before, "dead_before": dead_before})
     return deleted.rowcount
 
 
