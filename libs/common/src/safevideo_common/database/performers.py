@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
-from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked
+from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked, force_index
 from safevideo_common.database.tables import performers
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import FIELDS, Performer
@@ -37,11 +37,12 @@ class StoredPerformer:
 
 _c: Final = performers.c
 _READ: Final = (_c.id, _c.change_sequence, _c.sharegram_id, *(_c[name] for name in FIELDS), _c.field_stamps)
-_BY_SHAREGRAM_ID: Final = (
-    select(*_READ).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))).order_by(_c.sharegram_id)
-)
+_HAS_ID: Final = _c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))
+# By this index, because the server locks each row that it reads on the way.
+_INDEX: Final = "uq_performers_sharegram_id"
+_BY_SHAREGRAM_ID: Final = force_index(select(*_READ).where(_HAS_ID).order_by(_c.sharegram_id), performers, _INDEX)
 _LOCKED: Final = for_update(_BY_SHAREGRAM_ID)
-_IDS: Final = select(_c.sharegram_id).where(_c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True)))
+_IDS: Final = force_index(select(_c.sharegram_id).where(_HAS_ID), performers, _INDEX)
 _UNLOCKED_IDS: Final = for_update_skip_locked(_IDS)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
 _WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at", "change_sequence")

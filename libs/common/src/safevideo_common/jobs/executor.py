@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import BrokerUnavailable, DatabaseUnavailable, SafeVideoError, ServiceUnavailable
+from safevideo_common.errors import BrokerUnavailable, DatabaseUnavailable, Deferral, SafeVideoError, ServiceUnavailable
 from safevideo_common.jobs.handler import (
     JobCancelled,
     JobHandler,
@@ -165,7 +165,7 @@ class JobExecutor:
         except PermanentJobError as error:
             return JobCompletion(lease, AttemptOutcome.FAILED, error_text(error.code, error.message))
         except (RetryableJobError, SafeVideoError) as error:
-            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable)
+            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable | Deferral)
             return self._retry_later(execution, error_text(error.code, error.message), is_outage=is_outage)
         except Exception as error:
             self.logger.exception("Job handler failed", job_id=execution.job_id, job_type=execution.job_type)
