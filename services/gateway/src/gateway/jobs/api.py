@@ -43,7 +43,7 @@ class CancelBody(Body):
     reason: str = Field(min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00-\x1f]+$")
 
 
-class RetryQuery(Query):
+class JobRetryQuery(Query):
     """The place at which a retried job begins."""
 
     from_start: bool = False
@@ -119,7 +119,7 @@ class JobsApi:
         return [
             Endpoint("GET", path, self.list, READERS, page, query=JobQuery),
             Endpoint("GET", f"{path}/{{id}}", self.show, READERS, one, (JobNotFound,)),
-            Endpoint("POST", f"{path}/{{id}}/retry", self.retry, ADMINS, retried, retry_errors, query=RetryQuery),
+            Endpoint("POST", f"{path}/{{id}}/retry", self.retry, ADMINS, retried, retry_errors, query=JobRetryQuery),
             Endpoint(
                 "POST",
                 f"{path}/{{id}}/cancel",
@@ -150,7 +150,7 @@ class JobsApi:
 
     async def retry(self, request: web.Request) -> web.Response:
         """Run a finished job again. Raises `JobNotFound`, `InvalidStatusTransition`, `ValidationFailed`."""
-        from_start = parse_query(RetryQuery, request).from_start
+        from_start = parse_query(JobRetryQuery, request).from_start
         job = await self._jobs.retry(row_id_of(request), caller_of(request), from_start=from_start)
         return self._accepted("Job retried", job, request)
 
