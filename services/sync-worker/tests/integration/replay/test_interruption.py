@@ -15,6 +15,8 @@ from safevideo_common.jobs.model import DEFAULT_MAX_ATTEMPTS, Job
 from safevideo_common.replay.job import CONCURRENT_PARTITIONS
 from safevideo_common.replay.reader import CHUNK_RECORDS
 from safevideo_common.replay.request import JOB_TYPE
+from safevideo_common.tasks import cancel_and_wait
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.replay import (
     PERFORMERS,
     ReplayHarness,
@@ -77,22 +79,34 @@ class CountingBroker:
 
 @dataclass
 class InterruptedJob:
-    """A job handler that is cancelled at a random await, like by a kill."""
+    """A job handler that is cancelled at a random await, like by a kill, once it has moved the cursor."""
 
     handler: JobHandler
+    harness: ReplayHarness
     random: Random
     max_cuts: int
+    waits_for_progress: bool
     cuts: int = 0
 
     async def run(self, job: JobContext) -> Mapping[str, object] | None:
         if self.cuts == self.max_cuts:
             return await self.handler.run(job)
+        start = job.cursor
+
+        async def has_moved() -> bool:
+            return work.done() or (await self.harness.jobs.job(job.job_id)).cursor != start
+
+        work = asyncio.ensure_future(self.handler.run(job))
         try:
-            async with asyncio.timeout(self.random.uniform(0.03, 0.15) * SECONDS):
-                return await self.handler.run(job)
-        except TimeoutError:
-            self.cuts += 1
-            raise RetryableJobError("CUT_OFF", "by the test") from None
+            if self.waits_for_progress:
+                await eventually(has_moved)
+            await asyncio.wait([work], timeout=self.random.uniform(0.03, 0.15) * SECONDS)
+            if work.done():
+                return work.result()
+        finally:
+            await cancel_and_wait(work)
+        self.cuts += 1
+        raise RetryableJobError("CUT_OFF", "by the test")
 
 
 async def interrupt_while_live_events_flow(
@@ -100,7 +114,7 @@ async def interrupt_while_live_events_flow(
 ) -> tuple[Job, int]:
     """Return the completed job, and how many records were read for it."""
     counting: Any = CountingBroker(harness.broker)
-    handler = InterruptedJob(replace(harness.replay_job, broker=counting), Random(5), cuts)
+    handler = InterruptedJob(replace(harness.replay_job, broker=counting), harness, Random(5), cuts, cuts == CUTS)
     async with harness.jobs.running({JOB_TYPE: handler}, service="sync-worker"):
         job_id = await harness.jobs.enqueue(harness.new_job(**parameters, eventsPerSecond=SLOWLY))
         batch = max(1, len(new) // 20)
