@@ -99,6 +99,9 @@ async def depths(connection: AsyncConnection) -> list[QueueDepth]:
     ]
 
 
+_HAS_JOB: Final = select(_c.id).where(_c.id == batch_job_tries.c.job_id).exists()
+
+
 async def prune(tx: AsyncConnection, after: int, keep_seconds: float, rows: int) -> PrunedJobs:
     """Read the next `rows` by id; delete jobs that finished longer ago than `keep_seconds`, with their attempts.
 
@@ -109,7 +112,8 @@ async def prune(tx: AsyncConnection, after: int, keep_seconds: float, rows: int)
     old = [row.id for row in finished if row.finished_at < row.bound]
     if old:
         await tx.execute(delete(batch_jobs).where(_c.id.in_(old), _c.status.in_(FINISHED)))
-        await tx.execute(delete(batch_job_tries).where(batch_job_tries.c.job_id.in_(old)))
+        # A job that was retried since it was read is not deleted, and keeps its attempts.
+        await tx.execute(delete(batch_job_tries).where(batch_job_tries.c.job_id.in_(old), ~_HAS_JOB))
     has_more = len(chunk) == rows and chunk[-1].created_at < chunk[-1].bound
     return PrunedJobs(len(old), chunk[-1].id if has_more else None)
 
