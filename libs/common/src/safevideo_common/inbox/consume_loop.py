@@ -175,21 +175,21 @@ class ConsumeLoop(Generic[Event, States]):
         self.metrics.batch(records, watch.total())
 
     async def _commit_offsets(self, offsets: Mapping[TopicPartition, int], claims: ExitStack) -> None:
-        """Commit the offsets after a batch, and those that are owed.
+        """Commit the offsets after a batch, and those whose commit failed before.
 
-        If it fails, they are owed. If the process ends first, the records are read again and found in the inbox.
+        If it fails, they are pending. If the process ends first, the records are read again and found in the inbox.
         """
         watch = Stopwatch(self.metrics.stage)
-        owed = {**self._uncommitted, **offsets}
+        pending = {**self._uncommitted, **offsets}
         with claims:  # a rebalance waits for the end of this block
             try:
-                await self.subscription.commit(owed)
+                await self.subscription.commit(pending)
                 self._uncommitted = {}
             except BrokerUnavailable as error:
                 self.metrics.commit_failed()
                 if not self._uncommitted:  # one line per outage
                     self.logger.warning("Offsets not committed", code=error.code, reason=error.message)
-                self._uncommitted = owed
+                self._uncommitted = pending
         watch.lap("offsets")
 
     async def _wait_for_offset_commit(self) -> None:

@@ -353,14 +353,14 @@ class BatchProcessor(Generic[Event, States]):
     async def _hold_locked_events(self, parsed: Sequence[Parsed[Event]]) -> Sequence[Parsed[Event]]:
         consumer = self.consumer
         async with consumer.database.transaction() as tx:
-            locked = {id(event) for event in await consumer.handler.locked(tx, events_of(parsed))}
-        held = [each for each in parsed if id(each.result) in locked]
-        if held:
-            performers = sorted(subjects_of(held))
+            ids = {id(event) for event in await consumer.handler.locked(tx, events_of(parsed))}
+        locked = [each for each in parsed if id(each.result) in ids]
+        if locked:
+            performers = sorted(subjects_of(locked))
             consumer.logger.warning(
-                "Events wait for a locked row", code="ROW_LOCKED", events=len(held), performers=performers[:MAX_NAMED]
+                "Events wait for a locked row", code="ROW_LOCKED", events=len(locked), performers=performers[:MAX_NAMED]
             )
-        return [Parsed(each.delivery, ROW_LOCKED) if id(each.result) in locked else each for each in parsed]
+        return [Parsed(each.delivery, ROW_LOCKED) if id(each.result) in ids else each for each in parsed]
 
     async def _dead_letter(self, delivery: Delivery, outcome: Outcome, claim: PartitionClaim) -> None:
         """Give an event that fails by itself the outcome `dead`. If the database refuses its row, make one up.

@@ -102,8 +102,8 @@ async def test_locked_row_delays_only_the_events_of_its_performer(
         assert handler.loads == 2  # one wait for the lock, and one transaction around it
         await worker.process(sample_event("sg_7", "d"), sample_event("sg_8", "d"))
         assert handler.loads == 3  # later events of this performer do not wait for the lock
-        held = [reason for reason in await seen.reasons() if reason]
-        assert [reason.partition(":")[0] for reason in held] == ["ROW_LOCKED", *["BLOCKED_BY_EARLIER_EVENT"] * 2]
+        waiting = [reason for reason in await seen.reasons() if reason]
+        assert [reason.partition(":")[0] for reason in waiting] == ["ROW_LOCKED", *["BLOCKED_BY_EARLIER_EVENT"] * 2]
         await worker.scan_after(10)
         expected = dict.fromkeys(names, "a b c") | {"sg_8": "a b c d"}
         assert await seen.words() == expected | {"sg_7": "a"}
