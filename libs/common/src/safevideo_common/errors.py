@@ -153,6 +153,13 @@ class PayloadTooLarge(SafeVideoError):
     status = 413
 
 
+class UnsupportedDocument(SafeVideoError):
+    """The uploaded document cannot be read or is of no accepted kind. The message is for the person who sent it."""
+
+    code = "UNSUPPORTED_DOCUMENT"
+    status = 400
+
+
 class UnsupportedMediaType(SafeVideoError):
     """The encoding of the body is not supported."""
 

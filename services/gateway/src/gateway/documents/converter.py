@@ -1,0 +1,117 @@
+"""Conversion of uploaded documents, each in a process of its own that was started beforehand.
+
+A process serves one document. It has no environment, no descriptor but its pipes, and hard limits
+(`converter_process.py`). So a document that breaks a decoder breaks its own upload and nothing else, and no document
+sees another. A spare process waits for the next document, because its start takes longer than most conversions.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, HEAD_BYTES, KIND_BYTES, READY, DocumentKind, kind_of
+from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
+
+MAX_WAITING: Final = 32
+"""Documents that wait for a process. Each has its bytes in memory."""
+SECONDS: Final = CPU_SECONDS + 10.0
+RETRY_AFTER_SECONDS: Final = 5
+COMMAND: Final = (sys.executable, "-I", "-m", "gateway.documents.converter_process")
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedDocument:
+    """A document as it is stored."""
+
+    kind: DocumentKind
+    content: bytes
+
+
+class DocumentConverter:
+    """Converts documents, `concurrency` at once.
+
+    `convert` raises `UnsupportedDocument` for what cannot be read, and `ServiceUnavailable` when too many wait or when
+    this machine cannot start a process.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._places = asyncio.Semaphore(concurrency)
+        self._waiting = 0
+        self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, concurrency: int = 2) -> AsyncIterator[Self]:
+        """Open a converter with a process in reserve."""
+        converter = cls(concurrency)
+        converter._spare = asyncio.create_task(_start(), name="document-converter-spare")
+        try:
+            yield converter
+        finally:
+            with suppress(OSError):
+                await _end(await converter._spare)
+
+    async def convert(self, document: bytes) -> ConvertedDocument:
+        """Return the document upright, small and without metadata. A repetition gives the same bytes."""
+        kind = kind_of(document[:HEAD_BYTES])
+        if kind is None:
+            raise UnsupportedDocument("The file is none of JPEG, PNG, WebP, HEIC and PDF.")
+        if self._waiting >= MAX_WAITING:
+            raise ServiceUnavailable("Too many documents are being converted.", retry_after=RETRY_AFTER_SECONDS)
+        self._waiting += 1
+        try:
+            async with self._places:
+                return ConvertedDocument(kind, await self._convert(kind, document))
+        finally:
+            self._waiting -= 1
+
+    async def _convert(self, kind: DocumentKind, document: bytes) -> bytes:
+        process = await self._take()
+        try:
+            async with asyncio.timeout(SECONDS):
+                answer, _ = await process.communicate(kind.value.ljust(KIND_BYTES).encode() + document)
+        except TimeoutError:
+            raise UnsupportedDocument("The file takes too long to read.") from None
+        finally:
+            await _end(process)
+        if answer[:1] == DOCUMENT:
+            return answer[1:]
+        # Without an answer a limit or a fault of the decoder has ended the process.
+        raise UnsupportedDocument(answer[1:].decode(errors="replace") or "The file cannot be read.")
+
+    async def _take(self) -> asyncio.subprocess.Process:
+        """Return a process that is ready, and start the next one."""
+        assert self._spare is not None
+        process, self._spare = self._spare, asyncio.create_task(_start(), name="document-converter-spare")
+        try:
+            return await process
+        except OSError as error:
+            raise ServiceUnavailable(
+                "No process for the document could be started.", retry_after=RETRY_AFTER_SECONDS
+            ) from error
+
+
+async def _start() -> asyncio.subprocess.Process:
+    """Start a process and return it when it has given up its rights. Raises `OSError`."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env={}
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            assert process.stdout is not None
+            if await process.stdout.read(1) != READY:
+                raise OSError("The converter of documents ended at its start.")
+    except BaseException:
+        await _end(process)
+        raise
+    return process
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

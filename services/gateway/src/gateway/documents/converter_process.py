@@ -1,0 +1,206 @@
+"""The program that converts one document and ends. Its input is hostile, so it has nothing that is worth stealing.
+
+It gets no environment, no arguments, and three descriptors: the document on stdin, the answer on stdout. Before it
+reads a byte it gives up the right to open files or sockets, to dump its memory, and to use more than its share of
+memory and time. Only the loader of the recognised kind is called. Whatever goes wrong ends this process alone.
+
+Input: kind (8 bytes, padded with spaces), then the document until the end of stdin.
+Output: one byte when it is ready, `R`; then `D` and the document, or `E` and a reason in plain words.
+"""
+
+import ctypes
+import io
+import os
+import resource
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import pikepdf
+import pillow_heif
+from PIL import Image
+
+from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, KIND_BYTES, READY, REJECTED, DocumentKind
+
+BOX: Final = (1920, 1080)
+JPEG_QUALITY: Final = 85
+MAX_PIXELS: Final = 80_000_000
+"""A phone's 50 megapixels pass; what unfolds to more is no photo of a document."""
+MAX_SIDE: Final = 20_000
+MAX_PAGES: Final = 100
+MEMORY_BYTES: Final = 1 << 30
+"""More than a progressive JPEG of 50 megapixels needs, whose coefficients are all in memory."""
+
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SIGKILL: Final = 9
+_ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
+_ROTATED_CONTAINER: Final = (b"irot", b"imir")
+
+
+class Refused(Exception):
+    """The document is not accepted. The message is for the person who uploaded it."""
+
+
+def main() -> None:
+    """Convert the document on stdin."""
+    limit()
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    kind = DocumentKind(sys.stdin.buffer.read(KIND_BYTES).decode("ascii").strip())
+    try:
+        answer = DOCUMENT + CONVERTERS[kind](sys.stdin.buffer.read())
+    except Refused as refused:
+        answer = REJECTED + str(refused).encode()
+    except Exception:  # noqa: BLE001 - a loader may raise anything for a damaged file
+        answer = REJECTED + b"The file is damaged, or not what it seems to be."
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+
+
+def limit() -> None:
+    """Give up what a conversion does not need. Children cannot get it back."""
+    os.closerange(3, 1 << 16)  # what a library keeps open, such as the source of random numbers
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123 - once
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CPU: CPU_SECONDS,
+        resource.RLIMIT_AS: used + MEMORY_BYTES,
+        resource.RLIMIT_NPROC: 0,
+        # No descriptor above those that are open: no file, no socket, no pipe.
+        resource.RLIMIT_NOFILE: 0,
+    }
+    for name, value in limits.items():
+        resource.setrlimit(name, (value, value))
+    Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded
+
+
+def convert_image(kind: DocumentKind) -> Callable[[bytes], bytes]:
+    """Return the conversion of images of one kind: upright, inside `BOX`, a JPEG without metadata."""
+
+    def convert(document: bytes) -> bytes:
+        image: Image.Image
+        with Image.open(io.BytesIO(document), formats=[kind.value]) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+                raise Refused("The picture has too many pixels.")
+            if image.format == "JPEG":
+                image.draft(image.mode, _twice(BOX))  # the decoder scales by 2, 4 or 8 for nothing
+            orientation = _orientation(image, document, kind)
+            # Scale before turning: fewer pixels to turn. A quarter turn swaps the sides of the box.
+            box = BOX[::-1] if orientation >= 5 else BOX
+            image.thumbnail(box, Image.Resampling.LANCZOS, reducing_gap=2.0)
+            plain = _on_white(image)
+            upright = plain.transpose(_TURNS[orientation]) if orientation > 1 else plain
+            output = io.BytesIO()
+            bare = Image.frombytes(upright.mode, upright.size, upright.tobytes())  # pixels alone: no info, no EXIF
+            bare.save(output, "JPEG", quality=JPEG_QUALITY)
+            return output.getvalue()
+
+    return convert
+
+
+def _twice(box: tuple[int, int]) -> tuple[int, int]:
+    return 2 * box[0], 2 * box[1]
+
+
+def _orientation(image: Image.Image, document: bytes, kind: DocumentKind) -> int:
+    """Return the turn that EXIF asks for, 1 to 8; 1 for a HEIF whose container has already been obeyed."""
+    if kind is DocumentKind.HEIF:
+        head = document[: document.find(b"mdat")] if b"mdat" in document else document
+        if any(box in head for box in _ROTATED_CONTAINER):
+            return 1
+        return _valid_orientation(image.info.get("original_orientation"))
+    return _valid_orientation(image.getexif().get(_ORIENTATION))
+
+
+def _valid_orientation(value: object) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return the picture in RGB, transparent parts white. 16 bits become 8 by their upper byte."""
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value / 256).convert("L").convert("RGB")
+    if image.mode in ("I", "F"):
+        raise Refused("Pictures of this depth are not accepted.")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def convert_pdf(document: bytes) -> bytes:
+    """Return the pages of a PDF without metadata, attachments, scripts and actions."""
+    try:
+        pdf = pikepdf.open(io.BytesIO(document))
+    except pikepdf.PasswordError:
+        raise Refused("The PDF needs a password.") from None
+    with pdf:
+        if not 1 <= len(pdf.pages) <= MAX_PAGES:
+            raise Refused(f"The PDF has no pages, or more than {MAX_PAGES}.")
+        clean = pikepdf.new()
+        for page in pdf.pages:
+            for name in ("/AA", "/Metadata", "/PieceInfo", "/Annots"):
+                if name in page:
+                    del page[name]
+            clean.pages.append(page)
+        _remove_from_all(clean)
+        output = io.BytesIO()
+        clean.save(output, deterministic_id=True, encryption=False)
+        return output.getvalue()
+
+
+def _remove_from_all(pdf: pikepdf.Pdf) -> None:
+    """Remove metadata and actions from every object, wherever a page refers to it."""
+    for each in pdf.objects:
+        if isinstance(each, pikepdf.Dictionary | pikepdf.Stream):
+            for name in ("/Metadata", "/PieceInfo", "/AA", "/A", "/JS", "/OpenAction", "/EF", "/Names"):
+                if name in each:
+                    del each[name]
+
+
+CONVERTERS: Final[dict[DocumentKind, Callable[[bytes], bytes]]] = {
+    **{kind: convert_image(kind) for kind in DocumentKind if kind is not DocumentKind.PDF},
+    DocumentKind.PDF: convert_pdf,
+}
+
+
+def warm_up() -> None:
+    """Convert a small document of each kind: what is imported at its first use cannot be imported after `limit`."""
+    exif = Image.Exif()
+    exif[_ORIENTATION] = 6
+    for kind in CONVERTERS:
+        sample = io.BytesIO()
+        if kind is DocumentKind.PDF:
+            document = pikepdf.new()
+            document.add_blank_page()
+            document.save(sample, encryption=pikepdf.Encryption(owner="owner", user=""))
+        else:
+            Image.new("RGBA" if kind is DocumentKind.PNG else "RGB", (8, 8)).save(sample, kind.value, exif=exif)
+        CONVERTERS[kind](sample.getvalue())
+
+
+if __name__ == "__main__":
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.register_heif_opener()
+    warm_up()
+    main()
+    os._exit(0)  # nothing to clean up, and no time to lose
