@@ -223,6 +223,12 @@ class FallbackActive(Deferral):
     """Fallback mode is on and no call goes out; `retry_after` is at most 300, `details.fallbackUntil` has its end."""
 
 
+class FeatureDisabled(ServiceUnavailable):
+    """A feature flag has switched this off."""
+
+    code = "FEATURE_DISABLED"
+
+
 class InternalError(SafeVideoError):
     """A bug of ours. The log has the reason under the request id, the response never has it."""
 

@@ -20,6 +20,7 @@ from gateway.openapi.api import DocumentationApi
 from gateway.performers.api import PerformersApi
 from gateway.performers.cache import BestEffortCache
 from gateway.performers.service import PerformerService
+from gateway.protections.api import BreakersApi, FallbackApi, FlagsApi
 from gateway.quarantine.api import QuarantineApi
 from gateway.quarantine.reverify import ReverifyService
 from gateway.replays.api import ReplaysApi
@@ -44,6 +45,9 @@ from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.protections.runtime import run_protections
+from safevideo_common.protections.service import FlagService, ProtectionService
+from safevideo_common.protections.store import SHAREGRAM
 from safevideo_common.service import background_task
 from safevideo_common.sharegram.client import CallProtections, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
@@ -80,9 +84,10 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
         return settings.webhook_secrets()
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
-        async with _connections(settings) as (database, redis, sso_redis, http):
+        async with _connections(settings) as (database, redis, sso_redis, http), AsyncExitStack() as stack:
             await check_schema(database)
             app[DATABASE] = database
+            protections = await stack.enter_async_context(run_protections(app, settings, database, registry, logger))
             api_keys = ApiKeyAuthenticator(database, utc_now, logger)
             accounts = UserAccounts(database, utc_now)
             sessions = SessionStore(sso_redis, seconds=settings.redis_timeout_seconds)
@@ -97,8 +102,9 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             memory_limit = settings.memory_limit_mb << 20
             keys = StoredIdempotencyKeys(database, utc_now)
+            around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             async with (
-                open_sharegram(settings, CallProtections(), keys, registry, logger, utc_now) as sharegram,
+                open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "api-key-uses", api_keys.write_uses()),
                 _fetching_keys(app, providers.values()),
                 broker.producer(SERVICE) as producer,
@@ -110,6 +116,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                         api_keys,
                         sharegram if settings.sharegram_api_url else None,
                         memory_limit,
+                        protections,
                     ),
                     utc_now,
                 ) as health,
@@ -119,6 +126,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 )
                 notifier = JobNotifier(producer, utc_now)
                 jobs = JobService(database, utc_now, notifier.notify)
+                operations = ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now)
                 endpoints = all_endpoints(
                     HealthApi(health),
                     PerformersApi(PerformerService(database, cache, metrics)),
@@ -130,6 +138,9 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     SignInApi(sign_in, accounts, settings.public_url, utc_now),
                     BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
                     UsersApi(database, UserMerges(database, sessions, utc_now), logger),
+                    BreakersApi(operations),
+                    FallbackApi(operations),
+                    FlagsApi(FlagService(database, protections.flag_store, utc_now)),
                 )
                 guard = Guard(authenticator)
                 app[ENDPOINTS] = endpoints

@@ -12,7 +12,7 @@ from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import Cipher
 from safevideo_common.errors import StartupError
-from safevideo_common.settings import CommonSettings
+from safevideo_common.protections.settings import ProtectionSettings
 from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks.signatures import WebhookSecret, environment_secrets
 
@@ -25,7 +25,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(","))
 
 
-class GatewaySettings(SharegramSettings, CommonSettings):
+class GatewaySettings(SharegramSettings, ProtectionSettings):
     """Settings of `gateway`."""
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

@@ -46,6 +46,14 @@ ALLOWED: Final = {
     "POST /api/v1/admin/jobs/{id}/cancel": ADMIN,
     "POST /api/v1/admin/replays": ADMIN,
     "GET /api/v1/admin/audit": READERS,
+    "GET /api/v1/admin/breakers": READERS,
+    "POST /api/v1/admin/breakers/{name}/open": ADMIN,
+    "POST /api/v1/admin/breakers/{name}/close": ADMIN,
+    "POST /api/v1/admin/breakers/{name}/reset": ADMIN,
+    "POST /api/v1/admin/integration/fallback": ADMIN,
+    "GET /api/v1/admin/flags": READERS,
+    "GET /api/v1/admin/flags/{name}": READERS,
+    "PUT /api/v1/admin/flags/{name}": ADMIN,
     "GET /api/v1/admin/users/duplicates": ADMIN,
     "POST /api/v1/admin/users/merge": ADMIN,
     "POST /api/v1/admin/users/{id}/unmerge": ADMIN,
@@ -72,7 +80,7 @@ async def test_every_route_with_every_role(
         assert {f"{each.method} {each.path}" for each in app[ENDPOINTS]} <= routes(app)
         headers = {role: await key(role) for role in Role}
         for route in sorted(routes(app)):
-            method, path = route.replace("{id}", "999999").split(" ")
+            method, path = route.replace("{id}", "999999").replace("{name}", "any").split(" ")
             methods = [method, "HEAD"] if method == "GET" else [method]
             for each in methods:
                 anonymous = await api.request(each, path)

@@ -21,6 +21,9 @@ from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
+from safevideo_common.protections.gate import SharegramGate
+from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
@@ -36,7 +39,11 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
         handler = VerificationHandler(utc_now, settings.kyc_auto_approve_score)
-        async with open_worker_database(app, settings) as database:
+        async with (
+            open_worker_database(app, settings) as database,
+            run_protections(app, settings, database, registry, logger) as protections,
+        ):
+            gate = SharegramGate(protections.breaker, protections.fallback)
             consumer = ConsumerContext(
                 SERVICE,
                 handler,
@@ -61,6 +68,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
+                    gates=dict.fromkeys(SHAREGRAM_JOBS, gate),
                 ),
             ):
                 yield

@@ -339,3 +339,16 @@ sharegram_idempotency_keys: Final = Table(
     Index("idx_sharegram_idempotency_keys_created", "created_at"),
     implicit_returning=False,
 )
+
+overrides: Final = Table(
+    "overrides",
+    metadata,
+    Column("name", String(64), primary_key=True),  # breaker:sharegram, fallback:sharegram
+    Column("action", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),  # an extension keeps it
+    Column("ends_at", UtcDateTime),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("reason", String(255), nullable=False),
+    implicit_returning=False,
+)

@@ -11,7 +11,15 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import BrokerUnavailable, DatabaseUnavailable, Deferral, SafeVideoError, ServiceUnavailable
+from safevideo_common.errors import (
+    BrokerUnavailable,
+    CircuitBreakerOpen,
+    DatabaseUnavailable,
+    Deferral,
+    FallbackActive,
+    SafeVideoError,
+    ServiceUnavailable,
+)
 from safevideo_common.jobs.handler import (
     JobCancelled,
     JobHandler,
@@ -29,10 +37,12 @@ from safevideo_common.jobs.model import (
 )
 from safevideo_common.jobs.store import attempts as job_attempts
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.resilience.backoff import Backoff, jittered
 
 STOP_CHECK_SECONDS: Final = 1.0
 """Minimum time between two reads of the row by `raise_if_stopped`."""
+DEFERRAL_SECONDS: Final = 5.0
+"""A deferred job is due again so soon. While its dependency is unavailable, a gate keeps it from being claimed."""
 OUTAGE_DELAY_STEP: Final = 5
 """After an outage the next attempt begins with at least the delay of the fifth attempt: an outage lasts for a while."""
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
@@ -165,8 +175,7 @@ class JobExecutor:
         except PermanentJobError as error:
             return JobCompletion(lease, AttemptOutcome.FAILED, error_text(error.code, error.message))
         except (RetryableJobError, SafeVideoError) as error:
-            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable | Deferral)
-            return self._retry_later(execution, error_text(error.code, error.message), is_outage=is_outage)
+            return self._deferred_or_retried(execution, error)
         except Exception as error:
             self.logger.exception("Job handler failed", job_id=execution.job_id, job_type=execution.job_type)
             sentence = f"the handler raised {type(error).__name__}"
@@ -179,6 +188,15 @@ class JobExecutor:
         if execution.is_shutting_down:
             return JobCompletion(execution.job.lease, AttemptOutcome.INTERRUPTED, _INTERRUPTED)
         return self._retry_later(execution, error_text("HANDLER_FAILED", "the handler was cancelled"))
+
+    def _deferred_or_retried(self, execution: JobExecution, error: RetryableJobError | SafeVideoError) -> JobCompletion:
+        text = error_text(error.code, error.message)
+        if not isinstance(error, Deferral):
+            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable)
+            return self._retry_later(execution, text, is_outage=is_outage)
+        is_gated = isinstance(error, CircuitBreakerOpen | FallbackActive)  # the job is woken when that ends
+        seconds = DEFERRAL_SECONDS if is_gated or error.retry_after is None else float(error.retry_after)
+        return JobCompletion(execution.job.lease, AttemptOutcome.DEFERRED, text, delay=jittered(seconds))
 
     def _retry_later(self, execution: JobExecution, error: str, *, is_outage: bool = False) -> JobCompletion:
         job = execution.job

@@ -1,6 +1,6 @@
 """The interface for authors of job types: a handler, the context of one attempt, and the errors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -39,6 +39,19 @@ class RetryableJobError(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class JobGate(Protocol):
+    """A dependency of some job types: while it is unavailable, jobs of these types are not claimed."""
+
+    @property
+    def changed(self) -> list[Callable[[], None]]:
+        """Return the functions that are called when `capacity` may have risen."""
+        ...
+
+    def capacity(self) -> int | None:
+        """Return how many jobs of one type may run at once in this process; None without a limit. Without I/O."""
+        ...
 
 
 class JobContext(Protocol):
@@ -121,7 +134,8 @@ class JobHandler(Protocol):
     async def run(self, job: JobContext) -> Mapping[str, object] | None:
         """Do the work, and return its result, which every reader of the table sees.
 
-        Raises `PermanentJobError` to fail at once; every other error leads to a retry. Blocking work runs in a thread
+        Raises `PermanentJobError` to fail at once. A `Deferral` uses no attempt and keeps the cursor; every other error
+        leads to a retry. Blocking work runs in a thread
         (`asyncio.to_thread`), because the event loop renews the leases of all jobs of the process.
         """
         ...

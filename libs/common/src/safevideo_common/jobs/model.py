@@ -63,11 +63,16 @@ class AttemptOutcome(StrEnum):
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
     """Its worker shut down; the attempt does not count."""
+    DEFERRED = "deferred"
+    """A dependency is known to be unavailable; the attempt does not count."""
     LEASE_LOST = "lease_lost"
     """Its worker died, or was frozen past its lease."""
     RESET = "reset"
     """An operator changed the row by hand while the worker had it. Written when the job is claimed again."""
 
+
+UNCOUNTED: Final = frozenset({AttemptOutcome.INTERRUPTED, AttemptOutcome.DEFERRED})
+"""Outcomes of attempts that do not count."""
 
 STATUS_AFTER: Final[Mapping[AttemptOutcome, JobStatus]] = {
     AttemptOutcome.COMPLETED: JobStatus.COMPLETED,
@@ -75,6 +80,7 @@ STATUS_AFTER: Final[Mapping[AttemptOutcome, JobStatus]] = {
     AttemptOutcome.FAILED: JobStatus.FAILED,
     AttemptOutcome.CANCELLED: JobStatus.CANCELLED,
     AttemptOutcome.INTERRUPTED: JobStatus.QUEUED,
+    AttemptOutcome.DEFERRED: JobStatus.QUEUED,
     AttemptOutcome.LEASE_LOST: JobStatus.QUEUED,
 }
 

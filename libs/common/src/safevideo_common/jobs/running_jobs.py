@@ -10,6 +10,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.jobs.completer import JobCompleter
 from safevideo_common.jobs.executor import JobExecution, JobExecutor
+from safevideo_common.jobs.handler import JobGate
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.model import ClaimedJob, Lease
 from safevideo_common.jobs.store.attempts import Renewal
@@ -27,11 +28,13 @@ class RunningJobs:
     def __init__(
         self, slots: int, concurrency_by_type: Mapping[str, int], lease_seconds: float, executor: JobExecutor,
         database: Database, wakeup: asyncio.Event, metrics: JobMetrics, logger: FilteringBoundLogger,
+        gates: Mapping[str, JobGate],
     ) -> None:  # fmt: skip
         """`wakeup` is set when a job of a limited type has ended, because others may wait for that alone."""
         self.completer: Final = JobCompleter(database, metrics, logger, self._remove)
         self._slots = slots
         self._concurrency_by_type = concurrency_by_type
+        self._gates = gates
         self._lease_seconds = lease_seconds
         self._executor = executor
         self._database = database
@@ -39,6 +42,7 @@ class RunningJobs:
         self._metrics = metrics
         self._logger = logger
         self._steps = asyncio.Semaphore(MAX_CONCURRENT_STEPS)
+        self._limited_types = {*concurrency_by_type, *gates}
         self._executions: dict[Lease, JobExecution] = {}
         self._handlers: dict[Lease, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -55,9 +59,13 @@ class RunningJobs:
         return self._slots - len(self._executions)
 
     def capacity_by_type(self) -> dict[str, int]:
-        """Return how many more jobs can be started, of each type with a limit."""
+        """Return how many more jobs can be started, of each type with a limit or a gate."""
         types = [execution.job_type for execution in self._executions.values()]
-        return {name: limit - types.count(name) for name, limit in self._concurrency_by_type.items()}
+        limits = dict(self._concurrency_by_type)
+        for name, gate in self._gates.items():
+            if (limit := gate.capacity()) is not None:
+                limits[name] = min(limit, limits.get(name, limit))
+        return {name: max(0, limit - types.count(name)) for name, limit in limits.items()}
 
     async def has_capacity(self) -> None:
         """Return when a slot is free, or when this is closed."""
@@ -107,7 +115,7 @@ class RunningJobs:
     def _remove(self, leases: Collection[Lease]) -> None:
         for lease in leases:
             execution = self._executions.pop(lease, None)
-            if execution is not None and execution.job_type in self._concurrency_by_type:
+            if execution is not None and execution.job_type in self._limited_types:
                 self._wakeup.set()
         self._changed.set()
         self._report()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.broker.port import Broker
 from safevideo_common.database.engine import Database
-from safevideo_common.jobs.handler import JobHandler
+from safevideo_common.jobs.handler import JobGate, JobHandler
 from safevideo_common.jobs.maintenance import JOB_HOUSEKEEPING, JobCleaner, QueueMonitor
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.notifications import JobListener
@@ -24,6 +25,7 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
 
+NO_GATES: Final[Mapping[str, JobGate]] = MappingProxyType({})
 GRACE_SHARE: Final = 0.5
 """Share of the shutdown time for draining jobs. The consumer, which ends after them, needs the rest."""
 
@@ -33,17 +35,18 @@ async def run_job_worker(
     app: web.Application, service: str, handlers: Mapping[str, JobHandler], broker: Broker,
     settings: JobSettings, registry: CollectorRegistry, logger: FilteringBoundLogger, *,
     outbox_wakeup: asyncio.Event | None = None, periodic_jobs: Sequence[PeriodicJob] = PERIODIC_JOBS,
-    concurrency_by_type: Mapping[str, int] = NO_LIMITS,
+    concurrency_by_type: Mapping[str, int] = NO_LIMITS, gates: Mapping[str, JobGate] = NO_GATES,
 ) -> AsyncIterator[JobWorker]:  # fmt: skip
     """Run jobs of these types, and the housekeeping, beside `app`; drain at the end.
 
     `outbox_wakeup` is the event of the process's outbox relay. `concurrency_by_type` limits types of jobs that would
-    weigh on the process; the other types share the slots. The app fails if one of the tasks ends.
+    weigh on the process; the other types share the slots. A type in `gates` is claimed only while its dependency is
+    available. The app fails if one of the tasks ends.
     """
     handlers = {JOB_HOUSEKEEPING: JobCleaner(settings.job_retention_days), **handlers}
     metrics = JobMetrics(registry, handlers)
     async with Database.open(settings.database_url.get_secret_value(), pool_size=POOL_SIZE) as database:
-        limits = replace(limits_of(settings), concurrency_by_type=concurrency_by_type)
+        limits = replace(limits_of(settings), concurrency_by_type=concurrency_by_type, gates=gates)
         worker = JobWorker(service, handlers, database, limits, metrics, logger)
 
         def wake() -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseConflict
 from safevideo_common.jobs.executor import JobExecutor
-from safevideo_common.jobs.handler import JobHandler
+from safevideo_common.jobs.handler import JobGate, JobHandler
 from safevideo_common.jobs.leases import LeaseRenewer, Rescuer
 from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.model import ClaimedJob
@@ -43,6 +43,8 @@ class WorkerLimits:
     retry: Backoff
     concurrency_by_type: Mapping[str, int] = field(default_factory=dict)
     """Maximum number of running jobs of these types."""
+    gates: Mapping[str, JobGate] = field(default_factory=dict)
+    """The dependency of these job types."""
 
     @property
     def fetch(self) -> int:
@@ -119,8 +121,11 @@ class JobWorker:
         self._fetcher = JobFetcher(database, handlers, service, worker, lease_seconds)
         executor = JobExecutor(handlers, limits.retry, logger)
         self._running = RunningJobs(
-            limits.slots, limits.concurrency_by_type, lease_seconds, executor, database, self.wakeup, metrics, logger
-        )
+            limits.slots, limits.concurrency_by_type, lease_seconds, executor, database, self.wakeup, metrics, logger,
+            limits.gates,
+        )  # fmt: skip
+        for gate in limits.gates.values():
+            gate.changed.append(self.wakeup.set)
         self._renewer = LeaseRenewer(database, self._running, lease_seconds, metrics, logger)
         self._rescuer = Rescuer(database, lease_seconds, limits.retry, metrics, logger)
 

@@ -22,6 +22,27 @@ HTTP_REQUEST_DURATION: Final = HistogramMetric(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )  # fmt: skip
 
+# --- protections around calls to Sharegram ---
+_PROTECTIONS: Final = Group("Protections", (*GATEWAY, *WORKERS))
+
+BREAKER_STATE: Final = GaugeMetric(
+    _PROTECTIONS,
+    "safevideo_breaker_state",
+    "State of the circuit breaker for this process: 0 closed, 1 half-open, 2 open.",
+    ("breaker",),
+)
+BREAKER_CHANGES: Final = CounterMetric(
+    _PROTECTIONS, "safevideo_breaker_changes_total", "Changes of the circuit breaker, by the new state.",
+    ("breaker", "state"),
+)  # fmt: skip
+FALLBACK_SECONDS: Final = GaugeMetric(
+    _PROTECTIONS, "safevideo_fallback_seconds", "Time since fallback mode was switched on; 0 while it is off.",
+    ("provider",),
+)  # fmt: skip
+FEATURE_ENABLED: Final = GaugeMetric(
+    _PROTECTIONS, "safevideo_feature_enabled", "1 while the feature flag is on in this process.", ("flag",)
+)
+
 # --- webhooks ---
 _WEBHOOKS: Final = Group("Webhooks", INGEST)
 

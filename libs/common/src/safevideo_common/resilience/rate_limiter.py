@@ -6,6 +6,7 @@
 All times are those of Redis, so the clocks of replicas do not matter. A clock that is set back refills nothing twice.
 """
 
+import asyncio
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
@@ -100,6 +101,8 @@ class RateLimiter:
     async def take(self, key: str, rate: Rate, tokens: float = 1) -> RateDecision:
         """Take tokens of the bucket of `key`, or none. One round trip. Never raises for Redis."""
         arguments = (rate.burst, rate.per_second, tokens, MAX_PAUSE_SECONDS)
+        if self._paused_until.get(key, 0.0) > self._clock():
+            return self._take_locally(key, rate, tokens)
         try:
             answer = await self._take.run(self._name(key), arguments)
         except RedisUnavailable:
@@ -109,14 +112,19 @@ class RateLimiter:
 
     async def pause(self, key: str, seconds: float) -> None:
         """Refuse all tokens of `key`, in every process, for at most `MAX_PAUSE_SECONDS`. Never raises for Redis."""
-        seconds = min(max(seconds, 0.0), MAX_PAUSE_SECONDS)
-        now = self._clock()
-        self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
-        self._paused_until[key] = max(self._paused_until.get(key, 0.0), now + seconds)
+        seconds = self.pause_locally(key, seconds)
         try:
             await self._pause.run(self._name(key), (seconds, MAX_PAUSE_SECONDS))
         except RedisUnavailable:
             return  # this process knows it; the others learn it from Sharegram
+
+    def pause_locally(self, key: str, seconds: float) -> float:
+        """Refuse all tokens of `key` in this process. Return the seconds, capped."""
+        seconds = min(max(seconds, 0.0), MAX_PAUSE_SECONDS)
+        now = self._clock()
+        self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
+        self._paused_until[key] = max(self._paused_until.get(key, 0.0), now + seconds)
+        return seconds
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}:{key}"
@@ -133,3 +141,33 @@ class RateLimiter:
         wait = 0.0 if allowed else max(pause, (tokens - available) / share.per_second)
         reset = max(pause, (share.burst - available) / share.per_second, 0.0)
         return RateDecision(allowed, int(available), ceil(wait * 1000) / 1000, reset, is_shared=False)
+
+
+class RateBudget:
+    """A bucket of a limiter for the calls to one dependency, and pauses that the dependency asked for."""
+
+    def __init__(self, limiter: RateLimiter, key: str, rate: Rate) -> None:
+        self._limiter = limiter
+        self._key = key
+        self._rate = rate
+        self._pause = 0.0
+        self._wake = asyncio.Event()
+
+    async def take(self) -> float:
+        """Take a token and return 0. Without a token, return the seconds until there is one and take nothing."""
+        decision = await self._limiter.take(self._key, self._rate)
+        return 0.0 if decision.allowed else decision.retry_after
+
+    def hold(self, seconds: float) -> None:
+        """Stop giving tokens for `seconds`: here at once, in the other processes when `run` has sent it."""
+        self._limiter.pause_locally(self._key, seconds)
+        self._pause = max(self._pause, seconds)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send pauses to the other processes until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            pause, self._pause = self._pause, 0.0
+            await self._limiter.pause(self._key, pause)

@@ -12,10 +12,12 @@ from redis.asyncio import Redis
 
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
 from safevideo_common.broker.port import Broker
-from safevideo_common.clock import Clock
+from safevideo_common.clock import Clock, rfc3339
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.observability.memory import resident_bytes
+from safevideo_common.protections.runtime import Protections
+from safevideo_common.resilience.breaker.breaker import BreakerState, BreakerStatus
 from safevideo_common.sharegram.client import SharegramClient
 from safevideo_common.sharegram.operations import HEALTH_SECONDS, SharegramCaller
 from safevideo_common.tasks import cancel_and_wait
@@ -185,26 +187,51 @@ def build_checks(
     authenticator: ApiKeyAuthenticator,
     sharegram: SharegramClient | None,
     memory_limit: int,
+    protections: Protections,
 ) -> list[HealthCheck]:
     """Return the checks in the order of the contract, §6. `memory_limit` is in bytes.
 
     `sharegram` is None if no address is configured.
     """
 
+    cached = SharegramCheck(sharegram)
+
+    async def sharegram_api() -> CheckResult:
+        if protections.fallback.until():
+            return CheckResult(CheckStatus.WARNING, "not asked: fallback mode is on")
+        return await cached.check()
+
     async def memory() -> CheckResult:
         return memory_result(resident_bytes(), memory_limit)
+
+    async def circuit_breaker() -> CheckResult:
+        return breaker_result(protections.breaker.status())
+
+    async def fallback() -> CheckResult:
+        until = protections.fallback.until()
+        if until is None:
+            return CheckResult(CheckStatus.HEALTHY, "off")
+        return CheckResult(CheckStatus.WARNING, f"on until {rfc3339(until)}")
 
     return [
         HealthCheck(CRITICAL, ANSWER_SECONDS, _answers(database.probe)),
         HealthCheck("redis", ANSWER_SECONDS, _answers(redis.ping)),
         HealthCheck("kafka", ANSWER_SECONDS, _answers(broker.probe)),
-        HealthCheck("sharegramApi", HEALTH_SECONDS + ANSWER_SECONDS, SharegramCheck(sharegram).check),
+        HealthCheck("sharegramApi", HEALTH_SECONDS + ANSWER_SECONDS, sharegram_api),
         HealthCheck("authSystem", ANSWER_SECONDS, _answers(authenticator.probe)),
         HealthCheck("memory", ANSWER_SECONDS, memory),
-        # No call of the gateway goes through a circuit breaker or a fallback, so none can be open or active.
-        HealthCheck("circuitBreaker", ANSWER_SECONDS, _always("no breaker is open")),
-        HealthCheck("fallback", ANSWER_SECONDS, _always("off")),
+        HealthCheck("circuitBreaker", ANSWER_SECONDS, circuit_breaker),
+        HealthCheck("fallback", ANSWER_SECONDS, fallback),
     ]
+
+
+def breaker_result(status: BreakerStatus) -> CheckResult:
+    """Return the result for the breaker to Sharegram: it is unhealthy while calls are rejected."""
+    if status.state is BreakerState.CLOSED:
+        return CheckResult(CheckStatus.HEALTHY, "closed" if status.is_shared else "closed (Redis is unavailable)")
+    by_whom = " by an operator" if status.is_forced else "" if status.is_shared else " in this process alone"
+    word = status.state.value.replace("_", "-")
+    return CheckResult(CheckStatus.UNHEALTHY, f"{word}{by_whom}, next call in {status.retry_after} s")
 
 
 def memory_result(resident: int | None, limit: int) -> CheckResult:
@@ -221,12 +248,5 @@ def _answers(probe: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[C
     async def check() -> CheckResult:
         await probe()
         return CheckResult(CheckStatus.HEALTHY, "answers")
-
-    return check
-
-
-def _always(message: str) -> Callable[[], Awaitable[CheckResult]]:
-    async def check() -> CheckResult:
-        return CheckResult(CheckStatus.HEALTHY, message)
 
     return check

@@ -19,6 +19,7 @@ from safevideo_common.database.dialect import (
 )
 from safevideo_common.database.tables import batch_job_tries, batch_jobs
 from safevideo_common.jobs.model import (
+    UNCOUNTED,
     AttemptOutcome,
     CompletedJob,
     JobAttempt,
@@ -190,7 +191,7 @@ def _cancel_if_requested(row: Row[*tuple[object, ...]], completion: JobCompletio
 
 def _fail_if_exhausted(row: Row[*tuple[object, ...]], completion: JobCompletion) -> JobCompletion:
     """Return a failure if the attempt was the last one that the job may spend at this place."""
-    is_free = completion.is_outage or completion.outcome is AttemptOutcome.INTERRUPTED
+    is_free = completion.is_outage or completion.outcome in UNCOUNTED
     if completion.status is JobStatus.QUEUED and not is_free and row.tries - row.free_tries >= row.max_tries:
         return completion._replace(outcome=AttemptOutcome.FAILED)
     return completion
@@ -205,7 +206,7 @@ def _row_after(row: Row[*tuple[object, ...]], completion: JobCompletion) -> tupl
         row.active_key if is_queued else None,
         now,
         now + timedelta(seconds=completion.delay) if is_queued else row.next_try_at,
-        row.tries - 1 if completion.outcome is AttemptOutcome.INTERRUPTED else row.tries,
+        row.tries - 1 if completion.outcome in UNCOUNTED else row.tries,
         0, None, None,
         100 if status is JobStatus.COMPLETED else row.progress,
         completion.result,

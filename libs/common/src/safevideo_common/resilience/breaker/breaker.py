@@ -81,6 +81,8 @@ class CircuitBreaker:
         self.name: Final = name
         self.changed: Final[list[Callable[[], None]]] = []
         """Called after each change of the state."""
+        self.signalled: Final = asyncio.Event()
+        """Set when an operator has changed an override in the database, or Redis has lost the signal."""
         self._shared = shared
         self._logger = logger
         self._clock = clock
@@ -104,11 +106,6 @@ class CircuitBreaker:
         """The state now."""
         self._refresh()
         return self._state
-
-    @property
-    def signal(self) -> str:
-        """The last signal of operators; see `BreakerSnapshot`."""
-        return self._view.signal
 
     @property
     def has_shared_state(self) -> bool:
@@ -218,6 +215,8 @@ class CircuitBreaker:
         is_open = snapshot.open_seconds is not None
         if snapshot.epoch and snapshot.epoch != self._view.epoch and (self._view.epoch or is_open):
             self._local_view = self._local.close()
+        if snapshot.signal != self._view.signal:
+            self.signalled.set()
         self._view = snapshot
         self._view_open_until = self._clock() + (snapshot.open_seconds or 0.0)
         self._has_shared = True
@@ -241,7 +240,7 @@ class CircuitBreaker:
         else:
             if self._local_view.open_seconds:
                 self._local_view = self._local.read()
-            state = _state_of(self._local_view)
+            state = state_of(self._local_view)
         epochs = (self._view.epoch, self._local_view.epoch)
         if state is not BreakerState.CLOSED:
             self._permit = None
@@ -300,7 +299,8 @@ class CircuitBreaker:
             self._refresh()
 
 
-def _state_of(snapshot: BreakerSnapshot) -> BreakerState:
+def state_of(snapshot: BreakerSnapshot) -> BreakerState:
+    """Return the state that a snapshot means."""
     if snapshot.open_seconds is None:
         return BreakerState.CLOSED
     return BreakerState.OPEN if snapshot.open_seconds > 0 else BreakerState.HALF_OPEN

@@ -1,0 +1,96 @@
+"""The protections around calls to Sharegram, beside a service's app."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from safevideo_common.cache.redis import open_redis
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.observability import metric_catalog
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.metric import counter, gauge
+from safevideo_common.protections.settings import ProtectionSettings
+from safevideo_common.protections.store import SHAREGRAM
+from safevideo_common.protections.watcher import FallbackMode, OverrideWatcher
+from safevideo_common.resilience.breaker.breaker import BreakerState, CircuitBreaker
+from safevideo_common.resilience.breaker.state import BreakerPolicy, SharedBreakerState
+from safevideo_common.resilience.fail_fast_redis import FailFastRedis
+from safevideo_common.resilience.feature_flags import FLAGS, FLAGS_DB, FeatureFlags, FlagStore
+from safevideo_common.resilience.rate_limiter import Rate, RateBudget, RateLimiter
+from safevideo_common.service import background_task
+
+_STATE_NUMBERS: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Protections:
+    """All that a process consults before it calls Sharegram, without I/O while nothing is wrong."""
+
+    breaker: CircuitBreaker
+    shared_breaker: SharedBreakerState
+    fallback: FallbackMode
+    budget: RateBudget
+    flags: FeatureFlags
+    flag_store: FlagStore
+
+
+@asynccontextmanager
+async def run_protections(
+    app: web.Application,
+    settings: ProtectionSettings,
+    database: Database,
+    registry: CollectorRegistry,
+    logger: FilteringBoundLogger,
+) -> AsyncIterator[Protections]:
+    """Yield the protections once the decisions of operators are read. Raises `DatabaseUnavailable` if they cannot be.
+
+    The app fails if one of the tasks ends. Redis may be unavailable.
+    """
+    url, policy = settings.redis_url.get_secret_value(), BreakerPolicy()
+    async with (
+        open_redis(url, settings.redis_recovery_db) as recovery_redis,
+        open_redis(url, FLAGS_DB) as flags_redis,
+    ):
+        redis = FailFastRedis(recovery_redis)
+        shared = SharedBreakerState(redis, SHAREGRAM, policy)
+        breaker = CircuitBreaker(SHAREGRAM, shared, logger, policy)
+        fallback = FallbackMode(SHAREGRAM)
+        limiter = RateLimiter(redis, prefix="budget", processes=lambda: breaker.processes)
+        rate = Rate(settings.sharegram_calls_burst, settings.sharegram_calls_per_second)
+        budget = RateBudget(limiter, SHAREGRAM, rate)
+        flag_store = FlagStore(FailFastRedis(flags_redis))
+        flags = FeatureFlags(flag_store, logger)
+        watcher = OverrideWatcher(database, breaker, fallback, utc_now, logger)
+        _export(breaker, fallback, flags, registry)
+        await watcher.load()
+        await breaker.poll()
+        await flags.poll()
+        async with AsyncExitStack() as stack:
+            for name, work in {
+                "circuit-breaker": breaker.run(),
+                "override-watcher": watcher.run(),
+                "rate-budget": budget.run(),
+                "feature-flags": flags.run(),
+            }.items():
+                await stack.enter_async_context(background_task(app, name, work))
+            yield Protections(breaker, shared, fallback, budget, flags, flag_store)
+
+
+def _export(breaker: CircuitBreaker, fallback: FallbackMode, flags: FeatureFlags, registry: CollectorRegistry) -> None:
+    state = gauge(metric_catalog.BREAKER_STATE, registry).labels(breaker.name)
+    state.set_function(lambda: _STATE_NUMBERS[breaker.state])
+    changes = counter(metric_catalog.BREAKER_CHANGES, registry)
+    for each in BreakerState:
+        changes.labels(breaker.name, each.value)
+    breaker.changed.append(lambda: changes.labels(breaker.name, breaker.state.value).inc())
+    seconds = gauge(metric_catalog.FALLBACK_SECONDS, registry).labels(fallback.provider)
+    seconds.set_function(lambda: fallback.seconds_on)
+    enabled = gauge(metric_catalog.FEATURE_ENABLED, registry)
+    for flag in FLAGS:
+        enabled.labels(flag).set_function(partial(flags.is_enabled, flag))
