@@ -41,6 +41,10 @@ class Unauthorized(SafeVideoError):
     status = 401
 
 
+class CredentialsMissing(Unauthorized):
+    """No credentials at all."""
+
+
 class SsoAuthFailed(SafeVideoError):
     """The sign-in failed for a reason other than its token."""
 
@@ -130,6 +134,20 @@ class JobNotCancellable(SafeVideoError):
 
     code = "JOB_NOT_CANCELLABLE"
     status = 409
+
+
+class IdempotencyKeyInUse(SafeVideoError):
+    """The request that first used this idempotency key is still running."""
+
+    code = "IDEMPOTENCY_KEY_IN_USE"
+    status = 409
+
+
+class IdempotencyKeyReused(SafeVideoError):
+    """The idempotency key was used for another request."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 422
 
 
 class RequestTimedOut(SafeVideoError):

@@ -9,11 +9,17 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from gateway.audit.api import AuditApi
+from gateway.audit.retention import Retention
 from gateway.events.api import EventsApi
 from gateway.health.api import HealthApi
 from gateway.health.checks import CachedHealthCheck, build_checks
 from gateway.http.endpoint import Api, Endpoint
 from gateway.http.guard import Guard
+from gateway.http.idempotency import IdempotencyKeys
+from gateway.http.rate_limits import RateLimits, show_rate_limit
+from gateway.integrations.api import IntegrationsApi
+from gateway.integrations.secret_rotation import Encrypt, SecretRotation
+from gateway.integrations.status import IntegrationStatus
 from gateway.jobs.api import JobsApi
 from gateway.metrics import GatewayMetrics
 from gateway.openapi.api import DocumentationApi
@@ -48,12 +54,15 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
 from safevideo_common.protections.store import SHAREGRAM
+from safevideo_common.resilience.fail_fast_redis import FailFastRedis
+from safevideo_common.resilience.rate_limiter import RateLimiter
 from safevideo_common.service import background_task
 from safevideo_common.sharegram.client import CallProtections, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
 from safevideo_common.web.app import base_app
+from safevideo_common.web.client_address import ClientAddresses
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
 
@@ -100,6 +109,8 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             audit = SignInAudit(database, utc_now, logger)
             sign_in = SignInService(providers, accounts, sessions, tokens, audit, metrics, logger)
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
+            limiter_redis = FailFastRedis(redis, seconds=settings.redis_timeout_seconds)
+            addresses = ClientAddresses(settings.trusted_networks())
             memory_limit = settings.memory_limit_mb << 20
             keys = StoredIdempotencyKeys(database, utc_now)
             around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
@@ -137,17 +148,34 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     AuditApi(database),
                     SignInApi(sign_in, accounts, settings.public_url, utc_now),
                     BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
+                    IntegrationsApi(
+                        database,
+                        IntegrationStatus(
+                            database, utc_now, is_enabled=bool(settings.sharegram_api_url and settings.credentials())
+                        ),
+                        SecretRotation(database, _encrypt_secret(settings), utc_now),
+                        sharegram,
+                        utc_now,
+                        logger,
+                    ),
                     UsersApi(database, UserMerges(database, sessions, utc_now), logger),
                     BreakersApi(operations),
                     FallbackApi(operations),
                     FlagsApi(FlagService(database, protections.flag_store, utc_now)),
                 )
-                guard = Guard(authenticator)
+                limits = RateLimits(RateLimiter(limiter_redis, prefix="ratelimit"), settings.rates(), addresses)
+                idempotency_keys = IdempotencyKeys(database)
+                guard = Guard(authenticator, limits, idempotency_keys, addresses, metrics, logger)
                 app[ENDPOINTS] = endpoints
                 app.add_routes([each.route(guard.protect(each)) for each in endpoints])
-                async with background_task(app, "job-notifier", notifier.run()):
+                retention = Retention(database, utc_now, logger, audit_days=settings.audit_retention_days)
+                async with (
+                    background_task(app, "job-notifier", notifier.run()),
+                    background_task(app, "retention", retention.run()),
+                ):
                     yield
 
+    app.on_response_prepare.append(show_rate_limit)
     app.cleanup_ctx.append(serve)
     return app
 
@@ -157,6 +185,11 @@ def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
     endpoints = [endpoint for api in apis for endpoint in api.endpoints()]
     documentation = DocumentationApi(endpoints)
     return [*endpoints, *documentation.endpoints()]
+
+
+def _encrypt_secret(settings: GatewaySettings) -> Encrypt | None:
+    cipher = settings.cipher()
+    return None if cipher is None else lambda _name, plain: cipher.encrypt(plain)
 
 
 @asynccontextmanager

@@ -14,11 +14,12 @@ SignInOutcome = Literal["signed_in", "refused", "unavailable"]
 
 
 class GatewayMetrics:
-    """The number of performers read by source, and of sign-ins by outcome."""
+    """The number of performers read by source, of sign-ins by outcome, and of refused requests by code."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._performer_reads = counter(metric_catalog.PERFORMER_READS, registry)
         self._sign_ins = counter(metric_catalog.SIGN_INS, registry)
+        self._requests_refused = counter(metric_catalog.REQUESTS_REFUSED, registry)
 
     def performer_read(self, source: Source) -> None:
         """Count one performer that was found."""
@@ -27,3 +28,7 @@ class GatewayMetrics:
     def sign_in(self, provider: str, outcome: SignInOutcome) -> None:
         """Count one sign-in. `provider` is one of the configured ones."""
         self._sign_ins.labels(provider, outcome).inc()
+
+    def request_refused(self, code: str) -> None:
+        """Count one request that was refused because of its caller."""
+        self._requests_refused.labels(code).inc()

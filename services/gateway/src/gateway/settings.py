@@ -1,10 +1,12 @@
 """Settings of the gateway, in addition to the common ones."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
 
+from gateway.http.rate_limits import RateLimitClass, parse_rate
 from gateway.sign_in.provider import ProviderSettings
 from safevideo_common.auth.jwks import ALGORITHMS
 from safevideo_common.auth.sessions import SSO_DB
@@ -13,6 +15,8 @@ from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import Cipher
 from safevideo_common.errors import StartupError
 from safevideo_common.protections.settings import ProtectionSettings
+from safevideo_common.resilience.rate_limiter import Rate
+from safevideo_common.settings import ProxySettings
 from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks.signatures import WebhookSecret, environment_secrets
 
@@ -25,7 +29,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(","))
 
 
-class GatewaySettings(SharegramSettings, ProtectionSettings):
+class GatewaySettings(SharegramSettings, ProtectionSettings, ProxySettings):
     """Settings of `gateway`."""
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -74,6 +78,23 @@ class GatewaySettings(SharegramSettings, ProtectionSettings):
         '{"firebase": {"issuer": "https://…", "audience": "…", "algorithms": ["RS256"]}}. '
         "Also: jwks_uri, auth_url, client_secret, links_by_email.",
     )
+
+    rate_limit_authentication: str = Field(
+        "10/60", description="Sign-ins and wrong credentials of an address: requests/seconds."
+    )
+    rate_limit_kyc: str = Field("5/3600", description="KYC submissions of a caller: requests/seconds.")
+    rate_limit_sync: str = Field("1/300", description="Starts of a full sync by a caller: requests/seconds.")
+    rate_limit_general: str = Field("100/60", description="All other requests of a caller: requests/seconds.")
+
+    audit_retention_days: int = Field(
+        365, ge=30, le=3650, description="Days that an entry stays in the audit log. Nothing else deletes one."
+    )
+
+    @field_validator("rate_limit_authentication", "rate_limit_kyc", "rate_limit_sync", "rate_limit_general")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        parse_rate(value)
+        return value
 
     @field_validator("sharegram_webhook_secret")
     @classmethod
@@ -143,6 +164,15 @@ class GatewaySettings(SharegramSettings, ProtectionSettings):
             links_by_email=self.sharegram_links_by_email,
         )
         return {**providers, SHAREGRAM: sharegram}
+
+    def rates(self) -> Mapping[RateLimitClass, Rate]:
+        """Return the rate limits of the API."""
+        return {
+            RateLimitClass.AUTHENTICATION: parse_rate(self.rate_limit_authentication),
+            RateLimitClass.KYC_SUBMISSION: parse_rate(self.rate_limit_kyc),
+            RateLimitClass.SYNC_START: parse_rate(self.rate_limit_sync),
+            RateLimitClass.GENERAL: parse_rate(self.rate_limit_general),
+        }
 
     def webhook_secrets(self) -> tuple[WebhookSecret, ...]:
         """Return the webhook secrets of the environment."""

@@ -30,14 +30,14 @@ async def the_key(database: Database) -> ApiKey:
     [
         {},
         {"X-API-Client": "a-admin"},
-        {"X-API-Key": "sv_guess"},
-        {"X-API-Client": "a-admin", "X-API-Key": "sv_guess"},
+        {"X-API-Key": "safevideo_guess"},
+        {"X-API-Client": "a-admin", "X-API-Key": "safevideo_guess"},
         {"X-API-Client": "a-admin", "X-API-Key": ""},
         {"X-API-Client": "a-admin", "X-API-Key": "k" * 20_000},
-        {"X-API-Client": "a" * 20_000, "X-API-Key": "sv_guess"},
-        {"X-API-Client": "a-admin", "X-API-Key": "sv_é"},
+        {"X-API-Client": "a" * 20_000, "X-API-Key": "safevideo_guess"},
+        {"X-API-Client": "a-admin", "X-API-Key": "safevideo_é"},
         {"X-API-Client": "' OR 1=1 --", "X-API-Key": "' OR 1=1 --"},
-        {"Authorization": "Bearer sv_guess"},
+        {"Authorization": "Bearer safevideo_guess"},
     ],
 )
 async def test_api_rejects_requests_without_a_valid_key(

@@ -22,11 +22,11 @@ async def test_log_has_no_keys_and_no_personal_data(
 ) -> None:
     performer_id = await store("sg_1")
     await gateway.get(f"/api/v1/performers/{performer_id}", admin)
-    await gateway.get(f"/api/v1/performers/{performer_id}", {**admin, "X-API-Key": "sv_wrong_secret"})
+    await gateway.get(f"/api/v1/performers/{performer_id}", {**admin, "X-API-Key": "safevideo_wrong_secret"})
     await gateway.get(f"/api/v1/performers/{EMAIL}", admin)
     await gateway.get(f"/api/v1/admin/events?performer={EMAIL}&from={EMAIL}", admin)
     await gateway.get(f"/{EMAIL}")
     text = "\n".join(logged())
     assert "Request answered" in text
-    for secret in (admin["X-API-Key"], "sv_wrong_secret", EMAIL):
+    for secret in (admin["X-API-Key"], "safevideo_wrong_secret", EMAIL):
         assert secret not in text

@@ -28,7 +28,7 @@ class IngestSettings(CommonSettings, ProxySettings):
         "comma-separated, the newest first. Without it, only SHAREGRAM_WEBHOOK_SECRET is used.",
     )
     secrets_refresh_seconds: float = Field(
-        30.0, ge=5, le=3600, description="Seconds between two reads of the webhook secrets in the database."
+        5.0, ge=1, le=3600, description="Seconds between two reads of the webhook secrets in the database."
     )
     max_webhook_bytes: int = Field(
         1 << 20, gt=0, description="Maximum bytes of a webhook's body; more is answered 413."

@@ -21,6 +21,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "users": "Find and merge duplicate accounts.",
     "sessions": "Sign people out.",
     "keys": "Manage the API keys of systems that call our API.",
+    "audit": "Search the audit log: who did what, when, from where.",
     "topics": "Check and create the topics in Kafka.",
     "migrate": "Bring the database's schema up to this build.",
 }

@@ -2,15 +2,17 @@
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from getpass import getuser
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from safevideo_common.audit.store import Caller
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
-from safevideo_common.settings import DatabaseSettings, load_settings
+from safevideo_common.observability.logs import LogSink, build_logger, log_folder
+from safevideo_common.settings import DatabaseSettings, ProcessSettings, load_settings
 
 _NAME_LENGTH: Final = 64
 
@@ -26,6 +28,19 @@ async def open_database() -> AsyncIterator[Database]:
     async with Database.open(database_url(), pool_size=1) as database:
         await check_schema(database)
         yield database
+
+
+class _LogSettings(ProcessSettings):
+    log_dir: Path | None = None
+
+
+def log_action(message: str, operator: Caller, **fields: object) -> None:
+    """Write a line to `audit.log`, as the API does. Without a log folder that this user may write, do nothing."""
+    with suppress(OSError):
+        sink = LogSink(log_folder(load_settings(_LogSettings).log_dir), stdout=False)
+        logger = build_logger("cli", sink).bind(stream="audit", actor=operator.name, request_id=operator.request_id)
+        logger.info(message, **fields)
+        sink.close()
 
 
 def caller() -> Caller:

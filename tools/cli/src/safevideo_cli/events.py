@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from safevideo_cli.environment import caller, open_database
+from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
 from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
@@ -177,8 +177,11 @@ async def _get(event: str) -> list[InboxRecord]:
 
 
 async def _retry(event: str, group: str | None) -> list[InboxRecord]:
+    operator = caller()
     async with open_database() as database:
-        return await RedriveService(database, utc_now).retry(event, group, caller())
+        rows = await RedriveService(database, utc_now).retry(event, group, operator)
+    log_action("Event redriven", operator, event_id=rows[0].event_id)
+    return rows
 
 
 async def _preview(event_filter: RedriveFilter) -> RedriveReport:
@@ -188,8 +191,9 @@ async def _preview(event_filter: RedriveFilter) -> RedriveReport:
 
 async def _redrive(event_filter: RedriveFilter, limit: int | None, *, quiet: bool) -> RedriveReport:
     """Redrive in bounded runs until all are done, or `limit` events are."""
+    operator = caller()
     async with open_database() as database:
-        service, operator = RedriveService(database, utc_now), caller()
+        service = RedriveService(database, utc_now)
         left = sys.maxsize if limit is None else limit
         first = run = await service.run(event_filter, operator, min(left, MAX_EVENTS))
         redriven = run.redriven
@@ -198,4 +202,5 @@ async def _redrive(event_filter: RedriveFilter, limit: int | None, *, quiet: boo
                 print(f"{redriven} events are redriven; continuing …")
             run = await service.run(event_filter, operator, min(left - redriven, MAX_EVENTS))
             redriven += run.redriven
+    log_action("Events redriven", operator, events=first.events, redriven=redriven)
     return replace(first, redriven=redriven, is_complete=run.is_complete)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from safevideo_cli.environment import caller, open_database
+from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
 from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
@@ -132,13 +132,19 @@ async def _get(job_id: int) -> JobDetails:
 
 
 async def _retry(job_id: int, *, from_start: bool) -> Job:
+    operator = caller()
     async with open_database() as database:
-        return await JobService(database, utc_now).retry(job_id, caller(), from_start=from_start)
+        job = await JobService(database, utc_now).retry(job_id, operator, from_start=from_start)
+    log_action("Job retried", operator, job_id=job.id, job_type=job.job_type)
+    return job
 
 
 async def _cancel(job_id: int, reason: str) -> Job:
+    operator = caller()
     async with open_database() as database:
-        return await JobService(database, utc_now).cancel(job_id, reason, caller())
+        job = await JobService(database, utc_now).cancel(job_id, reason, operator)
+    log_action("Job cancelled", operator, job_id=job.id, job_type=job.job_type)
+    return job
 
 
 async def _wait(job_id: int, timeout: float | None, *, quiet: bool) -> JobDetails:

@@ -1,4 +1,4 @@
-"""`safevideo keys generate|list|revoke`: the API keys of systems that call our API."""
+"""`safevideo keys generate|list|rotate|revoke`: the API keys of systems that call our API."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -6,15 +6,21 @@ from typing import Annotated, Final
 
 import typer
 
-from safevideo_cli.environment import open_database
+from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_common.audit import store as audit_store
 from safevideo_common.auth import api_keys
-from safevideo_common.auth.api_keys import CLIENT_NAME, ApiKey, Role
+from safevideo_common.auth.api_keys import CLIENT_NAME, ApiKey, Role, RotatedKey
 from safevideo_common.clock import format_timestamp, rfc3339, utc_now
 from safevideo_common.errors import NotFound
 
 MAX_DAYS: Final = 3650
+MAX_OVERLAP_HOURS: Final = 24 * 90
+
+GENERATED: Final = "keys.generated"
+ROTATED: Final = "keys.rotated"
+REVOKED: Final = "keys.revoked"
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -70,6 +76,23 @@ def list_keys(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rotate(
+    key_id: KeyId,
+    overlap_hours: Annotated[
+        int, typer.Option("--overlap-hours", min=0, max=MAX_OVERLAP_HOURS, help="Hours that the old key stays valid.")
+    ] = 24,
+    as_json: AsJson = False,
+) -> None:
+    """Create a key with the same client, role and lifetime, and show it once. The old one expires after the overlap."""
+    rotated = asyncio.run(_rotate(key_id, timedelta(hours=overlap_hours)))
+    if as_json:
+        print_json({**_document(rotated.key), "key": rotated.secret, "oldExpiresAt": rfc3339(rotated.old_expires_at)})
+    else:
+        print(f"X-API-Client: {rotated.key.client}\nX-API-Key: {rotated.secret}")
+        print(f"Key {key_id} expires at {format_minute(rotated.old_expires_at)} UTC.")
+
+
+@app.command()
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """Revoke a key. Processes that have cached it accept it for some more seconds."""
     asyncio.run(_revoke(key_id))
@@ -80,8 +103,33 @@ def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
 
 
 async def _generate(client: str, role: Role, expires_at: datetime | None) -> str:
+    operator = caller()
     async with open_database() as database, database.transaction() as tx:
-        return await api_keys.create(tx, client, role, utc_now(), expires_at)
+        secret = await api_keys.create(tx, client, role, utc_now(), expires_at)
+        key = await api_keys.find(tx, client, secret, utc_now())
+        assert key is not None
+        details = {"keyId": key.id, "client": client, "role": role, "expiresAt": format_timestamp(expires_at)}
+        await audit_store.record(tx, operator.entry(GENERATED, utc_now, details, f"key:{key.id}"))
+    log_action("API key generated", operator, key_id=key.id, client=client, role=role)
+    return secret
+
+
+async def _rotate(key_id: int, overlap: timedelta) -> RotatedKey:
+    operator = caller()
+    async with open_database() as database, database.transaction() as tx:
+        rotated = await api_keys.rotate(tx, key_id, utc_now(), overlap)
+        if rotated is None:
+            raise NotFound(f"There is no key {key_id} that outlives the overlap; see: safevideo keys list")
+        details = {
+            "keyId": key_id,
+            "client": rotated.key.client,
+            "role": rotated.key.role,
+            "newKeyId": rotated.key.id,
+            "expiresAt": rfc3339(rotated.old_expires_at),
+        }
+        await audit_store.record(tx, operator.entry(ROTATED, utc_now, details, f"key:{key_id}"))
+    log_action("API key rotated", operator, key_id=key_id, new_key_id=rotated.key.id, client=rotated.key.client)
+    return rotated
 
 
 async def _list() -> list[ApiKey]:
@@ -90,9 +138,15 @@ async def _list() -> list[ApiKey]:
 
 
 async def _revoke(key_id: int) -> None:
+    operator = caller()
     async with open_database() as database, database.transaction() as tx:
-        if not await api_keys.revoke(tx, key_id, utc_now()):
+        key = await api_keys.get(tx, key_id)
+        if key is None or not await api_keys.revoke(tx, key_id, utc_now()):
             raise NotFound(f"There is no key {key_id} that could be revoked; see: safevideo keys list")
+        was = "valid" if key.is_valid(utc_now()) else "expired"
+        details = {"keyId": key_id, "client": key.client, "role": key.role, "was": was, "now": "revoked"}
+        await audit_store.record(tx, operator.entry(REVOKED, utc_now, details, f"key:{key_id}"))
+    log_action("API key revoked", operator, key_id=key_id, client=key.client)
 
 
 def _document(key: ApiKey) -> dict[str, object]:

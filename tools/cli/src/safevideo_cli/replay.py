@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from safevideo_cli.environment import caller, open_database
+from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson, From, To
 from safevideo_common.clock import utc_now
@@ -77,5 +77,16 @@ def _check_usage(request: ReplayParameters) -> None:
 
 
 async def _enqueue(request: ReplayParameters) -> Job:
+    operator = caller()
     async with open_database() as database:
-        return await enqueue_replay(JobService(database, utc_now), request, caller())
+        job = await enqueue_replay(JobService(database, utc_now), request, operator)
+    log_action(
+        "Replay enqueued",
+        operator,
+        job_id=job.id,
+        topic=request.topic,
+        target=request.target,
+        dry_run=request.dry_run,
+        force=request.force,
+    )
+    return job

@@ -99,7 +99,7 @@ def test_migrate_succeeds_twice_at_the_same_time(database_url: str) -> None:
 def test_keys_show_a_key_once_list_it_without_secret_and_revoke_it(migrated: Run) -> None:
     generated = migrated("keys", "generate", "ops-console", "--role", "admin")
     assert generated.returncode == 0
-    printed = re.fullmatch(r"X-API-Client: ops-console\nX-API-Key: (sv_[\w-]{43})\n", generated.stdout)
+    printed = re.fullmatch(r"X-API-Client: ops-console\nX-API-Key: (safevideo_[0-9A-Za-z]{49})\n", generated.stdout)
     assert printed
 
     listed = migrated("keys", "list").stdout
@@ -109,6 +109,36 @@ def test_keys_show_a_key_once_list_it_without_secret_and_revoke_it(migrated: Run
     revoked = migrated("keys", "revoke", "1")
     assert (revoked.returncode, revoked.stdout) == (0, "Key 1 is revoked.\n")
     assert "no: revoked" in migrated("keys", "list").stdout
+
+
+def test_keys_rotate_keeps_client_and_role_and_ends_the_old_key_once(migrated: Run) -> None:
+    first = orjson.loads(migrated("keys", "generate", "ops", "--role", "auditor", "--json").stdout)
+    rotated = orjson.loads(migrated("keys", "rotate", "1", "--overlap-hours", "2", "--json").stdout)
+    assert (rotated["id"], rotated["client"], rotated["role"]) == (2, "ops", "auditor")
+    assert rotated["key"] != first["key"]
+    old, _ = orjson.loads(migrated("keys", "list", "--json").stdout)
+    assert (old["valid"], old["expiresAt"]) == (True, rotated["oldExpiresAt"])
+    again = migrated("keys", "rotate", "1", "--overlap-hours", "2")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "no key 1 that outlives the overlap" in again.stderr
+
+
+def test_keys_are_audited_in_the_table_and_in_the_log(migrated: Run, tmp_path: Path) -> None:
+    environment = {"LOG_DIR": str(tmp_path)}
+    key = orjson.loads(migrated("keys", "generate", "ops", "--json", **environment).stdout)["key"]
+    new_key = orjson.loads(migrated("keys", "rotate", "1", "--json", **environment).stdout)["key"]
+    migrated("keys", "revoke", "1", **environment)
+    shown = orjson.loads(migrated("audit", "--target", "key:1", "--json").stdout)
+    assert [each["action"] for each in shown["entries"]] == ["keys.revoked", "keys.rotated", "keys.generated"]
+    assert shown["entries"][0]["details"] | {"was": "valid", "now": "revoked"} == shown["entries"][0]["details"]
+    table = migrated("audit", "--action", "keys.rotated").stdout
+    assert "keys.rotated" in table
+    lines = (tmp_path / "audit.log").read_text().splitlines()
+    assert [line.split("key_id=")[0].split(" - ")[1].split(" actor")[0] for line in lines] == [
+        "API key generated", "API key rotated", "API key revoked",
+    ]  # fmt: skip
+    for secret in (key, new_key):
+        assert secret not in "".join((str(shown), table, *lines))
 
 
 def test_keys_print_json(migrated: Run) -> None:

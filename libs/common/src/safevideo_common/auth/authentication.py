@@ -19,7 +19,7 @@ from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.authenticator import CLIENT_HEADER, KEY_HEADER, ApiKeyAuthenticator
 from safevideo_common.auth.principal import Principal
 from safevideo_common.auth.sessions import SessionStore, UserSession
-from safevideo_common.errors import Forbidden, Unauthorized
+from safevideo_common.errors import CredentialsMissing, Forbidden, Unauthorized
 
 SESSION_COOKIE: Final = "__Host-safevideo_session"
 CSRF_COOKIE: Final = "__Host-safevideo_csrf"
@@ -108,7 +108,7 @@ class RequestAuthenticator:
             return await self._session_of_token(authorization)
         cookie = SessionCookie.of(request.headers) if self._tokens else None
         if cookie is None:
-            raise Unauthorized(_NO_CREDENTIAL)
+            raise CredentialsMissing(_NO_CREDENTIAL)
         if request.method not in _SAFE_METHODS:
             self._check_origin(request.headers, cookie)
         return await self._opened(cookie.session_id, cookie.secret)

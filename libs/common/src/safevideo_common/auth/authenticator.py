@@ -14,7 +14,7 @@ from safevideo_common.auth.api_keys import ApiKey
 from safevideo_common.auth.principal import Principal
 from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import SafeVideoError, Unauthorized
+from safevideo_common.errors import CredentialsMissing, SafeVideoError, Unauthorized
 from safevideo_common.observability.logs import FilteringBoundLogger
 
 CLIENT_HEADER: Final = "X-API-Client"
@@ -50,7 +50,8 @@ class ApiKeyAuthenticator:
         """Return the client. Raises `Unauthorized`, and `DatabaseUnavailable` if the key is not cached."""
         client, secret = headers.get(CLIENT_HEADER, ""), headers.get(KEY_HEADER, "")
         if not (_CLIENT.fullmatch(client) and _KEY.fullmatch(secret)):
-            raise Unauthorized(f"Send the headers {CLIENT_HEADER} and {KEY_HEADER}.")
+            kind = CredentialsMissing if not client and not secret else Unauthorized
+            raise kind(f"Send the headers {CLIENT_HEADER} and {KEY_HEADER}.")
         now, cache_key = self._clock(), (client, sha256(secret.encode()).digest())
         key = self._cached(cache_key, now) or await self._load(cache_key, secret, now)
         if key is None or not key.is_valid(now):

@@ -25,7 +25,7 @@ class Authenticator(Protocol):
     """A way to identify the caller of a request."""
 
     async def authenticate(self, request: web.BaseRequest) -> Principal:
-        """Return the caller. Raises `Unauthorized` if the credentials are missing or invalid."""
+        """Return the caller. Raises `CredentialsMissing`, or `Unauthorized` if the credentials are invalid."""
         ...
 
 

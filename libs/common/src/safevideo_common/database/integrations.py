@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.dialect import Upsert
+from safevideo_common.database.dialect import Upsert, for_update
 from safevideo_common.database.tables import integrations
 
 SHAREGRAM: Final = "sharegram"
@@ -24,6 +24,11 @@ async def ensure(tx: AsyncConnection, provider: str, now: datetime) -> int:
     created = await _id_of(tx, provider)
     assert created is not None
     return created
+
+
+async def lock(tx: AsyncConnection, integration_id: int) -> None:
+    """Lock the row until the transaction ends: what changes the integration happens one after the other."""
+    await tx.execute(for_update(select(_c.id).where(_c.id == integration_id)))
 
 
 async def _id_of(tx: AsyncConnection, provider: str) -> int | None:

@@ -240,7 +240,27 @@ audit_log: Final = Table(
     Column("remote", String(64)),
     Column("request_id", String(128)),
     Column("details", JsonDocument, nullable=False),
+    Column("target", String(191)),
     Index("idx_audit_log_at", "at"),
+    Index("idx_audit_log_target", "target"),
+    Index("idx_audit_log_request", "request_id"),
+    implicit_returning=False,
+)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("principal", ExternalIdText, nullable=False),
+    Column("route", String(128), nullable=False),
+    Column("idempotency_key", ExternalIdText, nullable=False),
+    Column("fingerprint", String(64), nullable=False),  # SHA-256 of the request, hex
+    Column("token", String(32), nullable=False),  # of the claim
+    Column("expires_at", UtcDateTime, nullable=False),  # of the claim, then of the response
+    Column("status", Integer),  # NULL while the request runs
+    Column("document", JsonDocument),
+    UniqueConstraint("principal", "route", "idempotency_key", name="uq_idempotency_keys_key"),
+    Index("idx_idempotency_keys_expires", "expires_at"),
     implicit_returning=False,
 )
 

@@ -130,7 +130,8 @@ class RedriveService:
                 "rowIds": row_ids,
                 "was": {row.group: row.status for row in candidates},
             }
-            await audit_store.record(tx, caller.entry(RETRIED, self._clock, details))
+            target = f"event:{records[0].event_id}"
+            await audit_store.record(tx, caller.entry(RETRIED, self._clock, details, target))
             requeued = await inbox_queries.find_by_event_id(tx, event_or_row_id)
             return [row for row in requeued if row.row_id in row_ids]
 

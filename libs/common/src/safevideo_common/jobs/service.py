@@ -20,6 +20,10 @@ RETRIED: Final = "jobs.retried"
 CANCELLED: Final = "jobs.cancelled"
 
 
+AlsoInTransaction = Callable[[AsyncConnection, Job], Awaitable[None]]
+"""A further effect in the transaction that enqueues a job. It is repeated if the transaction is."""
+
+
 class JobDetails(NamedTuple):
     """A job and its attempts that ended, the oldest first."""
 
@@ -46,13 +50,16 @@ class JobService:
         async with self._database.read_connection() as connection:
             return JobDetails(await job_admin.get(connection, job_id), await attempts_of(connection, job_id))
 
-    async def enqueue(self, job: NewJob, action: str, caller: Caller) -> Job:
+    async def enqueue(self, job: NewJob, action: str, caller: Caller, also: AlsoInTransaction | None = None) -> Job:
         """Enqueue a job for the caller, and record it in the audit log as `action`."""
 
         async def change(tx: AsyncConnection) -> Job:
             job_id, _ = await job_admin.enqueue(tx, job)
-            await self._audit(tx, caller, action, {"jobId": job_id, "parameters": job.parameters})
-            return await job_admin.get(tx, job_id)
+            await self._audit(tx, caller, action, job_id, {"jobId": job_id, "parameters": job.parameters})
+            queued = await job_admin.get(tx, job_id)
+            if also is not None:
+                await also(tx, queued)
+            return queued
 
         enqueued = await self._commit(change)
         self._notify(enqueued)
@@ -67,8 +74,9 @@ class JobService:
         async def change(tx: AsyncConnection) -> Job:
             before = await job_admin.get(tx, job_id)
             job = await job_admin.retry(tx, job_id, from_start=from_start)
-            details = {"jobId": job_id, "jobType": job.job_type, "was": before.status, "fromStart": from_start}
-            await self._audit(tx, caller, RETRIED, details)
+            details = {"jobId": job_id, "jobType": job.job_type, "fromStart": from_start}
+            details |= {"was": before.status, "now": job.status}
+            await self._audit(tx, caller, RETRIED, job_id, details)
             return job
 
         job = await self._commit(change)
@@ -82,9 +90,11 @@ class JobService:
         """
 
         async def change(tx: AsyncConnection) -> Job:
+            before = await job_admin.get(tx, job_id)
             job = await job_admin.cancel(tx, job_id, reason)
-            details = {"jobId": job_id, "jobType": job.job_type, "reason": reason}
-            await self._audit(tx, caller, CANCELLED, details)
+            details: dict[str, object] = {"jobId": job_id, "jobType": job.job_type, "reason": reason}
+            details |= {"was": before.status, "now": job.status}
+            await self._audit(tx, caller, CANCELLED, job_id, details)
             return job
 
         return await self._commit(change)
@@ -96,5 +106,7 @@ class JobService:
 
         return await retry_on_conflict(attempt)
 
-    async def _audit(self, tx: AsyncConnection, caller: Caller, action: str, details: dict[str, object]) -> None:
-        await audit_store.record(tx, caller.entry(action, self._clock, details))
+    async def _audit(
+        self, tx: AsyncConnection, caller: Caller, action: str, job_id: int, details: dict[str, object]
+    ) -> None:
+        await audit_store.record(tx, caller.entry(action, self._clock, details, f"job:{job_id}"))

@@ -310,6 +310,12 @@ PERFORMER_READS: Final = CounterMetric(
     "Performers read, by source: cache or database.",
     ("source",),
 )
+REQUESTS_REFUSED: Final = CounterMetric(
+    _API,
+    "safevideo_api_requests_refused_total",
+    "Requests that were refused because of their caller, by code: wrong credentials, role or rate.",
+    ("code",),
+)
 
 SIGN_INS: Final = CounterMetric(
     _API,

@@ -12,7 +12,7 @@ from safevideo_common.errors import ValidationFailed
 from safevideo_common.events.envelope import Envelope, EventType, ExternalId, Timestamp
 from safevideo_common.events.topics import CONSUMED
 from safevideo_common.jobs.model import Job, NewJob
-from safevideo_common.jobs.service import JobService
+from safevideo_common.jobs.service import AlsoInTransaction, JobService
 
 JOB_TYPE: Final = "event_replay"
 TOPICS: Final = tuple(topic for topics in CONSUMED.values() for topic in topics)
@@ -96,11 +96,16 @@ def milliseconds(timestamp: datetime) -> int:
 REPLAY_REQUESTED: Final = "replays.asked"
 
 
-async def enqueue_replay(jobs: JobService, request: ReplayParameters, caller: Caller) -> Job:
-    """Queue the replay for its target. Raise `ValidationFailed`, with an entry in `details` for each invalid field."""
+async def enqueue_replay(
+    jobs: JobService, request: ReplayParameters, caller: Caller, also: AlsoInTransaction | None = None
+) -> Job:
+    """Queue the replay for its target. Raise `ValidationFailed`, with an entry in `details` for each invalid field.
+
+    `also` is called in the same transaction.
+    """
     if faults := request.faults():
         raise ValidationFailed("Some fields of the replay are wrong.", details=faults)
     job = NewJob(
         JOB_TYPE, request.document(), runner=request.target, created_by=caller.name, request_id=caller.request_id
     )
-    return await jobs.enqueue(job, REPLAY_REQUESTED, caller)
+    return await jobs.enqueue(job, REPLAY_REQUESTED, caller, also)

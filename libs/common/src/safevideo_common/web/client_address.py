@@ -31,8 +31,14 @@ class ClientAddresses:
         `forwarded` has every value of `X-Forwarded-For`. A part that is no address ends the search.
         """
         nearest, customer = _peer(peer)
-        if nearest is None or not forwarded:
-            return customer
+        return customer if nearest is None or not forwarded else _customer(self._nearest(nearest, forwarded))
+
+    def exact(self, peer: str | None, forwarded: Sequence[str]) -> str:
+        """Return the same address in full, for the audit log."""
+        nearest, _ = _peer(peer)
+        return UNKNOWN if nearest is None else str(self._nearest(nearest, forwarded))
+
+    def _nearest(self, nearest: Address, forwarded: Sequence[str]) -> Address:
         for hop in _hops_from_last(forwarded):
             if not self._is_trusted(nearest):
                 break
@@ -40,7 +46,7 @@ class ClientAddresses:
             if before is None:
                 break
             nearest = before
-        return _customer(nearest)
+        return nearest
 
     def is_trusted(self, peer: str | None) -> bool:
         """Return True if `peer` is a trusted proxy."""

@@ -73,6 +73,13 @@ async def add(
     await tx.execute(insert(webhook_secrets).values(**row, created_at=now, expires_at=expires_at))
 
 
+async def expire(tx: AsyncConnection, integration_id: int, now: datetime, until: datetime) -> None:
+    """Let every stored secret that is valid now expire at `until`, unless it expires sooner."""
+    lasts_longer = or_(_c.expires_at.is_(None), _c.expires_at > until)
+    stored = and_(_c.integration_id == integration_id, _c.ciphertext.is_not(None), lasts_longer)
+    await tx.execute(update(webhook_secrets).where(stored).values(expires_at=max(now, until)))
+
+
 async def find_valid(reading: AsyncConnection, provider: str, now: datetime) -> Sequence[EncryptedSecret]:
     """Return the provider's stored secrets that are not expired, newest first, at most `MAX_VALID`."""
     is_valid = and_(_c.ciphertext.is_not(None), or_(_c.expires_at.is_(None), _c.expires_at > now))

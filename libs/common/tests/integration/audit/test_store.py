@@ -13,7 +13,7 @@ NOW = datetime(2026, 11, 24, 20, 58, 25, 123456, tzinfo=UTC)
 
 def entry(minutes: int = 0, actor: str = "ops", action: str = "webhooks.released") -> AuditEntry:
     at = NOW + timedelta(minutes=minutes)
-    return AuditEntry(at, actor, "admin", action, "192.0.2.1", "request-1", {"ids": [1, 2], "dryRun": False})
+    return AuditEntry(at, actor, "admin", action, "192.0.2.1", "request-1", {"ids": [1, 2], "dryRun": False}, "job:7")
 
 
 async def found(database: Database, wanted: AuditFilter, page: int = 1, limit: int = 10) -> list[AuditEntry]:
@@ -46,6 +46,9 @@ async def test_failed_transaction_discards_its_audit_entry(database: Database) -
         (AuditFilter(), [0, 1, 2]),
         (AuditFilter(actor="somebody"), [1]),
         (AuditFilter(action="users.merged"), [2]),
+        (AuditFilter(target="job:7", request_id="request-1"), [0, 1, 2]),
+        (AuditFilter(target="job:8"), []),
+        (AuditFilter(request_id="request-2"), []),
         (AuditFilter(at_from=NOW + timedelta(minutes=1)), [1, 2]),
         (AuditFilter(at_to=NOW + timedelta(minutes=1)), [0]),
         (AuditFilter(actor="somebody", action="users.merged"), []),
@@ -59,3 +62,15 @@ async def test_find_combines_all_filters(database: Database, wanted: AuditFilter
     assert [len(await found(database, wanted, page, 2)) for page in (1, 2)] == [
         min(2, len(minutes)), max(0, len(minutes) - 2),
     ]  # fmt: skip
+
+
+async def test_delete_before_deletes_the_oldest_up_to_the_limit(database: Database) -> None:
+    async with database.transaction() as tx:
+        for minutes in range(4):
+            await audit_store.record(tx, entry(minutes))
+    deleted = []
+    for _ in range(3):
+        async with database.transaction() as tx:
+            deleted.append(await audit_store.delete_before(tx, NOW + timedelta(minutes=3), 2))
+    assert deleted == [2, 1, 0]
+    assert [each.at for each in await found(database, AuditFilter())] == [NOW + timedelta(minutes=3)]

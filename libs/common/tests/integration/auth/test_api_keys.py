@@ -1,12 +1,15 @@
 """API keys, on both engines."""
 
+import asyncio
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
 
 from safevideo_common.auth import api_keys
-from safevideo_common.auth.api_keys import ApiKey, Role
+from safevideo_common.auth.api_keys import ApiKey, Role, RotatedKey
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import api_keys as table
 
@@ -40,6 +43,35 @@ async def test_find_returns_a_key_for_its_client_with_its_role(database: Databas
     assert await found(database, "ops", key[:-1]) is None
     assert await found(database, "ops", "") is None
     assert await found(database, "ops", "\udcff") is None
+
+
+@pytest.mark.parametrize(
+    "change", [lambda key: key[:-1] + ("0" if key[-1] != "0" else "1"), str.lower, lambda key: key + "\n"]
+)
+async def test_a_key_with_a_wrong_checksum_is_refused_without_a_query(
+    database: Database, change: Callable[[str], str]
+) -> None:
+    key = await made(database)
+    assert api_keys.is_well_formed(key)
+    assert re.fullmatch(r"safevideo_[0-9A-Za-z]{49}", key)
+    assert not api_keys.is_well_formed(change(key))
+    assert await found(database, "ops", change(key)) is None
+
+
+async def test_of_two_rotations_at_once_one_succeeds(database: Database) -> None:
+    old = await made(database, expires_at=NOW + 90 * DAY)
+    key_id = (await only(database)).id
+
+    async def rotate(after: timedelta) -> RotatedKey | None:
+        async with database.transaction() as tx:
+            return await api_keys.rotate(tx, key_id, NOW + after, DAY)
+
+    results = await asyncio.gather(rotate(timedelta()), rotate(timedelta(seconds=1)))
+    (rotated,) = [each for each in results if each]
+    assert rotated.key.expires_at == rotated.key.created_at + 90 * DAY
+    assert await found(database, "ops", rotated.secret, NOW + 60 * DAY)
+    assert await found(database, "ops", old, rotated.old_expires_at - timedelta(seconds=1))
+    assert await found(database, "ops", old, rotated.old_expires_at) is None
 
 
 async def test_find_accepts_both_keys_of_a_client_during_a_rotation(database: Database) -> None:

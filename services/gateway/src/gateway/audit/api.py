@@ -1,7 +1,7 @@
 """`GET /api/v1/admin/audit`: the audit log."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypedDict
+from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 from pydantic import Field
@@ -9,8 +9,7 @@ from pydantic import Field
 from gateway.http.endpoint import ADMIN_PATH, READERS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, StorableTimestamp, parse_query
 from safevideo_common.audit import store as audit_store
-from safevideo_common.audit.store import AuditFilter, AuditRecord
-from safevideo_common.clock import TimestampText, rfc3339
+from safevideo_common.audit.store import AuditDocument, AuditFilter, audit_document
 from safevideo_common.database.engine import Database
 
 
@@ -19,25 +18,14 @@ class AuditQuery(PageQuery):
 
     actor: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
     action: str | None = Field(None, pattern=r"^[a-z_.]{1,64}$")
+    target: str | None = Field(None, pattern=r"^[!-~]{1,191}$")
+    request_id: str | None = Field(None, pattern=r"^[A-Za-z0-9_.:-]{1,128}$")
     from_: StorableTimestamp | None = Field(None, alias="from")
     to: StorableTimestamp | None = None
 
     def filter(self) -> AuditFilter:
         """Return the filter of the store."""
-        return AuditFilter(self.actor, self.action, self.from_, self.to)
-
-
-class AuditDocument(TypedDict):
-    """An action. `details` have ids, states and options."""
-
-    id: int
-    at: TimestampText
-    actor: str
-    role: str
-    action: str
-    remote: str | None
-    requestId: str | None
-    details: Mapping[str, Any]
+        return AuditFilter(self.actor, self.action, self.target, self.request_id, self.from_, self.to)
 
 
 _RETRIED: Final[AuditDocument] = {
@@ -46,9 +34,10 @@ _RETRIED: Final[AuditDocument] = {
     "actor": "operations",
     "role": "admin",
     "action": "jobs.retried",
+    "target": "job:41",
     "remote": "192.0.2.10",
     "requestId": "0f8fad5bd9cb469fa16570867728950e",
-    "details": {"jobId": 41, "jobType": "event_replay", "was": "failed"},
+    "details": {"jobId": 41, "jobType": "event_replay", "was": "failed", "now": "queued"},
 }
 
 
@@ -71,18 +60,3 @@ class AuditApi:
                 connection, query.filter(), page=query.page, limit=query.limit, order=query.order
             )
         return query.response(map(audit_document, records), total)
-
-
-def audit_document(record: AuditRecord) -> AuditDocument:
-    """Return the JSON document of an entry."""
-    entry = record.entry
-    return {
-        "id": record.row_id,
-        "at": rfc3339(entry.at),
-        "actor": entry.actor,
-        "role": entry.role,
-        "action": entry.action,
-        "remote": entry.remote,
-        "requestId": entry.request_id,
-        "details": entry.details,
-    }

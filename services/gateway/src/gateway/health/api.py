@@ -46,7 +46,7 @@ class HealthApi:
     def endpoints(self) -> Sequence[Endpoint]:
         """Return the declaration."""
         health = Returns(HealthDocument, _DEGRADED, shape=Shape.BARE, other_statuses=(503,))
-        return [Endpoint("GET", "/api/integration/health", self.show, PUBLIC, health)]
+        return [Endpoint("GET", "/api/integration/health", self.show, PUBLIC, health, rate_limit=None)]
 
     async def show(self, _request: web.Request) -> web.Response:
         """Return the health of the whole integration: 200, or 503 if it is unhealthy."""

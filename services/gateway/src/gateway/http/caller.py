@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from gateway.http.guard import CLIENT_ADDRESS
 from safevideo_common.audit.store import Caller
 from safevideo_common.auth.principal import PRINCIPAL
 from safevideo_common.web.correlation import CORRELATION
@@ -10,4 +11,4 @@ from safevideo_common.web.correlation import CORRELATION
 def caller_of(request: web.Request) -> Caller:
     """Return the caller of a guarded route."""
     principal = request[PRINCIPAL]
-    return Caller(principal.name, principal.role, request.remote, request[CORRELATION].request_id)
+    return Caller(principal.name, principal.role, request[CLIENT_ADDRESS], request[CORRELATION].request_id)

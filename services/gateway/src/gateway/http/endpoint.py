@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.http.body import Body
 from gateway.http.query import Query
+from gateway.http.rate_limits import RateLimitClass
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.errors import SafeVideoError
 
@@ -66,6 +67,10 @@ class Endpoint:
     returns: Returns
     errors: Sequence[type[SafeVideoError]] = ()
     """Its own errors. Those that follow from the declaration are added by the documentation."""
+    rate_limit: RateLimitClass | None = RateLimitClass.GENERAL
+    """The limit that its requests count for; None for what must always be answered."""
+    takes_idempotency_key: bool = False
+    """Whether a repetition with the same key has no further effect. Its handler keeps its response under `CLAIM`."""
     query: type[Query] | None = None
     body: type[Body] | None = None
     body_example: Mapping[str, object] = field(default_factory=dict)

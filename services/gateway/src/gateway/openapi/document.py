@@ -36,6 +36,21 @@ _REQUEST_ID: Final = {
     "description": "The id of the request in our logs: the caller's own if it sent a valid one.",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
 }
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repetition within 24 hours gets the first response again.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+}
+_RATE_LIMIT: Final = {
+    "X-RateLimit-Limit": {"description": "Requests at once.", "schema": {"type": "integer"}},
+    "X-RateLimit-Remaining": {"description": "Requests that are left.", "schema": {"type": "integer"}},
+    "X-RateLimit-Reset": {
+        "description": "Unix time in seconds at which all requests are there again.",
+        "schema": {"type": "integer"},
+    },
+}
 _RETRY_AFTER: Final = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
 _PAGINATION: Final[Json] = {
     "type": "object",
@@ -87,6 +102,10 @@ def errors_of(endpoint: Endpoint) -> Mapping[int, Mapping[str, type[SafeVideoErr
         kinds += [errors.RequestTimedOut, errors.PayloadTooLarge]
     if endpoint.roles is not None:
         kinds += [errors.Unauthorized, errors.Forbidden]
+    if endpoint.roles is not None or endpoint.rate_limit is not None:
+        kinds.append(errors.RateLimited)
+    if endpoint.takes_idempotency_key:
+        kinds += [errors.ValidationFailed, errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused]
     by_status: dict[int, dict[str, type[SafeVideoError]]] = defaultdict(dict)
     for kind in sorted(kinds, key=lambda each: (each.status, each.code)):
         by_status[kind.status].setdefault(kind.code, kind)
@@ -127,7 +146,11 @@ def _operation(endpoint: Endpoint, schemas: Json) -> Json:
         "operationId": endpoint.operation_id,
         "tags": [endpoint.operation_id.partition(".")[0]],
         "summary": summary,
-        "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint.query, schemas)],
+        "parameters": [
+            *_path_parameters(endpoint),
+            *_query_parameters(endpoint.query, schemas),
+            *([_IDEMPOTENCY_KEY] if endpoint.takes_idempotency_key else []),
+        ],
         "responses": {**_success(endpoint), **_failures(endpoint)},
     }
     if description:
@@ -178,7 +201,7 @@ def _without_null(schema: Json) -> Json:
 
 def _success(endpoint: Endpoint) -> Json:
     returns = endpoint.returns
-    response: Json = {"headers": {"X-Request-Id": _REQUEST_ID}}
+    response: Json = {"headers": {"X-Request-Id": _REQUEST_ID} | (_RATE_LIMIT if endpoint.rate_limit else {})}
     if returns.document is None:
         if returns.shape is Shape.HTML:
             response["content"] = {"text/html": {"schema": {"type": "string"}}}

@@ -5,11 +5,14 @@ from typing import Annotated
 
 from aiohttp import web
 from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, BodyTimestamp, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, Endpoint, Returns
+from gateway.http.idempotency import CLAIM
 from gateway.jobs.api import QUEUED_JOB
+from safevideo_common.jobs.model import Job
 from safevideo_common.jobs.serializers import JobDocument, job_document
 from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -67,12 +70,29 @@ class ReplaysApi:
         queued = Returns(JobDocument, QUEUED_JOB, status=202)
         example = {"topic": "sharegram.performer.v1", "target": "sync-worker", "dryRun": True}
         path = f"{ADMIN_PATH}/replays"
-        return [Endpoint("POST", path, self.start, ADMINS, queued, body=ReplayBody, body_example=example)]
+        return [
+            Endpoint(
+                "POST",
+                path,
+                self.start,
+                ADMINS,
+                queued,
+                takes_idempotency_key=True,
+                body=ReplayBody,
+                body_example=example,
+            )
+        ]
 
     async def start(self, request: web.Request) -> web.Response:
         """Enqueue a replay. Raises `ValidationFailed`."""
         parameters, caller = (await parse_body(ReplayBody, request)).parameters(), caller_of(request)
-        job = await enqueue_replay(self._jobs, parameters, caller)
+        claim = request.get(CLAIM)
+
+        async def keep(tx: AsyncConnection, job: Job) -> None:
+            if claim is not None:
+                await claim.keep(tx, 202, job_document(job))
+
+        job = await enqueue_replay(self._jobs, parameters, caller, keep)
         self._logger.info(
             "Replay enqueued",
             actor=caller.name,

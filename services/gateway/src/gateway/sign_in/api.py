@@ -12,6 +12,7 @@ from gateway.http.body import read_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ANY_ROLE, PUBLIC, Endpoint, Returns
 from gateway.http.query import Query, parse_query
+from gateway.http.rate_limits import RateLimitClass
 from gateway.sign_in.cookies import delete_session, remember_sign_out
 from gateway.sign_in.provider import IdentityProvider
 from gateway.sign_in.service import ENDED, SignedIn, SignInService
@@ -169,13 +170,16 @@ class SignInApi:
         return [
             Endpoint(
                 "POST", f"{PATH}/unified-login", self.unified_login, PUBLIC, Returns(SignedInDocument, _SIGNED_IN),
-                sign_in_errors,
+                sign_in_errors, rate_limit=RateLimitClass.AUTHENTICATION,
             ),
-            Endpoint("GET", f"{PATH}/session/verify", self.verify, PUBLIC, session, query=SessionQuery),
+            Endpoint(
+                "GET", f"{PATH}/session/verify", self.verify, PUBLIC, session, rate_limit=None, query=SessionQuery,
+            ),
             Endpoint("POST", f"{PATH}/logout", self.logout, ANY_ROLE, signed_out),
             Endpoint("POST", f"{PATH}/logout-all", self.logout_all, ANY_ROLE, signed_out),
             Endpoint(
-                "POST", f"{PATH}/backchannel-logout", self.backchannel_logout, PUBLIC, received, (ValidationFailed,)
+                "POST", f"{PATH}/backchannel-logout", self.backchannel_logout, PUBLIC, received, (ValidationFailed,),
+                rate_limit=None,
             ),
             Endpoint("GET", f"{PATH}/integration-status", self.integration_status, PUBLIC, status),
         ]  # fmt: skip

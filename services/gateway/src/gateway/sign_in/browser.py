@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from gateway.http.endpoint import PUBLIC, Endpoint, Returns, Shape
 from gateway.http.query import Query, parse_query
+from gateway.http.rate_limits import RateLimitClass
 from gateway.http.return_to import HOME, parse_return_to
 from gateway.sign_in import cookies
 from gateway.sign_in.api import PATH
@@ -81,8 +82,11 @@ class BrowserSignInApi:
         redirect = Returns(None, None, status=302, shape=Shape.REDIRECT)
         login_errors = (ValidationFailed, IntegrationNotConfigured, SsoUnavailable)
         callback_errors = (*login_errors, InvalidSharegramToken, SsoAuthFailed, UserMappingConflict)
+        limit = RateLimitClass.AUTHENTICATION
         return [
-            Endpoint("GET", f"{PATH}/login", self.login, PUBLIC, redirect, login_errors, query=LoginQuery),
+            Endpoint(
+                "GET", f"{PATH}/login", self.login, PUBLIC, redirect, login_errors, rate_limit=limit, query=LoginQuery
+            ),
             Endpoint("GET", f"{PATH}/callback", self.callback, PUBLIC, redirect, callback_errors, query=CallbackQuery),
         ]
 

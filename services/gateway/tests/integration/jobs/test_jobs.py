@@ -144,7 +144,13 @@ async def test_retry_accepts_only_finished_jobs(post: Ask, database: Database) -
     assert (await post("jobs/99/retry")).code == "NOT_FOUND"
     (entry,) = await audited(database)
     assert (entry.action, entry.actor) == ("jobs.retried", "a-admin")
-    assert entry.details == {"jobId": 3, "jobType": "event_replay", "was": "failed", "fromStart": False}
+    assert entry.details == {
+        "jobId": 3,
+        "jobType": "event_replay",
+        "was": "failed",
+        "now": "queued",
+        "fromStart": False,
+    }
 
 
 @ON_BOTH

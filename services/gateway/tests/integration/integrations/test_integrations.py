@@ -1,0 +1,175 @@
+"""The status of the integration, the registration of the webhook, and the rotation of its secret."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import insert, update
+
+from gateway.settings import GatewaySettings
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditFilter, AuditRecord
+from safevideo_common.database.engine import Database
+from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.database.tables import kyc_requests, webhook_secrets
+from safevideo_common.domain.outcomes import Status
+from safevideo_common.webhooks import secrets as stored_secrets
+from safevideo_common.webhooks.signatures import WebhookSecret
+from safevideo_testkit.http import Answer, Api
+from sharegram_simulator.settings import SimulatorSettings
+from sharegram_simulator.testing import running_simulator
+
+STATUS = "/api/integration/status"
+WEBHOOK = "/api/v1/integrations/sharegram/webhook"
+ROTATE = f"{WEBHOOK}/rotate-secret"
+API_KEY, SECRET_KEY = "planted-api-key-0123456789", "planted-secret-key-0123456789"
+BOTH = pytest.mark.parametrize(
+    "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
+)
+Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
+
+
+@pytest.fixture
+async def api(start: Start, settings: GatewaySettings) -> AsyncIterator[Api]:
+    """A gateway with an encryption key."""
+    key = SecretStr(Fernet.generate_key().decode())
+    async with start(settings.model_copy(update={"encryption_key": key})) as api:
+        yield api
+
+
+async def post(api: Api, path: str, headers: Mapping[str, str], body: object) -> Answer:
+    async with api.session.post(api.base_url + path, json=body, headers=headers) as answer:
+        return Answer(answer.status, answer.headers, await answer.read())
+
+
+async def audited(database: Database, action: str) -> list[AuditRecord]:
+    async with database.read_connection() as reading:
+        records, _ = await audit_store.find(reading, AuditFilter(action=action), page=1, limit=10)
+    return records
+
+
+async def an_hour_later(database: Database) -> None:
+    """Make all stored secrets an hour older."""
+    async with database.transaction() as tx:
+        await tx.execute(update(webhook_secrets).values(created_at=datetime.now(UTC) - timedelta(hours=1)))
+
+
+@BOTH
+async def test_rotation_shows_a_new_secret_once_and_ends_the_old_one_after_the_overlap(
+    api: Api, admin: dict[str, str], database: Database, logged: Callable[[], list[str]]
+) -> None:
+    first = await post(api, ROTATE, admin, {})
+    await an_hour_later(database)
+    second = await post(api, ROTATE, admin, {"overlapHours": 2})
+    assert (first.status, second.status) == (200, 200)
+    assert second.headers["Cache-Control"] == "no-store"
+    old, new = first.json["data"], second.json["data"]
+    assert new["replaced"] == [old["name"]]
+    assert WebhookSecret(new["name"], new["secret"].encode()).standard_key  # good for both schemes
+    now = datetime.now(UTC)
+    async with database.read_connection() as reading:
+        valid = await stored_secrets.find_valid(reading, SHAREGRAM, now)
+        later = await stored_secrets.find_valid(reading, SHAREGRAM, now + timedelta(hours=3))
+    assert {each.name for each in valid} == {old["name"], new["name"]}
+    assert [each.name for each in later] == [new["name"]]
+    assert [each.entry.details["name"] for each in await audited(database, "webhooks.secret_rotated")] == [
+        new["name"], old["name"],
+    ]  # fmt: skip
+    text = "".join(logged()) + str(await audited(database, "webhooks.secret_rotated"))
+    assert old["secret"] not in text
+    assert new["secret"] not in text
+
+
+@BOTH
+async def test_of_two_rotations_at_once_one_succeeds(api: Api, admin: dict[str, str], database: Database) -> None:
+    answers = await asyncio.gather(*(post(api, ROTATE, admin, {}) for _ in range(2)))
+    assert sorted(each.status for each in answers) == [200, 409]
+    (refused,) = [each for each in answers if each.status == 409]
+    assert refused.code == "INVALID_STATUS_TRANSITION"
+    async with database.read_connection() as reading:
+        assert len(await stored_secrets.find_all(reading, SHAREGRAM)) == 1
+
+
+async def test_rotation_stops_at_the_maximum_of_valid_secrets(
+    api: Api, admin: dict[str, str], database: Database
+) -> None:
+    for _ in range(stored_secrets.MAX_VALID):
+        assert (await post(api, ROTATE, admin, {})).status == 200
+        await an_hour_later(database)
+    assert (await post(api, ROTATE, admin, {})).code == "INVALID_STATUS_TRANSITION"
+
+
+async def test_rotation_needs_the_encryption_key(gateway: Api, admin: dict[str, str]) -> None:
+    answer = await post(gateway, ROTATE, admin, {})
+    assert (answer.status, answer.code) == (503, "SERVICE_UNAVAILABLE")
+
+
+async def test_registration_calls_sharegram_and_is_audited(
+    start: Start, settings: GatewaySettings, admin: dict[str, str], database: Database
+) -> None:
+    simulated = SimulatorSettings(
+        port=0,
+        webhook_secret=SecretStr("a webhook secret"),
+        api_key=SecretStr(API_KEY),
+        secret_key=SecretStr(SECRET_KEY),
+        seed=7,
+    )
+    body = {"url": "https://safevideo.example/webhooks/sharegram", "events": ["performer.profile.updated"]}
+    async with running_simulator(simulated) as simulator:
+        configured = {
+            "sharegram_api_url": f"{simulator.base_url}/v1",
+            "sharegram_api_key": SecretStr(API_KEY),
+            "sharegram_secret_key": SecretStr(SECRET_KEY),
+        }
+        async with start(settings.model_copy(update=configured)) as api:
+            answer = await post(api, WEBHOOK, admin, body)
+            assert (await api.get(STATUS, admin)).json["data"]["sharegram"]["enabled"] is True
+    assert answer.status == 200, answer.body
+    assert {name: answer.json["data"][name] for name in body} == body
+    (record,) = await audited(database, "webhooks.registered")
+    assert record.entry.details["webhookId"] == answer.json["data"]["webhookId"]
+    assert record.entry.target == "integration:sharegram"
+
+
+async def test_registration_without_configuration_is_503(gateway: Api, admin: dict[str, str]) -> None:
+    answer = await post(gateway, WEBHOOK, admin, {"url": "https://safevideo.example/webhooks/sharegram"})
+    assert (answer.status, answer.code) == (503, "INTEGRATION_NOT_CONFIGURED")
+
+
+async def test_malformed_registration_names_each_field(gateway: Api, admin: dict[str, str]) -> None:
+    answer = await post(gateway, WEBHOOK, admin, {"url": "ftp://x", "events": []})
+    assert (answer.code, set(answer.json["error"]["details"])) == ("VALIDATION_ERROR", {"url", "events"})
+
+
+@BOTH
+async def test_status_counts_what_is_stored(
+    gateway: Api,
+    admin: dict[str, str],
+    database: Database,
+    store: Callable[..., Awaitable[int]],
+    record: Callable[..., Awaitable[None]],
+) -> None:
+    empty = (await gateway.get(STATUS, admin)).json["data"]
+    assert empty == {
+        "sharegram": {"enabled": False, "lastSyncDate": None, "totalSyncedPerformers": 0, "lastSyncStatus": None},
+        "kyc": {"statistics": {}, "totalRequests": 0},
+        "errors": {"hasRecentErrors": False, "recentErrors": []},
+    }
+    now = datetime.now(UTC)
+    await store("sg_1")
+    for number, reason in enumerate(("HANDLER_FAILED: KeyError", "HANDLER_FAILED", "SCHEMA_INVALID: bio")):
+        await record(f"evt-{number}", status=Status.DEAD, reason=reason, decided_at=now)
+    await record("evt-old", status=Status.DEAD, reason="HANDLER_FAILED", decided_at=now - timedelta(days=2))
+    row = {"performer_id": "sg_1", "status": "verified", "created_at": now, "updated_at": now}
+    async with database.transaction() as tx:
+        await tx.execute(insert(kyc_requests).values(row))
+    status = (await gateway.get(STATUS, admin)).json["data"]
+    assert status["sharegram"]["totalSyncedPerformers"] == 1
+    assert status["kyc"] == {"statistics": {"verified": 1}, "totalRequests": 1}
+    assert [(each["code"], each["count"]) for each in status["errors"]["recentErrors"]] == [
+        ("HANDLER_FAILED", 2), ("SCHEMA_INVALID", 1),
+    ]  # fmt: skip
