@@ -35,7 +35,7 @@ from safevideo_common.resilience.duty_cycle import DutyCycle
 HEADS_PER_SCAN: Final = 200
 """Of the heads with a retry time, and of those without one."""
 EVENTS_PER_TRANSACTION: Final = 100
-TRANSACTIONS_PER_QUEUE: Final = 10
+EVENTS_PER_QUEUE: Final = 10 * EVENTS_PER_TRANSACTION
 """In one scan. The rest of a longer queue is due in a later scan."""
 PAUSE_SECONDS: Final = 300.0
 """After too many dead letters. So a failing redrive dead-letters a hundred events in five minutes, not thousands."""
@@ -174,7 +174,7 @@ class RetryScanner(Generic[Event, States]):
     async def _process_queue(self, head: QueueHead) -> int:
         """Return how many events were completed before one had to wait or the queue had its share of this scan."""
         completed = 0
-        for _ in range(TRANSACTIONS_PER_QUEUE):
+        while completed < EVENTS_PER_QUEUE:
             count, limit = await self._process_events(head, EVENTS_PER_TRANSACTION)
             completed += count
             if count < limit:
