@@ -19,6 +19,19 @@ NOT_EXECUTED = {
     'outbox-latency-high.md: grep -h "PARTITION_BLOCKED" /var/log/safevideo/app.log | tail',
     "outbox-latency-high.md: safevideo topics status",
     'outbox-discards.md: grep -h "Outbox message discarded" /var/log/safevideo/app.log | tail',
+    'breaker-open.md: curl -s "$SAFEVIDEO_GATEWAY_URL/api/integration/health"',
+    'breaker-open.md: grep -h "Circuit breaker" /var/log/safevideo/app.log | tail',
+    ('breaker-open.md: grep -hE "ECONNREFUSED|ETIMEDOUT|503 Service Unavailable" /var/log/safevideo/app.log | tail'),
+    'breaker-open.md: safevideo breaker close --reason "Sharegram confirmed that it is back"',
+    "breaker-open.md: safevideo breaker status",
+    'breaker-open.md: safevideo fallback on --duration 3600 --reason "outage at Sharegram"',
+    'fallback-on-long.md: curl -s "$SAFEVIDEO_GATEWAY_URL/api/integration/health"',
+    (
+        'fallback-on-long.md: curl -s -H "X-API-Client: $SAFEVIDEO_API_CLIENT" -H "X-API-Key: $SAFE'
+        'VIDEO_API_KEY" "$SAFEVIDEO_GATEWAY_URL/api/v1/admin/audit?action=fallback.switched_on"'
+    ),
+    'fallback-on-long.md: safevideo fallback off --reason "Sharegram is back"',
+    "fallback-on-long.md: safevideo jobs list --status queued",
     "jobs.md: safevideo jobs show ID",
     'jobs.md: grep -h "Job " /var/log/safevideo/app.log | tail',
     "jobs.md: safevideo jobs retry ID",
