@@ -140,7 +140,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 operations = ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now)
                 endpoints = all_endpoints(
                     HealthApi(health),
-                    PerformersApi(PerformerService(database, cache, metrics)),
+                    PerformersApi(PerformerService(database, cache, metrics), database),
                     EventsApi(database, RedriveService(database, utc_now), logger),
                     JobsApi(jobs, utc_now, logger),
                     ReplaysApi(jobs, logger),

@@ -17,10 +17,16 @@ from safevideo_common.events.envelope import Envelope
 from safevideo_common.inbox.dead_letters import DlqLimit
 from safevideo_common.inbox.handler import Delivery
 from safevideo_common.inbox.metrics import ConsumerMetrics
+from safevideo_common.inbox.performer_history import PerformerHistoryDocument, performer_history
 from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LivePolicy
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.inbox.retries import RetryScanner
-from safevideo_common.inbox.store.queries import get_by_event_id
+from safevideo_common.inbox.store.queries import (
+    EventDocument,
+    event_document,
+    get_by_event_id,
+    writers_of_overtaken_fields,
+)
 from safevideo_common.inbox.store.redrive import RedriveFilter
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
@@ -88,9 +94,15 @@ class Worker:
         return {name: stored.performer.fields[name] for name in ("username", "bio")}
 
     async def status(self, version: int) -> str:
+        return (await self.document(version))["status"]
+
+    async def document(self, version: int) -> EventDocument:
         async with self.database.read_connection() as reading:
             (row,) = await get_by_event_id(reading, f"evt-{version}")
-        return row.status
+            return event_document(row, await writers_of_overtaken_fields(reading, row))
+
+    async def history(self) -> PerformerHistoryDocument:
+        return await performer_history(self.database, "sg_1", with_email=False)
 
 
 @pytest.fixture
@@ -112,7 +124,8 @@ async def test_redriven_event_is_stale_if_all_fields_have_newer_values(worker: W
     await worker.deliver([(1, {"username": "first"}), (3, {"username": "third", "bio": "of the third"})])
     await worker.fix_and_redrive()
     assert await worker.fields() == {"username": "third", "bio": "of the third"}
-    assert await worker.status(1) == "stale"
+    row = await worker.document(1)
+    assert (row["status"], row["reason"], row["version"]) == ("stale", "OVERTAKEN: username by version 3", 1)
 
 
 async def test_redriven_events_end_like_events_in_order(worker: Worker) -> None:
@@ -121,3 +134,25 @@ async def test_redriven_events_end_like_events_in_order(worker: Worker) -> None:
     await worker.fix_and_redrive()
     assert await worker.fields() == {"username": "third", "bio": "two"}
     assert [await worker.status(version) for version in (1, 2, 3)] == ["stale", "applied", "applied"]
+
+
+async def test_applied_event_tells_which_fields_it_won_and_to_which_event_it_lost_the_others(worker: Worker) -> None:
+    await worker.deliver([(3, {"username": "third"}), (1, {"username": "first", "bio": "of the first"})])
+    await worker.fix_and_redrive()
+    overtaken = {"field": "username", "version": 3, "occurredAt": "2026-11-24T12:00:03.000Z", "eventId": "evt-3"}
+    late, newest = await worker.document(1), await worker.document(3)
+    assert (late["status"], late["version"], late["won"], late["overtaken"]) == ("applied", 1, ["bio"], [overtaken])
+    assert (newest["status"], newest["version"], newest["won"], newest["overtaken"]) == ("applied", 3, ["username"], [])
+
+
+async def test_history_has_the_last_writer_of_each_field_and_the_events_that_lost(worker: Worker) -> None:
+    await worker.deliver([(9, {"displayName": "New"}), (7, {"displayName": "Old"}), (8, {"email": "a@example.com"})])
+    history = await worker.history()
+    fields = {each["field"]: each for each in history["fields"]}
+    name = {"value": "New", "version": 9, "occurredAt": "2026-11-24T12:00:09.000Z", "eventId": "evt-9"}
+    assert fields["displayName"] == {"field": "displayName", **name}
+    assert (fields["email"]["value"], fields["email"]["eventId"]) == (None, "evt-8"), "the address needs a permission"
+    assert fields["bio"] == {"field": "bio", "value": None, "version": None, "occurredAt": None, "eventId": None}
+    (late,) = history["unapplied"]
+    assert (late["eventId"], late["reason"]) == ("evt-7", "OVERTAKEN: displayName by version 9")
+    assert [each.get("eventId") for each in late["overtaken"]] == ["evt-9"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from safevideo_common.broker.types import Message
-from safevideo_common.domain.outcomes import APPLIED, STALE, Outcome
+from safevideo_common.domain.outcomes import APPLIED, Outcome, Status
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.inbox.handler import Delivery
 from sync_worker.performers.handler import PerformerHandler, PerformerStates
@@ -72,7 +72,7 @@ def test_change_has_only_fields_that_the_event_won() -> None:
     batch = DecidedBatch()
     assert batch.decide({"bio": "new"}, 5) == APPLIED
     assert batch.decide({"bio": "old", "username": "u"}, 3) == APPLIED
-    assert batch.decide({"bio": "older"}, 2) == STALE
+    assert batch.decide({"bio": "older"}, 2).status is Status.STALE
     assert [each["changes"] for each in batch.bodies()] == [{"bio": "new"}, {"username": "u"}]
 
 

@@ -17,7 +17,7 @@ from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound
 from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveReport, RedriveService
 from safevideo_common.inbox.store import queries as inbox_queries
-from safevideo_common.inbox.store.queries import EVENT_ID, InboxFilter, InboxRecord, event_document
+from safevideo_common.inbox.store.queries import EVENT_ID, EventDocument, InboxFilter, InboxRecord, event_document
 from safevideo_common.inbox.store.redrive import RedriveFilter
 
 
@@ -82,8 +82,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one event and its outcome, for each group that consumes it."""
-    found = asyncio.run(_get(event))
-    rows = [{**event_document(row), **(_payload(row) if with_payload else {})} for row in found]
+    documents = asyncio.run(_documents(event))
+    rows = [{**document, **(_payload(row) if with_payload else {})} for row, document in documents]
     if as_json:
         print_json(rows)
     else:
@@ -140,7 +140,11 @@ def _status(status: StatusFilter | None) -> Status | Literal["duplicate"] | None
 
 
 def _payload(event: InboxRecord) -> dict[str, object]:
-    return {"payload": None if event.payload is None else event.payload.decode(errors="replace")}
+    if event.payload is not None:
+        return {"payload": event.payload.decode(errors="replace")}
+    position = f"{event.source_topic}, partition {event.source_partition}, offset {event.source_offset}"
+    reason = f"BODY_KEPT_ONLY_WHILE_OPEN: the event is {event.status}; the body is in {position}"
+    return {"payload": None, "noPayload": reason}
 
 
 def _print_events(events: Sequence[InboxRecord]) -> None:
@@ -169,11 +173,13 @@ async def _find(event_filter: InboxFilter, page: int, limit: int, order: SortOrd
         return await inbox_queries.find(connection, event_filter, page=page, limit=limit, order=order.value)
 
 
-async def _get(event: str) -> list[InboxRecord]:
+async def _documents(event: str) -> list[tuple[InboxRecord, EventDocument]]:
+    """Return the rows of an event with their documents, which name the events that own its lost fields."""
     async with open_database() as database, database.read_connection() as connection:
-        if rows := await inbox_queries.find_by_event_id(connection, event):
-            return rows
-    raise NotFound(f"There is no event {event}; see: safevideo events list")
+        if not (rows := await inbox_queries.find_by_event_id(connection, event)):
+            raise NotFound(f"There is no event {event}; see: safevideo events list")
+        writers = [await inbox_queries.writers_of_overtaken_fields(connection, row) for row in rows]
+        return [(row, event_document(row, each)) for row, each in zip(rows, writers, strict=True)]
 
 
 async def _retry(event: str, group: str | None) -> list[InboxRecord]:

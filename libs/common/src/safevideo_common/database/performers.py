@@ -94,6 +94,13 @@ async def get(connection: AsyncConnection, performer_id: int) -> StoredPerformer
     return row and _stored(row)
 
 
+async def get_by_sharegram_id(connection: AsyncConnection, sharegram_id: str) -> StoredPerformer | None:
+    """Return the performer with Sharegram's id, or None."""
+    query = select(*_READ, _c.created_at, _c.updated_at).where(_c.sharegram_id == sharegram_id)
+    row = (await connection.execute(query)).one_or_none()
+    return row and _stored(row)
+
+
 async def id_of(connection: AsyncConnection, sharegram_id: str) -> int | None:
     """Return our id of a performer, or None."""
     row_id: int | None = await connection.scalar(select(_c.id).where(_c.sharegram_id == sharegram_id))

@@ -56,6 +56,9 @@ event_inbox: Final = Table(
     Column("payload", LargeBinary(1 << 20)),  # only while waiting or dead: otherwise the broker has it
     Column("body_sha256", String(64)),  # hex; NULL in rows of an earlier release
     Column("dedup_sha256", String(64)),  # that again, where the id is not signed and the body is the identity
+    Column("event_version", BigId),  # the provider's; NULL if it sent none, or the event was never compared
+    Column("fields_won", String(255)),  # names, with commas
+    Column("fields_overtaken", JsonDocument),  # name -> the write version that owns the field, as in `field_stamps`
     UniqueConstraint("event_id", "consumer_group", name="uq_event_inbox_event"),
     Index("uq_event_inbox_body", "dedup_sha256", "consumer_group", unique=True),
     Index("idx_event_inbox_performer", "performer_id"),

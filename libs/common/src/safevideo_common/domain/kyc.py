@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Outcome, dead
+from safevideo_common.domain.outcomes import FieldOutcome, Outcome, applied, dead, stale
 
 AUTO_APPROVE_SCORE: Final = 80
 """Default of `KYC_AUTO_APPROVE_SCORE`: a passed verification at or over it needs no person."""
@@ -76,8 +76,7 @@ def decide(request: KycRequest, result: VerificationResult, auto_approve_score: 
     if contradiction := _contradiction(request, result):
         return request, contradiction
     if request.write_version is not None and request.write_version.wins_over(result.write_version):
-        is_unversioned = result.write_version.version is None and request.write_version.version is not None
-        return request, VERSION_MISSING if is_unversioned else STALE
+        return request, stale(FieldOutcome(result.write_version.version, overtaken={"result": request.write_version}))
     after = replace(
         request,
         status=_status(request.decision, result, auto_approve_score),
@@ -85,7 +84,7 @@ def decide(request: KycRequest, result: VerificationResult, auto_approve_score: 
         result={"status": result.status, "riskScore": result.risk_score, "checks": dict(result.checks)},
         write_version=result.write_version,
     )
-    return after, APPLIED
+    return after, applied(FieldOutcome(result.write_version.version, ("result",)))
 
 
 def decide_manually(request: KycRequest, status: KycStatus, at_micros: int, auto_approve_score: float) -> KycRequest:

@@ -5,10 +5,13 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from safevideo_common.domain.ordering import WriteVersion, fields_won
-from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Outcome
+from safevideo_common.domain.outcomes import FieldOutcome, Outcome, applied, stale
 
 FIELDS: Final = ("username", "display_name", "email", "profile_image", "bio", "verified", "status")
 """The fields that Sharegram owns. Each field is ordered by itself, `status` included."""
+
+PUBLIC_NAMES: Final = {name: name for name in FIELDS} | {"display_name": "displayName", "profile_image": "profileImage"}
+"""The names of `FIELDS` in webhooks, in change events and in the API."""
 
 DEFAULTS: Final[Mapping[str, object]] = MappingProxyType({"verified": False, "status": "pending"})
 
@@ -34,20 +37,18 @@ def decide(performer: Performer, patch: PerformerPatch) -> tuple[Performer, Outc
     The outcome is `stale` when newer writes own every field of the patch. The same patch again changes nothing.
     """
     won = fields_won(patch.fields, patch.write_version, performer.write_versions)
-    if patch.fields and not won:
-        return performer, _stale(performer, patch)
+    fields = FieldOutcome(patch.write_version.version, tuple([PUBLIC_NAMES[name] for name in won]))
+    if len(won) < len(patch.fields):
+        overtaken = {PUBLIC_NAMES[name]: performer.write_versions[name] for name in patch.fields if name not in won}
+        fields = fields._replace(overtaken=overtaken)
+        if not won:
+            return performer, stale(fields)
     after = Performer(
         performer.sharegram_id,
         {**performer.fields, **won},
         {**performer.write_versions, **dict.fromkeys(won, patch.write_version)},
     )
-    return after, APPLIED
-
-
-def _stale(performer: Performer, patch: PerformerPatch) -> Outcome:
-    """Say whether the patch lost only since it has no version: a sender who stops to send them must be seen."""
-    lost_to_versions = all(performer.write_versions[name].version is not None for name in patch.fields)
-    return VERSION_MISSING if patch.write_version.version is None and lost_to_versions else STALE
+    return after, applied(fields)
 
 
 def applied_fields(after: Performer, patch: PerformerPatch) -> dict[str, object]:

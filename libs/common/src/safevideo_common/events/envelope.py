@@ -131,6 +131,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
+def time_of(write: WriteVersion) -> datetime:
+    """Return the time of a write, in UTC."""
+    return _EPOCH + write.at_micros * _MICROSECOND
+
+
 def write_version_of(version: int | None, at: datetime, arrival: int) -> WriteVersion:
     """Return the write version of an event that happened at `at`, with the provider's version if it sent one."""
     return WriteVersion(version, (at - _EPOCH) // _MICROSECOND, arrival)

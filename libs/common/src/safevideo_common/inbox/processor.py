@@ -299,6 +299,7 @@ class LivePolicy(Generic[Event, States]):
             payload=delivery.body if outcome.status in KEEPS_PAYLOAD else None,
             body_sha256=digest,
             dedup_sha256=None if delivery.envelope.is_id_signed else digest,
+            fields=outcome.fields,
         )
 
 

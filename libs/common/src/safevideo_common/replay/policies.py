@@ -9,6 +9,7 @@ from typing import ClassVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.broker.types import Message
+from safevideo_common.domain.outcomes import Outcome, Status
 from safevideo_common.events.envelope import id_with_suffix
 from safevideo_common.inbox.handler import Event, ReplayableHandler, States
 from safevideo_common.inbox.processor import (
@@ -53,8 +54,9 @@ class Force(LivePolicy[Event, States]):
     """Decide every event again, with the write version that it had first.
 
     - An event that has had its effect keeps its row. What differs now is published as a correction.
-    - An event without a row, or whose row is waiting or dead, has its effect now. Its row says so, and its change is
-      published under its own id, as by the live flow. So no later retry applies or publishes it again.
+    - An event without a row, or whose row is waiting or dead, has its effect now. So has an ignored or stale event
+      that is applied now. Its row says so and names the job, and its change is published under its own id, as by the
+      live flow. So no later retry applies or publishes it again.
     """
 
     handler: ReplayableHandler[Event, States]
@@ -88,7 +90,8 @@ class Force(LivePolicy[Event, States]):
         await LivePolicy.write_rows(self, tx, decisions)
         now = self.consumer.clock()
         for each in decisions.settled:
-            await inbox_rows.settle(tx, self.consumer.group, each.delivery.envelope.id, each.outcome, now)
+            outcome = _with_job(each.outcome, self.job_id)
+            await inbox_rows.settle(tx, self.consumer.group, each.delivery.envelope.id, outcome, now)
 
     def messages(self, states: States, decisions: Decisions) -> Sequence[Message]:
         """Return the changes of events that have their effect now, and corrections with an id of this replay."""
@@ -103,8 +106,14 @@ class Force(LivePolicy[Event, States]):
 
 
 def _is_settled(decided: Decided, row: ExistingRow) -> bool:
-    """Return True if the event was waiting or dead and is neither now."""
-    return row.status in KEEPS_PAYLOAD and decided.outcome.status not in KEEPS_PAYLOAD
+    """Return True if the event has its final outcome only now."""
+    if row.status in KEEPS_PAYLOAD:
+        return decided.outcome.status not in KEEPS_PAYLOAD
+    return row.status is not Status.APPLIED and decided.outcome.status is Status.APPLIED
+
+
+def _with_job(outcome: Outcome, job_id: int) -> Outcome:
+    return replace(outcome, reason=outcome.reason or f"REPLAYED: by job {job_id}")
 
 
 def _cause_of(message: Message) -> str:

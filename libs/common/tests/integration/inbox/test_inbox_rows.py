@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.domain.outcomes import Status
+from safevideo_common.domain.ordering import WriteVersion
+from safevideo_common.domain.outcomes import FieldOutcome, Status
 from safevideo_common.errors import DatabaseConflict
 from safevideo_common.inbox.store import queries as inbox_queries
 from safevideo_common.inbox.store import rows as inbox_rows
@@ -73,11 +74,14 @@ async def test_insert_keeps_all_columns(database: Database) -> None:
         request_id="req-1",
         payload=bytes(range(256)) + b"'\"\\%s",
         body_sha256="ab" * 32,
+        fields=FieldOutcome(8, ("bio", "status"), {"username": WriteVersion(9, 1, 2), "email": WriteVersion(None, 3)}),
     )
     await record(database, full)
     found = await row(database)
-    shown = {name: getattr(found, name) for name in InboxEntry._fields if name != "dedup_sha256"}
-    assert InboxEntry(**shown) == full
+    shown = {name: getattr(found, name) for name in InboxEntry._fields if name not in {"dedup_sha256", "fields"}}
+    assert (
+        InboxEntry(**shown, fields=FieldOutcome(found.event_version, found.fields_won, found.fields_overtaken)) == full
+    )
     assert found.duplicates == 0
 
 

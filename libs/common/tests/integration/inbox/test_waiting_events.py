@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import Database
-from safevideo_common.domain.outcomes import APPLIED, STALE, Status, dead
+from safevideo_common.domain.outcomes import APPLIED, Outcome, Status, dead
 from safevideo_common.inbox.store import (
     queries as inbox_queries,
 )
@@ -151,7 +151,7 @@ async def test_queue_is_empty_after_another_member_processed_the_head(database: 
 
 
 async def test_complete_keeps_the_payload_of_dead_events_only(database: Database) -> None:
-    outcomes = {"evt_1": APPLIED, "evt_2": STALE, "evt_3": dead("TOO_MANY", "x" * 300)}
+    outcomes = {"evt_1": APPLIED, "evt_2": Outcome(Status.STALE), "evt_3": dead("TOO_MANY", "x" * 300)}
     await record(database, *(WAITING._replace(event_id=each, performer_id=each) for each in outcomes))
     async with database.transaction() as tx:
         for head in await inbox_retries.due_heads(tx, GROUP, NOW, 10):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, decide, decide_manually
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Status
+from safevideo_common.domain.outcomes import APPLIED, VERSION_MISSING, FieldOutcome, Status
 
 REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=KycStatus.IN_PROGRESS)
 PASSED = VerificationResult("sg_1", "passed", 95.0, {"face": "match"}, WriteVersion(None, 10), reported_failed=False)
@@ -41,7 +41,10 @@ def test_decide_applies_a_later_result_to_a_verified_request() -> None:
 def test_decide_ignores_an_earlier_result_that_arrives_later_as_stale() -> None:
     verified, _ = decide(REQUEST, PASSED, 80)
     earlier = replace(PASSED, status="failed", write_version=WriteVersion(None, 9))
-    assert decide(verified, earlier, 80) == (verified, STALE)
+    after, outcome = decide(verified, earlier, 80)
+    assert (after, outcome.status) == (verified, Status.STALE)
+    assert outcome.reason == "OVERTAKEN: result by an event of 1970-01-01T00:00:00Z"
+    assert outcome.fields == FieldOutcome(None, (), {"result": PASSED.write_version})
 
 
 def test_decide_prefers_a_version_to_a_later_time_without_one() -> None:
@@ -91,7 +94,8 @@ def test_newer_result_that_says_something_else_replaces_a_manual_decision() -> N
     failed = replace(PASSED, status="failed", write_version=WriteVersion(None, 30))
     rejected, _ = decide(approved, failed, 80)
     assert rejected.status is KycStatus.REJECTED
-    assert decide(rejected, REVIEW, 80) == (rejected, STALE)
+    after, outcome = decide(rejected, REVIEW, 80)
+    assert (after, outcome.status) == (rejected, Status.STALE)
     assert decide_manually(rejected, KycStatus.VERIFIED, 40, 80).status is KycStatus.VERIFIED
 
 

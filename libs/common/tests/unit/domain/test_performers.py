@@ -3,7 +3,7 @@
 from itertools import permutations
 
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.outcomes import APPLIED, STALE, VERSION_MISSING, Status
+from safevideo_common.domain.outcomes import APPLIED, VERSION_MISSING, FieldOutcome, Status
 from safevideo_common.domain.performers import Performer, PerformerPatch, decide
 
 NEW = Performer("sg_1")
@@ -41,7 +41,9 @@ def test_decide_prefers_a_version_to_a_later_time_without_one() -> None:
 
 def test_decide_does_not_blame_the_missing_version_for_an_older_time() -> None:
     performer = fold(patch(7, at=1, bio="x"), patch(None, at=9, username="u"))
-    assert decide(performer, patch(None, at=2, bio="y", username="v")) == (performer, STALE)
+    after, outcome = decide(performer, patch(None, at=2, bio="y", username="v"))
+    assert (after, outcome.status) == (performer, Status.STALE)
+    assert outcome.reason == "OVERTAKEN: bio by version 7; username by an event of 1970-01-01T00:00:00Z"
 
 
 def test_decide_breaks_a_tie_by_arrival() -> None:
@@ -49,13 +51,18 @@ def test_decide_breaks_a_tie_by_arrival() -> None:
 
 
 def test_decide_returns_stale_when_newer_writes_own_every_field() -> None:
-    performer = fold(patch(5, bio="x"))
-    assert decide(performer, patch(4, bio="y")) == (performer, STALE)
+    performer = fold(patch(5, bio="x", display_name="n"))
+    after, outcome = decide(performer, patch(4, bio="y", display_name="m"))
+    assert (after, outcome.status) == (performer, Status.STALE)
+    assert outcome.reason == "OVERTAKEN: bio, displayName by version 5"
+    owner = WriteVersion(5, 0)
+    assert outcome.fields == FieldOutcome(4, (), {"bio": owner, "displayName": owner})
 
 
 def test_decide_applies_a_patch_only_to_the_fields_it_wins() -> None:
     performer, outcome = decide(fold(patch(5, bio="x")), patch(4, bio="y", username="u"))
-    assert outcome is APPLIED
+    assert outcome == APPLIED
+    assert outcome.fields == FieldOutcome(4, ("username",), {"bio": WriteVersion(5, 0)})
     assert (performer.fields["bio"], performer.fields["username"]) == ("x", "u")
 
 

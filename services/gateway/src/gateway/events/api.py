@@ -115,6 +115,23 @@ _EVENT: Final[EventDocument] = {
     "offset": 1201,
     "requestId": "0f8fad5bd9cb469fa16570867728950e",
     "bodySha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "version": None,
+    "won": [],
+    "overtaken": [],
+}
+_OVERTAKEN: Final[EventDocument] = {
+    **_EVENT,
+    "status": Status.STALE,
+    "reason": "OVERTAKEN: displayName by version 9",
+    "version": 7,
+    "overtaken": [
+        {
+            "field": "displayName",
+            "version": 9,
+            "occurredAt": "2026-11-24T20:59:01.000Z",
+            "eventId": "evt_1009",
+        }
+    ],
 }
 _RETRIED: Final[EventDocument] = {**_EVENT, "status": Status.WAITING, "reason": None, "tries": 0}
 _REDRIVE: Final[RedriveDocument] = {
@@ -143,7 +160,7 @@ class EventsApi:
         """Return the declarations."""
         path = f"{ADMIN_PATH}/events"
         ids = {"id": VisibleAscii}
-        one, page = Returns(EventDocument, _EVENT), Returns(EventDocument, _EVENT, shape=Shape.PAGE)
+        one, page = Returns(EventDocument, _OVERTAKEN), Returns(EventDocument, _EVENT, shape=Shape.PAGE)
         retried = Returns(EventDocument, _RETRIED, status=202, shape=Shape.LIST)
         return [
             Endpoint("GET", path, self.list, READERS, page, query=EventQuery),
@@ -186,13 +203,15 @@ class EventsApi:
     async def show(self, request: web.Request) -> web.Response:
         """Return the event with this row id or event id; digits are a row id first.
 
-        If several groups consume the event, return the row of the first. Raises `NotFound`, `ValidationFailed`.
+        If several groups consume the event, return the row of the first. `overtaken` names the events that own the
+        fields which this event sets and did not win. Raises `NotFound`, `ValidationFailed`.
         """
         async with self._database.read_connection() as connection:
             rows = await inbox_queries.find_by_event_id(connection, request.match_info["id"])
-        if not rows:
-            raise NotFound("There is no such event.")
-        return success(event_document(rows[0]))
+            if not rows:
+                raise NotFound("There is no such event.")
+            writers = await inbox_queries.writers_of_overtaken_fields(connection, rows[0])
+        return success(event_document(rows[0], writers))
 
     async def retry(self, request: web.Request) -> web.Response:
         """Redrive one event. Raises `NotFound`, `InvalidStatusTransition`, `ValidationFailed`."""

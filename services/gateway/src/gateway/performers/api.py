@@ -1,4 +1,4 @@
-"""`GET /api/v1/performers/{id}`."""
+"""`GET /api/v1/performers/{id}`, and for operators the history of its fields."""
 
 import re
 from collections.abc import Sequence
@@ -7,11 +7,13 @@ from typing import Annotated, Any, Final, NotRequired, TypedDict
 import msgspec
 from aiohttp import web
 
-from gateway.http.endpoint import ANY_ROLE, MODERATORS, Endpoint, Returns
+from gateway.http.endpoint import ADMIN_PATH, ANY_ROLE, MODERATORS, READERS, Endpoint, Returns
 from gateway.performers.service import PerformerService, PerformerView
 from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import TimestampText
+from safevideo_common.database.engine import Database
 from safevideo_common.errors import PerformerNotFound, ValidationFailed
+from safevideo_common.inbox.performer_history import PerformerHistoryDocument, performer_history
 from safevideo_common.web.responses import success
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}")
@@ -54,17 +56,39 @@ _PERFORMER: Final[PerformerDocument] = {
 }
 
 
-class PerformersApi:
-    """The endpoint of performers."""
+_HISTORY: Final[PerformerHistoryDocument] = {
+    "id": 12,
+    "performerId": "sg_ada",
+    "updatedAt": "2026-11-24T20:58:25.123Z",
+    "fields": [
+        {
+            "field": "displayName",
+            "value": "Ada",
+            "version": 9,
+            "occurredAt": "2026-11-24T20:58:25.000Z",
+            "eventId": "evt_1009",
+        }
+    ],
+    "unapplied": [],
+}
 
-    def __init__(self, performers: PerformerService) -> None:
+
+class PerformersApi:
+    """The endpoints of performers."""
+
+    def __init__(self, performers: PerformerService, database: Database) -> None:
         self._performers = performers
+        self._database = database
 
     def endpoints(self) -> Sequence[Endpoint]:
-        """Return the declaration."""
+        """Return the declarations."""
         one, ids = Returns(PerformerDocument, _PERFORMER), {"id": _Id}
-        path = "/api/v1/performers/{id}"
-        return [Endpoint("GET", path, self.show, ANY_ROLE, one, (PerformerNotFound,), path_types=ids)]
+        path, history = "/api/v1/performers/{id}", f"{ADMIN_PATH}/performers/{{id}}/history"
+        document, errors = Returns(PerformerHistoryDocument, _HISTORY), (PerformerNotFound,)
+        return [
+            Endpoint("GET", path, self.show, ANY_ROLE, one, errors, path_types=ids),
+            Endpoint("GET", history, self.history, READERS, document, errors, path_types=ids),
+        ]
 
     async def show(self, request: web.Request) -> web.Response:
         """Return one performer, by our id or by Sharegram's. Only moderators and admins see the e-mail address.
@@ -77,8 +101,23 @@ class PerformersApi:
         elif _SHAREGRAM_ID.fullmatch(performer_id):
             view = await self._performers.by_sharegram_id(performer_id)
         else:
-            raise ValidationFailed("Invalid id.", details={"id": "must be a whole number or begin with sg_"})
+            raise _invalid_id()
         return success(visible_to(request[PRINCIPAL], view))
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Return each field of a performer with its last writer, and the newest events that lost or are not applied.
+
+        Only moderators and admins see the e-mail address. Raises `PerformerNotFound`, `ValidationFailed`.
+        """
+        performer_id = request.match_info["id"]
+        if not (_ROW_ID.fullmatch(performer_id) or _SHAREGRAM_ID.fullmatch(performer_id)):
+            raise _invalid_id()
+        with_email = request[PRINCIPAL].role in MODERATORS
+        return success(await performer_history(self._database, performer_id, with_email=with_email))
+
+
+def _invalid_id() -> ValidationFailed:
+    return ValidationFailed("Invalid id.", details={"id": "must be a whole number or begin with sg_"})
 
 
 def visible_to(principal: Principal, view: PerformerView) -> dict[str, Any]:

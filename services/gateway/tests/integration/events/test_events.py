@@ -6,7 +6,8 @@ from itertools import chain
 
 import pytest
 
-from safevideo_common.domain.outcomes import Status
+from safevideo_common.domain.ordering import WriteVersion
+from safevideo_common.domain.outcomes import FieldOutcome, Status
 from safevideo_testkit.http import Api
 
 ON_BOTH = pytest.mark.parametrize(
@@ -52,10 +53,31 @@ async def test_event_is_shown_with_its_outcome_and_without_its_payload(
         "offset": 0,
         "requestId": "request-1",
         "bodySha256": "ab" * 32,
+        "version": None,
+        "won": [],
+        "overtaken": [],
     }
     listed = await gateway.get(EVENTS, admin)
     assert listed.status == 200, listed
     assert listed.json["data"] == [answer.json["data"]]
+
+
+@ON_BOTH
+async def test_event_names_the_events_that_own_its_lost_fields(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    await record("evt-new", source_offset=7)
+    newest = WriteVersion(9, 1_795_521_600_000_000, 7)
+    fields = FieldOutcome(8, ("bio",), {"displayName": newest, "username": newest._replace(arrival=3)})
+    await record("evt-old", fields=fields)
+    shown = (await gateway.get(f"{EVENTS}/evt-old", admin)).json["data"]
+    loss = {"version": 9, "occurredAt": "2026-11-24T12:00:00.000Z"}
+    assert (shown["version"], shown["won"]) == (8, ["bio"])
+    assert shown["overtaken"] == [
+        {"field": "displayName", **loss, "eventId": "evt-new"},
+        {"field": "username", **loss, "eventId": None},
+    ]
+    assert (await gateway.get(EVENTS, admin)).json["data"][0]["overtaken"][0] == {"field": "displayName", **loss}
 
 
 @ON_BOTH

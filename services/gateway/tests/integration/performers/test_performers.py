@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from safevideo_common.auth.api_keys import Role
+from safevideo_common.domain.outcomes import Status
 from safevideo_testkit.http import Api
 
 ON_BOTH = pytest.mark.parametrize(
@@ -103,3 +104,32 @@ async def test_too_long_request_line_has_the_standard_error_body(gateway: Api, u
 async def test_performer_endpoint_allows_only_get(gateway: Api, admin: dict[str, str]) -> None:
     answer = await gateway.request("DELETE", "/api/v1/performers/1", admin)
     assert (answer.status, answer.code) == (405, "METHOD_NOT_ALLOWED")
+
+
+@ON_BOTH
+async def test_history_has_each_field_with_its_last_writer(
+    gateway: Api, admin: dict[str, str], store: Store, record: Store
+) -> None:
+    performer_id = await store("sg_1", bio="Hi")
+    await record("evt-dead", status=Status.DEAD, reason="BODY_INVALID: data: x")
+    by_id = await gateway.get(f"/api/v1/admin/performers/{performer_id}/history", admin)
+    assert by_id.status == 200, by_id
+    assert by_id.json["data"]["performerId"] == "sg_1"
+    fields = {each["field"]: each for each in by_id.json["data"]["fields"]}
+    written = {"version": 3, "occurredAt": "2023-11-14T22:13:20.000Z", "eventId": None}
+    assert fields["bio"] == {"field": "bio", "value": "Hi", **written}
+    assert fields["email"]["value"] == "jane@example.com"
+    assert [each["eventId"] for each in by_id.json["data"]["unapplied"]] == ["evt-dead"]
+    assert (await gateway.get("/api/v1/admin/performers/sg_1/history", admin)).json == by_id.json
+
+
+async def test_history_of_an_unknown_performer_is_404_and_an_auditor_sees_no_email(
+    gateway: Api, key: Callable[[Role], Awaitable[dict[str, str]]], store: Store
+) -> None:
+    await store("sg_1")
+    auditor = await key(Role.AUDITOR)
+    fields = (await gateway.get("/api/v1/admin/performers/sg_1/history", auditor)).json["data"]["fields"]
+    assert [each["value"] for each in fields if each["field"] == "email"] == [None]
+    for path, status, code in (("sg_2", 404, "PERFORMER_NOT_FOUND"), ("x", 400, "VALIDATION_ERROR")):
+        answer = await gateway.get(f"/api/v1/admin/performers/{path}/history", auditor)
+        assert (answer.status, answer.code) == (status, code)

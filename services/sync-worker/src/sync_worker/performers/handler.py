@@ -14,7 +14,14 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import performers
 from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead
-from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, PerformerPatch, applied_fields, decide
+from safevideo_common.domain.performers import (
+    DEFAULTS,
+    PUBLIC_NAMES,
+    Performer,
+    PerformerPatch,
+    applied_fields,
+    decide,
+)
 from safevideo_common.events import performer
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason
 from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
@@ -62,9 +69,6 @@ def _named_fields(data: performer.PerformerData) -> dict[str, object]:
     if data.status is not None:
         fields["status"] = data.status
     return fields
-
-
-WIRE_NAMES: Final = {name: name for name in FIELDS} | {"display_name": "displayName", "profile_image": "profileImage"}
 
 
 class CacheInvalidator(Protocol):
@@ -197,7 +201,7 @@ def _change_event(applied: AppliedChange, fields: Mapping[str, object]) -> Messa
     event = applied.event
     change = PerformerChange(
         performer_id=event.sharegram_id,
-        changes={WIRE_NAMES[name]: value for name, value in fields.items()},
+        changes={PUBLIC_NAMES[name]: value for name, value in fields.items()},
         sequence=applied.sequence,
         version=event.patch.write_version.version,
         at=event.cause.time,
@@ -214,7 +218,7 @@ def _corrected_fields(applied: AppliedChange) -> dict[str, object]:
 def _diff(stored: LockedPerformer | None, current: Performer) -> Differences:
     before = DEFAULTS if stored is None else stored.performer.fields
     return {
-        WIRE_NAMES[name]: (before.get(name), value)
+        PUBLIC_NAMES[name]: (before.get(name), value)
         for name, value in current.fields.items()
         if before.get(name) != value
     }

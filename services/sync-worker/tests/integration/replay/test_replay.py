@@ -94,6 +94,21 @@ async def test_forced_replay_restores_deleted_rows(harness: ReplayHarness) -> No
     assert (await harness.performers(), sorted(await harness.inbox())) == before
 
 
+async def test_forced_replay_that_applies_an_ignored_event_says_so_in_its_row(harness: ReplayHarness) -> None:
+    event = harness.event("a", 1, bio="one")
+    await harness.publish(event)
+    await harness.consume()
+    await harness.delete_performer("a")
+    await harness.set_status(event, "ignored")  # as a release that did not know the type
+    published_before = len(await harness.published_changes())
+    job = await harness.replay(force=True)
+    assert await harness.outcomes() == [("applied", f"REPLAYED: by job {job.id}")]
+    (change,) = (await harness.published_changes())[published_before:]
+    assert parse_headers(change.headers).id == event.event_id
+    await harness.replay(force=True)
+    assert len(await harness.published_changes()) == published_before + 1
+
+
 async def test_replay_applies_its_filters(harness: ReplayHarness) -> None:
     events = some(harness)
     await harness.publish(*events)

@@ -194,6 +194,17 @@ class ReplayHarness:
                 (row[0], row[1], row[2]) for row in await reading.execute(select(*columns).order_by(event_inbox.c.id))
             ]
 
+    async def outcomes(self) -> list[tuple[str, str | None]]:
+        """Return status and reason of each row, in the order of arrival."""
+        columns = event_inbox.c.status, event_inbox.c.reason
+        async with self.database.read_connection() as reading:
+            return [(row[0], row[1]) for row in await reading.execute(select(*columns).order_by(event_inbox.c.id))]
+
+    async def set_status(self, event: Sent, status: str) -> None:
+        """Give an event another status, as another release would have decided it."""
+        async with self.database.transaction() as tx:
+            await tx.execute(update(event_inbox).where(event_inbox.c.event_id == event.event_id).values(status=status))
+
     async def delete_inbox_rows(self, *events: Sent) -> None:
         """Delete the inbox rows of events, as after the restore of an old backup."""
         async with self.database.transaction() as tx:

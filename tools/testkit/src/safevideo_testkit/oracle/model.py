@@ -16,7 +16,7 @@ from safevideo_testkit.oracle.stream import COLUMNS, NO_ORDER, Order, Outcome, S
 GROUP = {topic: group for group, topics in CONSUMED.items() for topic in topics}
 PERFORMER_DEFAULTS: Values = dict.fromkeys((*COLUMNS.values(), "status")) | {"verified": False, "status": "pending"}
 REQUEST_DEFAULTS: Values = {"status": "in_progress", "risk_score": None, "result": None}
-APPLIED, STALE = Outcome("applied", "applied"), Outcome("stale", "stale")
+APPLIED, STALE = Outcome("applied", "applied"), Outcome("stale", "OVERTAKEN")
 VERSION_MISSING = Outcome("stale", "VERSION_MISSING")
 
 Key = tuple[str, str]

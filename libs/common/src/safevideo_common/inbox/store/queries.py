@@ -1,18 +1,21 @@
 """Queries of the inbox for operators: pages of received events, and single events."""
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import event_inbox
+from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import ValidationFailed
+from safevideo_common.events.envelope import time_of
 
 Sort = Literal["received_at", "occurred_at", "decided_at"]
 
@@ -58,7 +61,21 @@ class InboxRecord:
     duplicates: int
     request_id: str | None
     body_sha256: str | None
+    event_version: int | None = None
+    """The provider's. None if it sent none, or the event was not compared with other writes."""
+    fields_won: tuple[str, ...] = ()
+    fields_overtaken: Mapping[str, WriteVersion] = field(default_factory=dict)
+    """The writes that owned the lost fields when the event was decided."""
     payload: bytes | None = None
+
+
+class OvertakenFieldDocument(TypedDict):
+    """A field that a newer write owns. `eventId` is null if the inbox has no event of that write; lists do not say."""
+
+    field: str
+    version: int | None
+    occurredAt: TimestampText
+    eventId: NotRequired[str | None]
 
 
 class EventDocument(TypedDict):
@@ -82,10 +99,16 @@ class EventDocument(TypedDict):
     offset: int
     requestId: str | None
     bodySha256: str | None
+    version: int | None
+    won: list[str]
+    overtaken: list[OvertakenFieldDocument]
 
 
-def event_document(record: InboxRecord) -> EventDocument:
-    """Return an event as the API and the tools show it. Its payload is personal data and not part of it."""
+def event_document(record: InboxRecord, writers: Mapping[WriteVersion, str] | None = None) -> EventDocument:
+    """Return an event as the API and the tools show it, `writers` being the result of `last_writers`.
+
+    Its payload is personal data and not part of it.
+    """
     return {
         "id": record.row_id,
         "eventId": record.event_id,
@@ -105,12 +128,20 @@ def event_document(record: InboxRecord) -> EventDocument:
         "offset": record.source_offset,
         "requestId": record.request_id,
         "bodySha256": record.body_sha256,
+        "version": record.event_version,
+        "won": list(record.fields_won),
+        "overtaken": [_overtaken(name, write, writers) for name, write in record.fields_overtaken.items()],
     }
+
+
+def _overtaken(name: str, write: WriteVersion, writers: Mapping[WriteVersion, str] | None) -> OvertakenFieldDocument:
+    document: OvertakenFieldDocument = {"field": name, "version": write.version, "occurredAt": rfc3339(time_of(write))}
+    return document if writers is None else {**document, "eventId": writers.get(write)}
 
 
 _COLUMNS: Final = (
     _c.id.label("row_id"),
-    *(_c[field.name] for field in fields(InboxRecord) if field.name not in {"row_id", "payload"}),
+    *(_c[each.name] for each in fields(InboxRecord) if each.name not in {"row_id", "payload"}),
 )
 
 
@@ -153,6 +184,36 @@ async def get_by_event_id(reading: AsyncConnection, event_id: str) -> list[Inbox
     return [_record(row) for row in rows]
 
 
+async def last_writers(
+    reading: AsyncConnection, group: str, performer_id: str | None, writes: Iterable[WriteVersion]
+) -> dict[WriteVersion, str]:
+    """Return the event ids of writes about one performer. A write of a pruned event has none."""
+    by_arrival = {write.arrival: write for write in writes}
+    if not by_arrival:
+        return {}
+    rows = await reading.execute(
+        select(_c.event_id, _c.source_offset, _c.occurred_at).where(
+            _c.consumer_group == group, _c.performer_id == performer_id, _c.source_offset.in_(by_arrival)
+        )
+    )
+    found = ((by_arrival[offset], event_id, at) for event_id, offset, at in rows)
+    return {write: event_id for write, event_id, at in found if time_of(write) == at}
+
+
+async def writers_of_overtaken_fields(reading: AsyncConnection, record: InboxRecord) -> dict[WriteVersion, str]:
+    """Return the event ids of the writes that kept a field from an event."""
+    return await last_writers(reading, record.consumer_group, record.performer_id, record.fields_overtaken.values())
+
+
+async def find_unapplied(reading: AsyncConnection, group: str, performer_id: str, limit: int) -> list[InboxRecord]:
+    """Return the newest events of a performer that are not applied, or applied only in part."""
+    is_partial = _c.fields_overtaken.is_not(None)
+    query = select(*_COLUMNS).where(
+        _c.performer_id == performer_id, _c.consumer_group == group, or_(_c.status != Status.APPLIED, is_partial)
+    )
+    return [_record(row) for row in await reading.execute(query.order_by(_c.id.desc()).limit(limit))]
+
+
 def _conditions(matching: InboxFilter) -> list[ColumnElement[bool]]:
     of_status = [_c.duplicates > 0] if matching.status == "duplicate" else equal((_c.status, matching.status))
     return [
@@ -162,5 +223,8 @@ def _conditions(matching: InboxFilter) -> list[ColumnElement[bool]]:
     ]
 
 
-def _record(row: Row[*tuple[object, ...]]) -> InboxRecord:
-    return InboxRecord(**row._asdict() | {"status": Status(row.status)})
+def _record(row: Row[*tuple[Any, ...]]) -> InboxRecord:
+    won = tuple(row.fields_won.split(",")) if row.fields_won else ()
+    overtaken = {name: WriteVersion(*write) for name, write in (row.fields_overtaken or {}).items()}
+    parsed = {"status": Status(row.status), "fields_won": won, "fields_overtaken": overtaken}
+    return InboxRecord(**row._asdict() | parsed)

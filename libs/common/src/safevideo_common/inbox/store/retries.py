@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database.dialect import for_update, force_index
 from safevideo_common.database.tables import event_inbox
 from safevideo_common.domain.outcomes import Outcome, Status
-from safevideo_common.inbox.store.rows import REASON_LENGTH
+from safevideo_common.inbox.store.rows import REASON_LENGTH, outcome_columns
 
 _c: Final = event_inbox.c
 _is_waiting: Final = (_c.status == Status.WAITING, _c.consumer_group == bindparam("group"))
@@ -128,7 +128,7 @@ async def waiting_of(tx: AsyncConnection, group: str, head: QueueHead, now: date
 
 async def complete(tx: AsyncConnection, row_id: int, outcome: Outcome, decided_at: datetime) -> None:
     """Set the final outcome of a waiting event. Only a dead event keeps its payload."""
-    changes: dict[str, object] = {"status": outcome.status, "reason": _cut(outcome.reason), "next_try_at": None}
+    changes = {"status": outcome.status, "next_try_at": None, **outcome_columns(outcome)}
     if outcome.status is not Status.DEAD:
         changes["payload"] = None
     await tx.execute(_ROW.values(decided_at=decided_at, **changes), {"row_id": row_id})
@@ -136,9 +136,5 @@ async def complete(tx: AsyncConnection, row_id: int, outcome: Outcome, decided_a
 
 async def reschedule(tx: AsyncConnection, row_id: int, next_try_at: datetime, tries: int, reason: str) -> None:
     """Set the time of the next attempt; `tries` attempts have failed, the last for `reason`."""
-    changes = {"next_try_at": next_try_at, "tries": tries, "reason": _cut(reason)}
+    changes = {"next_try_at": next_try_at, "tries": tries, "reason": reason[:REASON_LENGTH]}
     await tx.execute(_ROW.values(**changes), {"row_id": row_id})
-
-
-def _cut(reason: str | None) -> str | None:
-    return reason and reason[:REASON_LENGTH]

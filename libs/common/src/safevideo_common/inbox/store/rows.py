@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Incoming, Upsert
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.domain.outcomes import Outcome, Status
+from safevideo_common.domain.outcomes import FieldOutcome, Outcome, Status
 from safevideo_common.errors import DatabaseConflict
 
 REASON_LENGTH: Final = 255
@@ -54,6 +54,9 @@ _WRITTEN: Final = (
     "payload",
     "body_sha256",
     "dedup_sha256",
+    "event_version",
+    "fields_won",
+    "fields_overtaken",
 )
 _INSERT: Final = Bulk(insert(event_inbox), _WRITTEN)
 
@@ -76,7 +79,7 @@ _COUNT: Final = Bulk(Upsert(event_inbox, ("event_id", "consumer_group"), _counte
 
 _SETTLE: Final = (
     update(event_inbox)
-    .where(_c.event_id == bindparam("settled_id"), _OF_GROUP, _c.status.in_((Status.WAITING, Status.DEAD)))
+    .where(_c.event_id == bindparam("settled_id"), _OF_GROUP, _c.status != Status.APPLIED)
     .values(next_try_at=None, payload=None)
 )
 
@@ -113,6 +116,7 @@ class InboxEntry(NamedTuple):
     body_sha256: str | None = None
     dedup_sha256: str | None = None
     """The digest again, if the body is the identity of the event."""
+    fields: FieldOutcome | None = None
 
 
 async def existing_rows(connection: AsyncConnection, group: str, event_ids: Iterable[str]) -> list[ExistingRow]:
@@ -158,13 +162,30 @@ async def count_duplicates(tx: AsyncConnection, entries: Sequence[InboxEntry]) -
 
 
 async def settle(tx: AsyncConnection, group: str, event_id: str, outcome: Outcome, decided_at: datetime) -> None:
-    """Give a waiting or dead event its final outcome. Raise `DatabaseConflict` if it has got one since."""
+    """Give an event that is not applied its final outcome. Raise `DatabaseConflict` if it was applied since."""
     settled = await tx.execute(
-        _SETTLE.values(status=outcome.status, reason=outcome.reason, decided_at=decided_at),
+        _SETTLE.values(status=outcome.status, decided_at=decided_at, **outcome_columns(outcome)),
         {"group": group, "settled_id": event_id},
     )
     if settled.rowcount != 1:
         raise DatabaseConflict("the event was processed by another transaction")
+
+
+def outcome_columns(outcome: Outcome) -> dict[str, object]:
+    """Return the columns that explain an outcome: its reason, the event's version, the fields won and lost."""
+    version, won, overtaken = field_columns(outcome.fields)
+    reason = outcome.reason and outcome.reason[:REASON_LENGTH]
+    return {"reason": reason, "event_version": version, "fields_won": won, "fields_overtaken": overtaken}
+
+
+def field_columns(
+    fields: FieldOutcome | None,
+) -> tuple[int | None, str | None, dict[str, tuple[int | None, ...]] | None]:
+    """Return the columns of a field outcome. An event that lost no field has no document of losses."""
+    if fields is None:
+        return None, None, None
+    overtaken = {name: tuple(write) for name, write in fields.overtaken.items()} if fields.overtaken else None
+    return fields.version, ",".join(fields.won) or None, overtaken
 
 
 def _row(entry: InboxEntry) -> tuple[object, ...]:
@@ -188,4 +209,5 @@ def _row(entry: InboxEntry) -> tuple[object, ...]:
         entry.payload,
         entry.body_sha256,
         entry.dedup_sha256,
+        *field_columns(entry.fields),
     )
