@@ -106,14 +106,14 @@ async def test_callback_of_another_browser_signs_nobody_in(
     assert (await attacker.get(callback)).status == 302  # and it is not used up by that
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    ["", "state=", "state=x", "state=x&code=y", "code=y", "state=x&state=y&code=z", "state=%00&code=%0d%0a"],
-)
-async def test_callback_that_nobody_began_ends_on_the_page(browser: Browser, parameters: str) -> None:
-    answer = await browser.get(f"{SSO}/callback?{parameters}")
-    assert answer.status in {400, 401}
-    assert is_failure_page(answer, answer.json["error"]["code"] if answer.body.startswith(b"{") else "")
+STRAY = ["", "state=", "state=x", "state=x&code=y", "code=y", "state=x&state=y&code=z", "state=%00&code=%0d%0a"]
+
+
+async def test_callback_that_nobody_began_ends_on_the_page(browser: Browser) -> None:
+    for parameters in STRAY:
+        answer = await browser.get(f"{SSO}/callback?{parameters}")
+        assert answer.status in {400, 401}, parameters
+        assert is_failure_page(answer, "")
 
 
 async def test_page_shows_nothing_of_the_providers_text(browser: Browser) -> None:
@@ -177,12 +177,14 @@ async def test_cookie_and_api_are_signed_out_together(browser: Browser) -> None:
     assert not await has_session(browser)
 
 
-@pytest.mark.parametrize("path", ["/auth/sso/login", "//evil.example", "https://evil.example", "/a\\b", ""])
-async def test_bad_return_to_is_400_before_the_provider_is_visited(site: Api, path: str) -> None:
-    url = URL(f"{SSO}/login").with_query(returnTo=path)
-    answer = await site.get(url.raw_path_qs)
-    assert (answer.status, answer.code) == (400, "VALIDATION_ERROR")
-    assert list(answer.json["error"]["details"]) == ["returnTo"]
+ELSEWHERE = ["/auth/sso/login", "//evil.example", "https://evil.example", "/a\\b", ""]
+
+
+async def test_bad_return_to_is_400_before_the_provider_is_visited(site: Api) -> None:
+    for path in ELSEWHERE:
+        answer = await site.get(URL(f"{SSO}/login").with_query(returnTo=path).raw_path_qs)
+        assert (answer.status, answer.code) == (400, "VALIDATION_ERROR")
+        assert list(answer.json["error"]["details"]) == ["returnTo"]
 
 
 async def test_sign_in_after_a_sign_out_that_the_provider_missed_asks_for_the_password(browser: Browser) -> None:
