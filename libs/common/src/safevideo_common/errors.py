@@ -101,6 +101,26 @@ class UserNotFound(NotFound):
     """No such user."""
 
 
+class KycRequestNotFound(NotFound):
+    """No such KYC request, or one of somebody else."""
+
+    code = "KYC_REQUEST_NOT_FOUND"
+
+
+class KycAlreadyInProgress(SafeVideoError):
+    """The performer has an open or verified KYC request; `details.requestId` is its id."""
+
+    code = "KYC_ALREADY_IN_PROGRESS"
+    status = 409
+
+
+class InvalidKycStatus(SafeVideoError):
+    """The status of the KYC request does not allow the operation; `details.status` has it."""
+
+    code = "INVALID_KYC_STATUS"
+    status = 409
+
+
 class UserMappingConflict(SafeVideoError):
     """More than one account could be meant: an operator merges them first."""
 
@@ -169,6 +189,12 @@ class PayloadTooLarge(SafeVideoError):
 
     code = "PAYLOAD_TOO_LARGE"
     status = 413
+
+
+class FileRequired(ValidationFailed):
+    """The form has no file."""
+
+    code = "FILE_REQUIRED"
 
 
 class UnsupportedDocument(SafeVideoError):

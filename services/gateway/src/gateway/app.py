@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 from aiohttp import ClientSession, web
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from gateway.audit.api import AuditApi
 from gateway.audit.retention import Retention
+from gateway.documents.converter import DocumentConverter
 from gateway.events.api import EventsApi
 from gateway.health.api import HealthApi
 from gateway.health.checks import CachedHealthCheck, build_checks
@@ -21,6 +23,9 @@ from gateway.integrations.api import IntegrationsApi
 from gateway.integrations.secret_rotation import Encrypt, SecretRotation
 from gateway.integrations.status import IntegrationStatus
 from gateway.jobs.api import JobsApi
+from gateway.kyc.api import KycApi
+from gateway.kyc.service import KycService
+from gateway.kyc.uploads import UploadService
 from gateway.metrics import GatewayMetrics
 from gateway.openapi.api import DocumentationApi
 from gateway.performers.api import PerformersApi
@@ -47,9 +52,11 @@ from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
+from safevideo_common.documents.files import EncryptedFiles, FolderStore
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
+from safevideo_common.kyc.requests import FEATURE
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
@@ -119,6 +126,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 background_task(app, "api-key-uses", api_keys.write_uses()),
                 _fetching_keys(app, providers.values()),
                 broker.producer(SERVICE) as producer,
+                DocumentConverter.open() as converter,
                 CachedHealthCheck(
                     build_checks(
                         database,
@@ -138,6 +146,9 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 notifier = JobNotifier(producer, utc_now)
                 jobs = JobService(database, utc_now, notifier.notify)
                 operations = ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now)
+                cipher = settings.cipher()
+                files = EncryptedFiles(FolderStore(settings.upload_dir), cipher) if cipher else None
+                kyc = KycService(database, cipher, utc_now, settings.kyc_auto_approve_score, notifier.notify)
                 endpoints = all_endpoints(
                     HealthApi(health),
                     PerformersApi(PerformerService(database, cache, metrics), database),
@@ -157,6 +168,12 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                         sharegram,
                         utc_now,
                         logger,
+                    ),
+                    KycApi(
+                        kyc,
+                        UploadService(kyc, converter, files, utc_now, logger),
+                        partial(protections.flags.require, FEATURE),
+                        utc_now,
                     ),
                     UsersApi(database, UserMerges(database, sessions, utc_now), logger),
                     BreakersApi(operations),

@@ -12,6 +12,7 @@ from safevideo_common.auth.jwks import ALGORITHMS
 from safevideo_common.auth.sessions import SSO_DB
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.documents.settings import KycSettings
 from safevideo_common.encryption import Cipher
 from safevideo_common.errors import StartupError
 from safevideo_common.protections.settings import ProtectionSettings
@@ -29,7 +30,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(","))
 
 
-class GatewaySettings(SharegramSettings, ProtectionSettings, ProxySettings):
+class GatewaySettings(KycSettings, SharegramSettings, ProtectionSettings, ProxySettings):
     """Settings of `gateway`."""
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

@@ -23,8 +23,8 @@ from safevideo_testkit.http import running
 PAGE: Final = Path(__file__).parents[4] / "docs" / "outages.md"
 COLUMNS: Final = ("redis", "database", "kafka", "sharegram", "all")
 AS_USUAL: Final = "as usual"
-ELSEWHERE: Final = (" /auth/sso/", "/admin/flags")
-"""Sign-in, which needs a provider, and flags, whose last value a process may remember. Other tests have them."""
+ELSEWHERE: Final = (" /auth/sso/", "/admin/flags", "/kyc/submit", "/kyc/{id}/documents")
+"""Sign-in, which needs a provider; flags, whose last value a process may remember; what only performers may call."""
 MYSQL: Final = pytest.mark.mysql
 
 Call = Callable[[], Awaitable[Mapping[str, int]]]

@@ -33,6 +33,13 @@ PUBLIC: Final = {
 }
 ALLOWED: Final = {
     "GET /api/v1/performers/{id}": ANY,
+    "POST /api/v1/kyc/submit": {Role.PERFORMER},
+    "POST /api/v1/kyc/{id}/documents": {Role.PERFORMER},
+    "GET /api/v1/kyc/{id}/status": {Role.PERFORMER, Role.ADMIN},
+    "GET /api/v1/kyc/pending": {Role.MODERATOR, Role.ADMIN},
+    "POST /api/v1/kyc/{id}/approve": ADMIN,
+    "POST /api/v1/kyc/{id}/reject": ADMIN,
+    "POST /api/v1/kyc/{id}/reopen": ADMIN,
     "GET /api/v1/admin/events": READERS,
     "GET /api/v1/admin/events/{id}": READERS,
     "POST /api/v1/admin/events/redrive": ADMIN,

@@ -7,8 +7,10 @@ from prometheus_client import CollectorRegistry
 
 from kyc_worker.settings import KycWorkerSettings
 from kyc_worker.verifications.handler import VerificationHandler
+from kyc_worker.verifications.submission_job import SubmissionJob
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
+from safevideo_common.documents.files import EncryptedFiles, FolderStore
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
     LagTrend,
@@ -19,14 +21,18 @@ from safevideo_common.inbox.group_member import (
 )
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
+from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
+from safevideo_common.kyc.requests import FEATURE, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
-from safevideo_common.protections.gate import SharegramGate
+from safevideo_common.protections.gate import FlagGate, SharegramGate
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 
 SERVICE = topics.KYC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
@@ -55,10 +61,23 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                 dlq_limit=dlq_limit_of(settings),
             )
             lag = LagTrend()
-            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
+            jobs: dict[str, JobHandler] = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
+            cipher = settings.cipher()
+            keys = StoredIdempotencyKeys(database, utc_now)
+            around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             async with (
+                open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
-                run_job_worker(
+            ):
+                if cipher is None:
+                    logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
+                else:
+                    files = EncryptedFiles(FolderStore(settings.upload_dir), cipher)
+                    score = settings.kyc_auto_approve_score
+                    jobs[VERIFICATION_JOB] = SubmissionJob(
+                        database, files, cipher, sharegram, keys, score, utc_now, logger
+                    )
+                async with run_job_worker(
                     app,
                     SERVICE,
                     jobs,
@@ -68,10 +87,9 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
-                    gates=dict.fromkeys(SHAREGRAM_JOBS, gate),
-                ),
-            ):
-                yield
+                    gates=dict.fromkeys(SHAREGRAM_JOBS, FlagGate(gate, protections.flags, FEATURE)),
+                ):
+                    yield
 
     app.cleanup_ctx.append(consume)
     return app

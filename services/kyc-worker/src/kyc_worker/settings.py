@@ -1,20 +1,23 @@
 """The settings of `kyc-worker`."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from safevideo_common.domain.kyc import AUTO_APPROVE_SCORE
+from safevideo_common.documents.settings import KycSettings
+from safevideo_common.encryption import Cipher
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.protections.settings import ProtectionSettings
+from safevideo_common.sharegram.settings import SharegramSettings
 
 
-class KycWorkerSettings(ConsumerSettings, JobSettings, ProtectionSettings):
+class KycWorkerSettings(KycSettings, SharegramSettings, ConsumerSettings, JobSettings, ProtectionSettings):
     """Settings of `kyc-worker`."""
 
     port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
-    kyc_auto_approve_score: float = Field(
-        AUTO_APPROVE_SCORE,
-        ge=0,
-        le=100,
-        description="Minimum score at which a passed verification needs no manual review.",
+    encryption_key: SecretStr | None = Field(
+        None, description="The same as for the gateway. Without it no KYC request is sent to Sharegram."
     )
+
+    def cipher(self) -> Cipher | None:
+        """Return the cipher of KYC documents, or None without a key. Raises `StartupError` for a malformed key."""
+        return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None

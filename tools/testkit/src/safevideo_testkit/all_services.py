@@ -58,6 +58,7 @@ def settings_of(stack: StackUnderTest) -> dict[str, object]:
         "kafka_bootstrap_servers": stack.kafka_bootstrap_servers,
         "safevideo_env": "development",
         "spool_dir": str(stack.log_folder / "spool"),
+        "upload_dir": str(stack.log_folder / "documents"),
     }
 
 

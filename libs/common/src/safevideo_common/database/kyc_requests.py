@@ -1,17 +1,37 @@
 """KYC requests: written by the gateway and kyc-worker."""
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, bindparam, insert, select
+from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked, force_index
+from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import kyc_requests
-from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision
+from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision, RejectionReason
 from safevideo_common.domain.ordering import WriteVersion
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKycRequest:
+    """A request with the columns that the provider's results do not change."""
+
+    request: KycRequest
+    created_at: datetime
+    updated_at: datetime
+    document_type: str | None
+    document_expires_on: date | None
+    applicant: bytes | None
+    """What the performer submitted, encrypted; None in a request that was not made here."""
+    decision_reason: RejectionReason | None
+    reopened_at: datetime | None
+    expires_at: datetime | None
+
 
 _c: Final = kyc_requests.c
 _HAS_ID: Final = _c.verification_id.in_(bindparam("verification_ids", expanding=True))
@@ -51,6 +71,17 @@ async def load(connection: AsyncConnection, verification_ids: Iterable[str]) -> 
     return await _load(connection, _BY_VERIFICATION, verification_ids)
 
 
+async def expecting_verification(connection: AsyncConnection, performer_ids: Iterable[str]) -> frozenset[str]:
+    """Return those performers who have a request in progress without a verification."""
+    found: set[str] = set()
+    for chunk in chunks(performer_ids):
+        query = select(_c.performer_id).where(
+            _c.performer_id.in_(chunk), _c.status == KycStatus.IN_PROGRESS, _c.verification_id.is_(None)
+        )
+        found |= set(await connection.scalars(query))
+    return frozenset(found)
+
+
 async def update(tx: AsyncConnection, changed: Iterable[KycRequest], now: datetime) -> None:
     """Write requests that `load_for_update` returned, with their decisions, in one statement."""
     # The rows exist and are locked, so it never inserts.
@@ -73,6 +104,57 @@ async def insert_request(
     return result.lastrowid
 
 
+async def submit(
+    tx: AsyncConnection,
+    performer_id: str,
+    *,
+    document_type: str,
+    document_expires_on: date,
+    applicant: bytes,
+    created_at: datetime,
+) -> int:
+    """Insert a request that waits for its documents, and return its id."""
+    result = await tx.execute(
+        insert(kyc_requests).values(
+            performer_id=performer_id,
+            status=KycStatus.PENDING,
+            document_type=document_type,
+            document_expires_on=document_expires_on,
+            applicant=applicant,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+    )
+    return result.lastrowid
+
+
+async def get(connection: AsyncConnection, request_id: int, *, locked: bool = False) -> StoredKycRequest | None:
+    """Return a request, or None; if `locked`, lock its row until the transaction ends."""
+    query = select(kyc_requests).where(_c.id == request_id)
+    row = (await connection.execute(for_update(query) if locked else query)).one_or_none()
+    return None if row is None else _stored(row)
+
+
+async def of_performer(tx: AsyncConnection, performer_id: str) -> Sequence[StoredKycRequest]:
+    """Return the requests of a performer, the oldest first, and lock them."""
+    query = select(kyc_requests).where(_c.performer_id == performer_id).order_by(_c.id)
+    return [_stored(row) for row in await tx.execute(for_update(query))]
+
+
+async def find(
+    reading: AsyncConnection, status: KycStatus, *, page: int, limit: int, order: Order
+) -> tuple[Sequence[StoredKycRequest], int]:
+    """Return one page of the requests with a status by their age, and the number of all."""
+    query = select(kyc_requests).where(_c.status == status)
+    rows, total = await find_page(reading, query, (_c.created_at, _c.id), page=page, limit=limit, order=order)
+    return [_stored(row) for row in rows], total
+
+
+async def set_values(tx: AsyncConnection, request_id: int, **values: object) -> None:
+    """Write columns of a request that is locked."""
+    await tx.execute(update_of(kyc_requests).where(_c.id == request_id).values(values))
+
+
 async def _load(
     connection: AsyncConnection, query: Select[*tuple[Any, ...]], verification_ids: Iterable[str]
 ) -> Mapping[str, KycRequest]:
@@ -83,7 +165,7 @@ async def _load(
     return requests
 
 
-def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
+def _request(row: Row[*tuple[Any, ...]]) -> KycRequest:
     return KycRequest(
         id=row.id,
         performer_id=row.performer_id,
@@ -102,6 +184,20 @@ def _request(row: Row[*tuple[object, ...]]) -> KycRequest:
             row.decision_basis and KycStatus(row.decision_basis),
         ),
         sequence=row.change_sequence,
+    )
+
+
+def _stored(row: Row[*tuple[Any, ...]]) -> StoredKycRequest:
+    return StoredKycRequest(
+        _request(row),
+        row.created_at,
+        row.updated_at,
+        row.document_type,
+        row.document_expires_on,
+        row.applicant,
+        row.decision_reason and RejectionReason(row.decision_reason),
+        row.reopened_at,
+        row.expires_at,
     )
 
 

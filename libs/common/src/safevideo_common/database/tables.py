@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy import (
     Column,
+    Date,
     Double,
     Index,
     Integer,
@@ -108,9 +109,46 @@ kyc_requests: Final = Table(
     Column("decision_status", String(16)),  # of a person, or `expired`; NULL if there was none
     Column("decision_at", UtcDateTime),
     Column("decision_basis", String(16)),  # the status that the last result led to at that time
+    Column("decision_reason", String(32)),  # of a rejection by a person
+    Column("decision_notes", Text),
+    Column("decided_by", String(128)),
+    Column("reopened_at", UtcDateTime),  # when an admin allowed a new submission after a final rejection
+    Column("applicant", LargeBinary(8192)),  # encrypted: what the performer submitted
+    Column("document_type", String(32)),
+    Column("document_expires_on", Date),
+    Column("expires_at", UtcDateTime),  # of a verified request
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),
+    implicit_returning=False,
+)
+
+kyc_documents: Final = Table(
+    "kyc_documents",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("request_id", BigId, nullable=False),
+    Column("slot", String(32), nullable=False),  # a later upload replaces the earlier one
+    Column("document_type", String(32), nullable=False),
+    Column("media_type", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),  # hex, of the content before encryption
+    Column("size", BigId, nullable=False),
+    Column("file_name", String(128), nullable=False),  # in the store of documents
+    Column("uploaded_at", UtcDateTime, nullable=False),
+    UniqueConstraint("request_id", "slot", name="uq_kyc_documents_slot"),
+    UniqueConstraint("file_name", name="uq_kyc_documents_file"),
+    implicit_returning=False,
+)
+
+kyc_verification_steps: Final = Table(
+    "kyc_verification_steps",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("request_id", BigId, nullable=False),
+    Column("step_type", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("completed_at", UtcDateTime),
+    UniqueConstraint("request_id", "step_type", name="uq_kyc_verification_steps"),
     implicit_returning=False,
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import FieldOutcome, Outcome, applied, dead, stale
@@ -21,6 +21,75 @@ class KycStatus(StrEnum):
     VERIFIED = "verified"
     REJECTED = "rejected"
     EXPIRED = "expired"
+
+
+OPEN: Final = frozenset({KycStatus.PENDING, KycStatus.IN_PROGRESS, KycStatus.IN_REVIEW})
+"""A request that is not decided yet."""
+
+
+class Trigger(StrEnum):
+    """The cause of a change of status."""
+
+    DOCUMENTS = "documents"
+    """The last required document is there."""
+    RESULT = "result"
+    """The provider reported a result, or corrected one."""
+    FAILURE = "failure"
+    """The provider cannot verify the request: a person decides."""
+    PERSON = "person"
+    CLOCK = "clock"
+
+
+class Transition(NamedTuple):
+    """An allowed change of status."""
+
+    before: KycStatus
+    after: KycStatus
+    trigger: Trigger
+
+
+def _transitions(trigger: Trigger, after: Mapping[KycStatus, tuple[KycStatus, ...]]) -> set[Transition]:
+    return {Transition(before, each, trigger) for before, statuses in after.items() for each in statuses}
+
+
+_RESULTS: Final = (KycStatus.IN_REVIEW, KycStatus.VERIFIED, KycStatus.REJECTED)
+TRANSITIONS: Final = frozenset(
+    _transitions(Trigger.DOCUMENTS, {KycStatus.PENDING: (KycStatus.IN_PROGRESS,)})
+    | _transitions(Trigger.FAILURE, {KycStatus.IN_PROGRESS: (KycStatus.IN_REVIEW,)})
+    | _transitions(
+        Trigger.RESULT,
+        {
+            before: tuple(after for after in _RESULTS if after is not before)
+            for before in (KycStatus.IN_PROGRESS, *_RESULTS, KycStatus.EXPIRED)
+        },
+    )
+    | _transitions(
+        Trigger.PERSON,
+        {
+            KycStatus.PENDING: (KycStatus.REJECTED,),
+            KycStatus.IN_PROGRESS: (KycStatus.VERIFIED, KycStatus.REJECTED),
+            KycStatus.IN_REVIEW: (KycStatus.VERIFIED, KycStatus.REJECTED),
+            KycStatus.VERIFIED: (KycStatus.REJECTED,),
+        },
+    )
+    | _transitions(Trigger.CLOCK, {KycStatus.PENDING: (KycStatus.EXPIRED,), KycStatus.VERIFIED: (KycStatus.EXPIRED,)})
+)
+"""The state machine of a request. `docs/kyc.md` draws it."""
+
+
+class RejectionReason(StrEnum):
+    """The reason for which a person rejects a request."""
+
+    DOCUMENT_UNCLEAR = "document_unclear"
+    DOCUMENT_EXPIRED = "document_expired"
+    MISMATCH = "mismatch"
+    SUSPICIOUS = "suspicious"
+    UNDERAGE = "underage"
+    OTHER = "other"
+
+
+FINAL_REASONS: Final = frozenset({RejectionReason.SUSPICIOUS, RejectionReason.UNDERAGE})
+"""After these nobody submits again until an admin reopens the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +126,8 @@ class KycRequest:
 
     id: int
     performer_id: str
-    verification_id: str
+    verification_id: str | None
+    """None until the provider has begun."""
     status: KycStatus
     risk_score: float | None = None
     result: Mapping[str, object] | None = None
@@ -99,6 +169,11 @@ def decide_manually(request: KycRequest, status: KycStatus, at_micros: int, auto
             str(request.result["status"]), score if isinstance(score, int | float) else None, auto_approve_score
         )
     return replace(request, status=status, decision=ManualDecision(status, at_micros, basis))
+
+
+def is_allowed(before: KycStatus, after: KycStatus, trigger: Trigger) -> bool:
+    """Return whether `trigger` may change the status so."""
+    return Transition(before, after, trigger) in TRANSITIONS
 
 
 def status_after(result_status: str, risk_score: float | None, auto_approve_score: float) -> KycStatus:

@@ -45,6 +45,8 @@ class Outcome:
     reason: str | None = None
     fields: FieldOutcome | None = field(default=None, compare=False)
     """None if the event was not compared with other writes."""
+    is_expected: bool = False
+    """What a waiting event waits for will come: it is not dead after its last attempt."""
 
     @property
     def code(self) -> str:
@@ -86,9 +88,9 @@ def _describe(write: WriteVersion) -> str:
     return f"an event of {at:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def waiting(code: str, sentence: str) -> Outcome:
+def waiting(code: str, sentence: str, *, is_expected: bool = False) -> Outcome:
     """Return the outcome of an event that must be tried again later."""
-    return Outcome(Status.WAITING, f"{code}: {sentence}")
+    return Outcome(Status.WAITING, f"{code}: {sentence}", is_expected=is_expected)
 
 
 def dead(code: str, sentence: str) -> Outcome:

@@ -48,11 +48,14 @@ class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A verification result that was applied. `requestId` is ours; `status` may be the same as before."""
+    """A result that was applied, or a decision that was made. `requestId` is ours; `status` may be the same as before.
+
+    `verificationId` is null if the provider has not begun. `version` is null for a decision.
+    """
 
     performer_id: ExternalId
     request_id: int
-    verification_id: ExternalId
+    verification_id: ExternalId | None
     status: KycStatus
     previous_status: KycStatus
     risk_score: float | None

@@ -74,7 +74,7 @@ class RetryPolicy(Generic[Event, States]):
         for event, parsed in zip(self._queue, batch.parsed, strict=True):
             attempts = event.tries + 1
             outcome = decide(self.consumer.handler, batch.states, parsed)
-            if outcome.status is Status.WAITING and attempts < self.max_attempts:
+            if outcome.status is Status.WAITING and (outcome.is_expected or attempts < self.max_attempts):
                 decisions.unchanged.append(Decided(parsed.delivery, outcome, attempts))
                 break
             if outcome.status is Status.WAITING:

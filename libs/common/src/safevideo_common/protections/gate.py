@@ -6,6 +6,7 @@ from typing import Final
 
 from safevideo_common.protections.watcher import FallbackMode
 from safevideo_common.resilience.breaker.breaker import BreakerState, CircuitBreaker
+from safevideo_common.resilience.feature_flags import FeatureFlags
 
 JOB_TYPES: Final = ("kyc_verification", "kyc_resync", "performer_sync")
 """The job types that call Sharegram."""
@@ -63,3 +64,21 @@ class SharegramGate:
         self._update()
         for callback in self.changed:
             callback()
+
+
+class FlagGate:
+    """The gate of job types that a feature flag also switches off: their jobs wait until it is on again."""
+
+    def __init__(self, behind: SharegramGate, flags: FeatureFlags, flag: str) -> None:
+        self._behind = behind
+        self._flags = flags
+        self._flag = flag
+
+    @property
+    def changed(self) -> list[Callable[[], None]]:
+        """See `JobGate`. A flag that is switched on is seen at the next poll for jobs."""
+        return self._behind.changed
+
+    def capacity(self) -> int | None:
+        """See `JobGate`."""
+        return self._behind.capacity() if self._flags.is_enabled(self._flag) else 0

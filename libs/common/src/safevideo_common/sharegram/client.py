@@ -28,7 +28,7 @@ from safevideo_common.sharegram import operations
 from safevideo_common.sharegram.concurrency import ConcurrencyLimit
 from safevideo_common.sharegram.errors import InvalidResponse
 from safevideo_common.sharegram.http import ResponseReader, SharegramCredentials, SigningTransport, invalid_field
-from safevideo_common.sharegram.idempotency import IdempotencyKeys
+from safevideo_common.sharegram.idempotency import IdempotencyKeys, work_of
 from safevideo_common.sharegram.layers import (
     BreakerLayer,
     BudgetLayer,
@@ -201,7 +201,7 @@ class SharegramClient:
         content_type: str = JSON,
     ) -> Result:
         """Send a write under the key of its work, which is stored first."""
-        key = await self._keys.reserve(f"{operation.name}:{work}", body)
+        key = await self._keys.reserve(work_of(operation, work), body)
         return _typed(await self._calls.send(OutgoingCall(operation, caller, path, "", body, content_type, key)), kind)
 
 

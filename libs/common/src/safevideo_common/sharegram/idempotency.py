@@ -4,7 +4,7 @@ A key belongs to the work ("verify KYC request 123"), not to the call. So a retr
 takes over after a kill all send the key that was stored first, and Sharegram does the work once.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_hex
 from typing import Final, Protocol
@@ -16,6 +16,7 @@ from safevideo_common.database.dialect import Upsert
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import sharegram_idempotency_keys
 from safevideo_common.sharegram.errors import IdempotencyKeyConflict
+from safevideo_common.sharegram.operations import Operation
 
 RETENTION: Final = timedelta(days=90)
 """No work is retried for so long. Sharegram itself forgets a key sooner."""
@@ -26,6 +27,11 @@ MAX_WORK: Final = 191
 
 _c: Final = sharegram_idempotency_keys.c
 _ADD: Final = Upsert(sharegram_idempotency_keys, ("work",), ("work",))
+
+
+def work_of(operation: Operation, work: str) -> str:
+    """Return the name under which the key of a call is stored."""
+    return f"{operation.name}:{work}"
 
 
 class IdempotencyKeys(Protocol):
@@ -64,6 +70,12 @@ class StoredIdempotencyKeys:
             raise IdempotencyKeyConflict(f"the content of {work} changed after its idempotency key was stored")
         key: str = stored.idempotency_key
         return key
+
+    async def reserved_at(self, operation: Operation, work: str) -> datetime | None:
+        """Return when the key of a call was stored; None if the call was never sent. Raises `DatabaseUnavailable`."""
+        async with self._database.read_connection() as reading:
+            at: datetime | None = await reading.scalar(select(_c.created_at).where(_c.work == work_of(operation, work)))
+        return at
 
     async def prune(self) -> int:
         """Delete keys past their retention, at most a batch; return their number."""

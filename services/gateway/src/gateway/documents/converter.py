@@ -45,14 +45,19 @@ class DocumentConverter:
     @classmethod
     @asynccontextmanager
     async def open(cls, concurrency: int = 2) -> AsyncIterator[Self]:
-        """Open a converter with a process in reserve."""
+        """Open a converter. It has a process in reserve once it was warmed."""
         converter = cls(concurrency)
-        converter._spare = asyncio.create_task(_start(), name="document-converter-spare")
         try:
             yield converter
         finally:
-            with suppress(OSError):
-                await _end(await converter._spare)
+            if converter._spare is not None:
+                with suppress(OSError):
+                    await _end(await converter._spare)
+
+    def warm(self) -> None:
+        """Start the process of the next document if there is none: a document is expected."""
+        if self._spare is None:
+            self._spare = asyncio.create_task(_start(), name="document-converter-spare")
 
     async def convert(self, document: bytes) -> ConvertedDocument:
         """Return the document upright, small and without metadata. A repetition gives the same bytes."""

@@ -74,6 +74,8 @@ class Endpoint:
     query: type[Query] | None = None
     body: type[Body] | None = None
     body_example: Mapping[str, object] = field(default_factory=dict)
+    form: Mapping[str, object] | None = None
+    """The JSON Schema of its multipart form, if it takes one."""
     path_types: Mapping[str, object] = field(default_factory=dict)
     """The type of each parameter of the path, which is a `RowId` by default."""
 

@@ -98,7 +98,7 @@ def errors_of(endpoint: Endpoint) -> Mapping[int, Mapping[str, type[SafeVideoErr
     kinds: list[type[SafeVideoError]] = [*endpoint.errors, errors.InternalError, errors.ServiceUnavailable]
     if endpoint.query or endpoint.body or endpoint.path_parameters:
         kinds.append(errors.ValidationFailed)
-    if endpoint.body:
+    if endpoint.body or endpoint.form:
         kinds += [errors.RequestTimedOut, errors.PayloadTooLarge]
     if endpoint.roles is not None:
         kinds += [errors.Unauthorized, errors.Forbidden]
@@ -161,6 +161,9 @@ def _operation(endpoint: Endpoint, schemas: Json) -> Json:
     if endpoint.body:
         content = {"schema": _ref(endpoint.body.__name__), "example": endpoint.body_example}
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if endpoint.form:
+        form = {"schema": {"type": "object", **endpoint.form}}
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
     return operation
 
 

@@ -58,7 +58,11 @@ def parse_verification(delivery: Delivery) -> VerificationEvent | Outcome:
 
 
 UNKNOWN_VERIFICATION: Final = waiting("UNKNOWN_VERIFICATION", "no request with this verification is known yet")
-"""The event may arrive before the response that has the verification's id, or the request is not ours."""
+"""The request is not ours, or its verification was begun elsewhere."""
+EXPECTED_VERIFICATION: Final = waiting(
+    "VERIFICATION_EXPECTED", "a request of this performer does not have its verification yet", is_expected=True
+)
+"""The event may arrive before the response that has the verification's id. It waits as long as that may still come."""
 
 
 class AppliedResult(NamedTuple):
@@ -77,6 +81,8 @@ class KycRequestStates:
     current: dict[str, KycRequest]
     changed: set[str] = field(default_factory=set)
     applied: list[AppliedResult] = field(default_factory=list)
+    expecting: frozenset[str] = frozenset()
+    """The performers with a request whose verification may still be begun."""
 
     @classmethod
     def of(cls, stored: Mapping[str, KycRequest]) -> Self:
@@ -97,7 +103,11 @@ class VerificationHandler:
 
     async def load(self, tx: AsyncConnection, events: Sequence[VerificationEvent]) -> KycRequestStates:
         """Load and lock the requests of the events."""
-        return KycRequestStates.of(await kyc_requests.load_for_update(tx, {event.verification_id for event in events}))
+        states = KycRequestStates.of(
+            await kyc_requests.load_for_update(tx, {event.verification_id for event in events})
+        )
+        await _load_expecting(tx, states, events)
+        return states
 
     async def locked(self, tx: AsyncConnection, events: Sequence[VerificationEvent]) -> Sequence[VerificationEvent]:
         """Return the events whose requests another transaction has locked."""
@@ -114,13 +124,15 @@ class VerificationHandler:
         found = await kyc_requests.load(connection, verification_ids - states.current.keys())
         states.stored |= found
         states.current |= found
+        await _load_expecting(connection, states, events)
         return states
 
     def decide(self, states: KycRequestStates, event: VerificationEvent) -> Outcome:
         """Apply the event by the rules of the domain. Return `waiting` if there is no such request yet."""
         request = states.current.get(event.verification_id)
         if request is None:
-            return UNKNOWN_VERIFICATION
+            is_expected = event.result.performer_id in states.expecting
+            return EXPECTED_VERIFICATION if is_expected else UNKNOWN_VERIFICATION
         after, outcome = decide(request, event.result, self._auto_approve_score)
         if outcome.status is Status.APPLIED:
             states.current[event.verification_id] = after
@@ -132,8 +144,8 @@ class VerificationHandler:
         """Write the changed requests. A request that equals its stored state is not written."""
         now = self._clock()
         _number(states, now)
-        changed = (states.current[verification_id] for verification_id in sorted(states.changed))
-        await kyc_requests.update(tx, (each for each in changed if each != states.stored[each.verification_id]), now)
+        changed = [name for name in sorted(states.changed) if states.current[name] != states.stored[name]]
+        await kyc_requests.update(tx, (states.current[name] for name in changed), now)
 
     def changes(self, states: KycRequestStates) -> Sequence[Message]:
         """Return a message with the status before and after each applied event."""
@@ -160,6 +172,14 @@ class VerificationHandler:
         """Do nothing: requests are not cached."""
 
 
+async def _load_expecting(
+    connection: AsyncConnection, states: KycRequestStates, events: Sequence[VerificationEvent]
+) -> None:
+    """Look for the performers of unknown verifications. A batch without any costs no query."""
+    unknown = {event.result.performer_id for event in events if event.verification_id not in states.current}
+    states.expecting = await kyc_requests.expecting_verification(connection, unknown)
+
+
 def _diff(before: KycRequest, after: KycRequest) -> Differences:
     pairs = {
         "status": (before.status, after.status),
@@ -173,7 +193,7 @@ def _number(states: KycRequestStates, now: datetime) -> None:
     """Give the applied results their sequences. A result that changed nothing has that of the change before it."""
     last = {name: request.sequence for name, request in states.stored.items()}
     for index, (before, after, event) in enumerate(states.applied):
-        name = after.verification_id
+        name = event.verification_id
         if after != before:
             last[name] = next_sequence(last[name], now)
         states.applied[index] = AppliedResult(before, replace(after, sequence=last[name]), event)

@@ -89,6 +89,7 @@ def service_environment(run: RunContext, backends: BackendUrls, name: str) -> di
         "PUBLIC_URL": run.url("gateway"),
         "JWT_SECRET": run.secrets.get_or_create("JWT_SECRET"),
         "SPOOL_DIR": str(run.paths.data / "spool"),
+        "UPLOAD_DIR": str(run.paths.data / "documents"),
         "ENCRYPTION_KEY": run.secrets.get_or_create("ENCRYPTION_KEY"),
         **backends.environment(),
         **_partner_secrets(run),

@@ -138,3 +138,9 @@ async def reschedule(tx: AsyncConnection, row_id: int, next_try_at: datetime, tr
     """Set the time of the next attempt; `tries` attempts have failed, the last for `reason`."""
     changes = {"next_try_at": next_try_at, "tries": tries, "reason": reason[:REASON_LENGTH]}
     await tx.execute(_ROW.values(**changes), {"row_id": row_id})
+
+
+async def make_due(tx: AsyncConnection, group: str, performer_id: str, now: datetime) -> None:
+    """Let the waiting events of a performer be tried again at once: what they wait for is there."""
+    mine = (_c.status == Status.WAITING, _c.consumer_group == group, _c.performer_id == performer_id)
+    await tx.execute(update(event_inbox).where(*mine, _c.next_try_at > now).values(next_try_at=now))

@@ -1,0 +1,147 @@
+"""SQL of documents and of the steps of a verification. Lock the row of their request before writing."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import Row, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.dialect import Upsert
+from safevideo_common.database.tables import kyc_documents, kyc_verification_steps
+from safevideo_common.domain.kyc_documents import DocumentType, Slot
+
+_d: Final = kyc_documents.c
+_s: Final = kyc_verification_steps.c
+_SET_STEP: Final = Upsert(kyc_verification_steps, ("request_id", "step_type"), ("status", "completed_at"))
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document whose file is written."""
+
+    request_id: int
+    slot: Slot
+    document_type: DocumentType
+    media_type: str
+    sha256: str
+    size: int
+    file_name: str
+    uploaded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document and the id of its row."""
+
+    id: int
+    document: NewDocument
+
+
+class StepType(StrEnum):
+    """A step of a verification that happens here. The provider's own checks are in its result."""
+
+    DOCUMENT_UPLOAD = "document_upload"
+    PROVIDER_SUBMISSION = "provider_submission"
+
+
+class StepStatus(StrEnum):
+    """The state of a step."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of one request."""
+
+    step_type: str
+    status: str
+    completed_at: datetime | None
+
+
+def file_row(request_id: int, slot: Slot) -> str:
+    """Return the name of a document's row, to which its file is bound."""
+    return f"kyc-document {request_id} {slot}"
+
+
+async def replace(tx: AsyncConnection, document: NewDocument) -> tuple[int, str | None]:
+    """Insert a document in place of the one in its slot. Return its id, and the file that nobody needs any more."""
+    in_slot = (_d.request_id == document.request_id, _d.slot == document.slot)
+    replaced: str | None = await tx.scalar(select(_d.file_name).where(*in_slot))
+    if replaced is not None:
+        await tx.execute(delete(kyc_documents).where(*in_slot))
+    result = await tx.execute(
+        insert(kyc_documents).values(
+            request_id=document.request_id,
+            slot=document.slot,
+            document_type=document.document_type,
+            media_type=document.media_type,
+            sha256=document.sha256,
+            size=document.size,
+            file_name=document.file_name,
+            uploaded_at=document.uploaded_at,
+        )
+    )
+    return result.lastrowid, replaced
+
+
+async def of_request(connection: AsyncConnection, request_id: int) -> Sequence[StoredDocument]:
+    """Return the documents of a request in the order of their slots."""
+    rows = await connection.execute(select(kyc_documents).where(_d.request_id == request_id).order_by(_d.slot))
+    return [_stored(row) for row in rows]
+
+
+async def get(connection: AsyncConnection, document_id: int) -> StoredDocument | None:
+    """Return a document, or None."""
+    row = (await connection.execute(select(kyc_documents).where(_d.id == document_id))).one_or_none()
+    return None if row is None else _stored(row)
+
+
+async def known_files(connection: AsyncConnection, names: Collection[str]) -> frozenset[str]:
+    """Return those of `names` that a row has."""
+    rows = await connection.execute(select(_d.file_name).where(_d.file_name.in_(names)))
+    return frozenset(rows.scalars())
+
+
+async def remove_of_request(tx: AsyncConnection, request_id: int) -> Sequence[str]:
+    """Delete the rows of a request's documents, and return the names of their files."""
+    names = list(await tx.scalars(select(_d.file_name).where(_d.request_id == request_id)))
+    await tx.execute(delete(kyc_documents).where(_d.request_id == request_id))
+    return names
+
+
+async def set_step(
+    tx: AsyncConnection, request_id: int, step_type: StepType, status: StepStatus, completed_at: datetime | None = None
+) -> None:
+    """Write the state of a step."""
+    row = {"request_id": request_id, "step_type": step_type, "status": status, "completed_at": completed_at}
+    await tx.execute(_SET_STEP.statement(tx.dialect), [row])
+
+
+async def steps_of(connection: AsyncConnection, request_id: int) -> Sequence[Step]:
+    """Return the steps of a request in the order in which they began."""
+    rows = await connection.execute(
+        select(_s.step_type, _s.status, _s.completed_at).where(_s.request_id == request_id).order_by(_s.id)
+    )
+    return [Step(*row) for row in rows]
+
+
+def _stored(row: Row[*tuple[object, ...]]) -> StoredDocument:
+    return StoredDocument(
+        row.id,
+        NewDocument(
+            row.request_id,
+            Slot(row.slot),
+            DocumentType(row.document_type),
+            row.media_type,
+            row.sha256,
+            row.size,
+            row.file_name,
+            row.uploaded_at,
+        ),
+    )

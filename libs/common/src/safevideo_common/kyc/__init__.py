@@ -1,0 +1,1 @@
+"""The jobs of KYC requests by name, and decisions on requests that are no results of the provider."""

@@ -1,0 +1,32 @@
+"""Names that the gateway, kyc-worker and the commands use for one KYC request."""
+
+from typing import Final
+
+from safevideo_common.jobs.model import NewJob, Priority
+
+FEATURE: Final = "kyc"
+"""The feature flag. While it is off, nothing is submitted and jobs wait; results are still applied."""
+VERIFICATION_JOB: Final = "kyc_verification"
+"""Sends the documents of a request to the provider, and begins the verification."""
+VERIFICATION_ATTEMPTS: Final = 20
+"""With the default delays they take four hours. Afterwards the resync enqueues the job again."""
+RESYNC_JOB: Final = "kyc_resync"
+"""Fetches results that did not come."""
+
+
+def verification_job(request_id: int, created_by: str, correlation_id: str | None) -> NewJob:
+    """Return the job that begins the verification of a request. There is at most one at a time."""
+    return NewJob(
+        VERIFICATION_JOB,
+        {"requestId": request_id},
+        Priority.HIGH,
+        unique_key=f"{VERIFICATION_JOB}:{request_id}",
+        max_attempts=VERIFICATION_ATTEMPTS,
+        created_by=created_by,
+        request_id=correlation_id,
+    )
+
+
+def applicant_row(performer_id: str) -> str:
+    """Return the name of the row that an applicant's data is encrypted for."""
+    return f"kyc-applicant {performer_id}"

@@ -1,0 +1,251 @@
+"""The life of a KYC request, as performers and reviewers change it. Each change is one transaction."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import Caller
+from safevideo_common.auth.principal import Principal
+from safevideo_common.clock import Clock
+from safevideo_common.database import kyc_requests
+from safevideo_common.database.engine import Database
+from safevideo_common.database.errors import retry_on_conflict
+from safevideo_common.database.kyc_requests import StoredKycRequest
+from safevideo_common.database.paging import Order
+from safevideo_common.documents import store as documents
+from safevideo_common.documents.files import encrypt_for
+from safevideo_common.documents.store import NewDocument, Step, StepStatus, StepType
+from safevideo_common.domain.kyc import (
+    FINAL_REASONS,
+    OPEN,
+    KycStatus,
+    RejectionReason,
+    Trigger,
+    is_allowed,
+)
+from safevideo_common.domain.kyc_documents import is_complete
+from safevideo_common.encryption import Cipher
+from safevideo_common.errors import (
+    Forbidden,
+    IntegrationNotConfigured,
+    InvalidKycStatus,
+    KycAlreadyInProgress,
+    KycRequestNotFound,
+)
+from safevideo_common.jobs.model import Job
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.kyc.decisions import record_decision
+from safevideo_common.kyc.requests import applicant_row, verification_job
+from safevideo_common.users import store as users
+
+RENEWAL_WINDOW: Final = timedelta(days=30)
+"""So long before its end a verified request may be renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request as the performer makes it. `applicant` is stored encrypted."""
+
+    document_type: str
+    document_expires_on: date
+    applicant: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedDocument:
+    """The row of an upload, and whether it was the last required document."""
+
+    id: int
+    is_complete: bool
+
+
+class KycService:
+    """KYC requests of performers. All methods raise the errors of the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        cipher: Cipher | None,
+        clock: Clock,
+        auto_approve_score: float,
+        notify: Callable[[Job], None] = lambda _job: None,
+    ) -> None:
+        """`notify` gets each enqueued job after the commit. Without `cipher` nothing can be submitted."""
+        self._database = database
+        self._cipher = cipher
+        self._clock = clock
+        self._auto_approve_score = auto_approve_score
+        self._notify = notify
+
+    async def submit(self, principal: Principal, submission: Submission, caller: Caller) -> StoredKycRequest:
+        """Make a request. Of two at once, one is made.
+
+        Raises `KycAlreadyInProgress`, `InvalidKycStatus` after a final rejection, `Forbidden` for a caller who is no
+        performer of Sharegram, and `IntegrationNotConfigured` without a key to encrypt with.
+        """
+        cipher = self._cipher
+        if cipher is None:
+            raise IntegrationNotConfigured("ENCRYPTION_KEY is not set, so no personal data can be stored.")
+        performer_id = await self.performer_of(principal)
+        plain = msgspec.json.encode(submission.applicant)
+
+        async def attempt() -> StoredKycRequest:
+            async with self._database.transaction() as tx:
+                # All submissions of a performer wait for these rows, since a first request has no row of its own.
+                await users.find_by_sharegram_id(tx, performer_id)
+                now = self._clock()
+                _check_may_submit(await kyc_requests.of_performer(tx, performer_id), now)
+                request_id = await kyc_requests.submit(
+                    tx,
+                    performer_id,
+                    document_type=submission.document_type,
+                    document_expires_on=submission.document_expires_on,
+                    applicant=encrypt_for(cipher, applicant_row(performer_id), plain),
+                    created_at=now,
+                )
+                await documents.set_step(tx, request_id, StepType.DOCUMENT_UPLOAD, StepStatus.PENDING)
+                await audit_store.record(tx, caller.entry("kyc.submitted", self._clock, {"requestId": request_id}))
+                return await _locked(tx, request_id)
+
+        return await retry_on_conflict(attempt)
+
+    async def get(self, request_id: int, principal: Principal, reviewers: frozenset[str]) -> StoredKycRequest:
+        """Return a request to its owner, and to the roles `reviewers`. Raises `KycRequestNotFound`."""
+        performer_id: str | None = None
+        if principal.role not in reviewers:
+            try:
+                performer_id = await self.performer_of(principal)
+            except Forbidden:
+                raise _not_found() from None
+        async with self._database.read_connection() as reading:
+            stored = await kyc_requests.get(reading, request_id)
+        if stored is None or (performer_id is not None and stored.request.performer_id != performer_id):
+            raise _not_found()
+        return stored
+
+    async def steps(self, request_id: int) -> Sequence[Step]:
+        """Return the steps of a request."""
+        async with self._database.read_connection() as reading:
+            return await documents.steps_of(reading, request_id)
+
+    async def pending(self, *, page: int, limit: int, order: Order) -> tuple[Sequence[StoredKycRequest], int]:
+        """Return one page of the requests that wait for a person, and the number of all."""
+        async with self._database.read_connection() as reading:
+            return await kyc_requests.find(reading, KycStatus.IN_REVIEW, page=page, limit=limit, order=order)
+
+    async def add_document(self, document: NewDocument, caller: Caller) -> tuple[UploadedDocument, str | None]:
+        """Record a document whose file is written. The last required one enqueues the verification, once.
+
+        Return it and the name of the file that it replaces. Raises `InvalidKycStatus` once the documents are complete.
+        """
+
+        async def attempt() -> tuple[UploadedDocument, str | None, Job | None]:
+            async with self._database.transaction() as tx:
+                stored = await _locked(tx, document.request_id)
+                check_takes_documents(stored)
+                document_id, replaced = await documents.replace(tx, document)
+                slots = {each.document.slot for each in await documents.of_request(tx, document.request_id)}
+                job = await self._begin(tx, stored, caller) if is_complete(slots) else None
+                return UploadedDocument(document_id, job is not None), replaced, job
+
+        uploaded, replaced, job = await retry_on_conflict(attempt)
+        if job is not None:
+            self._notify(job)
+        return uploaded, replaced
+
+    async def _begin(self, tx: AsyncConnection, stored: StoredKycRequest, caller: Caller) -> Job:
+        request_id, now = stored.request.id, self._clock()
+        await kyc_requests.set_values(tx, request_id, status=KycStatus.IN_PROGRESS, updated_at=now)
+        await documents.set_step(tx, request_id, StepType.DOCUMENT_UPLOAD, StepStatus.COMPLETED, now)
+        await documents.set_step(tx, request_id, StepType.PROVIDER_SUBMISSION, StepStatus.PENDING)
+        job = verification_job(request_id, caller.name, caller.request_id)
+        return await job_admin.get(tx, (await job_admin.enqueue(tx, job)).job_id)
+
+    async def approve(self, request_id: int, notes: str | None, caller: Caller) -> StoredKycRequest:
+        """Verify a request by a person's decision. Raises `KycRequestNotFound`, `InvalidKycStatus`."""
+        return await self._decide(request_id, KycStatus.VERIFIED, None, notes, caller)
+
+    async def reject(
+        self, request_id: int, reason: RejectionReason, notes: str | None, caller: Caller
+    ) -> StoredKycRequest:
+        """Reject a request by a person's decision. Raises `KycRequestNotFound`, `InvalidKycStatus`."""
+        return await self._decide(request_id, KycStatus.REJECTED, reason, notes, caller)
+
+    async def reopen(self, request_id: int, caller: Caller) -> StoredKycRequest:
+        """Let the performer submit again after a final rejection. Raises `KycRequestNotFound`, `InvalidKycStatus`."""
+        async with self._database.transaction() as tx:
+            stored = await _locked(tx, request_id)
+            if stored.request.status is not KycStatus.REJECTED or stored.decision_reason not in FINAL_REASONS:
+                raise _invalid_status(stored, "Only a final rejection is reopened")
+            await kyc_requests.set_values(tx, request_id, reopened_at=self._clock())
+            await audit_store.record(tx, caller.entry("kyc.reopened", self._clock, {"requestId": request_id}))
+            return await _locked(tx, request_id)
+
+    async def _decide(
+        self, request_id: int, status: KycStatus, reason: RejectionReason | None, notes: str | None, caller: Caller
+    ) -> StoredKycRequest:
+        async def attempt() -> StoredKycRequest:
+            async with self._database.transaction() as tx:
+                stored = await _locked(tx, request_id)
+                before, now = stored.request, self._clock()
+                if not is_allowed(before.status, status, Trigger.PERSON):
+                    raise _invalid_status(stored, f"This request cannot become {status}")
+                await record_decision(tx, before, status, now, self._auto_approve_score, caller.request_id)
+                await kyc_requests.set_values(
+                    tx, request_id, decision_reason=reason, decision_notes=notes, decided_by=caller.name
+                )
+                details = {"requestId": request_id, "from": before.status, "to": status, "reason": reason}
+                await audit_store.record(tx, caller.entry(f"kyc.{status}", self._clock, details))
+                return await _locked(tx, request_id)
+
+        return await retry_on_conflict(attempt)
+
+    async def performer_of(self, principal: Principal) -> str:
+        """Return Sharegram's id of the caller. Raises `Forbidden` if the caller is no performer of Sharegram."""
+        if principal.user_id is not None:
+            async with self._database.read_connection() as reading:
+                user = await users.get(reading, principal.user_id)
+            if user is not None and user.sharegram_id is not None:
+                return user.sharegram_id
+        raise Forbidden("Only a performer who is linked to Sharegram has KYC requests.")
+
+
+def check_takes_documents(stored: StoredKycRequest) -> None:
+    """Raise `InvalidKycStatus` unless the request waits for documents."""
+    if stored.request.status is not KycStatus.PENDING:
+        raise _invalid_status(stored, "This request takes no more documents")
+
+
+def _check_may_submit(earlier: Sequence[StoredKycRequest], now: datetime) -> None:
+    for stored in reversed(earlier):
+        status = stored.request.status
+        if status in OPEN or (status is KycStatus.VERIFIED and not _is_renewable(stored, now)):
+            details = {"requestId": stored.request.id, "status": status}
+            raise KycAlreadyInProgress("There is an open or verified request.", details=details)
+        if status is KycStatus.REJECTED and stored.decision_reason in FINAL_REASONS and stored.reopened_at is None:
+            raise _invalid_status(stored, "The last request was rejected for good")
+
+
+def _is_renewable(stored: StoredKycRequest, now: datetime) -> bool:
+    return stored.expires_at is not None and now >= stored.expires_at - RENEWAL_WINDOW
+
+
+async def _locked(tx: AsyncConnection, request_id: int) -> StoredKycRequest:
+    stored = await kyc_requests.get(tx, request_id, locked=True)
+    if stored is None:
+        raise _not_found()
+    return stored
+
+
+def _not_found() -> KycRequestNotFound:
+    return KycRequestNotFound("There is no such KYC request.")
+
+
+def _invalid_status(stored: StoredKycRequest, sentence: str) -> InvalidKycStatus:
+    status = stored.request.status
+    return InvalidKycStatus(f"{sentence}: it is {status}.", details={"requestId": stored.request.id, "status": status})

@@ -1,0 +1,180 @@
+"""A KYC request through all services: from the submission to the provider's result, its corrections and decisions."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
+
+import gateway.app
+import kyc_worker.app
+from gateway.settings import GatewaySettings
+from kyc_worker.settings import KycWorkerSettings
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.broker.port import Broker
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import event_inbox, kyc_requests
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.all_services import SECRET, ingest_only, serving, settings_of
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.http import Api, Json
+from safevideo_testkit.kyc import KycClient, kyc_settings, sign_in
+from safevideo_testkit.stacks import StackUnderTest
+from sharegram_simulator.client import SimulatorClient
+from sharegram_simulator.settings import SimulatorSettings
+from sharegram_simulator.testing import running_simulator
+
+API_KEY, SECRET_KEY = "the-api-key-of-this-run", "the-secret-key-of-this-run"
+
+
+@dataclass(slots=True)
+class KycSystem:
+    """A gateway, webhook-ingest and a simulator. A test starts the worker."""
+
+    database: Database
+    simulator: SimulatorClient
+    performer: KycClient
+    reviewer: KycClient
+    name: str
+    values: dict[str, object]
+    """The settings of gateway and worker."""
+
+    async def submitted(self) -> int:
+        """Submit a request with all documents."""
+        request_id = await self.performer.submitted()
+        await self.performer.upload_all(request_id)
+        return request_id
+
+    async def becomes(self, request_id: int, status: str) -> None:
+        async def is_there() -> bool:
+            return await self.performer.status(request_id) == status
+
+        await eventually(is_there)
+
+    async def verifications(self) -> list[Json]:
+        found = (await self.simulator.state())["verifications"]
+        return [each for each in found if each["performerId"] == self.name]
+
+    async def verification_of(self, request_id: int) -> str:
+        """Wait until the worker has stored the verification."""
+
+        async def is_stored() -> bool:
+            return await self.stored_verification(request_id) is not None
+
+        await eventually(is_stored)
+        verification_id = await self.stored_verification(request_id)
+        assert verification_id is not None
+        return verification_id
+
+    async def stored_verification(self, request_id: int) -> str | None:
+        query = select(kyc_requests.c.verification_id).where(kyc_requests.c.id == request_id)
+        async with self.database.read_connection() as reading:
+            found: str | None = await reading.scalar(query)
+        return found
+
+    async def report(self, verification_id: str, status: str, risk_score: float) -> None:
+        await self.simulator.post(f"/_sim/verifications/{verification_id}", {"status": status, "riskScore": risk_score})
+
+
+@pytest.fixture
+async def system(
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, tmp_path: Path
+) -> AsyncIterator[KycSystem]:
+    async with AsyncExitStack() as opened:
+        name = f"sg_{token_hex(4)}"
+        database = await opened.enter_async_context(Database.open(stack.database_url))
+        hook = await opened.enter_async_context(ingest_only(stack, broker, log))
+        simulated = SimulatorSettings(
+            port=0,
+            webhook_url=hook,
+            webhook_secret=SecretStr(SECRET),
+            api_key=SecretStr(API_KEY),
+            secret_key=SecretStr(SECRET_KEY),
+            retry_factor=0.01,
+        )
+        simulator = await opened.enter_async_context(running_simulator(simulated))
+        values = (
+            settings_of(stack)
+            | kyc_settings(tmp_path / "documents")
+            | {
+                "sharegram_api_url": f"{simulator.base_url}/v1",
+                "sharegram_api_key": API_KEY,
+                "sharegram_secret_key": SECRET_KEY,
+                "retry_initial_seconds": 0.05,
+                "retry_max_seconds": 0.2,
+                "job_retry_initial_seconds": 0.05,
+                "job_lease_seconds": 1,
+            }
+        )
+        settings = GatewaySettings.model_validate(values)
+        port = await opened.enter_async_context(serving(gateway.app.build_app(settings, broker, log), settings))
+        session = await opened.enter_async_context(aiohttp.ClientSession())
+        site = Api(f"http://127.0.0.1:{port}", session)
+        performer = await sign_in(site, database, stack.redis_url, name)
+        async with database.transaction() as tx:
+            key = await api_keys.create(tx, "a-reviewer", Role.ADMIN, utc_now())
+        reviewer = {"X-API-Client": "a-reviewer", "X-API-Key": key}
+
+        yield KycSystem(database, simulator, performer, KycClient(site, reviewer), name, values)
+
+
+@asynccontextmanager
+async def worker(system: KycSystem, broker: Broker, log: FilteringBoundLogger) -> AsyncIterator[None]:
+    """Run kyc-worker."""
+    settings = KycWorkerSettings.model_validate(system.values)
+    async with serving(kyc_worker.app.build_app(settings, broker, log), settings):
+        yield
+
+
+async def test_life_of_a_request_with_corrections_and_a_decision(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger
+) -> None:
+    async with worker(system, broker, log):
+        request_id = await system.submitted()
+        verification_id = await system.verification_of(request_id)
+        await system.report(verification_id, "passed", 91)
+        await system.becomes(request_id, "verified")
+        data = (await system.performer.get(f"{request_id}/status")).json["data"]
+        assert data["riskScore"] == 91
+        await system.report(verification_id, "failed", 12)
+        await system.becomes(request_id, "rejected")
+        await system.report(verification_id, "passed", 61)
+        await system.becomes(request_id, "in_review")
+        answer = await system.reviewer.post(f"{request_id}/approve", {"notes": "Seen."})
+        assert answer.json["data"]["status"] == "verified"
+        await system.report(verification_id, "review", 61)  # says nothing new: the decision stands
+        await system.report(verification_id, "failed", 3)
+        await system.becomes(request_id, "rejected")
+    assert len(await system.verifications()) == 1
+
+
+async def test_result_before_the_answer_waits_and_is_applied_once_its_verification_is_known(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger
+) -> None:
+    """Sharegram begins the verification and its answer is lost: the job sends the same again under the same key."""
+    fault = {"mode": "cut", "rate": 1, "afterEffect": True, "paths": ["/v1/kyc/verify"]}
+    await system.simulator.put("/_sim/faults", fault)
+    async with worker(system, broker, log):
+        request_id = await system.submitted()
+        (state,) = [await system.simulator.state_when(lambda state: bool(state["verifications"]))]
+        (begun,) = state["verifications"]
+        await system.report(begun["verificationId"], "passed", 95)
+
+        async def is_waiting() -> bool:
+            query = select(event_inbox.c.reason).where(event_inbox.c.performer_id == system.name)
+            async with system.database.read_connection() as reading:
+                return "VERIFICATION_EXPECTED" in (await reading.scalar(query) or "")
+
+        await eventually(is_waiting)
+        assert await system.stored_verification(request_id) is None
+        await system.simulator.put("/_sim/faults", {"mode": "ok"})
+        await system.becomes(request_id, "verified")
+    assert await system.stored_verification(request_id) == begun["verificationId"]
+    assert len(await system.verifications()) == 1
