@@ -57,7 +57,13 @@ app = typer.Typer(no_args_is_help=True)
 def list_events(
     event_type: Type = None,
     performer: Performer = None,
-    status: Annotated[StatusFilter | None, typer.Option(help="Status; duplicate: came more than once.")] = None,
+    statuses: Annotated[
+        list[StatusFilter] | None,
+        typer.Option("--status", help="Status; duplicate: came more than once. May be repeated."),
+    ] = None,
+    request_id: Annotated[
+        str | None, typer.Option(help="Id of the request that brought it, as in the log. Add --since: it has no index.")
+    ] = None,
     received_from: From = None,
     received_to: To = None,
     page: Page = 1,
@@ -66,7 +72,9 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """Show the events that match, the newest first."""
-    event_filter = InboxFilter(event_type, performer, _status(status), received_from, received_to)
+    event_filter = InboxFilter(
+        event_type, performer, [_status(each) for each in statuses or ()], received_from, received_to, request_id
+    )
     events, total = asyncio.run(_find(event_filter, page, limit, order))
     if as_json:
         print_json({"events": [event_document(event) for event in events], "total": total})
@@ -133,9 +141,7 @@ def redrive(
         _print_report(report, is_dry=not yes)
 
 
-def _status(status: StatusFilter | None) -> Status | Literal["duplicate"] | None:
-    if status is None:
-        return None
+def _status(status: StatusFilter) -> Status | Literal["duplicate"]:
     return "duplicate" if status is StatusFilter.DUPLICATE else Status(status)
 
 

@@ -105,12 +105,16 @@ def print_job(job: Job, *, as_json: bool) -> None:
 def _print_table(jobs: Sequence[Job]) -> None:
     rows = (
         (
-            str(job.id), job.job_type, job.status, job.priority, f"{job.progress} %",
+            str(job.id), _type(job), job.status, job.priority, f"{job.progress} %",
             f"{job.attempts}/{job.max_attempts}", format_minute(job.created_at), job.error or "",
         )
         for job in jobs
     )  # fmt: skip
     print_table(("id", "type", "status", "priority", "done", "tries", "created (UTC)"), rows, sentence="error")
+
+
+def _type(job: Job) -> str:
+    return f"{job.job_type} (dry run)" if job.parameters.get("dryRun") else job.job_type
 
 
 def _print_details(details: JobDetails, *, as_json: bool) -> None:

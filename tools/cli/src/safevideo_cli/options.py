@@ -1,8 +1,9 @@
 """Options that several commands take."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,14 +15,20 @@ class SortOrder(StrEnum):
     DESC = "desc"
 
 
+_AGE: Final = re.compile(r"-?(?P<number>[0-9]{1,5})(?P<unit>[smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
 def parse_timestamp(text: str) -> datetime:
-    """Return the time of `--from` or `--to`. Raise `typer.BadParameter`."""
+    """Return the time of `--from` or `--to`: with its zone, or as an age such as `10m`. Raise `typer.BadParameter`."""
+    if age := _AGE.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[age["unit"]]: int(age["number"])})
     try:
         timestamp = datetime.fromisoformat(text)
     except ValueError:
         timestamp = None
     if timestamp is None or timestamp.tzinfo is None:
-        raise typer.BadParameter("a time with its zone, such as 2026-11-24T20:58:25Z")
+        raise typer.BadParameter("a time with its zone, such as 2026-11-24T20:58:25Z, or an age such as 10m, 2h, 3d")
     return timestamp
 
 
@@ -29,6 +36,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 Page = Annotated[int, typer.Option(min=1, max=1_000_000, help="Page number, from 1.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="Rows a page.")]
 From = Annotated[
-    datetime | None, typer.Option("--from", parser=parse_timestamp, metavar="TIME", help="At this time or later.")
+    datetime | None,
+    typer.Option(
+        "--from",
+        "--since",
+        parser=parse_timestamp,
+        metavar="TIME",
+        help="At this time or later; or an age, such as 10m, 2h.",
+    ),
 ]
 To = Annotated[datetime | None, typer.Option("--to", parser=parse_timestamp, metavar="TIME", help="Before this time.")]

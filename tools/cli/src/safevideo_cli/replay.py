@@ -38,7 +38,11 @@ def replay(
             "--force", help="Re-apply events that were already applied. Fields that a newer event wrote stay."
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Preview the result; change nothing.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="The whole topic, without any filter.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Preview the result; this is the default without --yes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply the events.")] = False,
     per_second: Annotated[
         int, typer.Option("--events-per-second", min=1, max=MAX_EVENTS_PER_SECOND, help="Rate limit.")
     ] = EVENTS_PER_SECOND,
@@ -46,7 +50,14 @@ def replay(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay what was received in a range of time. Make a dry run first. An interrupted replay goes on where it was."""
+    """Replay what was received in a range of time. Without --yes it is a dry run, which changes nothing.
+
+    An interrupted replay goes on where it was.
+    """
+    if dry_run and yes:
+        raise typer.BadParameter("--dry-run and --yes exclude each other")
+    if every is any((received_from, received_to, types, performers)):
+        raise typer.BadParameter("say which events by a time, --type or --performer, or --all and none of these")
     request = ReplayParameters(
         topic,
         target,
@@ -54,7 +65,7 @@ def replay(
         received_to,
         tuple(types or ()),
         tuple(performers or ()),
-        dry_run,
+        not yes,
         force,
         per_second,
     )
@@ -65,6 +76,8 @@ def replay(
         return
     print_job(job, as_json=as_json)
     if not as_json:
+        if not yes:
+            print("This is a dry run: it changes nothing. To apply the events: --yes")
         print(f"To wait for its result: safevideo jobs wait {job.id}")
 
 

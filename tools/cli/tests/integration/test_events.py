@@ -45,7 +45,7 @@ def events(fresh_sqlite_url: str) -> Run:
     async def fill() -> None:
         await migrate(fresh_sqlite_url)
         rows = [
-            entry(1),
+            entry(1, request_id="req-1"),
             entry(2, **DEAD),
             entry(3, **DEAD | {"performer_id": "sg_2"}),
             entry(4, **DEAD | {"reason": "ENVELOPE_INVALID: no ce_id"}),
@@ -95,6 +95,10 @@ def test_events_list_has_the_filters_of_the_api(events: Run) -> None:
     )
     assert ([event["eventId"] for event in found["events"]], found["total"]) == (["evt-2"], 2)
     assert json_of(events("list", "--status", "duplicate", "--json")) == {"events": [], "total": 0}
+    assert json_of(events("list", "--status", "applied", "--status", "dead", "--json"))["total"] == 4
+    (of_request,) = json_of(events("list", "--request-id", "req-1", "--json"))["events"]
+    assert of_request["eventId"] == "evt-1"
+    assert json_of(events("list", "--since", "10m", "--json"))["total"] == 0
 
 
 def test_events_show_prints_the_body_only_with_payload(events: Run) -> None:

@@ -122,11 +122,18 @@ def test_replay_enqueues_a_job_with_all_filters(command: Run, fresh_sqlite_url: 
         "dryRun": True, "force": False, "eventsPerSecond": 1000,
     }  # fmt: skip
     assert [entry.action for entry in audit_entries(fresh_sqlite_url)] == ["replays.asked"]
-    assert "safevideo jobs wait" in command(*REPLAY, "--force").stdout
+    assert "safevideo jobs wait" in command(*REPLAY, "--all", "--force").stdout
+
+
+def test_replay_is_a_dry_run_unless_told_otherwise(command: Run) -> None:
+    dry = command(*REPLAY, "--since", "10m")
+    assert "event_replay (dry run)" in dry.stdout
+    assert "To apply the events: --yes" in dry.stdout
+    assert json_of(command(*REPLAY, "--since", "10m", "--yes", "--json"))["parameters"]["dryRun"] is False
 
 
 def test_replay_waits_until_its_timeout(command: Run) -> None:
-    result = command(*REPLAY, "--wait", "--timeout", "0", "--json")
+    result = command(*REPLAY, "--all", "--wait", "--timeout", "0", "--json")
     assert json_of(result, code=1)["status"] == "queued"
 
 
@@ -137,6 +144,9 @@ def test_replay_waits_until_its_timeout(command: Run) -> None:
         ("replay", "--topic", "events", "--target", "sync-worker"),
         (*REPLAY, "--from", "2026-11-24T10:00:00Z", "--to", "2026-11-24T10:00:00Z"),
         (*REPLAY, "--from", "yesterday"),
+        REPLAY,
+        (*REPLAY, "--all", "--performer", "sg_1"),
+        (*REPLAY, "--all", "--yes", "--dry-run"),
         (*REPLAY, "--performer", "sg 1"),
         (*REPLAY, "--events-per-second", "0"),
         ("replay", "--target", "sync-worker"),

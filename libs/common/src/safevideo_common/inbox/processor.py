@@ -425,7 +425,13 @@ class BatchProcessor(Generic[Event, States]):
         for delivery, outcome, _ in decisions.new:
             if outcome.status is Status.DEAD:
                 self.consumer.logger.error(
-                    "Event dead-lettered", code=outcome.code, event_id=delivery.envelope.id, reason=outcome.reason
+                    "Event dead-lettered",
+                    code=outcome.code,
+                    event_id=delivery.envelope.id,
+                    event_type=delivery.envelope.type,
+                    performer_id=delivery.envelope.subject,
+                    request_id=delivery.envelope.request_id or None,
+                    reason=outcome.reason,
                 )
         self.consumer.metrics.id_conflicts(outcomes.count(ID_CONFLICT))
         duplicates = len(decisions.repeated) if self.policy.counts_duplicates else 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.paging import Order, equal, find_page, within
@@ -54,6 +54,25 @@ async def find(
     query = select(*_COLUMNS).where(*_conditions(matching))
     rows, total = await find_page(reading, query, (_c.received_at, _c.id), page=page, limit=limit, order=order)
     return [_record(row) for row in rows], total
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineSummary:
+    """The contents of the quarantine: webhooks that came lately, their reasons, and all that are not released."""
+
+    recent: int
+    recent_reasons: frozenset[str]
+    waiting: int
+
+
+async def summarize(reading: AsyncConnection, since: datetime) -> QuarantineSummary:
+    """Return the summary. A webhook is recent if it came at `since` or later; each counts once."""
+    is_recent = _c.last_seen_at >= since
+    recent = func.coalesce(func.sum(case((is_recent, 1), else_=0)), 0)
+    waiting = func.coalesce(func.sum(case((_c.released_at.is_(None), 1), else_=0)), 0)
+    rows = (await reading.execute(select(_c.reason, recent, waiting).group_by(_c.reason))).all()
+    reasons = frozenset(reason for reason, count, _ in rows if count)
+    return QuarantineSummary(sum(int(row[1]) for row in rows), reasons, sum(int(row[2]) for row in rows))
 
 
 async def get(connection: AsyncConnection, row_id: int) -> RejectedRecord | None:

@@ -61,10 +61,12 @@ async def ids(database: Database, matching: InboxFilter, sort: Sort = "received_
         (InboxFilter(event_type="other.thing"), ["evt_4"]),
         (InboxFilter(performer_id="sg_2"), ["evt_3"]),
         (InboxFilter(performer_id="SG_2"), []),
-        (InboxFilter(status=Status.STALE), ["evt_2"]),
-        (InboxFilter(status="duplicate"), ["evt_3"]),
+        (InboxFilter(statuses=[Status.STALE]), ["evt_2"]),
+        (InboxFilter(statuses=["duplicate"]), ["evt_3"]),
         (InboxFilter(received_from=NOW + MINUTE, received_to=NOW + 3 * MINUTE), ["evt_2", "evt_3", "evt_4"]),
-        (InboxFilter(performer_id="sg_1", status=Status.DEAD), ["evt_5"]),
+        (InboxFilter(performer_id="sg_1", statuses=[Status.DEAD]), ["evt_5"]),
+        (InboxFilter(statuses=[Status.STALE, Status.DEAD, "duplicate"]), ["evt_2", "evt_3", "evt_5"]),
+        (InboxFilter(request_id="nobody"), []),
         (InboxFilter(performer_id="' OR 1=1 --"), []),
     ],
 )
@@ -97,7 +99,7 @@ async def test_find_returns_each_row_on_one_page_with_the_total(filled: Database
 
 async def test_payload_is_read_for_a_single_event_only(filled: Database) -> None:
     async with filled.read_connection() as reading:
-        listed, _ = await inbox_queries.find(reading, InboxFilter(status=Status.DEAD), page=1, limit=1)
+        listed, _ = await inbox_queries.find(reading, InboxFilter(statuses=[Status.DEAD]), page=1, limit=1)
         single = await inbox_queries.get_by_row_id(reading, listed[0].row_id)
         assert await inbox_queries.get_by_event_id(reading, "evt_5") == [single]
     assert listed[0].payload is None

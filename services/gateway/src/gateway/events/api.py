@@ -3,11 +3,11 @@
 The payload is personal data and is never part of a response.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 from aiohttp import web
-from pydantic import Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from gateway.http.body import Body, BodyTimestamp, parse_body, parse_field
 from gateway.http.caller import caller_of
@@ -36,19 +36,36 @@ _PerformerId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 _Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
+_STATUSES: Final[Mapping[str, Status | Literal["duplicate"]]] = {
+    **{each.value: each for each in Status},
+    "duplicate": "duplicate",
+}
+
+
+def _statuses(value: object) -> object:
+    if isinstance(value, str) and not set(value.split(",")) <= _STATUSES.keys():
+        raise ValueError(f"must be one or several, with commas, of {', '.join(map(repr, _STATUSES))}")
+    return value
+
+
+_Statuses = Annotated[str, BeforeValidator(_statuses), Field(examples=["dead", "dead,stale"])]
+
+
 class EventQuery(PageQuery):
     """The filter of the list. `from` and `to` are a range of `receivedAt`, without its end."""
 
     type: _Type | None = None
     performer: _PerformerId | None = None
-    status: Status | Literal["duplicate"] | None = None
+    status: _Statuses | None = None
     from_: StorableTimestamp | None = Field(None, alias="from")
     to: StorableTimestamp | None = None
+    request_id: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
     sort: Literal["receivedAt", "occurredAt", "decidedAt"] = "receivedAt"
 
     def filter(self) -> InboxFilter:
         """Return the filter of the inbox."""
-        return InboxFilter(self.type, self.performer, self.status, self.from_, self.to)
+        statuses = [_STATUSES[name] for name in self.status.split(",")] if self.status else ()
+        return InboxFilter(self.type, self.performer, statuses, self.from_, self.to, self.request_id)
 
 
 class RetryQuery(Query):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from time import monotonic, perf_counter
 from typing import Final, Self
@@ -12,11 +12,13 @@ from redis.asyncio import Redis
 
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
 from safevideo_common.broker.port import Broker
-from safevideo_common.clock import Clock, rfc3339
+from safevideo_common.clock import Clock, rfc3339, utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
+from safevideo_common.inbox.store import queries as inbox_queries
 from safevideo_common.observability.memory import resident_bytes
 from safevideo_common.protections.runtime import Protections
+from safevideo_common.quarantine import queries as quarantine_queries
 from safevideo_common.resilience.breaker.breaker import BreakerState, BreakerStatus
 from safevideo_common.sharegram.client import SharegramClient
 from safevideo_common.sharegram.operations import HEALTH_SECONDS, SharegramCaller
@@ -29,6 +31,8 @@ ANSWER_SECONDS: Final = 2.0
 CACHE_SECONDS: Final = 1.0
 """The time for which a report is reused."""
 SHAREGRAM_CACHE_SECONDS: Final = 10.0
+
+WEBHOOKS_WINDOW: Final = timedelta(minutes=5)
 
 _MEMORY_WARNING: Final = 0.9
 _MIB: Final = 1 << 20
@@ -207,6 +211,9 @@ def build_checks(
     async def circuit_breaker() -> CheckResult:
         return breaker_result(protections.breaker.status())
 
+    async def webhooks() -> CheckResult:
+        return await webhooks_result(database, utc_now())
+
     async def fallback() -> CheckResult:
         until = protections.fallback.until()
         if until is None:
@@ -222,6 +229,7 @@ def build_checks(
         HealthCheck("memory", ANSWER_SECONDS, memory),
         HealthCheck("circuitBreaker", ANSWER_SECONDS, circuit_breaker),
         HealthCheck("fallback", ANSWER_SECONDS, fallback),
+        HealthCheck("webhooks", ANSWER_SECONDS, webhooks),
     ]
 
 
@@ -232,6 +240,21 @@ def breaker_result(status: BreakerStatus) -> CheckResult:
     by_whom = " by an operator" if status.is_forced else "" if status.is_shared else " in this process alone"
     word = status.state.value.replace("_", "-")
     return CheckResult(CheckStatus.UNHEALTHY, f"{word}{by_whom}, next call in {status.retry_after} s")
+
+
+async def webhooks_result(database: Database, now: datetime) -> CheckResult:
+    """Return the result for the webhooks that came: it is unhealthy if they were only refused in `WEBHOOKS_WINDOW`."""
+    since = now - WEBHOOKS_WINDOW
+    async with database.read_connection() as reading:
+        last_accepted = await inbox_queries.last_received_at(reading)
+        refused = await quarantine_queries.summarize(reading, since)
+    accepted = "none accepted yet" if last_accepted is None else f"last accepted {rfc3339(last_accepted)}"
+    minutes = WEBHOOKS_WINDOW // timedelta(minutes=1)
+    why = f" ({', '.join(sorted(refused.recent_reasons))})" if refused.recent_reasons else ""
+    message = f"{accepted}; {refused.recent} refused in {minutes} minutes{why}; {refused.waiting} in the quarantine"
+    if refused.recent and (last_accepted is None or last_accepted < since):
+        return CheckResult(CheckStatus.UNHEALTHY, message)
+    return CheckResult(CheckStatus.WARNING if refused.recent else CheckStatus.HEALTHY, message)
 
 
 def memory_result(resident: int | None, limit: int) -> CheckResult:

@@ -176,3 +176,14 @@ async def test_unknown_event_is_404(gateway: Api, admin: dict[str, str], record:
     await record("evt-1")
     answer = await gateway.get(f"{EVENTS}/{unknown}", admin)
     assert (answer.status, answer.code) == (404, "NOT_FOUND")
+
+
+@ON_BOTH
+async def test_event_list_takes_several_statuses_and_the_id_of_a_request(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    await record("evt-1", request_id="request-1")
+    await record("evt-2", status=Status.STALE)
+    await record("evt-3", status=Status.IGNORED)
+    assert await ids(gateway, "status=applied,stale&order=asc", admin) == ["evt-1", "evt-2"]
+    assert await ids(gateway, "requestId=request-1", admin) == ["evt-1"]

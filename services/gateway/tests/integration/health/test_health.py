@@ -14,7 +14,7 @@ from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
 from safevideo_testkit.http import Api
 
 HEALTH = "/api/integration/health"
-PARTS = ["database", "redis", "kafka", "sharegramApi", "authSystem", "memory", "circuitBreaker", "fallback"]
+PARTS = ["database", "redis", "kafka", "sharegramApi", "authSystem", "memory", "circuitBreaker", "fallback", "webhooks"]
 Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 
 

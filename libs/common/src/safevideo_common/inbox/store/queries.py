@@ -1,7 +1,7 @@
 """Queries of the inbox for operators: pages of received events, and single events."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, NotRequired, TypedDict
@@ -34,9 +34,12 @@ class InboxFilter:
 
     event_type: str | None = None
     performer_id: str | None = None
-    status: Status | Literal["duplicate"] | None = None
+    statuses: Sequence[Status | Literal["duplicate"]] = ()
+    """One of these; empty: any."""
     received_from: datetime | None = None
     received_to: datetime | None = None
+    request_id: str | None = None
+    """The id of the request that brought the event, which all its log lines have. No index has it: add a range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,11 @@ async def get_by_event_id(reading: AsyncConnection, event_id: str) -> list[Inbox
     return [_record(row) for row in rows]
 
 
+async def last_received_at(reading: AsyncConnection) -> datetime | None:
+    """Return the time at which the newest event was received, or None if the inbox is empty."""
+    return await reading.scalar(select(_c.received_at).order_by(_c.received_at.desc()).limit(1))
+
+
 async def last_writers(
     reading: AsyncConnection, group: str, performer_id: str | None, writes: Iterable[WriteVersion]
 ) -> dict[WriteVersion, str]:
@@ -215,10 +223,16 @@ async def find_unapplied(reading: AsyncConnection, group: str, performer_id: str
 
 
 def _conditions(matching: InboxFilter) -> list[ColumnElement[bool]]:
-    of_status = [_c.duplicates > 0] if matching.status == "duplicate" else equal((_c.status, matching.status))
+    of_status: list[ColumnElement[bool]] = [_c.status.in_([each for each in matching.statuses if each != "duplicate"])]
+    if "duplicate" in matching.statuses:
+        of_status.append(_c.duplicates > 0)
     return [
-        *equal((_c.event_type, matching.event_type), (_c.performer_id, matching.performer_id)),
-        *of_status,
+        *equal(
+            (_c.event_type, matching.event_type),
+            (_c.performer_id, matching.performer_id),
+            (_c.request_id, matching.request_id),
+        ),
+        *([or_(*of_status)] if matching.statuses else []),
         *within(_c.received_at, matching.received_from, matching.received_to),
     ]
 
