@@ -45,6 +45,8 @@ NOT_EXECUTED = {
     "consumer-lag-high.md: curl -s localhost:3003/healthz",
     f"{REPLAY} --from 2026-11-24T10:00:00Z --force --wait",
     "replay.md: safevideo jobs wait 123",
+    "webhooks-stopped.md: safevideo webhook secrets add 2026-11 --from secret.txt",
+    "webhooks-stopped.md: safevideo webhook secrets retire 2026-10",
     "value-does-not-show.md: safevideo performers show sg_ada",
     "value-does-not-show.md: safevideo events show evt_1007",
     f"{REPLAY} --from 2026-11-24T10:00:00Z --to 2026-11-24T12:00:00Z --force --yes --wait",

@@ -1,7 +1,7 @@
 """The wiring of `gateway`: all its objects, in the order in which they depend on each other."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -53,6 +53,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.documents.files import EncryptedFiles, FolderStore
+from safevideo_common.encryption import Cipher, DecryptionFailed
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
@@ -71,6 +72,7 @@ from safevideo_common.users.merge import UserMerges
 from safevideo_common.web.app import base_app
 from safevideo_common.web.client_address import ClientAddresses
 from safevideo_common.web.health import HealthCheck
+from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
 
 SERVICE: Final = "gateway"
@@ -97,7 +99,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
     app = base_app(logger, registry, ready=[HealthCheck("database", lambda: check_schema(app[DATABASE]))])
 
     async def current_secrets() -> Sequence[WebhookSecret]:
-        return settings.webhook_secrets()
+        return [*settings.webhook_secrets(), *await _stored_secrets(app[DATABASE], settings.cipher())]
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
         async with _connections(settings) as (database, redis, sso_redis, http), AsyncExitStack() as stack:
@@ -202,6 +204,19 @@ def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
     endpoints = [endpoint for api in apis for endpoint in api.endpoints()]
     documentation = DocumentationApi(endpoints)
     return [*endpoints, *documentation.endpoints()]
+
+
+async def _stored_secrets(database: Database, cipher: Cipher | None) -> list[WebhookSecret]:
+    """Return the valid secrets of the database that `cipher` can decrypt, as `webhook-ingest` accepts them."""
+    if cipher is None:
+        return []
+    async with database.read_connection() as reading:
+        stored = await webhook_secrets.find_valid(reading, SHAREGRAM, utc_now())
+    readable = []
+    for each in stored:
+        with suppress(DecryptionFailed, ValueError):
+            readable.append(WebhookSecret(each.name, cipher.decrypt(each.ciphertext)))
+    return readable
 
 
 def _encrypt_secret(settings: GatewaySettings) -> Encrypt | None:

@@ -10,13 +10,15 @@ import typer
 from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr
 
-from safevideo_cli.environment import caller, open_database
+from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import format_minute, print_json, print_table
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
+from safevideo_common.database import integrations
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.errors import StartupError
+from safevideo_common.encryption import Cipher
+from safevideo_common.errors import InvalidStatusTransition, NotFound, StartupError
 from safevideo_common.observability.logs import LogSink, build_logger
 from safevideo_common.settings import DatabaseSettings, load_settings
 from safevideo_common.sharegram.client import CallProtections, open_sharegram
@@ -26,6 +28,7 @@ from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
+from safevideo_common.webhooks.signatures.secret import WebhookSecret
 
 REGISTER_SECONDS: Final = 30.0
 
@@ -69,13 +72,19 @@ async def _register(url: str, events: Sequence[str] | None) -> RegisteredWebhook
     return registered
 
 
-@app.command()
-def secrets(as_json: AsJson = False) -> None:
+secrets_app = typer.Typer()
+app.add_typer(secrets_app, name="secrets")
+
+
+@secrets_app.callback(invoke_without_command=True)
+def secrets(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the secrets that sign webhooks, and when each was last used; never a secret itself.
 
     After Sharegram has changed to a new secret, an old one without further use may be retired. A use is recorded
     within two minutes. Logs name a secret of the environment the same way (`key=env-…`).
     """
+    if context.invoked_subcommand:
+        return
     secrets = _merge(asyncio.run(_stored()), _names_in_environment())
     if as_json:
         print_json([_document(secret) for secret in secrets])
@@ -85,6 +94,69 @@ def secrets(as_json: AsJson = False) -> None:
             for each in secrets
         )
         print_table(("name", "from", "state", "expires (UTC)", "last used"), rows)
+
+
+@secrets_app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name for logs, such as 2026-11.")],
+    from_file: Annotated[
+        typer.FileBinaryRead, typer.Option("--from", metavar="FILE", help="Where the secret is; - for stdin.")
+    ],
+) -> None:
+    """Store a secret, encrypted with ENCRYPTION_KEY. Each webhook-ingest accepts it within seconds, without a restart.
+
+    The secret is read from a file or from stdin: an argument would be in the list of processes. The others stay valid.
+    """
+    key = from_file.read().strip()
+    if not webhook_secrets.NAME.fullmatch(name):
+        raise typer.BadParameter("a name is 1 to 64 lower-case letters, digits, dots, hyphens and underscores")
+    try:
+        WebhookSecret(name, key)
+    except ValueError as error:
+        raise typer.BadParameter(f"the secret is not valid: {error}") from None
+    asyncio.run(_add(name, key))
+    print(f"The secret {name} is stored. webhook-ingest accepts it within seconds.")
+
+
+@secrets_app.command()
+def retire(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `secrets` shows it.")],
+) -> None:
+    """Let a stored secret expire now. One of the environment needs a restart without it."""
+    asyncio.run(_retire(name))
+    print(f"The secret {name} is not valid any more.")
+
+
+async def _add(name: str, key: bytes) -> None:
+    setting, operator = load_settings(_CipherSettings).encryption_key, caller()
+    if setting is None:
+        raise StartupError("ENCRYPTION_KEY is not set; it must be the key of webhook-ingest.")
+    ciphertext, now = Cipher.from_key(setting.get_secret_value()).encrypt(key), utc_now()
+    async with open_database() as database, database.transaction() as tx:
+        integration_id = await integrations.ensure(tx, SHAREGRAM, now)
+        await integrations.lock(tx, integration_id)
+        found = await webhook_secrets.find_all(tx, SHAREGRAM)
+        if any(row.name == name for row in found):
+            raise InvalidStatusTransition(f"There is a secret {name}; choose another name.")
+        if sum(row.is_stored and row.is_valid(now) for row in found) >= webhook_secrets.MAX_VALID:
+            raise InvalidStatusTransition(f"There are {webhook_secrets.MAX_VALID} valid secrets; retire one first.")
+        await webhook_secrets.add(tx, integration_id, name, ciphertext, now)
+        await audit.record(tx, operator.entry("webhooks.secret_added", utc_now, {"name": name}))
+    log_action("Webhook secret added", operator, key=name)
+
+
+async def _retire(name: str) -> None:
+    operator, now = caller(), utc_now()
+    async with open_database() as database, database.transaction() as tx:
+        integration_id = await integrations.ensure(tx, SHAREGRAM, now)
+        if not await webhook_secrets.retire(tx, integration_id, name, now):
+            raise NotFound(f"There is no valid stored secret {name}; see: safevideo webhook secrets")
+        await audit.record(tx, operator.entry("webhooks.secret_retired", utc_now, {"name": name}))
+    log_action("Webhook secret retired", operator, key=name)
+
+
+class _CipherSettings(DatabaseSettings):
+    encryption_key: SecretStr | None = Field(None, description="As for webhook-ingest.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+from cryptography.fernet import Fernet
 
 from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.database.migrate import migrate
+from safevideo_common.encryption import Cipher
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.signatures import environment_secrets
 
@@ -102,3 +104,36 @@ def test_secrets_list_with_an_invalid_setting_fails_and_quotes_nothing(filled: R
 def test_secrets_list_before_the_first_migration_fails_and_names_the_command(safevideo: Run) -> None:
     result = safevideo()
     assert (result.returncode, result.stderr) == (1, "The database is empty. Run: safevideo migrate\n")
+
+
+def test_secret_is_added_from_stdin_and_retired_by_its_name(filled: Run, fresh_sqlite_url: str, tmp_path: Path) -> None:
+    key = Fernet.generate_key().decode()
+    secret = tmp_path / "secret"
+    secret.write_text("a-secret-of-the-provider\n")
+    added = filled("add", "2026-11", "--from", str(secret), ENCRYPTION_KEY=key)
+    assert (added.returncode, added.stderr) == (0, "")
+    assert "a-secret-of-the-provider" not in added.stdout
+
+    async def stored() -> dict[str, bytes]:
+        async with Database.open(fresh_sqlite_url) as database, database.read_connection() as reading:
+            valid = await webhook_secrets.find_valid(reading, SHAREGRAM, datetime.now(UTC))
+            return {each.name: each.ciphertext for each in valid}
+
+    ciphertext = asyncio.run(stored())["2026-11"]
+    assert Cipher.from_key(key).decrypt(ciphertext) == b"a-secret-of-the-provider"
+    again = filled("add", "2026-11", "--from", str(secret), ENCRYPTION_KEY=key)
+    assert again.stderr.startswith("INVALID_STATUS_TRANSITION: There is a secret 2026-11")
+    assert filled("retire", "2026-11").returncode == 0
+    assert "2026-11" not in asyncio.run(stored())
+    assert filled("retire", "2026-11").stderr.startswith("NOT_FOUND: ")
+    assert filled("retire", USED).returncode == 1, "a secret of the environment"
+
+
+def test_secret_cannot_be_added_without_the_key_or_with_a_bad_value(filled: Run, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_short")
+    key = Fernet.generate_key().decode()
+    assert filled("add", "new-one", "--from", str(secret), ENCRYPTION_KEY=key).returncode == 2
+    secret.write_text("a-secret")
+    assert filled("add", "env-one", "--from", str(secret), ENCRYPTION_KEY=key).returncode == 2
+    assert "ENCRYPTION_KEY is not set" in filled("add", "new-one", "--from", str(secret)).stderr

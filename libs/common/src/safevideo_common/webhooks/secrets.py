@@ -73,6 +73,13 @@ async def add(
     await tx.execute(insert(webhook_secrets).values(**row, created_at=now, expires_at=expires_at))
 
 
+async def retire(tx: AsyncConnection, integration_id: int, name: str, now: datetime) -> bool:
+    """Let a stored secret expire now. Return False if there is no such valid secret."""
+    is_valid = and_(_c.ciphertext.is_not(None), or_(_c.expires_at.is_(None), _c.expires_at > now))
+    row = and_(_c.integration_id == integration_id, _c.name == name, is_valid)
+    return (await tx.execute(update(webhook_secrets).where(row).values(expires_at=now))).rowcount == 1
+
+
 async def expire(tx: AsyncConnection, integration_id: int, now: datetime, until: datetime) -> None:
     """Let every stored secret that is valid now expire at `until`, unless it expires sooner."""
     lasts_longer = or_(_c.expires_at.is_(None), _c.expires_at > until)

@@ -3,6 +3,7 @@
 import hmac
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -10,13 +11,18 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from safevideo_common.broker.types import Record
+from safevideo_common.database import integrations
+from safevideo_common.database.engine import Database
+from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import Cipher
+from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_testkit.http import Api
 
 SECRET = "the-secret-as-mended"
 WRONG = "a-secret-that-nobody-has-signed-with"
 EMAIL = "jane@example.com"
 PATH = "/api/v1/admin/webhooks/rejected"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOON = 1795521600  # 2026-11-24T12:00:00Z, when the first webhook came
 Quarantine = Any  # of this folder's conftest.py
 Reverify = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
@@ -80,6 +86,18 @@ async def test_reverify_releases_valid_webhooks_in_order_as_ingest_publishes_the
         "id_unsigned": b"true",
     }
     assert await quarantine.released() == row_ids
+
+
+async def test_reverify_tries_the_secrets_of_the_database_too(
+    reverify: Reverify, quarantine: Quarantine, database: Database
+) -> None:
+    await quarantine.keep(body(1), secret="a-secret-that-is-stored")
+    async with database.transaction() as tx:
+        integration_id = await integrations.ensure(tx, SHAREGRAM, NOW)
+        await webhook_secrets.add(tx, integration_id, "other-key", b"not of this key", NOW)
+        ciphertext = quarantine.cipher.encrypt(b"a-secret-that-is-stored")
+        await webhook_secrets.add(tx, integration_id, "stored", ciphertext, NOW)
+    assert (await run(reverify, dryRun=False))["released"] == 1
 
 
 async def test_reverify_releases_a_webhook_once(
