@@ -218,6 +218,26 @@ class RateLimited(SafeVideoError):
     status = 429
 
 
+class SyncRateLimited(SafeVideoError):
+    """The last sync is too recent; `retry_after` says when to retry."""
+
+    code = "SYNC_RATE_LIMITED"
+    status = 429
+
+
+class SyncAlreadyInProgress(SafeVideoError):
+    """A sync of all performers is queued or running; `details.jobId` names it."""
+
+    code = "SYNC_ALREADY_IN_PROGRESS"
+    status = 409
+
+
+class SyncJobsNotFound(NotFound):
+    """No sync has been started yet."""
+
+    code = "NO_SYNC_JOBS_FOUND"
+
+
 class ServiceUnavailable(SafeVideoError):
     """A dependency of this request is unavailable; `retry_after` says when to retry."""
 

@@ -47,6 +47,7 @@ from safevideo_common.auth.authentication import RequestAuthenticator
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
 from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.broker.port import Broker
+from safevideo_common.cache.invalidator import RedisCacheInvalidator
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
@@ -59,6 +60,8 @@ from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
 from safevideo_common.kyc.requests import FEATURE
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.performer_sync.mirror import PerformerMirror
+from safevideo_common.performer_sync.one import PerformerSync
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
 from safevideo_common.protections.store import SHAREGRAM
@@ -120,12 +123,14 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             limiter_redis = FailFastRedis(redis, seconds=settings.redis_timeout_seconds)
             addresses = ClientAddresses(settings.trusted_networks())
+            invalidator = RedisCacheInvalidator(PerformerCache(redis), logger)
             memory_limit = settings.memory_limit_mb << 20
             keys = StoredIdempotencyKeys(database, utc_now)
             around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             async with (
                 open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "api-key-uses", api_keys.write_uses()),
+                background_task(app, "cache-invalidation", invalidator.run()),
                 _fetching_keys(app, providers.values()),
                 broker.producer(SERVICE) as producer,
                 DocumentConverter.open() as converter,
@@ -146,6 +151,8 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     database, producer, settings.cipher(), SCHEMES["any"], current_secrets, clock=utc_now
                 )
                 notifier = JobNotifier(producer, utc_now)
+                mirror = PerformerMirror(invalidator, utc_now)
+                performer_sync = PerformerSync(database, sharegram, mirror, utc_now, logger)
                 jobs = JobService(database, utc_now, notifier.notify)
                 operations = ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now)
                 cipher = settings.cipher()
@@ -153,7 +160,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 kyc = KycService(database, cipher, utc_now, settings.kyc_auto_approve_score, notifier.notify)
                 endpoints = all_endpoints(
                     HealthApi(health),
-                    PerformersApi(PerformerService(database, cache, metrics), database),
+                    PerformersApi(PerformerService(database, cache, metrics), performer_sync, database),
                     EventsApi(database, RedriveService(database, utc_now), logger),
                     JobsApi(jobs, utc_now, logger),
                     ReplaysApi(jobs, logger),

@@ -53,6 +53,7 @@ ALLOWED: Final = {
     "POST /api/v1/admin/jobs/{id}/cancel": ADMIN,
     "POST /api/v1/admin/replays": ADMIN,
     "GET /api/v1/admin/performers/{id}/history": READERS,
+    "POST /api/v1/performers/{id}/sync": {Role.ADMIN},
     "GET /api/v1/admin/audit": READERS,
     "GET /api/v1/admin/breakers": READERS,
     "POST /api/v1/admin/breakers/{name}/open": ADMIN,

@@ -1,11 +1,13 @@
 """The wiring of `sync-worker`: all its objects, in the order of their dependencies."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.broker.port import Broker
+from safevideo_common.cache.invalidator import RedisCacheInvalidator
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
@@ -20,7 +22,10 @@ from safevideo_common.inbox.group_member import (
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.runtime import run_job_worker
+from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.performer_sync.mirror import PerformerMirror
+from safevideo_common.performer_sync.request import FETCH_JOB, SYNC_JOB, SyncParameters
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
 from safevideo_common.protections.gate import SharegramGate
 from safevideo_common.protections.runtime import run_protections
@@ -28,8 +33,12 @@ from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
-from sync_worker.performers.cache_invalidator import RedisCacheInvalidator
+from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
+from sync_worker.performers.deletions import Deletions
+from sync_worker.performers.fetch_job import PerformerFetchJob
 from sync_worker.performers.handler import PerformerHandler
+from sync_worker.performers.scan_job import PerformerSyncJob
 from sync_worker.settings import SyncWorkerSettings
 
 SERVICE = topics.SYNC_WORKER
@@ -49,7 +58,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
         ):
             gate = SharegramGate(protections.breaker, protections.fallback)
             cache = RedisCacheInvalidator(PerformerCache(redis), logger)
-            handler = PerformerHandler(utc_now, cache)
+            handler = PerformerHandler(utc_now, cache, fetches=bool(settings.sharegram_api_url))
             consumer = ConsumerContext(
                 SERVICE,
                 handler,
@@ -61,20 +70,36 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                 dlq_limit=dlq_limit_of(settings),
             )
             lag = LagTrend()
-            jobs = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
+            around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
+            keys = StoredIdempotencyKeys(database, utc_now)
+            mirror = PerformerMirror(cache, utc_now)
             async with (
+                open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "cache-invalidation", cache.run()),
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 run_job_worker(
                     app,
                     SERVICE,
-                    jobs,
+                    {
+                        JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry),
+                        SYNC_JOB: PerformerSyncJob(
+                            database,
+                            sharegram,
+                            mirror,
+                            Deletions(database, sharegram, mirror, settings.sync_max_deletion_share),
+                            utc_now,
+                            logger,
+                            consumer.outbox_wakeup,
+                        ),
+                        FETCH_JOB: PerformerFetchJob(database, sharegram, mirror),
+                    },
                     broker,
                     settings,
                     registry,
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
-                    concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
+                    periodic_jobs=_periodic_jobs(settings),
+                    concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS, SYNC_JOB: 1, FETCH_JOB: 1},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, gate),
                 ),
             ):
@@ -82,3 +107,11 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
 
     app.cleanup_ctx.append(consume)
     return app
+
+
+def _periodic_jobs(settings: SyncWorkerSettings) -> Sequence[PeriodicJob]:
+    """Return the jobs of every service, and the incremental sync where Sharegram is configured."""
+    if not settings.sharegram_api_url:
+        return PERIODIC_JOBS
+    every = Interval(timedelta(seconds=settings.sync_interval_seconds))
+    return (*PERIODIC_JOBS, PeriodicJob("performer-sync", SYNC_JOB, every, SyncParameters().document()))

@@ -5,9 +5,19 @@ from pydantic import Field
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.protections.settings import ProtectionSettings
+from safevideo_common.sharegram.settings import SharegramSettings
 
 
-class SyncWorkerSettings(ConsumerSettings, JobSettings, ProtectionSettings):
+class SyncWorkerSettings(ConsumerSettings, JobSettings, SharegramSettings, ProtectionSettings):
     """Settings of `sync-worker`."""
 
+    sync_interval_seconds: int = Field(
+        3600, ge=60, description="Seconds between two incremental syncs of performers with Sharegram."
+    )
+    sync_max_deletion_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Part of all performers that a full sync may delete without a confirmation.",
+    )
     port: int = Field(3003, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")

@@ -1,18 +1,46 @@
-"""`safevideo performers show`: each field with its last writer, and the events that lost."""
+"""`safevideo performers show|sync`: each field with its last writer; one performer or all synced with Sharegram."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from prometheus_client import CollectorRegistry
 
-from safevideo_cli.environment import open_database
+from safevideo_cli.environment import caller, open_database
+from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json, print_table
+from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
+from safevideo_common.audit import store as audit
+from safevideo_common.cache.invalidator import RedisCacheInvalidator
+from safevideo_common.cache.performers import PerformerCache
+from safevideo_common.cache.redis import open_redis
+from safevideo_common.clock import utc_now
+from safevideo_common.database import performers as performer_store
+from safevideo_common.database.engine import Database
+from safevideo_common.errors import PerformerNotFound
+from safevideo_common.events.envelope import is_external_id
 from safevideo_common.inbox.performer_history import FieldDocument, PerformerHistoryDocument, performer_history
 from safevideo_common.inbox.store.queries import EVENT_ID, EventDocument, OvertakenFieldDocument
+from safevideo_common.jobs.model import Job
+from safevideo_common.observability.logs import LogSink, build_logger
+from safevideo_common.performer_sync.mirror import PerformerMirror
+from safevideo_common.performer_sync.one import PerformerSync
+from safevideo_common.performer_sync.request import SyncParameters, enqueue_sync
+from safevideo_common.settings import DatabaseSettings, load_settings
+from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
+from safevideo_common.sharegram.operations import SharegramCaller
+from safevideo_common.sharegram.settings import SharegramSettings
+
+SYNC_SECONDS: Final = 60.0
 
 app = typer.Typer(no_args_is_help=True)
+
+
+class _Settings(SharegramSettings, RedisSettings, DatabaseSettings):
+    """Settings of a command that calls Sharegram and invalidates cached values."""
 
 
 def _performer_id(text: str) -> str:
@@ -23,7 +51,7 @@ def _performer_id(text: str) -> str:
 
 @app.callback()
 def performers() -> None:
-    """Show why a performer has its values."""
+    """Show why a performer has its values, and sync performers with Sharegram."""
 
 
 @app.command()
@@ -92,3 +120,86 @@ def _write(overtaken: OvertakenFieldDocument) -> str:
 async def _history(performer: str, *, with_email: bool) -> PerformerHistoryDocument:
     async with open_database() as database:
         return await performer_history(database, performer, with_email=with_email)
+
+
+@app.command()
+def sync(
+    performer: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Only this performer: our id, or Sharegram's (sg_…).")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --id: also within five minutes of its last sync. Alone: a full sync.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what differs; change nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job and show its progress.")] = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sync with Sharegram: one performer at once, or by a job all that have changed since the last sync.
+
+    For one performer it needs the settings of calls to Sharegram, and REDIS_URL. The action is audited.
+    """
+    if performer is not None:
+        _check_usage(performer, dry_run=dry_run)
+        sharegram_id, updated = asyncio.run(_sync_one(performer, force=force))
+        if as_json:
+            print_json({"performerId": sharegram_id, "updated": updated})
+        else:
+            print(f"{sharegram_id} {'was updated' if updated else 'is as Sharegram has it'}.")
+        return
+    job = asyncio.run(_enqueue(SyncParameters(full_sync=force, dry_run=dry_run)))
+    if wait:
+        wait_and_print(job.id, timeout, as_json=as_json)
+        return
+    print_job(job, as_json=as_json)
+    if not as_json:
+        print(f"To wait for its result: safevideo jobs wait {job.id}")
+
+
+def _check_usage(performer: str, *, dry_run: bool) -> None:
+    if dry_run:
+        raise typer.BadParameter("--dry-run is for a sync of all performers")
+    if not is_external_id(performer):
+        raise typer.BadParameter("--id: our id, or Sharegram's")
+
+
+async def _sync_one(performer: str, *, force: bool) -> tuple[str, bool]:
+    settings, who = load_settings(_Settings), caller()
+    logger = build_logger("safevideo", LogSink(None, stdout=False))
+    redis_url = settings.redis_url.get_secret_value()
+    async with (
+        Database.open(settings.database_url.get_secret_value(), pool_size=1) as database,
+        open_redis(redis_url, 0, seconds=REDIS_SECONDS) as redis,
+        open_sharegram(
+            settings,
+            CallProtections(),
+            StoredIdempotencyKeys(database, utc_now),
+            CollectorRegistry(),
+            logger,
+            utc_now,
+        ) as sharegram,
+    ):
+        sharegram_id = await _sharegram_id(database, performer)
+        cache = RedisCacheInvalidator(PerformerCache(redis), logger)
+        one = PerformerSync(database, sharegram, PerformerMirror(cache, utc_now), utc_now, logger)
+        origin = SharegramCaller.api(who.request_id, seconds=SYNC_SECONDS)
+        updated = await one.sync(sharegram_id, origin, force=force)
+        async with database.transaction() as tx:
+            details = {"performerId": sharegram_id, "updated": updated, "force": force}
+            await audit.record(tx, who.entry("performers.sync_one", utc_now, details))
+    return sharegram_id, updated
+
+
+async def _sharegram_id(database: Database, performer: str) -> str:
+    if not performer.isdecimal():
+        return performer
+    async with database.read_connection() as connection:
+        stored = await performer_store.get(connection, int(performer))
+    if stored is None:
+        raise PerformerNotFound("There is no such performer.")
+    return stored.performer.sharegram_id
+
+
+async def _enqueue(parameters: SyncParameters) -> Job:
+    async with open_database() as database:
+        return await enqueue_sync(database, parameters, caller(), utc_now)

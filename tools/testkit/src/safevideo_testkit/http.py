@@ -51,9 +51,16 @@ class Api:
         """GET `path`, which must be encoded already."""
         return await self.request("GET", path, headers)
 
-    async def request(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a request without a body and read the whole answer."""
-        async with self.session.request(method, URL(self.base_url + path, encoded=True), headers=headers) as answer:
+    async def post(self, path: str, headers: Mapping[str, str], body: object) -> Answer:
+        """POST `body` as JSON."""
+        return await self.request("POST", path, headers, json.dumps(body).encode())
+
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        """Send a request and read the whole answer."""
+        url = URL(self.base_url + path, encoded=True)
+        async with self.session.request(method, url, headers=headers, data=body) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
 
 

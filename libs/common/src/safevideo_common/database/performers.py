@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row, Select, bindparam, insert, select
+from sqlalchemy import update as sql_update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
@@ -36,7 +37,11 @@ class StoredPerformer:
 
 
 _c: Final = performers.c
-_READ: Final = (_c.id, _c.change_sequence, _c.sharegram_id, *(_c[name] for name in FIELDS), _c.field_stamps)
+_READ: Final = (
+    *(_c.id, _c.change_sequence, _c.sharegram_id, _c.deleted_at),
+    *(_c[name] for name in FIELDS),
+    _c.field_stamps,
+)
 _HAS_ID: Final = _c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))
 # By this index, because the server locks each row that it reads on the way.
 _INDEX: Final = "uq_performers_sharegram_id"
@@ -45,10 +50,14 @@ _LOCKED: Final = for_update(_BY_SHAREGRAM_ID)
 _IDS: Final = force_index(select(_c.sharegram_id).where(_HAS_ID), performers, _INDEX)
 _UNLOCKED_IDS: Final = for_update_skip_locked(_IDS)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
-_WRITTEN: Final = ("sharegram_id", *FIELDS, "field_stamps", "created_at", "updated_at", "change_sequence")
+_WRITTEN: Final = (
+    *("sharegram_id", *FIELDS, "field_stamps"),
+    *("created_at", "updated_at", "change_sequence", "deleted_at"),
+)
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
 _UPDATE: Final = Bulk(
-    Upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at", "change_sequence")), ("id", *_WRITTEN)
+    Upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at", "change_sequence", "deleted_at")),
+    ("id", *_WRITTEN),
 )
 
 
@@ -107,6 +116,26 @@ async def id_of(connection: AsyncConnection, sharegram_id: str) -> int | None:
     return row_id
 
 
+async def last_synced_at(connection: AsyncConnection, sharegram_id: str) -> datetime | None:
+    """Return when the performer was last fetched alone and stored, or None."""
+    at: datetime | None = await connection.scalar(select(_c.synced_at).where(_c.sharegram_id == sharegram_id))
+    return at
+
+
+async def record_synced(tx: AsyncConnection, sharegram_id: str, now: datetime) -> None:
+    """Record that the performer was fetched alone. It is no change of the performer."""
+    await tx.execute(sql_update(performers).where(_c.sharegram_id == sharegram_id).values(synced_at=now))
+
+
+async def not_written_since(tx: AsyncConnection, sharegram_ids: Iterable[str], at: datetime) -> set[str]:
+    """Return those of locked performers that are not deleted and whose last write was before `at`."""
+    query = select(_c.sharegram_id).where(_c.updated_at < at, _c.deleted_at.is_(None))
+    found: set[str] = set()
+    for chunk in chunks(sharegram_ids):
+        found.update((await tx.scalars(for_update(query.where(_c.sharegram_id.in_(chunk))))).all())
+    return found
+
+
 async def _load(
     connection: AsyncConnection, query: Select[*tuple[Any, ...]], sharegram_ids: Iterable[str]
 ) -> Mapping[str, LockedPerformer]:
@@ -123,10 +152,10 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredPerformer:
     return StoredPerformer(row_id, _performer(*columns), created_at, updated_at)
 
 
-def _performer(sharegram_id: str, *rest: Any) -> Performer:
+def _performer(sharegram_id: str, deleted_at: datetime | None, *rest: Any) -> Performer:
     *values, versions = rest
     write_versions = {name: _write_version(*version) for name, version in versions.items()}
-    return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), write_versions)
+    return Performer(sharegram_id, dict(zip(FIELDS, values, strict=True)), write_versions, deleted_at)
 
 
 @lru_cache(maxsize=4096)
@@ -137,4 +166,5 @@ def _write_version(version: int | None, at_micros: int, arrival: int = 0) -> Wri
 
 def _row(performer: Performer, sequence: int, now: datetime) -> tuple[object, ...]:
     versions = {name: tuple(version) for name, version in performer.write_versions.items()}
-    return (performer.sharegram_id, *map(performer.fields.get, FIELDS), versions, now, now, sequence)
+    values = map(performer.fields.get, FIELDS)
+    return (performer.sharegram_id, *values, versions, now, now, sequence, performer.deleted_at)

@@ -87,7 +87,28 @@ performers: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("change_sequence", BigId, nullable=False, server_default=text("0")),  # of the last published change
+    Column("deleted_at", UtcDateTime),  # a complete scan found that Sharegram has it no more
+    Column("synced_at", UtcDateTime),  # last fetched alone, not by a scan
     UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
+    implicit_returning=False,
+)
+
+performer_scan_rows: Final = Table(
+    "performer_scan_rows",  # of the newest complete scan: whom it has seen; later, whom it has not
+    metadata,
+    Column("job_id", BigId, primary_key=True, autoincrement=False),
+    Column("sharegram_id", ExternalIdText, primary_key=True),
+    Column("is_missing", Boolean, nullable=False),
+    Column("scan_started_at", UtcDateTime, nullable=False),
+    implicit_returning=False,
+)
+
+sync_watermarks: Final = Table(
+    "sync_watermarks",  # all changes at Sharegram up to this time are here
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("position", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
     implicit_returning=False,
 )
 

@@ -1,6 +1,7 @@
 """A performer as mirrored here. Sharegram is the master; this side follows its events in its order."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -22,6 +23,8 @@ class Performer(NamedTuple):
     sharegram_id: str
     fields: Mapping[str, object] = DEFAULTS
     write_versions: Mapping[str, WriteVersion] = MappingProxyType({})
+    deleted_at: datetime | None = None
+    """The time at which a complete scan found that Sharegram has it no more. Events do not change it."""
 
 
 class PerformerPatch(NamedTuple):
@@ -43,12 +46,33 @@ def decide(performer: Performer, patch: PerformerPatch) -> tuple[Performer, Outc
         fields = fields._replace(overtaken=overtaken)
         if not won:
             return performer, stale(fields)
-    after = Performer(
-        performer.sharegram_id,
-        {**performer.fields, **won},
-        {**performer.write_versions, **dict.fromkeys(won, patch.write_version)},
+    after = performer._replace(
+        fields={**performer.fields, **won},
+        write_versions={**performer.write_versions, **dict.fromkeys(won, patch.write_version)},
     )
     return after, applied(fields)
+
+
+def take_record(performer: Performer, record: PerformerPatch) -> Performer:
+    """Return the performer after the master's own record of it, which names every field.
+
+    A field keeps the value of a newer event. With equal versions the record wins, so that a damaged value is restored,
+    and the field keeps its write version. A record of a deleted performer shows that the master has it again.
+    """
+    fields, versions = dict(performer.fields), dict(performer.write_versions)
+    for name, value in record.fields.items():
+        last = versions.get(name)
+        if last is not None and last.wins_over(record.write_version._replace(arrival=last.arrival)):
+            continue
+        fields[name] = value
+        if last is None or record.write_version._replace(arrival=last.arrival).wins_over(last):
+            versions[name] = record.write_version
+    return performer._replace(fields=fields, write_versions=versions, deleted_at=None)
+
+
+def changed_fields(before: Performer, after: Performer) -> dict[str, object]:
+    """Return the fields whose values differ, with the values of `after`."""
+    return {name: value for name, value in after.fields.items() if before.fields.get(name) != value}
 
 
 def applied_fields(after: Performer, patch: PerformerPatch) -> dict[str, object]:

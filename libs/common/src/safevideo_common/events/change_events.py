@@ -40,7 +40,7 @@ class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """
 
     performer_id: ExternalId
-    changes: Annotated[Mapping[str, object], msgspec.Meta(description="Fields of Profile, and status.")]
+    changes: Annotated[Mapping[str, object], msgspec.Meta(description="Fields of Profile, status, deletedAt.")]
     sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this performer.")]
     version: int | None
     at: datetime

@@ -274,7 +274,7 @@ REPLAY_RECORDS_EXPIRED: Final = CounterMetric(
 )
 
 # --- calls to Sharegram ---
-_SHAREGRAM: Final = Group("Calls to Sharegram", (*GATEWAY, "kyc-worker"))
+_SHAREGRAM: Final = Group("Calls to Sharegram", (*GATEWAY, *WORKERS))
 _CALL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 SHAREGRAM_CALLS: Final = CounterMetric(

@@ -8,7 +8,7 @@ from safevideo_common.protections.watcher import FallbackMode
 from safevideo_common.resilience.breaker.breaker import BreakerState, CircuitBreaker
 from safevideo_common.resilience.feature_flags import FeatureFlags
 
-JOB_TYPES: Final = ("kyc_verification", "kyc_resync", "performer_sync")
+JOB_TYPES: Final = ("kyc_verification", "kyc_resync", "performer_sync", "performer_fetch")
 """The job types that call Sharegram."""
 RAMP_START: Final = 2
 RAMP_SECONDS: Final = 1.0

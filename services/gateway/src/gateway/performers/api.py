@@ -1,4 +1,4 @@
-"""`GET /api/v1/performers/{id}`, and for operators the history of its fields."""
+"""`/api/v1/performers/{id}`: one performer, its sync with Sharegram, and for operators the history of its fields."""
 
 import re
 from collections.abc import Sequence
@@ -7,13 +7,23 @@ from typing import Annotated, Any, Final, NotRequired, TypedDict
 import msgspec
 from aiohttp import web
 
-from gateway.http.endpoint import ADMIN_PATH, ANY_ROLE, MODERATORS, READERS, Endpoint, Returns
+from gateway.http.body import Body, parse_body
+from gateway.http.endpoint import ADMIN_PATH, ADMINS, ANY_ROLE, MODERATORS, READERS, Endpoint, Returns
 from gateway.performers.service import PerformerService, PerformerView
 from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import TimestampText
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import PerformerNotFound, ValidationFailed
+from safevideo_common.errors import CircuitBreakerOpen, PerformerNotFound, SyncRateLimited, ValidationFailed
 from safevideo_common.inbox.performer_history import PerformerHistoryDocument, performer_history
+from safevideo_common.performer_sync.one import PerformerSync
+from safevideo_common.sharegram.errors import (
+    CredentialsRejected,
+    InvalidResponse,
+    SharegramNotConfigured,
+    SharegramRejected,
+)
+from safevideo_common.sharegram.operations import SharegramCaller
+from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.responses import success
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}")
@@ -38,6 +48,20 @@ class PerformerDocument(TypedDict):
     version: int | None
     createdAt: TimestampText
     updatedAt: TimestampText
+    deletedAt: TimestampText | None
+
+
+class SyncedDocument(TypedDict):
+    """The performer after its sync. `updated` is true if something has changed."""
+
+    updated: bool
+    performer: PerformerDocument
+
+
+class SyncBody(Body):
+    """`force` syncs also within five minutes of the last sync."""
+
+    force: bool = False
 
 
 _PERFORMER: Final[PerformerDocument] = {
@@ -53,6 +77,7 @@ _PERFORMER: Final[PerformerDocument] = {
     "version": 9,
     "createdAt": "2026-11-24T20:58:25.123Z",
     "updatedAt": "2026-11-24T20:58:25.123Z",
+    "deletedAt": None,
 }
 
 
@@ -71,13 +96,18 @@ _HISTORY: Final[PerformerHistoryDocument] = {
     ],
     "unapplied": [],
 }
+_SYNC_ERRORS: Final = (
+    *(PerformerNotFound, SyncRateLimited, SharegramRejected, InvalidResponse),
+    *(CredentialsRejected, CircuitBreakerOpen, SharegramNotConfigured),
+)
 
 
 class PerformersApi:
     """The endpoints of performers."""
 
-    def __init__(self, performers: PerformerService, database: Database) -> None:
+    def __init__(self, performers: PerformerService, sync: PerformerSync, database: Database) -> None:
         self._performers = performers
+        self._sync = sync
         self._database = database
 
     def endpoints(self) -> Sequence[Endpoint]:
@@ -85,39 +115,60 @@ class PerformersApi:
         one, ids = Returns(PerformerDocument, _PERFORMER), {"id": _Id}
         path, history = "/api/v1/performers/{id}", f"{ADMIN_PATH}/performers/{{id}}/history"
         document, errors = Returns(PerformerHistoryDocument, _HISTORY), (PerformerNotFound,)
+        synced = Returns(SyncedDocument, {"updated": True, "performer": _PERFORMER})
         return [
             Endpoint("GET", path, self.show, ANY_ROLE, one, errors, path_types=ids),
             Endpoint("GET", history, self.history, READERS, document, errors, path_types=ids),
-        ]
+            Endpoint(
+                *("POST", f"{path}/sync", self.sync, ADMINS, synced),
+                errors=_SYNC_ERRORS, body=SyncBody, body_example={"force": True}, path_types=ids,
+            ),
+        ]  # fmt: skip
 
     async def show(self, request: web.Request) -> web.Response:
         """Return one performer, by our id or by Sharegram's. Only moderators and admins see the e-mail address.
 
         Raises `PerformerNotFound`, `ValidationFailed`.
         """
-        performer_id = request.match_info["id"]
-        if _ROW_ID.fullmatch(performer_id):
-            view = await self._performers.by_id(int(performer_id))
-        elif _SHAREGRAM_ID.fullmatch(performer_id):
-            view = await self._performers.by_sharegram_id(performer_id)
+        performer_id = parse_performer_id(request)
+        if isinstance(performer_id, int):
+            view = await self._performers.by_id(performer_id)
         else:
-            raise _invalid_id()
+            view = await self._performers.by_sharegram_id(performer_id)
         return success(visible_to(request[PRINCIPAL], view))
+
+    async def sync(self, request: web.Request) -> web.Response:
+        """Fetch the performer from Sharegram and return it. One that is unknown here is created.
+
+        Without `force`, it can be repeated after five minutes. Raises `SyncRateLimited`, `PerformerNotFound`.
+        """
+        performer_id = parse_performer_id(request)
+        body = await parse_body(SyncBody, request) if request.can_read_body else SyncBody()
+        if isinstance(performer_id, int):
+            performer_id = await self._performers.sharegram_id_of(performer_id)
+        caller = SharegramCaller.api(request[CORRELATION].request_id)
+        updated = await self._sync.sync(performer_id, caller, force=body.force)
+        view = await self._performers.refreshed(performer_id)
+        return success({"updated": updated, "performer": visible_to(request[PRINCIPAL], view)})
 
     async def history(self, request: web.Request) -> web.Response:
         """Return each field of a performer with its last writer, and the newest events that lost or are not applied.
 
         Only moderators and admins see the e-mail address. Raises `PerformerNotFound`, `ValidationFailed`.
         """
-        performer_id = request.match_info["id"]
-        if not (_ROW_ID.fullmatch(performer_id) or _SHAREGRAM_ID.fullmatch(performer_id)):
-            raise _invalid_id()
+        performer_id = str(parse_performer_id(request))
         with_email = request[PRINCIPAL].role in MODERATORS
         return success(await performer_history(self._database, performer_id, with_email=with_email))
 
 
-def _invalid_id() -> ValidationFailed:
-    return ValidationFailed("Invalid id.", details={"id": "must be a whole number or begin with sg_"})
+def parse_performer_id(request: web.Request) -> int | str:
+    """Return our id of a performer as a number, Sharegram's as a text. Raises `ValidationFailed`."""
+    text = request.match_info["id"]
+    if _ROW_ID.fullmatch(text):
+        return int(text)
+    if _SHAREGRAM_ID.fullmatch(text):
+        return text
+    raise ValidationFailed("Invalid id.", details={"id": "must be a whole number or begin with sg_"})
 
 
 def visible_to(principal: Principal, view: PerformerView) -> dict[str, Any]:

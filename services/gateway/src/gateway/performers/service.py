@@ -5,7 +5,7 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway.metrics import GatewayMetrics
-from safevideo_common.clock import rfc3339
+from safevideo_common.clock import format_timestamp, rfc3339
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
 from safevideo_common.database.performers import StoredPerformer
@@ -30,6 +30,8 @@ class PerformerView(msgspec.Struct, frozen=True, rename="camel"):
     """The highest of Sharegram's versions of these fields; None if it sends none."""
     created_at: str
     updated_at: str
+    deleted_at: str | None
+    """When Sharegram had it no more."""
 
 
 class Cache(Protocol):
@@ -69,6 +71,19 @@ class PerformerService:
         await self._cache.set_if_not_invalidated(performer_id, msgspec.json.encode(view))
         return view
 
+    async def refreshed(self, sharegram_id: str) -> PerformerView:
+        """Return the performer as the database has it now, whatever the cache holds."""
+        async with self._database.read_connection() as connection:
+            performer_id = await performers.id_of(connection, sharegram_id)
+            stored = performer_id and await performers.get(connection, performer_id)
+        if not stored:
+            raise _not_found()
+        return view_of(stored)
+
+    async def sharegram_id_of(self, performer_id: int) -> str:
+        """Return Sharegram's id of the performer with our id."""
+        return (await self.by_id(performer_id)).performer_id
+
     async def by_sharegram_id(self, sharegram_id: str) -> PerformerView:
         """Return the performer with Sharegram's id. The database maps it to ours."""
         async with self._database.read_connection() as connection:
@@ -88,6 +103,7 @@ def view_of(stored: StoredPerformer) -> PerformerView:
         "version": max(versions, default=None),
         "created_at": rfc3339(stored.created_at),
         "updated_at": rfc3339(stored.updated_at),
+        "deleted_at": format_timestamp(stored.performer.deleted_at),
     }
     return msgspec.convert({_JSON_NAMES[name]: value for name, value in fields.items()}, PerformerView)
 

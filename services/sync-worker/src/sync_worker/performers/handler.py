@@ -1,10 +1,10 @@
 """The handler of performer events: it applies Sharegram's changes to the mirrored performers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,7 @@ from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead
 from safevideo_common.domain.performers import (
     DEFAULTS,
+    FIELDS,
     PUBLIC_NAMES,
     Performer,
     PerformerPatch,
@@ -27,6 +28,8 @@ from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_a
 from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.inbox.handler import Delivery, Differences
+from safevideo_common.performer_sync.mirror import CacheInvalidator
+from safevideo_common.performer_sync.request import enqueue_fetch
 
 # The parser of performer events.
 
@@ -71,14 +74,6 @@ def _named_fields(data: performer.PerformerData) -> dict[str, object]:
     return fields
 
 
-class CacheInvalidator(Protocol):
-    """Invalidates cached performers after a write."""
-
-    async def invalidate(self, performer_ids: Collection[int]) -> None:
-        """Invalidate the cached values, now or later. Must not raise."""
-        ...
-
-
 class AppliedChange(NamedTuple):
     """An applied event, its performer before and after it, and the sequence of the change once it is stored."""
 
@@ -106,9 +101,14 @@ class PerformerHandler:
     process may have died between commit and invalidation.
     """
 
-    def __init__(self, clock: Clock, cache: CacheInvalidator) -> None:
+    def __init__(self, clock: Clock, cache: CacheInvalidator, *, fetches: bool = False) -> None:
+        """Make the handler. If `fetches`, a job fetches the rest of a new performer of which an event has a part.
+
+        The job also fetches a deleted performer that has an event: Sharegram may have it again.
+        """
         self._clock = clock
         self._cache = cache
+        self._fetches = fetches
 
     def parse(self, delivery: Delivery) -> PerformerEvent | Outcome:
         """See `parse_performer`."""
@@ -162,6 +162,10 @@ class PerformerHandler:
         ]
         await performers.update(tx, updated, now)
         await performers.insert_new(tx, [states.current[name] for name in new], now, sequences)
+        if self._fetches:
+            partial = [name for name in new if len(states.current[name].write_versions) < len(FIELDS)]
+            deleted = [row.performer.sharegram_id for row in updated if row.performer.deleted_at is not None]
+            await enqueue_fetch(tx, partial + deleted)
 
     def changes(self, states: PerformerStates) -> Sequence[Message]:
         """Return a message with the fields that each applied event has won."""
