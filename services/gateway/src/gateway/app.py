@@ -31,6 +31,7 @@ from gateway.openapi.api import DocumentationApi
 from gateway.performers.api import PerformersApi
 from gateway.performers.cache import BestEffortCache
 from gateway.performers.service import PerformerService
+from gateway.performers.sync_api import PerformerSyncsApi
 from gateway.protections.api import BreakersApi, FallbackApi, FlagsApi
 from gateway.quarantine.api import QuarantineApi
 from gateway.quarantine.reverify import ReverifyService
@@ -161,6 +162,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 endpoints = all_endpoints(
                     HealthApi(health),
                     PerformersApi(PerformerService(database, cache, metrics), performer_sync, database),
+                    PerformerSyncsApi(database, jobs, utc_now),
                     EventsApi(database, RedriveService(database, utc_now), logger),
                     JobsApi(jobs, utc_now, logger),
                     ReplaysApi(jobs, logger),
