@@ -23,7 +23,7 @@ from safevideo_testkit.http import running
 PAGE: Final = Path(__file__).parents[4] / "docs" / "outages.md"
 COLUMNS: Final = ("redis", "database", "kafka", "sharegram", "all")
 AS_USUAL: Final = "as usual"
-ELSEWHERE: Final = ("POST /api/v1/performers/sync", " /auth/sso/", "/admin/flags", "/kyc/submit", "/kyc/{id}/documents")
+ELSEWHERE: Final = (" /api/v1/performers/sync", " /auth/sso/", "/admin/flags", "/kyc/submit", "/kyc/{id}/documents")
 """Sign-in, which needs a provider; flags, whose last value a process may remember; what only performers may call."""
 MYSQL: Final = pytest.mark.mysql
 
