@@ -20,7 +20,7 @@ if [ "${1:-}" = --simulator ]; then
     for name in sharegram_api_key sharegram_secret_key sharegram_webhook_secret; do
         echo "${name^^}=$(cat "secrets/$name")"
     done > secrets/simulator.env
-    export SHAREGRAM_API_URL=http://simulator:3900/v1 COMPOSE_PROFILES=simulator
+    export SHAREGRAM_API_URL=http://simulator:3900/v1 COMPOSE_PROFILES=simulator SAFEVIDEO_ENV=development
 elif [ ${#missing[@]} -gt 0 ]; then
     echo "Write what Sharegram gave you into: ${missing[*]}, or try it with: $0 --simulator" >&2
     exit 1

@@ -20,7 +20,7 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.broker.types import Record
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import WebhookSignatureInvalid
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
@@ -81,7 +81,13 @@ async def reject_all(database: Database, log: FilteringBoundLogger, performer: s
     metrics = QuarantineMetrics(registry)
     queue = QuarantineQueue(1000, metrics)
     writer = QuarantineWriter(
-        queue, database, Cipher.from_key(KEY), RetentionLimits(), clock=utc_now, logger=log, metrics=metrics
+        queue,
+        database,
+        EncryptionKeys.parse(KEY).cipher(Purpose.QUARANTINED_WEBHOOK),
+        RetentionLimits(),
+        clock=utc_now,
+        logger=log,
+        metrics=metrics,
     )
     for number in range(NUMBER):
         reject(queue, body(performer, number), number)

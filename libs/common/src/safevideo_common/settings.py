@@ -6,22 +6,23 @@ The settings of a service extend `CommonSettings`. `.env.example` is generated f
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from safevideo_common.errors import StartupError
+from safevideo_common.weak_secrets import explain_weak_secret, is_default_looking
 
-MIN_SECRET_LENGTH: Final = 16
 SECRETS_FOLDER: Final = Path("/run/secrets")
 """A file `database_url` in it sets `DATABASE_URL`, unless the environment does. Containers mount secrets there."""
-_DEFAULT_LOOKING: Final = ("changeme", "change-me", "change_me", "default", "example", "placeholder", "your-", "xxxx")
+MIN_PROXY_PREFIX: Final = 8
 
 
 class ProcessSettings(BaseSettings):
     """Settings of every process. The variable of a field is its name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     safevideo_env: Literal["production", "development"] = Field(
         "production", description="In production the process does not start with a weak or default secret."
@@ -105,22 +106,44 @@ def load_settings(kind: type[AnySettings], secrets: Path = SECRETS_FOLDER) -> An
         lines = [f"  {str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors(include_input=False)]
         raise StartupError("\n".join(["These settings are missing or wrong:", *lines])) from None
     if settings.safevideo_env == "production":
-        _reject_weak_secrets(settings)
+        _reject_unsafe(settings)
     return settings
 
 
-def _reject_weak_secrets(settings: ProcessSettings) -> None:
+def _reject_unsafe(settings: ProcessSettings) -> None:
+    """Raise `StartupError` for the first setting that a production must not have. It never shows the value."""
     for name, value in settings:
-        if isinstance(value, SecretStr) and not name.endswith("_url"):
-            for secret in value.get_secret_value().split(","):
-                if reason := explain_weak_secret(secret.strip()):
-                    raise StartupError(f"{name.upper()} {reason}. Set a real one, or SAFEVIDEO_ENV=development.")
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and (reason := _explain_unsafe(name, text, is_secret=isinstance(value, SecretStr))):
+            raise StartupError(f"{name.upper()} {reason}. Set another value, or SAFEVIDEO_ENV=development.")
 
 
-def explain_weak_secret(secret: str) -> str | None:
-    """Return why `secret` is too weak for production, or None."""
-    if len(secret) < MIN_SECRET_LENGTH:
-        return f"is shorter than {MIN_SECRET_LENGTH} characters"
-    if any(part in secret.lower() for part in _DEFAULT_LOOKING) or len(set(secret)) < 4:
-        return "looks like a default"
+def _explain_unsafe(name: str, text: str, *, is_secret: bool) -> str | None:
+    if name.endswith(("_url", "_uri")):
+        return explain_unsafe_url(text)
+    if name == "trusted_proxies":
+        return _explain_wide_network(text)
+    if is_secret:
+        return next((reason for part in text.split(",") if (reason := explain_weak_secret(part.strip()))), None)
+    return None
+
+
+def explain_unsafe_url(url: str) -> str | None:
+    """Return why a production must not use the service at `url`, or None. This machine needs no password."""
+    parts = urlsplit(url)
+    is_local = parts.hostname is None or parts.hostname == "localhost" or parts.hostname.startswith(("127.", "::1"))
+    if parts.scheme == "http" and not is_local:
+        return "is not encrypted: use https"
+    if not parts.scheme.startswith(("mysql", "redis", "valkey")):
+        return None
+    if not parts.password:
+        return None if is_local else "has no password"
+    if parts.password == parts.username or is_default_looking(unquote(parts.password)):
+        return "has a password that looks like a default"
+    return None
+
+
+def _explain_wide_network(networks: str) -> str | None:
+    if any(ip_network(part.strip()).prefixlen < MIN_PROXY_PREFIX for part in networks.split(",") if part.strip()):
+        return f"has a network wider than /{MIN_PROXY_PREFIX}, so that anyone could name any client address"
     return None

@@ -55,7 +55,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.documents.files import EncryptedFiles, FolderStore
-from safevideo_common.encryption import Cipher, DecryptionFailed
+from safevideo_common.encryption import DecryptionFailed, EncryptionKeys, Purpose
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
@@ -77,7 +77,7 @@ from safevideo_common.web.app import base_app
 from safevideo_common.web.client_address import ClientAddresses
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks import secrets as webhook_secrets
-from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_common.webhooks.signatures import WebhookSecret
 
 SERVICE: Final = "gateway"
 
@@ -103,7 +103,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
     app = base_app(logger, registry, ready=[HealthCheck("database", lambda: check_schema(app[DATABASE]))])
 
     async def current_secrets() -> Sequence[WebhookSecret]:
-        return [*settings.webhook_secrets(), *await _stored_secrets(app[DATABASE], settings.cipher())]
+        return [*settings.webhook_secrets(), *await _stored_secrets(app[DATABASE], settings.encryption_keys())]
 
     async def serve(app: web.Application) -> AsyncIterator[None]:
         async with _connections(settings) as (database, redis, sso_redis, http), AsyncExitStack() as stack:
@@ -148,17 +148,25 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     utc_now,
                 ) as health,
             ):
+                encryption = settings.encryption_keys()
                 reverify = ReverifyService(
-                    database, producer, settings.cipher(), SCHEMES["any"], current_secrets, clock=utc_now
+                    database,
+                    producer,
+                    encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if encryption else None,
+                    settings.webhook_scheme,
+                    current_secrets,
+                    clock=utc_now,
                 )
                 notifier = JobNotifier(producer, utc_now)
                 mirror = PerformerMirror(invalidator, utc_now)
                 performer_sync = PerformerSync(database, sharegram, mirror, utc_now, logger)
                 jobs = JobService(database, utc_now, notifier.notify)
                 operations = ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now)
-                cipher = settings.cipher()
-                files = EncryptedFiles(FolderStore(settings.upload_dir), cipher) if cipher else None
-                kyc = KycService(database, cipher, utc_now, settings.kyc_auto_approve_score, notifier.notify)
+                files, applicants = None, None
+                if encryption:
+                    files = EncryptedFiles(FolderStore(settings.upload_dir), encryption.cipher(Purpose.KYC_DOCUMENT))
+                    applicants = encryption.cipher(Purpose.KYC_APPLICANT)
+                kyc = KycService(database, applicants, utc_now, settings.kyc_auto_approve_score, notifier.notify)
                 endpoints = all_endpoints(
                     HealthApi(health),
                     PerformersApi(PerformerService(database, cache, metrics), performer_sync, database),
@@ -215,22 +223,27 @@ def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
     return [*endpoints, *documentation.endpoints()]
 
 
-async def _stored_secrets(database: Database, cipher: Cipher | None) -> list[WebhookSecret]:
-    """Return the valid secrets of the database that `cipher` can decrypt, as `webhook-ingest` accepts them."""
-    if cipher is None:
+async def _stored_secrets(database: Database, keys: EncryptionKeys | None) -> list[WebhookSecret]:
+    """Return the valid secrets of the database that `keys` can decrypt, as `webhook-ingest` accepts them."""
+    if keys is None:
         return []
+    cipher = keys.cipher(Purpose.WEBHOOK_SECRET)
     async with database.read_connection() as reading:
         stored = await webhook_secrets.find_valid(reading, SHAREGRAM, utc_now())
     readable = []
     for each in stored:
         with suppress(DecryptionFailed, ValueError):
-            readable.append(WebhookSecret(each.name, cipher.decrypt(each.ciphertext)))
+            row = webhook_secrets.encryption_row(SHAREGRAM, each.name)
+            readable.append(WebhookSecret(each.name, cipher.decrypt(each.ciphertext, row)))
     return readable
 
 
 def _encrypt_secret(settings: GatewaySettings) -> Encrypt | None:
-    cipher = settings.cipher()
-    return None if cipher is None else lambda _name, plain: cipher.encrypt(plain)
+    keys = settings.encryption_keys()
+    if keys is None:
+        return None
+    cipher = keys.cipher(Purpose.WEBHOOK_SECRET)
+    return lambda row, plain: cipher.encrypt(plain, row)
 
 
 @asynccontextmanager

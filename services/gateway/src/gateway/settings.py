@@ -13,13 +13,13 @@ from safevideo_common.auth.sessions import SSO_DB
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.documents.settings import KycSettings
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys
 from safevideo_common.errors import StartupError
 from safevideo_common.protections.settings import ProtectionSettings
 from safevideo_common.resilience.rate_limiter import Rate
 from safevideo_common.settings import ProxySettings
 from safevideo_common.sharegram.settings import SharegramSettings
-from safevideo_common.webhooks.signatures import WebhookSecret, environment_secrets
+from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, environment_secrets
 
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 _PROVIDERS: Final = TypeAdapter(dict[ProviderName, ProviderSettings])
@@ -40,6 +40,9 @@ class GatewaySettings(KycSettings, SharegramSettings, ProtectionSettings, ProxyS
 
     sharegram_webhook_secret: SecretStr | None = Field(
         None, description="The same as for webhook-ingest: the gateway reverifies rejected webhooks with it."
+    )
+    webhook_scheme: SchemeName = Field(
+        "any", description="The same as for webhook-ingest: a scheme that it does not accept is not released either."
     )
     encryption_key: SecretStr | None = Field(
         None,
@@ -180,6 +183,6 @@ class GatewaySettings(KycSettings, SharegramSettings, ProtectionSettings, ProxyS
         secret = self.sharegram_webhook_secret
         return environment_secrets(secret.get_secret_value()) if secret else ()
 
-    def cipher(self) -> Cipher | None:
-        """Return the cipher of the quarantine, or None without a key. Raises `StartupError` for a malformed key."""
-        return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None
+    def encryption_keys(self) -> EncryptionKeys | None:
+        """Return the keys of the quarantine, or None without. Raises `StartupError` for a malformed key."""
+        return EncryptionKeys.parse(self.encryption_key.get_secret_value()) if self.encryption_key else None

@@ -31,15 +31,15 @@ def test_settings_have_the_port_of_the_contract_and_no_sharegram() -> None:
 
 def test_settings_read_optional_secrets_and_key_like_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
     without = load_settings(GatewaySettings)
-    assert (without.webhook_secrets(), without.cipher()) == ((), None)
-    monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", "a-new-webhook-key-1, an-old-webhook-key-2")
+    assert (without.webhook_secrets(), without.encryption_keys()) == ((), None)
+    monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", "kR9-fQ2-vB7m-new-1, xT4-mW8-cN3p-old-2")
     monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
     settings = load_settings(GatewaySettings)
-    assert [secret.key for secret in settings.webhook_secrets()] == [b"a-new-webhook-key-1", b"an-old-webhook-key-2"]
-    assert settings.cipher() is not None
+    assert [secret.key for secret in settings.webhook_secrets()] == [b"kR9-fQ2-vB7m-new-1", b"xT4-mW8-cN3p-old-2"]
+    assert settings.encryption_keys() is not None
 
 
-@pytest.mark.parametrize("secret", ["whsec_not-base-64-at-all", "a-new-webhook-key-1,,"])
+@pytest.mark.parametrize("secret", ["whsec_not-base-64-at-all", "kR9-fQ2-vB7m-new-1,,"])
 def test_malformed_secret_raises_startup_error_without_showing_it(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", secret)
     with pytest.raises(StartupError, match="SHAREGRAM_WEBHOOK_SECRET") as refusal:
@@ -85,7 +85,7 @@ def test_wrong_setting_of_sign_in_raises_startup_error_that_names_it(
     ("settings", "message"),
     [
         ({"SHAREGRAM_ISSUER": "https://sharegram.example"}, "JWT_SECRET is missing"),
-        ({"SHAREGRAM_ISSUER": "http://sharegram.example", "JWT_SECRET": "x1y2" * 8}, "issuer of sharegram"),
+        ({"SHAREGRAM_ISSUER": "http://sharegram.example", "JWT_SECRET": "kR9-fQ2-vB7m-xT4"}, "issuer of sharegram"),
     ],
 )
 def test_production_does_not_start_with_a_sign_in_that_is_not_safe(
@@ -102,7 +102,7 @@ def test_production_does_not_start_with_a_sign_in_that_is_not_safe(
 def test_settings_know_several_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHAREGRAM_ISSUER", "https://sharegram.example")
     monkeypatch.setenv("SHAREGRAM_ALGORITHMS", "RS256, ES256")
-    monkeypatch.setenv("JWT_SECRET", "x1y2" * 8)
+    monkeypatch.setenv("JWT_SECRET", "kR9-fQ2-vB7m-xT4")
     monkeypatch.setenv("SSO_PROVIDERS", '{"firebase": {"issuer": "https://x.example", "audience": "y"}}')
     providers = load_settings(GatewaySettings).providers()
     assert {name: sorted(each.algorithms) for name, each in providers.items()} == {

@@ -11,6 +11,7 @@ from kyc_worker.verifications.submission_job import SubmissionJob
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.documents.files import EncryptedFiles, FolderStore
+from safevideo_common.encryption import Purpose
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
     LagTrend,
@@ -62,20 +63,27 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             )
             lag = LagTrend()
             jobs: dict[str, JobHandler] = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
-            cipher = settings.cipher()
+            encryption = settings.encryption_keys()
             keys = StoredIdempotencyKeys(database, utc_now)
             around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             async with (
                 open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
             ):
-                if cipher is None:
+                if encryption is None:
                     logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
                 else:
-                    files = EncryptedFiles(FolderStore(settings.upload_dir), cipher)
+                    files = EncryptedFiles(FolderStore(settings.upload_dir), encryption.cipher(Purpose.KYC_DOCUMENT))
                     score = settings.kyc_auto_approve_score
                     jobs[VERIFICATION_JOB] = SubmissionJob(
-                        database, files, cipher, sharegram, keys, score, utc_now, logger
+                        database,
+                        files,
+                        encryption.cipher(Purpose.KYC_APPLICANT),
+                        sharegram,
+                        keys,
+                        score,
+                        utc_now,
+                        logger,
                     )
                 async with run_job_worker(
                     app,

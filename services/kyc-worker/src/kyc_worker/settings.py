@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr
 
 from safevideo_common.documents.settings import KycSettings
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.protections.settings import ProtectionSettings
@@ -18,6 +18,6 @@ class KycWorkerSettings(KycSettings, SharegramSettings, ConsumerSettings, JobSet
         None, description="The same as for the gateway. Without it no KYC request is sent to Sharegram."
     )
 
-    def cipher(self) -> Cipher | None:
-        """Return the cipher of KYC documents, or None without a key. Raises `StartupError` for a malformed key."""
-        return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None
+    def encryption_keys(self) -> EncryptionKeys | None:
+        """Return the keys of KYC documents, or None without a key. Raises `StartupError` for a malformed key."""
+        return EncryptionKeys.parse(self.encryption_key.get_secret_value()) if self.encryption_key else None

@@ -160,7 +160,7 @@ class ReceiveWebhook:
             outcome="refused",
             reason=reason,
             fields=",".join(error.details) if error.details and state == "valid" else None,
-            remote=head.remote,
+            remote=self._limits.client_address(head),
             request_id=correlation.request_id,
         )
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
+from safevideo_common.encryption import Purpose
 from safevideo_common.events.topic_checks import monitor_topics
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -99,23 +100,29 @@ async def _open_database_parts(
 ) -> AsyncIterator[tuple[KeyRing, QuarantineQueue | None]]:
     """Run the tasks that use the database. No request waits for them, and the database may be unavailable."""
     url = settings.database_url.get_secret_value()
-    key_ring, cipher = KeyRing(settings.webhook_secrets()), settings.cipher()
+    key_ring, keys = KeyRing(settings.webhook_secrets()), settings.encryption_keys()
     async with AsyncExitStack() as stack:
         opening = Database.open(url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS)
         database = await stack.enter_async_context(opening)
         usage = SecretUsageRecorder(key_ring, database, logger=logger)
         await stack.enter_async_context(background_task(app, "webhook-secret-uses", usage.run()))
-        if cipher is None:
+        if keys is None:
             logger.warning("No ENCRYPTION_KEY: secrets of the database not used, rejected webhooks not stored")
             yield key_ring, None
             return
-        seconds = settings.secrets_refresh_seconds
+        cipher, seconds = keys.cipher(Purpose.WEBHOOK_SECRET), settings.secrets_refresh_seconds
         refresher = SecretRefresher(key_ring, database, cipher, clock=utc_now, logger=logger, seconds=seconds)
         await stack.enter_async_context(background_task(app, "webhook-secrets", refresher.run()))
         metrics = QuarantineMetrics(registry)
         queue = QuarantineQueue(settings.quarantine_per_minute, metrics)
         writer = QuarantineWriter(
-            queue, database, cipher, settings.quarantine_limits(), clock=utc_now, logger=logger, metrics=metrics
+            queue,
+            database,
+            keys.cipher(Purpose.QUARANTINED_WEBHOOK),
+            settings.quarantine_limits(),
+            clock=utc_now,
+            logger=logger,
+            metrics=metrics,
         )
         await stack.enter_async_context(background_task(app, "quarantine", writer.run()))
         yield key_ring, queue

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys
 from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.settings import CommonSettings, ProxySettings
 from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, environment_secrets
@@ -106,6 +106,6 @@ class IngestSettings(CommonSettings, ProxySettings):
             self.quarantine_rows, self.quarantine_mebibytes << 20, timedelta(days=self.quarantine_days)
         )
 
-    def cipher(self) -> Cipher | None:
-        """Return the cipher for the database, if there is a key. Raises `StartupError` for an invalid key."""
-        return Cipher.from_key(self.encryption_key.get_secret_value()) if self.encryption_key else None
+    def encryption_keys(self) -> EncryptionKeys | None:
+        """Return the keys for the database, if there are any. Raises `StartupError` for an invalid key."""
+        return EncryptionKeys.parse(self.encryption_key.get_secret_value()) if self.encryption_key else None

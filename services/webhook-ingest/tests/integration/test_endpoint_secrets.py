@@ -17,6 +17,7 @@ from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.database.migrate import migrate
+from safevideo_common.encryption import Purpose
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
 from safevideo_common.webhooks import secrets as webhook_secrets
@@ -59,11 +60,13 @@ async def database(settings: IngestSettings) -> AsyncIterator[Database]:
 
 
 async def store_secret(database: Database, settings: IngestSettings) -> None:
-    cipher = settings.cipher()
-    assert cipher is not None
+    keys = settings.encryption_keys()
+    assert keys is not None
+    row = webhook_secrets.encryption_row(SHAREGRAM, "stored")
+    ciphertext = keys.cipher(Purpose.WEBHOOK_SECRET).encrypt(STORED, row)
     async with database.transaction() as tx:
         integration = await integrations.ensure(tx, SHAREGRAM, utc_now())
-        await webhook_secrets.add(tx, integration, "stored", cipher.encrypt(STORED), utc_now())
+        await webhook_secrets.add(tx, integration, "stored", ciphertext, utc_now())
 
 
 async def posted(client: aiohttp.ClientSession, headers: dict[str, str]) -> tuple[int, str]:

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -315,3 +316,15 @@ async def test_metrics_show_stages_secrets_and_last_valid_webhook(
     assert float(values['safevideo_webhook_last_accepted_timestamp_seconds{source="sharegram"}']) > 1.7e9
     for stage, times in {"read": "2.0", "verify": "1.0", "publish": "1.0"}.items():
         assert values[f'safevideo_webhook_stage_duration_seconds_count{{stage="{stage}"}}'] == times
+
+
+async def test_log_names_the_client_behind_a_trusted_proxy(
+    settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger, logs: Path
+) -> None:
+    async with open_endpoint(settings, ingest_broker, log, trusted_proxies="127.0.0.0/8") as client:
+        assert (await post(client, GOOD, FORGED | {"X-Forwarded-For": "198.51.100.7:49152"}))[0] == 401
+        assert (await post(client, GOOD, FORGED))[0] == 401
+    log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before
+    lines = [line for line in (logs / "app.log").read_text().splitlines() if "Webhook signature invalid" in line]
+    assert ["remote=198.51.100.7" in line for line in lines] == [True, False]
+    assert "remote=127.0.0.1" in lines[1]

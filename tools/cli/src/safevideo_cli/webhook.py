@@ -17,7 +17,7 @@ from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database import integrations
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import InvalidStatusTransition, NotFound, StartupError
 from safevideo_common.observability.logs import LogSink, build_logger
 from safevideo_common.settings import DatabaseSettings, load_settings
@@ -131,7 +131,8 @@ async def _add(name: str, key: bytes) -> None:
     setting, operator = load_settings(_CipherSettings).encryption_key, caller()
     if setting is None:
         raise StartupError("ENCRYPTION_KEY is not set; it must be the key of webhook-ingest.")
-    ciphertext, now = Cipher.from_key(setting.get_secret_value()).encrypt(key), utc_now()
+    cipher = EncryptionKeys.parse(setting.get_secret_value()).cipher(Purpose.WEBHOOK_SECRET)
+    ciphertext, now = cipher.encrypt(key, webhook_secrets.encryption_row(SHAREGRAM, name)), utc_now()
     async with open_database() as database, database.transaction() as tx:
         integration_id = await integrations.ensure(tx, SHAREGRAM, now)
         await integrations.lock(tx, integration_id)

@@ -17,12 +17,12 @@ from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.database.migrate import migrate
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.signatures import environment_secrets
 
 COMMAND = Path(sys.executable).parent / "safevideo"
-SETTING = "the-secret-that-is-given,and-one-that-nobody-uses"
+SETTING = "kR9-fQ2-vB7m-given,xT4-mW8-cN3p-unused"
 USED, UNUSED = (secret.name for secret in environment_secrets(SETTING))
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 FAR = datetime(2999, 1, 1, tzinfo=UTC)
@@ -120,7 +120,10 @@ def test_secret_is_added_from_stdin_and_retired_by_its_name(filled: Run, fresh_s
             return {each.name: each.ciphertext for each in valid}
 
     ciphertext = asyncio.run(stored())["2026-11"]
-    assert Cipher.from_key(key).decrypt(ciphertext) == b"a-secret-of-the-provider"
+    row = webhook_secrets.encryption_row(SHAREGRAM, "2026-11")
+    assert (
+        EncryptionKeys.parse(key).cipher(Purpose.WEBHOOK_SECRET).decrypt(ciphertext, row) == b"a-secret-of-the-provider"
+    )
     again = filled("add", "2026-11", "--from", str(secret), ENCRYPTION_KEY=key)
     assert again.stderr.startswith("INVALID_STATUS_TRANSITION: There is a secret 2026-11")
     assert filled("retire", "2026-11").returncode == 0

@@ -53,6 +53,8 @@ class ApiKeyAuthenticator:
             kind = CredentialsMissing if not client and not secret else Unauthorized
             raise kind(f"Send the headers {CLIENT_HEADER} and {KEY_HEADER}.")
         now, cache_key = self._clock(), (client, sha256(secret.encode()).digest())
+        if any(len(headers.getall(name)) > 1 for name in (CLIENT_HEADER, KEY_HEADER)):
+            raise Unauthorized(f"Send each of the headers {CLIENT_HEADER} and {KEY_HEADER} once.")
         key = self._cached(cache_key, now) or await self._load(cache_key, secret, now)
         if key is None or not key.is_valid(now):
             raise Unauthorized("This API key is not known, or is no longer valid.")

@@ -109,7 +109,7 @@ class EncryptedFiles:
     async def put(self, row: str, content: bytes) -> str:
         """Encrypt and write a new file for `row`, and return its name. Raises `OSError`."""
         name = token_hex(16)
-        await self._store.put(name, await asyncio.to_thread(encrypt_for, self._cipher, _bound(row, name), content))
+        await self._store.put(name, await asyncio.to_thread(self._cipher.encrypt, content, _bound(row, name)))
         return name
 
     async def get(self, row: str, name: str) -> bytes:
@@ -118,7 +118,7 @@ class EncryptedFiles:
         if encrypted is None:
             raise DocumentUnreadable("The file of the document is missing.")
         try:
-            return await asyncio.to_thread(decrypt_for, self._cipher, _bound(row, name), encrypted)
+            return await asyncio.to_thread(self._cipher.decrypt, encrypted, _bound(row, name))
         except DecryptionFailed as error:
             raise DocumentUnreadable(f"The file of the document cannot be decrypted. {error.message}") from None
 
@@ -129,21 +129,6 @@ class EncryptedFiles:
 
 def _bound(row: str, name: str) -> str:
     return f"{row} {name}"
-
-
-def encrypt_for(cipher: Cipher, row: str, content: bytes) -> bytes:
-    """Encrypt `content` so that it opens for `row` only."""
-    label = row.encode()
-    return cipher.encrypt(len(label).to_bytes(2) + label + content)
-
-
-def decrypt_for(cipher: Cipher, row: str, encrypted: bytes) -> bytes:
-    """Decrypt what was encrypted for `row`. Raises `DecryptionFailed`."""
-    label = row.encode()
-    plain, header = cipher.decrypt(encrypted), len(label).to_bytes(2) + label
-    if not plain.startswith(header):
-        raise DecryptionFailed("It was encrypted for another row.")
-    return plain[len(header) :]
 
 
 UPLOAD_LIFE: Final = timedelta(hours=1)

@@ -31,7 +31,7 @@ class Rejection(NamedTuple):
     scheme: str
     headers: Mapping[str, Sequence[str]]
     body: bytes
-    """Encrypted."""
+    """Encrypted for the row `fingerprint`."""
     body_sha256: str
     """Of the body as sent, in hex."""
     body_bytes: int
@@ -56,9 +56,10 @@ class Candidate(NamedTuple):
 
 
 class StoredRejection(NamedTuple):
-    """The data for verifying a webhook again. `body` is encrypted."""
+    """The data for verifying a webhook again. `body` is encrypted for the row `fingerprint`."""
 
     row_id: int
+    fingerprint: str
     received_at: datetime
     headers: Mapping[str, Sequence[str]]
     body: bytes
@@ -129,11 +130,14 @@ async def unreleased(connection: AsyncConnection, row_ids: Collection[int] | Non
 async def load(connection: AsyncConnection, row_ids: Sequence[int]) -> list[StoredRejection]:
     """Return the rows that exist and are not released, in order of reception; at most a few hundred at a time."""
     rows = await connection.execute(
-        select(_c.id, _c.received_at, _c.headers, _c.body, _c.request_id)
+        select(_c.id, _c.fingerprint, _c.received_at, _c.headers, _c.body, _c.request_id)
         .where(_c.id.in_(row_ids), _c.released_at.is_(None))
         .order_by(*_OLDEST_FIRST)
     )
-    return [StoredRejection(row.id, row.received_at, row.headers, row.body, row.request_id or "") for row in rows]
+    return [
+        StoredRejection(row.id, row.fingerprint, row.received_at, row.headers, row.body, row.request_id or "")
+        for row in rows
+    ]
 
 
 async def mark_released(tx: AsyncConnection, releases: Sequence[ReleasedWebhook], now: datetime) -> None:

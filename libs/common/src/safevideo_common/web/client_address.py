@@ -1,5 +1,6 @@
 """The address of the client behind trusted proxies, for limits: who sent this request?"""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -14,6 +15,9 @@ MAX_CACHED_PEERS: Final = 4096
 
 MAX_CHAIN_LENGTH: Final = 16
 """Maximum number of proxies in `X-Forwarded-For`; a longer value is forged."""
+
+_WITH_PORT: Final = re.compile(r"^(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]{1,5})?$")
+"""Some balancers write `192.0.2.1:49152` or `[2001:db8::1]:49152`."""
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -42,7 +46,7 @@ class ClientAddresses:
         for hop in _hops_from_last(forwarded):
             if not self._is_trusted(nearest):
                 break
-            before = _parse(hop)
+            before = _parse(_WITH_PORT.sub(r"\1\2", hop.strip()))
             if before is None:
                 break
             nearest = before

@@ -58,6 +58,11 @@ class EncryptedSecret:
     expires_at: datetime | None
 
 
+def encryption_row(provider: str, name: str) -> str:
+    """Return the row to which the cipher of `Purpose.WEBHOOK_SECRET` binds a secret."""
+    return f"{provider}/{name}"
+
+
 async def add(
     tx: AsyncConnection,
     integration_id: int,

@@ -33,7 +33,7 @@ MIN_INTERVAL: Final = timedelta(minutes=1)
 """Between two rotations: of two at once, the second would replace a secret that nobody has used yet."""
 
 Encrypt = Callable[[str, bytes], bytes]
-"""Encrypts the secret with this name."""
+"""Encrypts a secret for its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class SecretRotation:
                 raise InvalidStatusTransition(f"There are {MAX_VALID} valid secrets; wait until one has expired.")
             until = now + overlap
             await webhook_secrets.expire(tx, integration_id, now, until)
-            await webhook_secrets.add(tx, integration_id, name, encrypt(name, secret.encode()), now)
+            row = webhook_secrets.encryption_row(SHAREGRAM, name)
+            await webhook_secrets.add(tx, integration_id, name, encrypt(row, secret.encode()), now)
             replaced = [row.name for row in valid]
             details = {"name": name, "replaced": replaced, "overlapUntil": rfc3339(until)}
             await audit_store.record(tx, caller.entry(ROTATED, self._clock, details, TARGET))

@@ -18,7 +18,6 @@ from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.database.paging import Order
 from safevideo_common.documents import store as documents
-from safevideo_common.documents.files import encrypt_for
 from safevideo_common.documents.store import NewDocument, Step, StepStatus, StepType
 from safevideo_common.domain.kyc import (
     FINAL_REASONS,
@@ -105,7 +104,7 @@ class KycService:
                     performer_id,
                     document_type=submission.document_type,
                     document_expires_on=submission.document_expires_on,
-                    applicant=encrypt_for(cipher, applicant_row(performer_id), plain),
+                    applicant=cipher.encrypt(plain, applicant_row(performer_id)),
                     created_at=now,
                 )
                 await documents.set_step(tx, request_id, StepType.DOCUMENT_UPLOAD, StepStatus.PENDING)

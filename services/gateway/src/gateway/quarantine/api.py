@@ -1,7 +1,7 @@
 """`/api/v1/admin/webhooks/rejected`: list, show, verify again. No response has a body or a signature."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, TypedDict
+from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 from aiohttp import web
 from pydantic import Field, SecretStr
@@ -10,15 +10,16 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, StorableTimestamp, parse_query, row_id_of
-from gateway.quarantine.reverify import ReverifyReport, ReverifyRequest, ReverifyService
+from gateway.quarantine.reverify import VALID, ReverifyReport, ReverifyRequest, ReverifyService
 from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import NotFound, ValidationFailed
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine import queries as quarantine_queries
 from safevideo_common.quarantine.queries import RejectedFilter, RejectedRecord
+from safevideo_common.weak_secrets import MIN_SECRET_LENGTH, explain_weak_secret
 from safevideo_common.web.responses import success
-from safevideo_common.webhooks.signatures import WebhookSecret
+from safevideo_common.webhooks.signatures import WebhookSecret, name_of_secret
 
 MAX_IDS: Final = 10_000
 _EVENT_IDS: Final = ("X-Sharegram-Event-Id", "webhook-id")
@@ -41,7 +42,7 @@ class RejectedQuery(PageQuery):
 class ReverifyBody(Body):
     """The webhooks to verify again, and the secret. Without `dryRun: false` nothing is released."""
 
-    secret: SecretStr | None = Field(None, min_length=1, max_length=512)
+    secret: SecretStr | None = Field(None, min_length=MIN_SECRET_LENGTH, max_length=512)
     ids: list[Annotated[int, Field(ge=1, lt=10**18)]] | None = Field(None, max_length=MAX_IDS)
     dry_run: bool = True
 
@@ -76,6 +77,8 @@ class ResultDocument(TypedDict):
 
     count: int
     ids: list[int]
+    schemes: NotRequired[dict[str, list[int]]]
+    """Of the valid ones: the ids by the scheme that was verified."""
 
 
 ReverifyDocument = TypedDict(  # noqa: UP013 - a name of the wire that our own code does not use
@@ -106,7 +109,10 @@ _REVERIFIED: Final[ReverifyDocument] = {
     "complete": True,
     "checked": 3,
     "released": 0,
-    "verdicts": {"holds": {"count": 2, "ids": [5, 7]}, "mismatch": {"count": 1, "ids": [6]}},
+    "verdicts": {
+        "holds": {"count": 2, "ids": [5, 7], "schemes": {"sharegram": [5, 7]}},
+        "mismatch": {"count": 1, "ids": [6]},
+    },
 }
 
 
@@ -198,13 +204,23 @@ def report_document(report: ReverifyReport, request: ReverifyRequest) -> Reverif
         "complete": report.is_complete,
         "checked": report.checked,
         "released": len(report.released),
-        "verdicts": {reason: {"count": len(ids), "ids": ids} for reason, ids in report.row_ids.items()},
+        "verdicts": {reason: _result(report, reason) for reason in report.row_ids},
     }
 
 
+def _result(report: ReverifyReport, reason: str) -> ResultDocument:
+    ids = report.row_ids[reason]
+    if reason == VALID:
+        return {"count": len(ids), "ids": ids, "schemes": report.by_scheme}
+    return {"count": len(ids), "ids": ids}
+
+
 def _webhook_secret(secret: SecretStr) -> WebhookSecret:
+    if reason := explain_weak_secret(secret.get_secret_value()):
+        raise ValidationFailed("Invalid secret.", details={"secret": reason})
     try:
-        return WebhookSecret("given", secret.get_secret_value().encode())
+        key = secret.get_secret_value().encode()
+        return WebhookSecret(name_of_secret(key), key)
     except ValueError:  # the error of a surrogate would quote the secret
         raise ValidationFailed("Invalid secret.", details={"secret": "is not well-formed"}) from None
 

@@ -31,7 +31,7 @@ from safevideo_common.quarantine import store as quarantine_store
 from safevideo_common.quarantine.store import Candidate, ReleasedWebhook, StoredRejection
 from safevideo_common.web.correlation import Correlation
 from safevideo_common.webhooks.parsing import message_of, parse_webhook
-from safevideo_common.webhooks.signatures import Scheme, WebhookSecret
+from safevideo_common.webhooks.signatures import SCHEMES, SchemeName, WebhookSecret
 
 BATCH_ROWS: Final = 100
 BATCH_BYTES: Final = 8 << 20
@@ -40,6 +40,8 @@ RUN_SECONDS: Final = 25.0
 
 REVERIFIED: Final = "webhooks.reverified"
 RELEASED: Final = "webhooks.released"
+
+_SINGLE_SCHEMES: Final[Sequence[SchemeName]] = ("sharegram", "standard")
 
 VALID: Final = "holds"
 INVALID_BODY: Final = "invalid"
@@ -64,6 +66,9 @@ class ReverifyResult(NamedTuple):
     row_id: int
     reason: str
     event_id: str = ""
+    scheme: str = ""
+    """The schemes that were verified: `sharegram`, `standard`, or both joined by a plus sign."""
+    secret_name: str = ""
     message: Message | None = None
 
 
@@ -73,6 +78,8 @@ class ReverifyReport:
 
     row_ids: dict[str, list[int]] = field(default_factory=dict)
     """Row ids by reason, in order of reception."""
+    by_scheme: dict[str, list[int]] = field(default_factory=dict)
+    """Row ids of the valid webhooks by the scheme that was verified."""
     released: list[int] = field(default_factory=list)
     is_complete: bool = True
     failure: BrokerUnavailable | None = None
@@ -82,11 +89,12 @@ class ReverifyReport:
         """Return the number of rows that were verified."""
         return sum(map(len, self.row_ids.values()))
 
-    def to_document(self, request: ReverifyRequest) -> dict[str, object]:
-        """Return options and counts for the audit log."""
+    def to_document(self, request: ReverifyRequest, current: Sequence[WebhookSecret]) -> dict[str, object]:
+        """Return options and counts for the audit log. A given secret is named as the log names one of ours."""
         return {
             "dryRun": request.dry_run,
-            "secretGiven": request.secret is not None,
+            "secret": request.secret and request.secret.name,
+            "secretIsConfigured": not request.secret or request.secret.key in {each.key for each in current},
             "idsGiven": request.row_ids is not None,
             "verdicts": {reason: len(ids) for reason, ids in self.row_ids.items()},
             "released": len(self.released),
@@ -102,7 +110,7 @@ class ReverifyService:
         database: Database,
         producer: Producer,
         cipher: Cipher | None,
-        scheme: Scheme,
+        scheme: SchemeName,
         current_secrets: CurrentSecrets,
         *,
         clock: Clock,
@@ -126,13 +134,14 @@ class ReverifyService:
         """
         if self._cipher is None:
             raise ServiceUnavailable("ENCRYPTION_KEY is not set here, so nothing in quarantine can be read.")
-        secrets = (request.secret,) if request.secret else await self._current_secrets()
+        current = await self._current_secrets()
+        secrets = (request.secret,) if request.secret else current
         if not secrets:
             raise ValidationFailed("No secret is configured here.", details={"secret": "must be given"})
         async with self._lock:
             report = await self._run(request, caller, self._cipher, secrets)
             async with self._database.transaction() as tx:
-                details = report.to_document(request)
+                details = report.to_document(request, current)
                 await audit_store.record(tx, caller.entry(REVERIFIED, self._clock, details))
         if report.failure:
             raise report.failure
@@ -151,6 +160,8 @@ class ReverifyService:
             results = await self._verify(batch, cipher, secrets)
             for result in results:
                 report.row_ids.setdefault(result.reason, []).append(result.row_id)
+                if result.scheme:
+                    report.by_scheme.setdefault(result.scheme, []).append(result.row_id)
             if not request.dry_run:
                 releases, report.failure = await self._release(results, caller)
                 report.released += [each.row_id for each in releases]
@@ -182,7 +193,9 @@ class ReverifyService:
         published = await asyncio.gather(*map(self._publish_in_order, by_key.values()))
         releases = sorted(release for done, _ in published for release in done)
         if releases:
-            await self._mark_released(releases, caller)
+            ids = {each.row_id for each in releases}
+            secrets = sorted({result.secret_name for result in results if result.row_id in ids})
+            await self._mark_released(releases, secrets, caller)
         return releases, next((failure for _, failure in published if failure), None)
 
     async def _publish_in_order(
@@ -199,30 +212,35 @@ class ReverifyService:
             done.append(release)
         return done, None
 
-    async def _mark_released(self, releases: Sequence[ReleasedWebhook], caller: Caller) -> None:
-        details = {"ids": [each.row_id for each in releases], "eventIds": [each.event_id for each in releases]}
+    async def _mark_released(self, releases: Sequence[ReleasedWebhook], secrets: Sequence[str], caller: Caller) -> None:
+        details = {
+            "ids": [each.row_id for each in releases],
+            "eventIds": [each.event_id for each in releases],
+            "secrets": secrets,
+        }
         async with self._database.transaction() as tx:
             await quarantine_store.mark_released(tx, releases, self._clock())
             await audit_store.record(tx, caller.entry(RELEASED, self._clock, details))
 
 
 def reverify_one(
-    row: StoredRejection, cipher: Cipher, scheme: Scheme, secrets: Sequence[WebhookSecret]
+    row: StoredRejection, cipher: Cipher, scheme: SchemeName, secrets: Sequence[WebhookSecret]
 ) -> ReverifyResult:
     """Verify with the time of receipt, not the current time, as webhook-ingest would have."""
     headers = CIMultiDictProxy(CIMultiDict([(name, value) for name, values in row.headers.items() for value in values]))
     try:
-        body = cipher.decrypt(row.body)
-        scheme.verify(headers, body, secrets, row.received_at)
+        body = cipher.decrypt(row.body, row.fingerprint)
+        secret = SCHEMES[scheme].verify(headers, body, secrets, row.received_at)
         correlation = Correlation(row.request_id, headers.get("traceparent", ""))
-        envelope = parse_webhook(body, headers, scheme.identity(headers), correlation)
+        envelope = parse_webhook(body, headers, SCHEMES[scheme].identity(headers), correlation)
     except DecryptionFailed:
         return ReverifyResult(row.row_id, NOT_DECRYPTABLE)
     except WebhookSignatureInvalid as error:
         return ReverifyResult(row.row_id, str((error.details or {}).get("reason", "")))
     except ValidationFailed:
         return ReverifyResult(row.row_id, INVALID_BODY)
-    return ReverifyResult(row.row_id, VALID, envelope.id, message_of(envelope, body))
+    claimed = (each for each in _SINGLE_SCHEMES if scheme in ("any", each) and SCHEMES[each].is_present(headers))
+    return ReverifyResult(row.row_id, VALID, envelope.id, "+".join(claimed), secret.name, message_of(envelope, body))
 
 
 def _batches(candidates: Sequence[Candidate]) -> Iterator[list[int]]:

@@ -17,6 +17,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.database.tables import kyc_requests, webhook_secrets
 from safevideo_common.domain.outcomes import Status
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.webhooks import secrets as stored_secrets
 from safevideo_common.webhooks.signatures import WebhookSecret
 from safevideo_testkit.http import Answer, Api
@@ -32,12 +33,13 @@ BOTH = pytest.mark.parametrize(
 )
 Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 
+KEY = Fernet.generate_key().decode()
+
 
 @pytest.fixture
 async def api(start: Start, settings: GatewaySettings) -> AsyncIterator[Api]:
     """A gateway with an encryption key."""
-    key = SecretStr(Fernet.generate_key().decode())
-    async with start(settings.model_copy(update={"encryption_key": key})) as api:
+    async with start(settings.model_copy(update={"encryption_key": SecretStr(KEY)})) as api:
         yield api
 
 
@@ -74,6 +76,9 @@ async def test_rotation_shows_a_new_secret_once_and_ends_the_old_one_after_the_o
     async with database.read_connection() as reading:
         valid = await stored_secrets.find_valid(reading, SHAREGRAM, now)
         later = await stored_secrets.find_valid(reading, SHAREGRAM, now + timedelta(hours=3))
+    cipher = EncryptionKeys.parse(KEY).cipher(Purpose.WEBHOOK_SECRET)  # as webhook-ingest opens them
+    opened = [cipher.decrypt(each.ciphertext, stored_secrets.encryption_row(SHAREGRAM, each.name)) for each in valid]
+    assert opened == [new["secret"].encode(), old["secret"].encode()]
     assert {each.name for each in valid} == {old["name"], new["name"]}
     assert [each.name for each in later] == [new["name"]]
     assert [each.entry.details["name"] for each in await audited(database, "webhooks.secret_rotated")] == [

@@ -20,7 +20,7 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.broker.types import Record
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import rejected_webhooks as table
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import Cipher, EncryptionKeys, Purpose
 from safevideo_common.events.topics import RETENTION_DAYS, all_topics
 from safevideo_common.quarantine import store as quarantine_store
 from safevideo_common.quarantine.store import Rejection
@@ -48,6 +48,7 @@ class Quarantine:
 
     database: Database
     cipher: Cipher
+    key: str
     sent: list[bytes] = field(default_factory=list)
     _numbers: "count[int]" = field(default_factory=count)
 
@@ -61,8 +62,8 @@ class Quarantine:
         kept = {name: [value] for name, value in (signed if headers is None else headers).items()}
         row = Rejection(
             f"{number:064}", at, at, 1, "signature_mismatch", "WEBHOOK_SIGNATURE_INVALID", "sharegram",
-            kept | {"traceparent": [TRACE]}, self.cipher.encrypt(sent), sha256(sent).hexdigest(), len(sent),
-            "192.0.2.1", f"request-{number}",
+            kept | {"traceparent": [TRACE]}, self.cipher.encrypt(sent, f"{number:064}"), sha256(sent).hexdigest(),
+            len(sent), "192.0.2.1", f"request-{number}",
         )  # fmt: skip
         async with self.database.transaction() as tx:
             await quarantine_store.add(tx, [row._replace(**other)])  # type: ignore[arg-type]  # as a test wants it
@@ -104,7 +105,7 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 
 @pytest.fixture
 def quarantine(database: Database) -> Quarantine:
-    return Quarantine(database, Cipher.from_key(KEY))
+    return Quarantine(database, EncryptionKeys.parse(KEY).cipher(Purpose.QUARANTINED_WEBHOOK), KEY)
 
 
 @pytest.fixture

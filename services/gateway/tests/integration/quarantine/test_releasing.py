@@ -13,7 +13,7 @@ from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
-from safevideo_common.webhooks.signatures import SCHEMES, WebhookSecret
+from safevideo_common.webhooks.signatures import WebhookSecret
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 Quarantine = Any  # of this folder's conftest.py
@@ -54,7 +54,7 @@ def reverify_with(
         return [WebhookSecret("present", secret.encode())]
 
     return ReverifyService(
-        quarantine.database, publisher, quarantine.cipher, SCHEMES["any"], present, clock=utc_now, seconds=Clock(step)
+        quarantine.database, publisher, quarantine.cipher, "any", present, clock=utc_now, seconds=Clock(step)
     )
 
 

@@ -3,6 +3,7 @@
 import hmac
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +15,9 @@ from safevideo_common.broker.types import Record
 from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.webhooks import secrets as webhook_secrets
+from safevideo_common.webhooks.signatures import name_of_secret
 from safevideo_testkit.http import Api
 
 SECRET = "the-secret-as-mended"
@@ -27,6 +29,7 @@ NOON = 1795521600  # 2026-11-24T12:00:00Z, when the first webhook came
 Quarantine = Any  # of this folder's conftest.py
 Reverify = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
 Records = Callable[[], Awaitable[list[Record]]]
+Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 
 
 def body(number: int, performer: str = "sg_1", **more: object) -> bytes:
@@ -46,6 +49,10 @@ def verdict(*row_ids: int) -> dict[str, object]:
     return {"count": len(row_ids), "ids": list(row_ids)}
 
 
+def valid(*row_ids: int, scheme: str = "sharegram") -> dict[str, object]:
+    return verdict(*row_ids) | {"schemes": {scheme: list(row_ids)}}
+
+
 async def test_reverify_is_a_dry_run_by_default(reverify: Reverify, quarantine: Quarantine, records: Records) -> None:
     good = await quarantine.keep_many(3)
     forged = await quarantine.keep(body(9), secret=WRONG)
@@ -55,7 +62,7 @@ async def test_reverify_is_a_dry_run_by_default(reverify: Reverify, quarantine: 
             "complete": True,
             "checked": 4,
             "released": 0,
-            "verdicts": {"holds": verdict(*good), "signature_mismatch": verdict(forged)},
+            "verdicts": {"holds": valid(*good), "signature_mismatch": verdict(forged)},
         }
     assert await records() == []
     assert await quarantine.released() == []
@@ -95,7 +102,8 @@ async def test_reverify_tries_the_secrets_of_the_database_too(
     async with database.transaction() as tx:
         integration_id = await integrations.ensure(tx, SHAREGRAM, NOW)
         await webhook_secrets.add(tx, integration_id, "other-key", b"not of this key", NOW)
-        ciphertext = quarantine.cipher.encrypt(b"a-secret-that-is-stored")
+        cipher = EncryptionKeys.parse(quarantine.key).cipher(Purpose.WEBHOOK_SECRET)
+        ciphertext = cipher.encrypt(b"a-secret-that-is-stored", webhook_secrets.encryption_row(SHAREGRAM, "stored"))
         await webhook_secrets.add(tx, integration_id, "stored", ciphertext, NOW)
     assert (await run(reverify, dryRun=False))["released"] == 1
 
@@ -123,19 +131,43 @@ async def test_reverify_releases_only_with_the_right_secret(
     assert wrong["verdicts"] == present["verdicts"] == {"signature_mismatch": verdict(row_id)}
     assert await records() == []
     right = await run(reverify, secret="what-sharegram-signed-with", dryRun=False)
-    assert right["verdicts"] == {"holds": verdict(row_id)}
+    assert right["verdicts"] == {"holds": valid(row_id)}
     assert len(await records()) == 1
+
+
+async def test_reverify_with_a_secret_that_is_not_configured_is_audited_as_such(
+    reverify: Reverify, quarantine: Quarantine, records: Records
+) -> None:
+    await quarantine.keep(body(1), secret=WRONG)
+    await run(reverify, secret=WRONG, dryRun=False)
+    released, run_of_it = await quarantine.audited()
+    name = name_of_secret(WRONG.encode())
+    assert released.details["secrets"] == [name]
+    assert (run_of_it.details["secret"], run_of_it.details["secretIsConfigured"]) == (name, False)
+
+
+async def test_reverify_obeys_the_scheme_of_the_endpoint(
+    quarantine: Quarantine, settings: GatewaySettings, start: Start, admin: dict[str, str], records: Records
+) -> None:
+    row_id = await quarantine.keep(body(1))  # rightly signed, in Sharegram's scheme
+    async with start(settings.model_copy(update={"webhook_scheme": "standard"})) as api:
+        url = f"{api.base_url}{PATH}/reverify"
+        async with api.session.post(url, data=b'{"dryRun": false}', headers=admin) as answer:
+            said = orjson.loads(await answer.read())
+    assert said["data"]["verdicts"] == {"signature_missing": verdict(row_id)}
+    assert await records() == []
 
 
 async def test_reverify_releases_a_standard_webhook_with_its_id(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
-    key, sent = b"k" * 24, body(1)
+    key, sent = bytes(range(7, 247, 10)), body(1)
     signed = b64encode(hmac.digest(key, b"msg_1.%d.%s" % (NOON, sent), "sha256")).decode()
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(NOON), "webhook-signature": f"v1,{signed}"}
-    await quarantine.keep(sent, headers=headers)
+    row_id = await quarantine.keep(sent, headers=headers)
     report = await run(reverify, secret="whsec_" + b64encode(key).decode(), dryRun=False)
     assert report["released"] == 1
+    assert report["verdicts"] == {"holds": valid(row_id, scheme="standard")}
     (record,) = await records()
     assert dict(record.headers)["ce_id"] == b"msg_1"
 
@@ -148,7 +180,7 @@ async def test_reverify_checks_the_timestamp_against_the_time_of_receipt(
     in_time = await quarantine.keep(sent, headers=signed | {"X-Sharegram-Timestamp": str(NOON - 300)})
     late = await quarantine.keep(sent, headers=signed | {"X-Sharegram-Timestamp": str(NOON - 302)})
     report = await run(reverify, dryRun=False)
-    assert report["verdicts"] == {"holds": verdict(in_time), "timestamp_out_of_tolerance": verdict(late)}
+    assert report["verdicts"] == {"holds": valid(in_time), "timestamp_out_of_tolerance": verdict(late)}
 
 
 async def test_reverify_does_not_release_an_invalid_body(
@@ -162,10 +194,10 @@ async def test_reverify_does_not_release_an_invalid_body(
 async def test_reverify_reports_and_skips_a_body_it_cannot_decrypt(
     reverify: Reverify, quarantine: Quarantine, records: Records
 ) -> None:
-    stranger = Cipher.from_key("A" * 43 + "=")
-    lost = await quarantine.keep(body(1), body=stranger.encrypt(body(1)))
+    stranger = EncryptionKeys.parse("A" * 43 + "=").cipher(Purpose.QUARANTINED_WEBHOOK)
+    lost = await quarantine.keep(body(1), body=stranger.encrypt(body(1), f"{0:064}"))
     (good,) = await quarantine.keep_many(1)
-    assert (await run(reverify, dryRun=False))["verdicts"] == {"undecipherable": verdict(lost), "holds": verdict(good)}
+    assert (await run(reverify, dryRun=False))["verdicts"] == {"undecipherable": verdict(lost), "holds": valid(good)}
     assert len(await records()) == 1
 
 
@@ -174,7 +206,7 @@ async def test_reverify_checks_only_the_requested_rows(
 ) -> None:
     row_ids = await quarantine.keep_many(4)
     report = await run(reverify, ids=[row_ids[2], row_ids[0], 10**17], dryRun=False)
-    assert report["verdicts"] == {"holds": verdict(row_ids[0], row_ids[2])}
+    assert report["verdicts"] == {"holds": valid(row_ids[0], row_ids[2])}
     assert await quarantine.released() == [row_ids[0], row_ids[2]]
     assert (await run(reverify, ids=[], dryRun=False))["checked"] == 0
 
@@ -184,13 +216,15 @@ async def test_reverify_is_audited_with_the_caller(
 ) -> None:
     row_ids = await quarantine.keep_many(2)
     await run(reverify, secret=SECRET, dryRun=False)
+    name = name_of_secret(SECRET.encode())
     listed = (await gateway.get("/api/v1/admin/audit?order=asc", admin)).json["data"]
     assert [(entry["action"], entry["details"]) for entry in listed] == [
-        ("webhooks.released", {"ids": row_ids, "eventIds": ["evt-0", "evt-1"]}),
+        ("webhooks.released", {"ids": row_ids, "eventIds": ["evt-0", "evt-1"], "secrets": [name]}),
         (
             "webhooks.reverified",
             {
-                "dryRun": False, "secretGiven": True, "idsGiven": False, "verdicts": {"holds": 2}, "released": 2,
+                "dryRun": False, "secret": name, "secretIsConfigured": True, "idsGiven": False,
+                "verdicts": {"holds": 2}, "released": 2,
                 "complete": True,
             },
         ),
@@ -215,6 +249,8 @@ async def test_reverify_is_audited_with_the_caller(
         (b'{"ids": [0]}', {"ids"}),
         (b'{"ids": ["1", 2.5]}', {"ids"}),
         (b'{"secret": ""}', {"secret"}),
+        (b'{"secret": "my-own-secret"}', {"secret"}),
+        (b'{"secret": "my-own-secret-changeme"}', {"secret"}),
         (b'{"secret": "whsec_my-own-secret"}', {"secret"}),
         (b'{"secret": "my-own-secret' + b"x" * 512 + b'"}', {"secret"}),
         (b'{"my-own-secret": "my-own-secret"}', {"my-own-secret"}),

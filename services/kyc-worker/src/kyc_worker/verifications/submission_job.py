@@ -18,7 +18,7 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.documents import store as documents
-from safevideo_common.documents.files import DocumentUnreadable, EncryptedFiles, decrypt_for
+from safevideo_common.documents.files import DocumentUnreadable, EncryptedFiles
 from safevideo_common.documents.store import StepStatus, StepType, StoredDocument, file_row
 from safevideo_common.domain.kyc import KycStatus, Trigger, is_allowed
 from safevideo_common.encryption import Cipher, DecryptionFailed
@@ -150,7 +150,7 @@ class SubmissionJob:
         if stored.applicant is None:
             raise PermanentJobError("APPLICANT_MISSING", "the request has no applicant")
         try:
-            plain = decrypt_for(self._cipher, applicant_row(stored.request.performer_id), stored.applicant)
+            plain = self._cipher.decrypt(stored.applicant, applicant_row(stored.request.performer_id))
         except DecryptionFailed as error:
             raise DocumentUnreadable(f"The applicant cannot be decrypted. {error.message}") from None
         return msgspec.json.decode(plain, type=dict[str, object])

@@ -199,7 +199,7 @@ def _rejection(fingerprint: str, webhook: GroupedRejections, cipher: Cipher) -> 
         code=first.code,
         scheme=first.scheme,
         headers=first.headers,
-        body=cipher.encrypt(first.body),
+        body=cipher.encrypt(first.body, fingerprint),
         body_sha256=webhook.body_sha256,
         body_bytes=len(first.body),
         remote=first.remote,

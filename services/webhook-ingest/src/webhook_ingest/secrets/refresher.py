@@ -76,8 +76,9 @@ class SecretRefresher:
     def _decrypt(self, encrypted: Sequence[EncryptedSecret]) -> Iterator[StoredSecret]:
         unreadable = set()
         for each in encrypted:
+            row = webhook_secrets.encryption_row(SHAREGRAM, each.name)
             try:
-                secret = WebhookSecret(each.name, self._cipher.decrypt(each.ciphertext))
+                secret = WebhookSecret(each.name, self._cipher.decrypt(each.ciphertext, row))
             except (DecryptionFailed, ValueError):
                 unreadable.add(each.id)
                 self._log_unreadable(each)

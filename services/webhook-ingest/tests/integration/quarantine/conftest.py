@@ -16,7 +16,7 @@ from sqlalchemy import select
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import rejected_webhooks as table
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import Cipher, EncryptionKeys, Purpose
 from safevideo_common.errors import WebhookSignatureInvalid
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
@@ -54,8 +54,10 @@ class Endpoint:
     async def bodies(self) -> list[bytes]:
         """Return the bodies in the table, in order of reception."""
         async with self.database.read_connection() as reading:
-            rows = await reading.execute(select(table.c.body).order_by(table.c.received_at, table.c.id))
-            return [self.cipher.decrypt(row.body) for row in rows]
+            rows = await reading.execute(
+                select(table.c.body, table.c.fingerprint).order_by(table.c.received_at, table.c.id)
+            )
+            return [self.cipher.decrypt(row.body, row.fingerprint) for row in rows]
 
 
 @asynccontextmanager
@@ -63,7 +65,7 @@ async def serve_endpoint(
     settings: IngestSettings, database: Database, log: FilteringBoundLogger, limits: RetentionLimits
 ) -> AsyncIterator[Endpoint]:
     """Serve until the block ends; at the end the rest of the queue is written."""
-    registry, cipher = CollectorRegistry(), Cipher.from_key(Fernet.generate_key().decode())
+    registry, cipher = CollectorRegistry(), _new_cipher()
     metrics = QuarantineMetrics(registry)
     app = base_app(log, registry)
 
@@ -112,3 +114,7 @@ async def endpoint(open_endpoint: OpenEndpoint, database: Database) -> AsyncIter
 @pytest.fixture
 async def client(endpoint: Endpoint) -> aiohttp.ClientSession:
     return await endpoint.client()
+
+
+def _new_cipher() -> Cipher:
+    return EncryptionKeys.parse(Fernet.generate_key().decode()).cipher(Purpose.QUARANTINED_WEBHOOK)

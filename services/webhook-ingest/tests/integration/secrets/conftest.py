@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import Cipher, EncryptionKeys, Purpose
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.webhooks import secrets as webhook_secrets
@@ -39,7 +39,7 @@ def encryption_key() -> str:
 
 @pytest.fixture
 def cipher(encryption_key: str) -> Cipher:
-    return Cipher.from_key(encryption_key)
+    return EncryptionKeys.parse(encryption_key).cipher(Purpose.WEBHOOK_SECRET)
 
 
 @pytest.fixture
@@ -55,10 +55,12 @@ def store_secret(database: Database, clock: FakeClock, cipher: Cipher) -> Callab
         name: str, key: bytes = b"a-secret-of-the-database", *, lasts: timedelta | None = None, ciphertext: bytes = b""
     ) -> None:
         expires_at = None if lasts is None else clock.now + lasts
+        row = webhook_secrets.encryption_row(SHAREGRAM, name)
+        ciphertext = ciphertext or cipher.encrypt(key, row)
         await reconnect(database)
         async with database.transaction() as tx:
             integration = await integrations.ensure(tx, SHAREGRAM, clock.now)
-            await webhook_secrets.add(tx, integration, name, ciphertext or cipher.encrypt(key), clock.now, expires_at)
+            await webhook_secrets.add(tx, integration, name, ciphertext, clock.now, expires_at)
 
     return store_secret
 

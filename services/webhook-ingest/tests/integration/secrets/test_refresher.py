@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import Cipher, EncryptionKeys, Purpose
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends import RunningServer
 from safevideo_testkit.eventually import FakeClock, eventually, running_task
@@ -144,9 +144,10 @@ async def test_refresher_skips_unreadable_row_and_logs_it_once(
     encryption_key: str,
 ) -> None:
     await store_secret("good")
-    await store_secret(
-        "foreign", ciphertext=Cipher.from_key(Fernet.generate_key().decode()).encrypt(b"sealed-elsewhere")
-    )
+    stranger = EncryptionKeys.parse(Fernet.generate_key().decode()).cipher(Purpose.WEBHOOK_SECRET)
+    await store_secret("foreign", ciphertext=stranger.encrypt(b"sealed-elsewhere", "sharegram/foreign"))
+    quarantined = EncryptionKeys.parse(encryption_key).cipher(Purpose.QUARANTINED_WEBHOOK)
+    await store_secret("copied", ciphertext=quarantined.encrypt(b"sealed-elsewhere", "sharegram/copied"))
     await store_secret("damaged", ciphertext=b"\xff not a token")
     await store_secret("improper", b"whsec_no-base64-at-all")
     await store_secret("empty", b"")
@@ -155,9 +156,10 @@ async def test_refresher_skips_unreadable_row_and_logs_it_once(
     await refresh.refresh()
     assert names() == ["good"]
     errors = [line for line in lines() if "SECRET_UNREADABLE" in line]
-    assert len(errors) == 4
+    assert len(errors) == 5
     assert {word for line in errors for word in line.split() if word.startswith("key=")} == {
         "key=foreign",
+        "key=copied",
         "key=damaged",
         "key=improper",
         "key=empty",
@@ -177,7 +179,7 @@ async def test_refresher_keeps_loaded_value_of_row_that_becomes_unreadable(
     refresh = make_refresher(database)
     await refresh.refresh()
     async with database.transaction() as tx:
-        await tx.execute(text("UPDATE webhook_secrets SET ciphertext = 'written under another key'"))
+        await tx.execute(text("UPDATE webhook_secrets SET ciphertext = X'00010203'"))
     await refresh.refresh()
     assert ring.active_at(clock.now)[0].key == b"a-secret-of-the-database"
     clock.advance(60 * SECOND)
@@ -192,8 +194,8 @@ async def test_refresher_reads_secret_under_old_encryption_key(
     encryption_key: str,
 ) -> None:
     await store_secret("new")
-    rotated = Cipher.from_key(f"{Fernet.generate_key().decode()},{encryption_key}")
-    await make_refresher(database, with_cipher=rotated).refresh()
+    rotated = EncryptionKeys.parse(f"{Fernet.generate_key().decode()},{encryption_key}")
+    await make_refresher(database, with_cipher=rotated.cipher(Purpose.WEBHOOK_SECRET)).refresh()
     assert names() == ["new"]
 
 
@@ -249,7 +251,7 @@ async def test_refresher_starts_before_first_migration(
         await eventually(has_logged(lines))
         await migrate(fresh_sqlite_url)
         async with database.transaction() as tx:
-            sealed = cipher.encrypt(b"a-secret-of-the-database")
+            sealed = cipher.encrypt(b"a-secret-of-the-database", "sharegram/new")
             values = {"sealed": sealed, "at": str(clock.now.replace(tzinfo=None))}
             await tx.execute(text("INSERT INTO integrations VALUES (1, 'sharegram', 0, :at, :at)"), values)
             await tx.execute(text("INSERT INTO webhook_secrets VALUES (1, 1, 'new', :sealed, :at, NULL, NULL)"), values)

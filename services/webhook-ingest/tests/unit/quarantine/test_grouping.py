@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.fernet import Fernet
 
-from safevideo_common.encryption import Cipher
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from webhook_ingest.quarantine import RejectedWebhook
 from webhook_ingest.quarantine.writer import count_repeats, encrypt_new, group_rejections
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-CIPHER = Cipher.from_key(Fernet.generate_key().decode())
+CIPHER = EncryptionKeys.parse(Fernet.generate_key().decode()).cipher(Purpose.QUARANTINED_WEBHOOK)
 BODY = b'{"email": "jane@example.com"}'
 
 
@@ -50,7 +50,7 @@ def test_existing_webhooks_are_counted_and_new_ones_encrypted_in_order() -> None
     (repeat,) = count_repeats(webhooks, {existing})
     assert (repeat.fingerprint, repeat.times, repeat.last_seen_at) == (existing, 2, NOW + timedelta(seconds=3))
     rows = encrypt_new(webhooks, {existing}, CIPHER)
-    assert [CIPHER.decrypt(row.body) for row in rows] == [b"{}", b"{ }"]
+    assert [CIPHER.decrypt(row.body, row.fingerprint) for row in rows] == [b"{}", b"{ }"]
     assert [row.body_bytes for row in rows] == [2, 3]
     assert [row.request_id for row in rows] == ["request-2", "request-4"]
 

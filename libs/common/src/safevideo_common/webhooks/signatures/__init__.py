@@ -18,6 +18,7 @@ from safevideo_common.webhooks.signatures.secret import (
     ENVIRONMENT_PREFIX,
     WebhookSecret,
     environment_secrets,
+    name_of_secret,
 )
 from safevideo_common.webhooks.signatures.sharegram import SharegramScheme
 from safevideo_common.webhooks.signatures.standard import StandardScheme
@@ -36,4 +37,5 @@ __all__ = [
     "StandardScheme",
     "WebhookSecret",
     "environment_secrets",
+    "name_of_secret",
 ]

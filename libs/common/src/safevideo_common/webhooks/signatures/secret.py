@@ -40,10 +40,10 @@ def environment_secrets(setting: str) -> tuple[WebhookSecret, ...]:
     Raises `ValueError` as `WebhookSecret` does.
     """
     keys = [part.strip().encode() for part in setting.split(",")]
-    return tuple(WebhookSecret(_environment_name(key), key) for key in keys)
+    return tuple(WebhookSecret(name_of_secret(key), key) for key in keys)
 
 
-def _environment_name(key: bytes) -> str:
+def name_of_secret(key: bytes) -> str:
     """Return a name that depends on the secret alone, so that "last used" survives restarts and rotations.
 
     24 bits of a keyed hash distinguish a few secrets and do not help to find one.
