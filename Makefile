@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock manifests images clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock manifests images clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ migrate: venv ## migrate the schema of DATABASE_URL to this checkout (`make run`
 
 webhook-register: venv ## tell Sharegram to send webhooks to URL=https://…/webhooks/sharegram
 	@$(BIN)/safevideo webhook register "$(URL)"
+
+kyc-sync: venv ## fetch the result of a KYC request from Sharegram: REQUEST_ID=123
+	@$(BIN)/safevideo kyc sync --request-id "$(REQUEST_ID)"
 
 env-example: venv ## write .env.example from the settings classes
 	@$(BIN)/python tools/docs/env_example.py > .env.example.new && mv .env.example.new .env.example

@@ -178,3 +178,18 @@ async def test_result_before_the_answer_waits_and_is_applied_once_its_verificati
         await system.becomes(request_id, "verified")
     assert await system.stored_verification(request_id) == begun["verificationId"]
     assert len(await system.verifications()) == 1
+
+
+async def test_result_that_never_came_is_fetched(system: KycSystem, broker: Broker, log: FilteringBoundLogger) -> None:
+    async with worker(system, broker, log):
+        request_id = await system.submitted()
+        verification_id = await system.verification_of(request_id)
+        silent = {"status": "passed", "riskScore": 88, "silent": True}
+        await system.simulator.post(f"/_sim/verifications/{verification_id}", silent)
+        url = f"{system.reviewer.site.base_url}/api/v1/admin/kyc/resync"
+        body = {"requestIds": [request_id, 999999]}
+        async with system.reviewer.site.session.post(url, headers=system.reviewer.headers, json=body) as answer:
+            assert answer.status == 202
+            data = (await answer.json())["data"]
+        assert (data["accepted"], data["notFound"]) == ([request_id], [999999])
+        await system.becomes(request_id, "verified")

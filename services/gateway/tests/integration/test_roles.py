@@ -40,6 +40,7 @@ ALLOWED: Final = {
     "POST /api/v1/kyc/{id}/approve": ADMIN,
     "POST /api/v1/kyc/{id}/reject": ADMIN,
     "POST /api/v1/kyc/{id}/reopen": ADMIN,
+    "POST /api/v1/admin/kyc/resync": ADMIN,
     "GET /api/v1/admin/events": READERS,
     "GET /api/v1/admin/events/{id}": READERS,
     "POST /api/v1/admin/events/redrive": ADMIN,

@@ -1,12 +1,14 @@
 """The wiring of `kyc-worker`: all its objects, in the order of their dependencies."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from kyc_worker.settings import KycWorkerSettings
 from kyc_worker.verifications.handler import VerificationHandler
+from kyc_worker.verifications.resync_job import ResyncJob
 from kyc_worker.verifications.submission_job import SubmissionJob
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
@@ -24,7 +26,8 @@ from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
-from safevideo_common.kyc.requests import FEATURE, VERIFICATION_JOB
+from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
+from safevideo_common.kyc.requests import FEATURE, RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
 from safevideo_common.protections.gate import FlagGate, SharegramGate
@@ -37,6 +40,7 @@ from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 
 SERVICE = topics.KYC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
+RESYNC = PeriodicJob("kyc-resync", RESYNC_JOB, Interval(timedelta(minutes=15)))
 
 
 def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
@@ -70,6 +74,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                 open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
             ):
+                jobs[RESYNC_JOB] = ResyncJob(database, handler, sharegram, utc_now, logger)
                 if encryption is None:
                     logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
                 else:
@@ -94,6 +99,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     registry,
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
+                    periodic_jobs=(*PERIODIC_JOBS, RESYNC),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, FlagGate(gate, protections.flags, FEATURE)),
                 ):

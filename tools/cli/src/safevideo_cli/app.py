@@ -13,6 +13,7 @@ from safevideo_common.errors import SafeVideoError, StartupError
 NOUNS: Final[Mapping[str, str]] = {
     "events": "Inspect received events and redrive failed ones.",
     "performers": "Show why a performer has its values, and sync performers with Sharegram.",
+    "kyc": "Fetch KYC results that did not come.",
     "jobs": "Inspect and control background jobs.",
     "replay": "Read a range of a topic again, beside the live flow.",
     "breaker": "Inspect, open, close and reset the circuit breakers.",

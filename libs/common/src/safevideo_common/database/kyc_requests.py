@@ -150,6 +150,17 @@ async def find(
     return [_stored(row) for row in rows], total
 
 
+async def in_progress_since(reading: AsyncConnection, before: datetime, limit: int) -> list[int]:
+    """Return the ids of requests that have been in progress since before `before`, in order."""
+    query = select(_c.id).where(_c.status == KycStatus.IN_PROGRESS, _c.updated_at < before).order_by(_c.id).limit(limit)
+    return list(await reading.scalars(query))
+
+
+async def existing(reading: AsyncConnection, request_ids: Sequence[int]) -> list[int]:
+    """Return those of `request_ids` that there are, in order."""
+    return list(await reading.scalars(select(_c.id).where(_c.id.in_(request_ids)).order_by(_c.id)))
+
+
 async def set_values(tx: AsyncConnection, request_id: int, **values: object) -> None:
     """Write columns of a request that is locked."""
     await tx.execute(update_of(kyc_requests).where(_c.id == request_id).values(values))

@@ -151,7 +151,7 @@ def decide(request: KycRequest, result: VerificationResult, auto_approve_score: 
         request,
         status=_status(request.decision, result, auto_approve_score),
         risk_score=result.risk_score,
-        result={"status": result.status, "riskScore": result.risk_score, "checks": dict(result.checks)},
+        result=_document(result),
         write_version=result.write_version,
     )
     return after, applied(FieldOutcome(result.write_version.version, ("result",)))
@@ -169,6 +169,14 @@ def decide_manually(request: KycRequest, status: KycStatus, at_micros: int, auto
             str(request.result["status"]), score if isinstance(score, int | float) else None, auto_approve_score
         )
     return replace(request, status=status, decision=ManualDecision(status, at_micros, basis))
+
+
+def has_result(request: KycRequest, result: VerificationResult) -> bool:
+    """Return whether the request has this very result already: the same content at the same millisecond."""
+    written, new = request.write_version, result.write_version
+    if written is None or request.result is None or written.at_micros // 1000 != new.at_micros // 1000:
+        return False
+    return dict(request.result) == _document(result)
 
 
 def is_allowed(before: KycStatus, after: KycStatus, trigger: Trigger) -> bool:
@@ -190,6 +198,10 @@ def _status(decision: ManualDecision | None, newest: VerificationResult, auto_ap
         return status
     is_earlier = newest.write_version.at_micros <= decision.at_micros
     return decision.status if is_earlier or status is decision.basis else status
+
+
+def _document(result: VerificationResult) -> dict[str, object]:
+    return {"status": result.status, "riskScore": result.risk_score, "checks": dict(result.checks)}
 
 
 def _contradiction(request: KycRequest, result: VerificationResult) -> Outcome | None:

@@ -1,5 +1,6 @@
 """Names that the gateway, kyc-worker and the commands use for one KYC request."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from safevideo_common.jobs.model import NewJob, Priority
@@ -12,6 +13,7 @@ VERIFICATION_ATTEMPTS: Final = 20
 """With the default delays they take four hours. Afterwards the resync enqueues the job again."""
 RESYNC_JOB: Final = "kyc_resync"
 """Fetches results that did not come."""
+RESYNC_REQUESTED: Final = "kyc.resync.requested"
 
 
 def verification_job(request_id: int, created_by: str, correlation_id: str | None) -> NewJob:
@@ -24,6 +26,13 @@ def verification_job(request_id: int, created_by: str, correlation_id: str | Non
         max_attempts=VERIFICATION_ATTEMPTS,
         created_by=created_by,
         request_id=correlation_id,
+    )
+
+
+def resync_job(request_ids: Sequence[int], created_by: str, correlation_id: str | None) -> NewJob:
+    """Return the job that fetches the results of these requests."""
+    return NewJob(
+        RESYNC_JOB, {"requestIds": list(request_ids)}, Priority.HIGH, created_by=created_by, request_id=correlation_id
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
-from gateway.http.endpoint import ADMINS, MODERATORS, Endpoint, Returns, Shape
+from gateway.http.endpoint import ADMIN_PATH, ADMINS, MODERATORS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from gateway.http.rate_limits import RateLimitClass
 from gateway.kyc.service import KycService, Submission
@@ -120,6 +120,20 @@ class PendingQuery(PageQuery):
     order: Literal["asc", "desc"] = "asc"
 
 
+class ResyncBody(Body):
+    """The requests whose results are fetched."""
+
+    request_ids: list[Annotated[int, Field(ge=1, lt=10**18)]] = Field(min_length=1, max_length=500)
+
+
+class ResyncDocument(TypedDict):
+    """The job that fetches results, the requests that it is for, and the ids that are none."""
+
+    jobId: int
+    accepted: list[int]
+    notFound: list[int]
+
+
 class SubmittedDocument(TypedDict):
     """A new request."""
 
@@ -185,6 +199,7 @@ _REQUEST: Final[KycRequestDocument] = {
     "requestId": 123, "performerId": "sg_ada", "status": "in_review", "riskScore": 71.5, "submittedAt": _AT,
     "updatedAt": _AT,
 }  # fmt: skip
+_RESYNC: Final[ResyncDocument] = {"jobId": 9, "accepted": [123, 456], "notFound": [789]}
 _SUBMISSION: Final = {
     "firstName": "Ada",
     "lastName": "Lovelace",
@@ -250,6 +265,10 @@ class KycApi:
                 body_example={"reason": "document_unclear", "notes": "The number cannot be read."},
             ),
             Endpoint("POST", f"{PATH}/{{id}}/reopen", self.reopen, ADMINS, decided, errors),
+            Endpoint(
+                "POST", f"{ADMIN_PATH}/kyc/resync", self.resync, ADMINS, Returns(ResyncDocument, _RESYNC, status=202),
+                (KycRequestNotFound,), body=ResyncBody, body_example={"requestIds": [123, 456, 789]},
+            ),
         ]  # fmt: skip
 
     async def submit(self, request: web.Request) -> web.Response:
@@ -312,6 +331,17 @@ class KycApi:
     async def reopen(self, request: web.Request) -> web.Response:
         """Allow a new submission after a final rejection. Raises `KycRequestNotFound`, `InvalidKycStatus`."""
         return success(_request_document(await self._kyc.reopen(row_id_of(request), caller_of(request))))
+
+    async def resync(self, request: web.Request) -> web.Response:
+        """Fetch the results of requests from Sharegram, and apply them as if their webhooks had come.
+
+        Raises `KycRequestNotFound` if there is none of them.
+        """
+        body = await parse_body(ResyncBody, request)
+        job, accepted = await self._kyc.resync(body.request_ids, caller_of(request))
+        missing = sorted(set(body.request_ids) - set(accepted))
+        document: ResyncDocument = {"jobId": job.id, "accepted": list(accepted), "notFound": missing}
+        return success(document, status=202)
 
     def _check_dates(self, body: KycSubmissionBody) -> None:
         today = self._clock().date()

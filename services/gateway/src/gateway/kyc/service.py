@@ -37,9 +37,10 @@ from safevideo_common.errors import (
     KycRequestNotFound,
 )
 from safevideo_common.jobs.model import Job
+from safevideo_common.jobs.service import JobService
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.kyc.decisions import record_decision
-from safevideo_common.kyc.requests import applicant_row, verification_job
+from safevideo_common.kyc.requests import RESYNC_REQUESTED, applicant_row, resync_job, verification_job
 from safevideo_common.users import store as users
 
 RENEWAL_WINDOW: Final = timedelta(days=30)
@@ -184,6 +185,17 @@ class KycService:
             await kyc_requests.set_values(tx, request_id, reopened_at=self._clock())
             await audit_store.record(tx, caller.entry("kyc.reopened", self._clock, {"requestId": request_id}))
             return await _locked(tx, request_id)
+
+    async def resync(self, request_ids: Sequence[int], caller: Caller) -> tuple[Job, Sequence[int]]:
+        """Enqueue a job that fetches results, and return it with the ids that exist. Raises `KycRequestNotFound`."""
+        async with self._database.read_connection() as reading:
+            accepted = await kyc_requests.existing(reading, request_ids)
+        if not accepted:
+            raise _not_found()
+        jobs = JobService(self._database, self._clock, self._notify)
+        return await jobs.enqueue(
+            resync_job(accepted, caller.name, caller.request_id), RESYNC_REQUESTED, caller
+        ), accepted
 
     async def _decide(
         self, request_id: int, status: KycStatus, reason: RejectionReason | None, notes: str | None, caller: Caller

@@ -1,0 +1,131 @@
+"""The job `kyc_resync`: fetches results that did not come, and applies them as if the webhook had."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kyc_worker.verifications.handler import VerificationEvent, VerificationHandler
+from safevideo_common.clock import Clock
+from safevideo_common.database import kyc_requests
+from safevideo_common.database.engine import Database
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, has_result
+from safevideo_common.domain.outcomes import Outcome
+from safevideo_common.events import kyc
+from safevideo_common.events.envelope import Envelope, write_version_of
+from safevideo_common.jobs.handler import JobContext
+from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.kyc.requests import RESYNC_JOB, verification_job
+from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.outbox import store as outbox_store
+from safevideo_common.sharegram.client import SharegramClient
+from safevideo_common.sharegram.errors import InvalidResponse, SharegramRejected
+from safevideo_common.sharegram.operations import SharegramCaller, VerificationState
+
+LATE_AFTER: Final = timedelta(hours=1)
+"""A request that has been in progress for so long is asked for."""
+MAX_REQUESTS: Final = 500
+"""In one run without given ids; the next run has the others."""
+
+
+class ResyncJob:
+    """The handler. Its cursor is the last request that is done. A result that is known already changes nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        handler: VerificationHandler,
+        sharegram: SharegramClient,
+        clock: Clock,
+        logger: FilteringBoundLogger,
+    ) -> None:
+        self._database = database
+        self._handler = handler
+        self._sharegram = sharegram
+        self._clock = clock
+        self._logger = logger.bind(stream="sync")
+
+    async def run(self, job: JobContext) -> Mapping[str, object]:
+        """See `JobHandler`."""
+        after = (job.cursor or {}).get("after")
+        request_ids = [each for each in await self._request_ids(job) if not isinstance(after, int) or each > after]
+        outcomes: dict[str, int] = {}
+        for number, request_id in enumerate(request_ids, 1):
+            outcome = await self._fetch(job, request_id, number, len(request_ids))
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        return {"outcomes": outcomes}
+
+    async def _request_ids(self, job: JobContext) -> list[int]:
+        chosen = job.parameters.get("requestIds")
+        if isinstance(chosen, list):
+            return sorted(each for each in chosen if isinstance(each, int))
+        async with self._database.read_connection() as reading:
+            return await kyc_requests.in_progress_since(reading, self._clock() - LATE_AFTER, MAX_REQUESTS)
+
+    async def _fetch(self, job: JobContext, request_id: int, number: int, total: int) -> str:
+        async with self._database.read_connection() as reading:
+            stored = await kyc_requests.get(reading, request_id)
+        if stored is None:
+            return "not_found"
+        state: VerificationState | None = None
+        if stored.request.verification_id is not None:
+            try:
+                state = await self._sharegram.verification(
+                    SharegramCaller.job(job.request_id), stored.request.verification_id
+                )
+            except (SharegramRejected, InvalidResponse) as error:
+                self._logger.error("KYC sync failed", code=error.code, kyc_request=request_id, reason=error.message)
+                return "failed"
+        async with job.step({"after": request_id}, processed=number, total=total) as tx:
+            return await self._apply(tx, job, stored.request, state)
+
+    async def _apply(
+        self, tx: AsyncConnection, job: JobContext, request: KycRequest, state: VerificationState | None
+    ) -> str:
+        if state is None:
+            if request.status is not KycStatus.IN_PROGRESS:
+                return "without_verification"
+            await job_admin.enqueue(tx, verification_job(request.id, RESYNC_JOB, job.request_id))
+            return "submitted_again"
+        if state.result is None:
+            return "pending"
+        event = _event(state, job.request_id)
+        if isinstance(event, str):
+            self._logger.error(
+                "KYC sync failed", code="SHAREGRAM_INVALID_RESPONSE", kyc_request=request.id, reason=event
+            )
+            return "failed"
+        states = await self._handler.load(tx, [event])
+        if has_result(states.current.get(event.verification_id, request), event.result):
+            return "known"
+        outcome: Outcome = self._handler.decide(states, event)
+        await self._handler.store(tx, states)
+        await outbox_store.record(tx, self._handler.changes(states), self._clock())
+        return outcome.status
+
+
+def _event(state: VerificationState, correlation_id: str | None) -> VerificationEvent | str:
+    """Return the event that the webhook would have been, or why there is none."""
+    assert state.result is not None
+    failed = state.result.status == "failed"
+    try:
+        result = msgspec.convert(
+            {"status": state.result.status, "riskScore": state.result.risk_score}, kyc.Result, strict=True
+        )
+    except msgspec.ValidationError:
+        return "the result is not as documented"
+    version = write_version_of(None, state.updated_at, 0)
+    event_type = kyc.FAILED if failed else kyc.COMPLETED
+    cause = Envelope(
+        f"kyc-resync-{state.verification_id}-{version.at_micros}",
+        event_type,
+        state.updated_at,
+        state.performer_id,
+        correlation_id or "",
+    )
+    fetched = VerificationResult(
+        state.performer_id, result.status, result.risk_score, dict(state.result.checks), version, failed
+    )
+    return VerificationEvent(state.verification_id, fetched, cause)

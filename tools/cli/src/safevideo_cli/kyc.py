@@ -1,0 +1,51 @@
+"""`safevideo kyc`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from safevideo_cli.environment import caller, log_action, open_database
+from safevideo_cli.jobs import Timeout, print_job, wait_and_print
+from safevideo_cli.options import AsJson
+from safevideo_common.clock import utc_now
+from safevideo_common.database import kyc_requests
+from safevideo_common.errors import KycRequestNotFound
+from safevideo_common.jobs.model import Job
+from safevideo_common.jobs.service import JobService
+from safevideo_common.kyc.requests import RESYNC_REQUESTED, resync_job
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def kyc() -> None:
+    """Fetch KYC results that did not come."""
+
+
+@app.command()
+def sync(
+    request_ids: Annotated[list[int], typer.Option("--request-id", min=1, help="A request; may be repeated.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job and show its progress.")] = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask Sharegram for the result of each request, and apply it as if its webhook had come."""
+    job = asyncio.run(_enqueue(request_ids))
+    if wait:
+        wait_and_print(job.id, timeout, as_json=as_json)
+        return
+    print_job(job, as_json=as_json)
+
+
+async def _enqueue(request_ids: list[int]) -> Job:
+    async with open_database() as database:
+        async with database.read_connection() as reading:
+            found = await kyc_requests.existing(reading, request_ids)
+        if missing := sorted(set(request_ids) - set(found)):
+            raise KycRequestNotFound(f"There is no KYC request {', '.join(map(str, missing))}.")
+        who = caller()
+        job = resync_job(found, who.name, who.request_id)
+        enqueued = await JobService(database, utc_now).enqueue(job, RESYNC_REQUESTED, who)
+    log_action("KYC sync enqueued", who, job_id=enqueued.id)
+    return enqueued
