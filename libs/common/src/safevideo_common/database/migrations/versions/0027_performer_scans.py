@@ -1,6 +1,6 @@
-"""Tables of scans of performers: their lists, and the watermark of incremental ones."""
+"""The rows of a scan of performers: seen at Sharegram, or missing there."""
 
-from sqlalchemy import Column, String
+from sqlalchemy import Column
 
 from safevideo_common.database.dialect import BigId, Boolean, ExternalIdText, UtcDateTime
 from safevideo_common.database.migrations.operations import create_table
@@ -16,10 +16,4 @@ def upgrade() -> None:
         Column("sharegram_id", ExternalIdText, primary_key=True),
         Column("is_missing", Boolean, nullable=False),
         Column("scan_started_at", UtcDateTime, nullable=False),
-    )
-    create_table(
-        "sync_watermarks",
-        Column("name", String(64), primary_key=True),
-        Column("position", UtcDateTime, nullable=False),
-        Column("updated_at", UtcDateTime, nullable=False),
     )
