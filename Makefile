@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock manifests images clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page manifests images clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lock: venv ## pin the dependencies of the pyproject.toml files with hashes; ARGS
 manifests: venv ## write the manifests and dashboards that repeat what the code says
 	@$(BIN)/python tools/docs/manifests.py deploy/kubernetes/components
 	@$(BIN)/python tools/docs/dashboards.py deploy/observability/grafana/dashboards
+
+kyc-page: venv ## write docs/kyc.md from the state machine of a KYC request
+	@$(BIN)/python tools/docs/kyc_page.py > docs/kyc.md.new && mv docs/kyc.md.new docs/kyc.md
 
 images: ## build the container images; VERSION=1.2.3 is their tag; LOCAL_BASE=1 needs no image registry
 	@deploy/docker/build.sh $(VERSION)
