@@ -89,6 +89,7 @@ class DocumentConverter:
 
     async def _take(self) -> asyncio.subprocess.Process:
         """Return a process that is ready, and start the next one."""
+        self.warm()
         assert self._spare is not None
         process, self._spare = self._spare, asyncio.create_task(_start(), name="document-converter-spare")
         try:

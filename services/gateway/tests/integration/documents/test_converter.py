@@ -188,6 +188,7 @@ async def test_a_document_of_each_kind_is_converted_within_the_limits(converter:
 
 @in_one_loop
 async def test_the_death_of_a_process_refuses_its_own_document_only(converter: DocumentConverter) -> None:
+    converter.warm()
     spare = await converter._spare  # type: ignore[misc]  # the process that gets the next document
     spare.send_signal(signal.SIGSEGV)
     await spare.wait()
@@ -202,6 +203,7 @@ async def test_a_process_has_no_environment_no_descriptors_and_hard_limits(
 ) -> None:
     monkeypatch.setenv("PLANTED", "secret")
     await converter.convert(saved(picture(), "PNG"))  # so the spare process was started after that
+    converter.warm()
     spare = await converter._spare  # type: ignore[misc]
     proc = Path(f"/proc/{spare.pid}")
     limits = {line[:26].strip(): line[26:47].strip() for line in (proc / "limits").read_text().splitlines()[1:]}
