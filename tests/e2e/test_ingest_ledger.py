@@ -32,7 +32,7 @@ from safevideo_testkit.oracle.system import WEBHOOK_TOPICS
 from safevideo_testkit.service_process import ServiceProcess
 from safevideo_testkit.simulator_control import REJECTED, Provider
 
-SECRET = "c2hhcmVkLXdpdGgtc2hhcmVncmFt"
+SECRET = "rG7xq2LmV9cTb4YwKz81NfHd"
 PERFORMERS = 200
 PER_SECOND = 350.0
 WEBHOOKS = int(os.environ.get("INGEST_LEDGER_WEBHOOKS", "2100"))

@@ -28,7 +28,7 @@ from safevideo_testkit.service_process import ServiceProcess
 from safevideo_testkit.webhook_sender import post
 from webhook_ingest.spool.store import SegmentStore
 
-SECRET, WRONG_SECRET = "c2hhcmVkLXdpdGgtc2hhcmVncmFt", "dGhlLW9uZS10aGF0LXdhcy13cm9uZw"
+SECRET, WRONG_SECRET = "rG7xq2LmV9cTb4YwKz81NfHd", "pW3sE6uJt0QaXo5ZiRk2BvCg"
 
 PATIENCE_SECONDS = 60.0
 DEAD = "evt-dead"

@@ -206,7 +206,8 @@ async def _outcome(gateway: ClientSession, webhook: DemoWebhook) -> str | None:
         event = (await response.json())["data"]
     if webhook.repeated:
         return "duplicate" if event["duplicates"] else None
-    return f"{event['status']} ({event['reason']})" if event["reason"] else str(event["status"])
+    shows_reason = event["reason"] and event["status"] != "stale"  # the table says why already
+    return f"{event['status']} ({event['reason']})" if shows_reason else str(event["status"])
 
 
 def _session(url: str, headers: Mapping[str, str] | None = None) -> ClientSession:
