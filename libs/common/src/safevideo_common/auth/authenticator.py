@@ -63,7 +63,7 @@ class ApiKeyAuthenticator:
     async def probe(self) -> None:
         """Return if the key store answers; raise `DatabaseUnavailable` if it does not."""
         async with self._database.read_connection() as connection:
-            await api_keys.find(connection, "", "", self._clock())
+            await api_keys.get(connection, 0)
 
     async def write_uses(self) -> None:
         """Write when keys were last used, until cancelled. A failed write loses only that note."""
