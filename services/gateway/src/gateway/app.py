@@ -69,7 +69,7 @@ from safevideo_common.protections.store import SHAREGRAM
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.resilience.rate_limiter import RateLimiter
 from safevideo_common.service import background_task
-from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.client import open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
@@ -127,9 +127,8 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             invalidator = RedisCacheInvalidator(PerformerCache(redis), logger)
             memory_limit = settings.memory_limit_mb << 20
             keys = StoredIdempotencyKeys(database, utc_now)
-            around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             async with (
-                open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
+                open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "api-key-uses", api_keys.write_uses()),
                 background_task(app, "cache-invalidation", invalidator.run()),
                 _fetching_keys(app, providers.values()),

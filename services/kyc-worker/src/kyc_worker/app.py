@@ -35,7 +35,7 @@ from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.client import open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 
 SERVICE = topics.KYC_WORKER
@@ -69,9 +69,8 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             jobs: dict[str, JobHandler] = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
             encryption = settings.encryption_keys()
             keys = StoredIdempotencyKeys(database, utc_now)
-            around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             async with (
-                open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
+                open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
             ):
                 jobs[RESYNC_JOB] = ResyncJob(database, handler, sharegram, utc_now, logger)

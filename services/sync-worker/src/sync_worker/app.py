@@ -33,7 +33,7 @@ from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
-from safevideo_common.sharegram.client import CallProtections, open_sharegram
+from safevideo_common.sharegram.client import open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from sync_worker.performers.deletions import Deletions
 from sync_worker.performers.fetch_job import PerformerFetchJob
@@ -70,11 +70,10 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                 dlq_limit=dlq_limit_of(settings),
             )
             lag = LagTrend()
-            around_calls = CallProtections(protections.breaker, protections.fallback, protections.budget)
             keys = StoredIdempotencyKeys(database, utc_now)
             mirror = PerformerMirror(cache, utc_now)
             async with (
-                open_sharegram(settings, around_calls, keys, registry, logger, utc_now) as sharegram,
+                open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "cache-invalidation", cache.run()),
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 run_job_worker(

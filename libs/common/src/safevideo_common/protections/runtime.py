@@ -24,6 +24,7 @@ from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.resilience.feature_flags import FLAGS, FLAGS_DB, FeatureFlags, FlagStore
 from safevideo_common.resilience.rate_limiter import Rate, RateBudget, RateLimiter
 from safevideo_common.service import background_task
+from safevideo_common.sharegram.client import CallProtections
 
 _STATE_NUMBERS: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
@@ -38,6 +39,11 @@ class Protections:
     budget: RateBudget
     flags: FeatureFlags
     flag_store: FlagStore
+
+    @property
+    def around_calls(self) -> CallProtections:
+        """Return what the client of Sharegram asks before each call."""
+        return CallProtections(self.breaker, self.fallback, self.budget)
 
 
 @asynccontextmanager
