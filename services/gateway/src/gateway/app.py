@@ -232,8 +232,7 @@ async def _stored_secrets(database: Database, keys: EncryptionKeys | None) -> li
     readable = []
     for each in stored:
         with suppress(DecryptionFailed, ValueError):
-            row = webhook_secrets.encryption_row(SHAREGRAM, each.name)
-            readable.append(WebhookSecret(each.name, cipher.decrypt(each.ciphertext, row)))
+            readable.append(webhook_secrets.decrypt_secret(cipher, SHAREGRAM, each))
     return readable
 
 

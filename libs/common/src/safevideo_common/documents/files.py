@@ -7,7 +7,6 @@ not finished, or that failed.
 import asyncio
 import os
 import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
@@ -61,10 +60,6 @@ class FolderStore:
         """See `FileStore`."""
         await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
 
-    async def names_before(self, at: datetime) -> list[str]:
-        """Return the names of the files that were written before `at`, unfinished ones too."""
-        return await asyncio.to_thread(self._old, at.timestamp())
-
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError("the name of a file is 32 hexadecimal digits")
@@ -84,19 +79,6 @@ class FolderStore:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-    def _old(self, before: float) -> list[str]:
-        found: list[str] = []
-        for path in self._folder.glob("??/*"):
-            try:
-                is_old = path.stat().st_mtime < before
-            except FileNotFoundError:
-                continue
-            if is_old and path.suffix == ".new":
-                path.unlink(missing_ok=True)
-            elif is_old:
-                found.append(path.name)
-        return found
 
 
 class EncryptedFiles:
@@ -129,12 +111,3 @@ class EncryptedFiles:
 
 def _bound(row: str, name: str) -> str:
     return f"{row} {name}"
-
-
-UPLOAD_LIFE: Final = timedelta(hours=1)
-"""No upload lasts so long: an older file without a row is left over."""
-
-
-def left_over_before(now: datetime) -> datetime:
-    """Return the time before which a file without a row is left over."""
-    return now.astimezone(UTC) - UPLOAD_LIFE

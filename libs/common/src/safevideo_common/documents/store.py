@@ -1,6 +1,6 @@
 """SQL of documents and of the steps of a verification. Lock the row of their request before writing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -100,12 +100,6 @@ async def get(connection: AsyncConnection, document_id: int) -> StoredDocument |
     """Return a document, or None."""
     row = (await connection.execute(select(kyc_documents).where(_d.id == document_id))).one_or_none()
     return None if row is None else _stored(row)
-
-
-async def known_files(connection: AsyncConnection, names: Collection[str]) -> frozenset[str]:
-    """Return those of `names` that a row has."""
-    rows = await connection.execute(select(_d.file_name).where(_d.file_name.in_(names)))
-    return frozenset(rows.scalars())
 
 
 async def remove_of_request(tx: AsyncConnection, request_id: int) -> Sequence[str]:

@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import Incoming, Upsert
 from safevideo_common.database.tables import integrations, webhook_secrets
+from safevideo_common.encryption import Cipher
+from safevideo_common.webhooks.signatures import WebhookSecret
 
 NAME: Final = re.compile(r"(?!env-)[a-z0-9][a-z0-9._-]{0,63}")
 """Names of stored secrets. The names of environment secrets begin with `env-`."""
@@ -61,6 +63,11 @@ class EncryptedSecret:
 def encryption_row(provider: str, name: str) -> str:
     """Return the row to which the cipher of `Purpose.WEBHOOK_SECRET` binds a secret."""
     return f"{provider}/{name}"
+
+
+def decrypt_secret(cipher: Cipher, provider: str, secret: EncryptedSecret) -> WebhookSecret:
+    """Return the secret itself. Raises `DecryptionFailed`, or `ValueError` if its value is no secret."""
+    return WebhookSecret(secret.name, cipher.decrypt(secret.ciphertext, encryption_row(provider, secret.name)))
 
 
 async def add(

@@ -13,7 +13,6 @@ from safevideo_common.errors import SafeVideoError
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import EncryptedSecret
-from safevideo_common.webhooks.signatures import WebhookSecret
 from webhook_ingest.secrets.key_ring import KeyRing, StoredSecret
 
 MIN_SECONDS: Final = 2.0
@@ -76,9 +75,8 @@ class SecretRefresher:
     def _decrypt(self, encrypted: Sequence[EncryptedSecret]) -> Iterator[StoredSecret]:
         unreadable = set()
         for each in encrypted:
-            row = webhook_secrets.encryption_row(SHAREGRAM, each.name)
             try:
-                secret = WebhookSecret(each.name, self._cipher.decrypt(each.ciphertext, row))
+                secret = webhook_secrets.decrypt_secret(self._cipher, SHAREGRAM, each)
             except (DecryptionFailed, ValueError):
                 unreadable.add(each.id)
                 self._log_unreadable(each)
