@@ -190,7 +190,7 @@ async def test_people_decide_and_the_oldest_request_is_first(
     assert (verified.code, verified.json["error"]["details"]["requestId"]) == ("KYC_ALREADY_IN_PROGRESS", first)
 
 
-@pytest.mark.parametrize("reason", list(FINAL_REASONS))
+@pytest.mark.parametrize("reason", sorted(FINAL_REASONS))
 async def test_final_rejection_is_reopened_by_an_admin_only(
     ada: KycClient, reviewer: KycClient, reason: RejectionReason
 ) -> None:
