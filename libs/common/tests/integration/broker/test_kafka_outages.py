@@ -1,8 +1,8 @@
 """Outages of Kafka: unavailable, hanging, back again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -13,7 +13,7 @@ from safevideo_common.broker.kafka.client import COORDINATOR_TASKS
 from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.broker.types import Topic, next_offsets
 from safevideo_common.errors import BrokerUnavailable
-from safevideo_devstack.backends.lifecycle import RunningBackends
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.broker_helpers import (
     DAY_MS,
@@ -28,27 +28,16 @@ MARGIN_SECONDS = 8.0
 """For a busy machine. Without the bounds under test, these calls would take minutes or never end."""
 
 
-@contextmanager
-def hanging(backends: RunningBackends) -> Iterator[None]:
-    """Freeze the Kafka server for the block: connections stay open and nothing answers."""
-    try:
-        server = backends.kafka
-    except LookupError as error:
-        pytest.skip(str(error))
-    with server.paused():
-        yield
-
-
 def _unused_address() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
 async def test_producer_fails_in_time_while_kafka_hangs_and_then_works_again(
-    kafka_broker: KafkaBroker, kafka_topic: str, backends: RunningBackends
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_server: RunningServer
 ) -> None:
     async with kafka_broker.producer("test") as producer:
         await producer.publish(message(kafka_topic, "key", "before"))
-        with hanging(backends):
+        with kafka_server.paused():
             async with ticking() as ticks:
                 sent = [producer.publish(message(kafka_topic, f"sg_{number}", "during")) for number in range(100)]
                 failures = await asyncio.gather(*sent, return_exceptions=True)
@@ -58,11 +47,11 @@ async def test_producer_fails_in_time_while_kafka_hangs_and_then_works_again(
 
 
 async def test_producer_refuses_at_once_when_too_much_is_in_flight(
-    kafka_broker: KafkaBroker, kafka_topic: str, backends: RunningBackends
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_server: RunningServer
 ) -> None:
     async with kafka_broker.producer("test") as producer:
         await producer.publish(message(kafka_topic, "key", "before"))
-        with hanging(backends):
+        with kafka_server.paused():
             large = message(kafka_topic, "key", b"x" * 1_000_000)
             sending = [asyncio.create_task(producer.publish(large), name="test") for _ in range(100)]
             refused, _ = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +63,7 @@ async def test_producer_refuses_at_once_when_too_much_is_in_flight(
 
 
 async def test_all_clients_close_in_time_while_kafka_hangs(
-    kafka_broker: KafkaBroker, kafka_topic: str, backends: RunningBackends
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_server: RunningServer
 ) -> None:
     async with AsyncExitStack() as roles:
         producer = await roles.enter_async_context(kafka_broker.producer("test"))
@@ -83,7 +72,7 @@ async def test_all_clients_close_in_time_while_kafka_hangs(
         await producer.publish(message(kafka_topic, "key"))
         await fetch_exactly(subscription, 1)
         await reader.end_offsets(kafka_topic)
-        with hanging(backends):
+        with kafka_server.paused():
             with pytest.raises(BrokerUnavailable):
                 await producer.publish(message(kafka_topic, "key"))
             async with ticking() as ticks:
@@ -91,8 +80,8 @@ async def test_all_clients_close_in_time_while_kafka_hangs(
             assert ticks.seconds < 6.0 + MARGIN_SECONDS
 
 
-async def test_probe_fails_in_time_while_kafka_hangs(kafka_broker: KafkaBroker, backends: RunningBackends) -> None:
-    with hanging(backends):
+async def test_probe_fails_in_time_while_kafka_hangs(kafka_broker: KafkaBroker, kafka_server: RunningServer) -> None:
+    with kafka_server.paused():
         async with ticking() as ticks:
             with pytest.raises(BrokerUnavailable):
                 await kafka_broker.probe()
@@ -101,7 +90,7 @@ async def test_probe_fails_in_time_while_kafka_hangs(kafka_broker: KafkaBroker, 
 
 
 async def test_subscription_continues_after_kafka_has_hung(
-    kafka_broker: KafkaBroker, kafka_topic: str, backends: RunningBackends
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_server: RunningServer
 ) -> None:
     async with (
         kafka_broker.producer("test") as producer,
@@ -109,7 +98,7 @@ async def test_subscription_continues_after_kafka_has_hung(
     ):
         await producer.publish(message(kafka_topic, "key", "before"))
         await subscription.commit(next_offsets(await fetch_exactly(subscription, 1)))
-        with hanging(backends), pytest.raises(BrokerUnavailable):
+        with kafka_server.paused(), pytest.raises(BrokerUnavailable):
             await subscription.lag()
         await publish_when_available(producer, message(kafka_topic, "key", "after"))
         assert values(await fetch_exactly(subscription, 1)) == [b"after"]

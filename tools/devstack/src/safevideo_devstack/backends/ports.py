@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import chain, islice
-from pathlib import Path
-from typing import BinaryIO
 
 from safevideo_devstack.backends.stack import BackendFailed, Options, Ports
 
@@ -83,6 +81,6 @@ def _reserve(port: int) -> bool:
 
 
 @cache
-def _reservations() -> BinaryIO:
-    # Open until the process ends: to close it gives up all locks.
-    return Path(f"/tmp/safevideo-ports-{os.geteuid()}").open("ab")
+def _reservations() -> int:
+    # Open until the process ends: to close it gives up all locks. A file object would warn that nobody has closed it.
+    return os.open(f"/tmp/safevideo-ports-{os.geteuid()}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

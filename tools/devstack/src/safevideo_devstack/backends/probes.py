@@ -46,6 +46,7 @@ def redis_version(url: str) -> str:
     _check_listening(address.hostname or "localhost", address.port or 6379)
     try:
         with redis.Redis.from_url(url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS) as client:
+            client.ping()  # refused while the dataset is loaded from disk; `INFO` is not
             about = client.info("server")
     except redis.RedisError as error:
         raise NotReady(str(error)) from error

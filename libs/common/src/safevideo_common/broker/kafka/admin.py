@@ -69,9 +69,11 @@ async def create_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> 
 
 
 async def _try_to_create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> dict[str, type[KafkaError]]:
-    if not await has_controller(admin):
+    # A broker that has just started may know of no broker yet, itself included.
+    brokers = (await admin.describe_cluster())["brokers"] if await has_controller(admin) else []
+    if not brokers:
         return {topic.name: NoBrokersAvailable for topic in topics}
-    configuration = await _durability(admin)
+    configuration = await _durability(admin, brokers[0]["node_id"])
     answer = await admin.create_topics([_new_topic(topic, configuration) for topic in topics])
     errors = {name: for_code(code) for name, code, *_ in answer.topic_errors}
     return {name: error for name, error in errors.items() if error not in (NoError, TopicAlreadyExistsError)}
@@ -82,9 +84,8 @@ def _is_transient(error: type[KafkaError]) -> bool:
     return error.retriable or error is InvalidReplicationFactorError
 
 
-async def _durability(admin: AIOKafkaAdminClient) -> Mapping[str, str]:
+async def _durability(admin: AIOKafkaAdminClient, broker: int) -> Mapping[str, str]:
     """Return the setting that refuses a message which fewer than two disks have, if topics get as many replicas."""
-    broker = (await admin.describe_cluster())["brokers"][0]["node_id"]
     default = await _describe(admin, ConfigResourceType.BROKER, str(broker), [_DEFAULT_FACTOR])
     has_replicas = int(default.get(_DEFAULT_FACTOR) or 1) >= DURABLE_REPLICAS
     return {_MIN_IN_SYNC: str(DURABLE_REPLICAS)} if has_replicas else {}
