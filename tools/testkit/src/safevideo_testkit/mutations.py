@@ -13,10 +13,10 @@ Scenario = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A method of `owner` that is replaced. `name` says what the mutated code does wrong."""
+    """A method of a class or a function of a module that is replaced. `name` says what the mutated code does wrong."""
 
     name: str
-    owner: type
+    owner: object
     method: str
     replacement: Callable[..., object]
 

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from itertools import product
 
+import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import batch_job_tries
+from safevideo_common.database.tables import batch_job_tries, batch_jobs
 from safevideo_common.errors import DatabaseConflict
 from safevideo_common.jobs.model import (
     AttemptOutcome,
@@ -17,6 +20,7 @@ from safevideo_common.jobs.model import (
     JobCompletion,
     JobProgress,
     JobStatus,
+    Lease,
     NewJob,
 )
 from safevideo_common.jobs.store import (
@@ -27,6 +31,7 @@ from safevideo_common.jobs.store import (
 )
 from safevideo_common.jobs.store.queue import Claimer, DueJobs
 from safevideo_testkit.harness.jobs import JobHarness
+from safevideo_testkit.mutations import Mutation, assert_detected
 
 DELAYS = [0.0]
 LONG = 60.0
@@ -223,3 +228,58 @@ async def test_rolled_back_step_changes_neither_lease_nor_cursor(harness: JobHar
     except ZeroDivisionError:
         pass
     assert await harness.job(job.job_id) == before
+
+
+async def zombie_saves_no_progress(harness: JobHarness) -> None:
+    zombie = await claim_one(harness, lease_seconds=0)
+    await rescue(harness.database)
+    await claim(harness.database)
+    async with harness.database.transaction() as tx:
+        await job_attempts.save_progress(tx, zombie.lease, LONG, JobProgress({"place": 9}))
+    assert (await harness.job(zombie.job_id)).cursor is None
+
+
+async def zombie_completes_nothing(harness: JobHarness) -> None:
+    zombie = await claim_one(harness, lease_seconds=0)
+    await rescue(harness.database)
+    await claim(harness.database)
+    await complete(harness.database, JobCompletion(zombie.lease, COMPLETED, result={"by": "zombie"}))
+    assert (await harness.job(zombie.job_id)).status is JobStatus.PROCESSING
+
+
+SAVE_PROGRESS, COMPLETE = job_attempts.save_progress, job_attempts.complete
+
+
+async def present_lease(tx: AsyncConnection, lease: Lease) -> Lease:
+    token = await tx.scalar(select(batch_jobs.c.lease_token).where(batch_jobs.c.id == lease.job_id))
+    return Lease(lease.job_id, str(token))
+
+
+async def saves_under_any_lease(
+    tx: AsyncConnection, lease: Lease, lease_seconds: float, progress: JobProgress
+) -> bool | None:
+    return await SAVE_PROGRESS(tx, await present_lease(tx, lease), lease_seconds, progress)
+
+
+async def completes_under_any_lease(tx: AsyncConnection, completions: Sequence[JobCompletion]) -> object:
+    return await COMPLETE(tx, [each._replace(lease=await present_lease(tx, each.lease)) for each in completions])
+
+
+@pytest.mark.parametrize(
+    ("mutation", "scenario"),
+    [
+        (
+            Mutation("no lease check of progress", job_attempts, "save_progress", saves_under_any_lease),
+            zombie_saves_no_progress,
+        ),
+        (
+            Mutation("no lease check of a completion", job_attempts, "complete", completes_under_any_lease),
+            zombie_completes_nothing,
+        ),
+    ],
+    ids=["progress", "completion"],
+)
+async def test_write_without_a_lease_check_is_detected(
+    harness: JobHarness, mutation: Mutation, scenario: Callable[[JobHarness], Awaitable[None]]
+) -> None:
+    await assert_detected(mutation, lambda: scenario(harness))
