@@ -24,6 +24,7 @@ from gateway.integrations.secret_rotation import Encrypt, SecretRotation
 from gateway.integrations.status import IntegrationStatus
 from gateway.jobs.api import JobsApi
 from gateway.kyc.api import KycApi
+from gateway.kyc.records import KycRecordsApi
 from gateway.kyc.service import KycService
 from gateway.kyc.uploads import UploadService
 from gateway.metrics import GatewayMetrics
@@ -193,6 +194,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                         partial(protections.flags.require, FEATURE),
                         utc_now,
                     ),
+                    KycRecordsApi(kyc, database, applicants, files, utc_now, logger),
                     UsersApi(database, UserMerges(database, sessions, utc_now), logger),
                     BreakersApi(operations),
                     FallbackApi(operations),

@@ -66,9 +66,10 @@ def calling(
                 for route in routes(app):
                     method, path = route.split(" ")
                     row_id = performer if "performers" in path else 999999
+                    filled = path.replace("{id}", str(row_id)).replace("{name}", "kyc").replace("{document}", "1")
                     async with api.session.request(
                         method,
-                        api.base_url + path.replace("{id}", str(row_id)).replace("{name}", "kyc"),
+                        api.base_url + filled,
                         headers=headers,
                         json=bodies.get(route),
                         allow_redirects=False,

@@ -39,6 +39,8 @@ class Shape(StrEnum):
     BARE = "bare"
     """The document itself, without `success` and `data`."""
     HTML = "html"
+    FILE = "file"
+    """The bytes of a document, to be saved."""
     REDIRECT = "redirect"
     """No body: the header `Location` says where to go."""
 

@@ -86,11 +86,11 @@ def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:
     return parsed
 
 
-def row_id_of(request: web.Request) -> int:
-    """Return the row id in the path. Raises `ValidationFailed` if it is not one."""
-    text = request.match_info["id"]
+def row_id_of(request: web.Request, name: str = "id") -> int:
+    """Return a row id in the path. Raises `ValidationFailed` if it is not one."""
+    text = request.match_info[name]
     if not _ROW_ID.fullmatch(text):
-        raise ValidationFailed("Invalid id.", details={"id": "must be a whole number"})
+        raise ValidationFailed("Invalid id.", details={name: "must be a whole number"})
     return int(text)
 
 

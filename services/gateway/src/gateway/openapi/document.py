@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 VERSION: Final = "1.0.0"
 REF: Final = "#/components/schemas/{name}"
+FILE_TYPES: Final = ("image/jpeg", "application/pdf")
+"""The types of stored documents."""
 
 _SECURITY: Final[list[Json]] = [{"accessToken": []}, {"apiClient": [], "apiKey": []}, {"session": []}]
 _SECURITY_SCHEMES: Final = {
@@ -208,6 +210,9 @@ def _success(endpoint: Endpoint) -> Json:
     if returns.document is None:
         if returns.shape is Shape.HTML:
             response["content"] = {"text/html": {"schema": {"type": "string"}}}
+        elif returns.shape is Shape.FILE:
+            response["content"] = {kind: {"schema": {}} for kind in FILE_TYPES}
+            response["headers"] |= {"Content-Disposition": {"schema": {"type": "string"}, "required": True}}
         else:
             response["headers"] |= {"Location": {"schema": {"type": "string"}, "required": True}}
         response["description"] = returns.shape.value.capitalize() + "."

@@ -1,0 +1,80 @@
+"""Reading of a submission and its documents: by whom, how, and what the audit log has of it."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import audit_log
+from safevideo_testkit.kyc import SUBMISSION, KycClient
+
+Performer = Callable[[str], Awaitable[KycClient]]
+
+
+async def uploaded(owner: KycClient) -> tuple[int, int]:
+    request_id = await owner.submitted()
+    answer = await owner.upload(request_id)
+    document_id: int = answer.json["data"]["documentId"]
+    return request_id, document_id
+
+
+def files(folder: Path) -> list[Path]:
+    return [each for each in folder.rglob("*") if each.is_file()]
+
+
+async def readings(database: Database) -> list[tuple[str, str, str | None]]:
+    c = audit_log.c
+    query = select(c.actor, c.action, c.target).where(c.action.like("%_read")).order_by(c.id)
+    async with database.read_connection() as reading:
+        return [tuple(row) for row in await reading.execute(query)]
+
+
+async def test_owner_and_reviewer_read_what_was_submitted_and_each_reading_is_audited(
+    ada: KycClient, reviewer: KycClient, database: Database
+) -> None:
+    request_id, document_id = await uploaded(ada)
+    for client in (ada, reviewer):
+        data = (await client.get(f"{request_id}/submission")).json["data"]
+        assert data["applicant"] == SUBMISSION | {"address": {**SUBMISSION["address"], "state": None}}
+        (listed,) = data["documents"]
+        assert (listed["documentId"], listed["slot"]) == (document_id, "id_front")
+        answer = await client.get(f"{request_id}/documents/{document_id}")
+        assert answer.status == 200
+        assert (len(answer.body), answer.body[:3]) == (listed["size"], b"\xff\xd8\xff")
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="kyc-{request_id}-id-front.jpg"'
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    actions = [("kyc.submission_read", f"kyc_request:{request_id}"), ("kyc.document_read", f"kyc_request:{request_id}")]
+    found = await readings(database)
+    assert [each[1:] for each in found] == actions * 2
+    assert found[0][0] == found[1][0] != found[2][0] == found[3][0] == "a-admin"
+
+
+async def test_to_a_stranger_there_is_no_request_and_no_document(
+    ada: KycClient, performer: Performer, reviewer: KycClient, user: dict[str, str], database: Database
+) -> None:
+    request_id, document_id = await uploaded(ada)
+    bob = await performer("sg_bob")
+    other_id, _ = await uploaded(bob)
+    for path in (f"{request_id}/submission", f"{request_id}/documents/{document_id}"):
+        answer = await bob.get(path)
+        assert (answer.status, answer.code) == (404, "KYC_REQUEST_NOT_FOUND")
+        assert (await KycClient(ada.site, user).get(path)).status == 403
+    for client in (bob, reviewer):  # not by the way of another request either
+        assert (await client.get(f"{other_id}/documents/{document_id}")).code == "NOT_FOUND"
+    assert await readings(database) == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+async def test_document_that_cannot_be_read_has_its_code(ada: KycClient, upload_dir: Path, damage: str) -> None:
+    request_id, document_id = await uploaded(ada)
+    (file,) = files(upload_dir)
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    answer = await ada.get(f"{request_id}/documents/{document_id}")
+    assert (answer.status, answer.code) == (500, "DOCUMENT_UNREADABLE")
