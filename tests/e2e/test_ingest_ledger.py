@@ -2,9 +2,11 @@
 
 The test injects each kind of fault, and asserts that it had its effect. `INGEST_LEDGER_WEBHOOKS=20000` makes a longer
 stream with more faults, `INGEST_LEDGER_SEED` repeats a plan. Run with `-s` to see the faults.
+`LEADERLESS_WEBHOOKS=100000` keeps a partition without a leader for five minutes.
 """
 
 import asyncio
+import math
 import os
 import random
 import time
@@ -14,18 +16,24 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from cryptography.fernet import Fernet
 
 from safevideo_common.broker.open import open_broker
+from safevideo_common.broker.partitioner import partition_of
+from safevideo_common.broker.types import Message, TopicPartition
+from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
-from safevideo_common.events.topics import PERFORMER, all_topics
+from safevideo_common.events.topics import CHANGES, PERFORMER, all_topics
+from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends import Options
 from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer, running
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.broker_helpers import end_offsets, records_since
-from safevideo_testkit.faults.ingest_faults import DISK_KINDS, IngestProcess, Kind, inject, plan
+from safevideo_testkit.eventually import eventually
+from safevideo_testkit.faults.ingest_faults import DISK_KINDS, IngestProcess, Kind, inject, plan, until_metric
+from safevideo_testkit.faults.leaderless_partition import move_partition
 from safevideo_testkit.faults.small_disk import CannotMount, SmallDisk, small_disk
+from safevideo_testkit.harness.relay import RelayHarness
 from safevideo_testkit.oracle.checks import ingest_differences, order_differences
 from safevideo_testkit.oracle.stream import write_stream
 from safevideo_testkit.oracle.system import WEBHOOK_TOPICS
@@ -36,7 +44,11 @@ SECRET = "rG7xq2LmV9cTb4YwKz81NfHd"
 PERFORMERS = 200
 PER_SECOND = 350.0
 WEBHOOKS = int(os.environ.get("INGEST_LEDGER_WEBHOOKS", "2100"))
-WEBHOOKS_OF_THREE_BROKERS = 1200
+LEADERLESS_WEBHOOKS = int(os.environ.get("LEADERLESS_WEBHOOKS", "1600"))
+LEADERLESS = 0
+"""The partition, of each of two topics."""
+CHANGED_PERFORMERS = 24
+CHANGES_AT_ONCE = 240
 DISK_SIZE = "48m"
 SEED = int(os.environ.get("INGEST_LEDGER_SEED", "0")) or random.randrange(1, 10**6)
 
@@ -57,21 +69,123 @@ async def test_ingest_publishes_each_answered_webhook_in_order_and_no_forged_one
         pytest.skip(f"all but a full disk was tested: {reason}")
 
 
-async def test_ingest_answers_and_loses_nothing_while_a_partition_has_no_leader(
-    backends: RunningBackends, tmp_path: Path, fresh_sqlite_url: str
+async def test_partition_without_a_leader_delays_its_own_webhooks_and_changes_only(
+    backends: RunningBackends, tmp_path: Path, fresh_sqlite_url: str, log: FilteringBoundLogger
 ) -> None:
+    """A broker hangs. Others lead its partitions then, but for one of twelve that has no other replica."""
     if backends.stack != "local":
         pytest.skip(f"starts a local stack of its own, and this run has the {backends.stack} stack")
+    half = LEADERLESS_WEBHOOKS // 2
     with running("local", folder=tmp_path / "three", options=Options(brokers=3)) as three:
-        servers, webhooks = three.kafka_bootstrap_servers, WEBHOOKS_OF_THREE_BROKERS
-        async with streaming(servers, fresh_sqlite_url, tmp_path, webhooks) as (ingest, provider):
-            await provider.until_answered(random.Random(SEED).randrange(webhooks // 4))
-            leader = three.server(f"kafka-{await _leader(servers, partition=0)}")
-            print(f"at {len(provider.answered):6} {leader.name} killed")
-            await asyncio.to_thread(leader.kill)
-            await ingest.until_spool(lambda events: events > 0)
-        assert not leader.alive()
+        servers = three.kafka_bootstrap_servers
+        async with streaming(servers, fresh_sqlite_url, tmp_path, LEADERLESS_WEBHOOKS) as (ingest, provider):
+            leaderless = Leaderless(ingest, provider, servers)
+            await leaderless.move_to(broker=3)
+            provider.allow(half)
+            await provider.until_answered(half // 2)
+            with three.server("kafka-3").paused():
+                await provider.until_answered(half)
+                await leaderless.until_only_its_webhooks_wait()
+                others = ",".join(servers.split(",")[:2])
+                async with open_relay(others, fresh_sqlite_url, log) as relay:
+                    await leaderless.assert_published_directly(half)
+                    await leaderless.assert_others_are_in_kafka(others)
+                    await relay.record_and_wait()
+                    await relay.record_and_wait()
+            async with open_relay(servers, fresh_sqlite_url, log) as relay:
+                await relay.assert_all_published_in_order(changes=2 * CHANGES_AT_ONCE)
         assert not provider.failures
+
+
+class Leaderless:
+    """The webhooks of the partition without a leader, and all others."""
+
+    def __init__(self, ingest: IngestProcess, provider: Provider, kafka_servers: str) -> None:
+        self._url = ingest.base_url
+        self._provider = provider
+        self._servers = kafka_servers
+
+    async def move_to(self, broker: int) -> None:
+        for topic in (PERFORMER, CHANGES):
+            await move_partition(self._servers, TopicPartition(topic, LEADERLESS), broker)
+
+    async def until_only_its_webhooks_wait(self) -> None:
+        await until_metric(self._url, "safevideo_spool_kafka_unavailable", lambda value: not value)
+        await until_metric(self._url, "safevideo_spool_unavailable_partitions", lambda value: value == 1)
+        await until_metric(self._url, "safevideo_spool_events", lambda events: events <= len(self._waiting()))
+
+    async def assert_published_directly(self, answered_before: int) -> None:
+        """The others do not take the way over the spool. A few may: the machine may be busy."""
+        before = await until_metric(self._url, "safevideo_spool_written_total", lambda _: True)
+        waiting = len(self._waiting())
+        self._provider.allow(math.inf)
+        await self._provider.until_answered(LEADERLESS_WEBHOOKS)
+        after = await until_metric(self._url, "safevideo_spool_written_total", lambda _: True)
+        waiting = len(self._waiting()) - waiting
+        others = LEADERLESS_WEBHOOKS - answered_before - waiting
+        print(f"{waiting} of the leaderless partition and {after - before - waiting:.0f} of {others} others spooled")
+        assert after - before >= waiting > 0
+        assert after - before - waiting < others / 2
+        await self.until_only_its_webhooks_wait()
+
+    async def assert_others_are_in_kafka(self, kafka_servers: str) -> None:
+        """Reads no partition without a leader: its end offset would be awaited for ever."""
+        found: set[str] = set()
+        async with open_broker(kafka_servers, None) as broker, broker.reader("test") as reader:
+            for partition in (TopicPartition(topic, number) for topic in WEBHOOK_TOPICS for number in range(12)):
+                if partition != (PERFORMER, LEADERLESS):
+                    records = await reader.read(partition, 0, LEADERLESS_WEBHOOKS)
+                    found |= {dict(record.headers)["ce_id"].decode() for record in records}
+        assert found >= {*self._provider.answered} - self._waiting()
+
+    def _waiting(self) -> set[str]:
+        """Return the answered webhooks of the partition, which are spooled, or were published before."""
+        events = self._provider.events
+        return {each for each in self._provider.answered if _is_leaderless(events[each].message)}
+
+
+def _is_leaderless(message: Message) -> bool:
+    return message.topic in {PERFORMER, CHANGES} and partition_of(message.key, 12) == LEADERLESS
+
+
+class RelayedChanges:
+    """Changes of many performers in an outbox, and a relay that publishes them."""
+
+    def __init__(self, harness: RelayHarness) -> None:
+        self._harness = harness
+        self._recorded = 0
+
+    async def record_and_wait(self) -> None:
+        """Record changes, and wait until the outbox has those of the leaderless partition only."""
+        values = [str(number) for number in range(self._recorded, self._recorded + CHANGES_AT_ONCE)]
+        self._recorded += CHANGES_AT_ONCE
+        await self._harness.record(*values, keys=CHANGED_PERFORMERS)
+        leaderless = [key for key in self._keys() if _is_leaderless(Message(CHANGES, key.encode(), b""))]
+        waiting = len(leaderless) * self._recorded // CHANGED_PERFORMERS
+        assert 0 < waiting < self._recorded
+
+        async def only_those_wait() -> bool:
+            return await self._harness.depth() == waiting
+
+        await eventually(only_those_wait)
+
+    async def assert_all_published_in_order(self, changes: int) -> None:
+        await self._harness.until_empty()
+        for first, key in enumerate(self._keys()):
+            expected = [str(number) for number in range(first, changes, CHANGED_PERFORMERS)]
+            assert await self._harness.first_published(key) == expected
+
+    def _keys(self) -> list[str]:
+        return [f"sg_{number}" for number in range(CHANGED_PERFORMERS)]
+
+
+@asynccontextmanager
+async def open_relay(kafka_servers: str, database_url: str, log: FilteringBoundLogger) -> AsyncIterator[RelayedChanges]:
+    """Run an outbox relay during the block."""
+    async with Database.open(database_url) as database, open_broker(kafka_servers, None) as broker:
+        harness = RelayHarness(database, broker, CHANGES, log)
+        async with harness.running():
+            yield RelayedChanges(harness)
 
 
 @contextmanager
@@ -147,14 +261,3 @@ async def open_ingest(
     finally:
         status = await process.stop()
     assert status == 0, (folder / "ingest.out").read_text()[-2000:]
-
-
-async def _leader(kafka_servers: str, partition: int) -> int:
-    """Return the number of the broker that leads a partition of the performer topic."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers)
-    await admin.start()
-    try:
-        (topic,) = await admin.describe_topics([PERFORMER])
-        return next(int(each["leader"]) for each in topic["partitions"] if each["partition"] == partition)
-    finally:
-        await admin.close()

@@ -36,6 +36,7 @@ class Provider:
         """Forged webhooks, likewise."""
         self.slowest_seconds = 0.0
         """The longest time until a 2xx."""
+        self.events = {webhook.id: webhook for story in stories for webhook in story}
         self._url = url
         self._secret = secret
         self._stories = stories

@@ -90,12 +90,22 @@ class IngestProcess:
 
 async def until_spool(base_url: str, condition: Callable[[float], bool]) -> None:
     """Return when the number of spooled events satisfies the condition. Raises `TimeoutError`."""
+    await until_metric(base_url, "safevideo_spool_events", condition)
+
+
+async def until_metric(base_url: str, name: str, condition: Callable[[float], bool]) -> float:
+    """Return the value of a metric without labels once it satisfies the condition. Raises `TimeoutError`."""
+    found = [0.0]
 
     async def is_satisfied() -> bool:
         metrics = await _get(f"{base_url}/metrics")
-        return metrics is not None and condition(_gauge(metrics, "safevideo_spool_events"))
+        if metrics is None:
+            return False
+        found[0] = _value(metrics, name)
+        return condition(found[0])
 
     await eventually(is_satisfied, PATIENCE_SECONDS)
+    return found[0]
 
 
 async def _get(url: str) -> str | None:
@@ -153,6 +163,6 @@ async def _with_full_disk(fault: Fault, ingest: IngestProcess, provider: Provide
     ingest.disk.free()
 
 
-def _gauge(metrics: str, name: str) -> float:
+def _value(metrics: str, name: str) -> float:
     families = text_string_to_metric_families(metrics)
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
