@@ -17,7 +17,7 @@ from gateway.health.api import HealthApi
 from gateway.health.checks import CachedHealthCheck, build_checks
 from gateway.http.endpoint import Api, Endpoint
 from gateway.http.guard import Guard
-from gateway.http.idempotency import IdempotencyKeys
+from gateway.http.idempotency import IdempotentRequests
 from gateway.http.rate_limits import RateLimits, show_rate_limit
 from gateway.integrations.api import IntegrationsApi
 from gateway.integrations.secret_rotation import Encrypt, SecretRotation
@@ -201,7 +201,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     FlagsApi(FlagService(database, protections.flag_store, utc_now)),
                 )
                 limits = RateLimits(RateLimiter(limiter_redis, prefix="ratelimit"), settings.rates(), addresses)
-                idempotency_keys = IdempotencyKeys(database)
+                idempotency_keys = IdempotentRequests(database)
                 guard = Guard(authenticator, limits, idempotency_keys, addresses, metrics, logger)
                 app[ENDPOINTS] = endpoints
                 app.add_routes([each.route(guard.protect(each)) for each in endpoints])

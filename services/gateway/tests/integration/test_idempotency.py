@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, insert, select, update
 
 from gateway.audit.retention import Retention
-from gateway.http.idempotency import CLAIM, KEY_HEADER, REPLAYED_HEADER, IdempotencyKeys, delete_expired
+from gateway.http.idempotency import CLAIM, KEY_HEADER, REPLAYED_HEADER, IdempotentRequests, delete_expired
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import utc_now
@@ -122,7 +122,7 @@ def effect(database: Database) -> Effect:
 
 @pytest.fixture
 async def client(effect: Effect, log: FilteringBoundLogger) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    once = IdempotencyKeys(effect.database).wrap(effect.act)
+    once = IdempotentRequests(effect.database).wrap(effect.act)
 
     async def handler(request: web.Request) -> web.StreamResponse:
         request[PRINCIPAL] = Principal("ops", Role.ADMIN)

@@ -48,7 +48,6 @@ def calling(
     store: Callable[..., Awaitable[int]],
 ) -> Callable[..., object]:
     """Runs a gateway and gives a function that calls every route once, with its example as the body."""
-
     numbers = count()
 
     @asynccontextmanager

@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 User = Annotated[int | None, typer.Option("--user", min=1, max=2**63 - 1, help="Only the sessions of this user.")]
 
 
-class RedisSettings(ProcessSettings):
+class SessionRedisSettings(ProcessSettings):
     """Settings of a command that signs people out."""
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379"), description="As for the gateway.")
@@ -56,7 +56,7 @@ def clear(
 @asynccontextmanager
 async def open_sessions() -> AsyncIterator[SessionStore]:
     """Open the sessions in Redis. Raise `StartupError` for a malformed `REDIS_URL`."""
-    settings = load_settings(RedisSettings)
+    settings = load_settings(SessionRedisSettings)
     url = settings.redis_url.get_secret_value()
     async with open_redis(url, settings.redis_sso_db, seconds=REDIS_SECONDS) as redis:
         yield SessionStore(redis, seconds=REDIS_SECONDS)

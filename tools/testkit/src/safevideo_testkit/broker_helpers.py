@@ -23,7 +23,7 @@ def message(topic: str, key: str, value: str | bytes = b"{}") -> Message:
 
 
 def messages_of_one_key(topic: str, count: int) -> list[Message]:
-    """Return messages with the values 0, 1, 2, …"""
+    """Return messages whose values count from 0."""
     return [message(topic, "one key", str(number)) for number in range(count)]
 
 

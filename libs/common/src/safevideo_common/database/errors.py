@@ -1,4 +1,6 @@
-"""The meaning of a failed statement. Only this module classifies errors, as one of three:
+"""The meaning of a failed statement.
+
+Only this module classifies errors, as one of three:
 
 - `DatabaseConflict`: another transaction won. The same transaction succeeds if it runs again at once. `RowLocked` is
   the conflict in which the other transaction has kept a row for long.

@@ -1,4 +1,4 @@
-"""The address of the client behind trusted proxies, for limits: who sent this request?"""
+"""The address of the client behind trusted proxies, for limits that sent a request."""
 
 import re
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
-class HealthCheck:
+class IntegrationCheck:
     """A named check. A `probe` that raises, or takes over `seconds`, is unhealthy."""
 
     name: str
@@ -98,7 +98,7 @@ class CachedHealthCheck:
     """
 
     def __init__(
-        self, checks: Sequence[HealthCheck], clock: Clock, *, seconds: Callable[[], float] = monotonic
+        self, checks: Sequence[IntegrationCheck], clock: Clock, *, seconds: Callable[[], float] = monotonic
     ) -> None:
         self._checks = checks
         self._clock = clock
@@ -152,7 +152,7 @@ class SharegramCheck:
         return CheckResult(CheckStatus.HEALTHY, "answers")
 
 
-async def run_checks(checks: Sequence[HealthCheck]) -> list[TimedResult]:
+async def run_checks(checks: Sequence[IntegrationCheck]) -> list[TimedResult]:
     """Run all checks concurrently. Never raises."""
     return await asyncio.gather(*map(_timed, checks))
 
@@ -165,13 +165,13 @@ def overall(results: Sequence[TimedResult]) -> Overall:
     return Overall.DEGRADED if unhealthy else Overall.HEALTHY
 
 
-async def _timed(check: HealthCheck) -> TimedResult:
+async def _timed(check: IntegrationCheck) -> TimedResult:
     started = perf_counter()
     result = await _result(check)
     return TimedResult(check.name, result, (perf_counter() - started) * 1000)
 
 
-async def _result(check: HealthCheck) -> CheckResult:
+async def _result(check: IntegrationCheck) -> CheckResult:
     try:
         async with asyncio.timeout(check.seconds):
             return await check.probe()
@@ -192,12 +192,11 @@ def build_checks(
     sharegram: SharegramClient | None,
     memory_limit: int,
     protections: Protections,
-) -> list[HealthCheck]:
+) -> list[IntegrationCheck]:
     """Return the checks in the order of the contract, §6. `memory_limit` is in bytes.
 
     `sharegram` is None if no address is configured.
     """
-
     cached = SharegramCheck(sharegram)
 
     async def sharegram_api() -> CheckResult:
@@ -221,15 +220,15 @@ def build_checks(
         return CheckResult(CheckStatus.WARNING, f"on until {rfc3339(until)}")
 
     return [
-        HealthCheck(CRITICAL, ANSWER_SECONDS, _answers(database.probe)),
-        HealthCheck("redis", ANSWER_SECONDS, _answers(redis.ping)),
-        HealthCheck("kafka", ANSWER_SECONDS, _answers(broker.probe)),
-        HealthCheck("sharegramApi", HEALTH_SECONDS + ANSWER_SECONDS, sharegram_api),
-        HealthCheck("authSystem", ANSWER_SECONDS, _answers(authenticator.probe)),
-        HealthCheck("memory", ANSWER_SECONDS, memory),
-        HealthCheck("circuitBreaker", ANSWER_SECONDS, circuit_breaker),
-        HealthCheck("fallback", ANSWER_SECONDS, fallback),
-        HealthCheck("webhooks", ANSWER_SECONDS, webhooks),
+        IntegrationCheck(CRITICAL, ANSWER_SECONDS, _answers(database.probe)),
+        IntegrationCheck("redis", ANSWER_SECONDS, _answers(redis.ping)),
+        IntegrationCheck("kafka", ANSWER_SECONDS, _answers(broker.probe)),
+        IntegrationCheck("sharegramApi", HEALTH_SECONDS + ANSWER_SECONDS, sharegram_api),
+        IntegrationCheck("authSystem", ANSWER_SECONDS, _answers(authenticator.probe)),
+        IntegrationCheck("memory", ANSWER_SECONDS, memory),
+        IntegrationCheck("circuitBreaker", ANSWER_SECONDS, circuit_breaker),
+        IntegrationCheck("fallback", ANSWER_SECONDS, fallback),
+        IntegrationCheck("webhooks", ANSWER_SECONDS, webhooks),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The guard in front of every endpoint: who calls, how often, and may they?"""
+"""The guard in front of every endpoint: it checks who calls, how often, and with which role."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from aiohttp.hdrs import X_FORWARDED_FOR
 from aiohttp.typedefs import Handler
 
 from gateway.http.endpoint import Endpoint
-from gateway.http.idempotency import IdempotencyKeys
+from gateway.http.idempotency import IdempotentRequests
 from gateway.http.rate_limits import RateLimitClass, RateLimits
 from gateway.metrics import GatewayMetrics
 from safevideo_common.auth.principal import PRINCIPAL, Authenticator, Principal
@@ -28,7 +28,7 @@ class Guard:
         self,
         authenticator: Authenticator,
         limits: RateLimits,
-        idempotency_keys: IdempotencyKeys,
+        idempotency_keys: IdempotentRequests,
         addresses: ClientAddresses,
         metrics: GatewayMetrics,
         logger: FilteringBoundLogger,

@@ -92,7 +92,7 @@ CLAIM: Final = web.RequestKey("claim", Claim)
 """The claim of a request with an idempotency key: its handler calls `keep` in the transaction of its effect."""
 
 
-class IdempotencyKeys:
+class IdempotentRequests:
     """The keys of all callers, in the database. All methods raise the errors of `database/errors.py`."""
 
     def __init__(self, database: Database) -> None:

@@ -57,7 +57,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class UploadedDocument:
+class AddedDocument:
     """The row of an upload, and whether it was the last required document."""
 
     id: int
@@ -138,20 +138,20 @@ class KycService:
         async with self._database.read_connection() as reading:
             return await kyc_requests.find(reading, KycStatus.IN_REVIEW, page=page, limit=limit, order=order)
 
-    async def add_document(self, document: NewDocument, caller: Caller) -> tuple[UploadedDocument, str | None]:
+    async def add_document(self, document: NewDocument, caller: Caller) -> tuple[AddedDocument, str | None]:
         """Record a document whose file is written. The last required one enqueues the verification, once.
 
         Return it and the name of the file that it replaces. Raises `InvalidKycStatus` once the documents are complete.
         """
 
-        async def attempt() -> tuple[UploadedDocument, str | None, Job | None]:
+        async def attempt() -> tuple[AddedDocument, str | None, Job | None]:
             async with self._database.transaction() as tx:
                 stored = await _locked(tx, document.request_id)
                 check_takes_documents(stored)
                 document_id, replaced = await documents.replace(tx, document)
                 slots = {each.document.slot for each in await documents.of_request(tx, document.request_id)}
                 job = await self._begin(tx, stored, caller) if is_complete(slots) else None
-                return UploadedDocument(document_id, job is not None), replaced, job
+                return AddedDocument(document_id, job is not None), replaced, job
 
         uploaded, replaced, job = await retry_on_conflict(attempt)
         if job is not None:

@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import BodyPartReader, web
 
 from gateway.documents.converter import DocumentConverter
-from gateway.kyc.service import KycService, UploadedDocument, check_takes_documents
+from gateway.kyc.service import AddedDocument, KycService, check_takes_documents
 from safevideo_common.audit.store import Caller
 from safevideo_common.clock import Clock
 from safevideo_common.database.kyc_requests import StoredKycRequest
@@ -71,7 +71,7 @@ class UploadService:
 
     async def upload(
         self, request: web.Request, stored: StoredKycRequest, caller: Caller
-    ) -> tuple[UploadedDocument, NewDocument]:
+    ) -> tuple[AddedDocument, NewDocument]:
         """Read, convert and store a document of `stored`. A repetition for the same side replaces it.
 
         Raises `ValidationFailed`, `FileRequired`, `UnsupportedDocument`, `PayloadTooLarge`, `RequestTimedOut`,

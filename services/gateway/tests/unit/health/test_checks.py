@@ -11,7 +11,7 @@ from gateway.health.checks import (
     CachedHealthCheck,
     CheckResult,
     CheckStatus,
-    HealthCheck,
+    IntegrationCheck,
     Overall,
     TimedResult,
     memory_result,
@@ -57,9 +57,9 @@ async def test_checks_run_concurrently_with_own_timeouts() -> None:
         raise AssertionError
 
     parts = [
-        HealthCheck("a", 5, waits_for_the_other),
-        HealthCheck("b", 0.05, hangs),
-        HealthCheck("c", 5, waits_for_the_other),
+        IntegrationCheck("a", 5, waits_for_the_other),
+        IntegrationCheck("b", 0.05, hangs),
+        IntegrationCheck("c", 5, waits_for_the_other),
     ]
     a, b, c = await run_checks(parts)
     assert (a.result.status, c.result.status) == (CheckStatus.HEALTHY, CheckStatus.HEALTHY)
@@ -74,7 +74,7 @@ async def test_failed_check_shows_only_public_text() -> None:
     async def foreign_error() -> CheckResult:
         raise ConnectionRefusedError("redis://user:password@10.0.0.1 refused")
 
-    ours, foreign = await run_checks([HealthCheck("a", 5, our_error), HealthCheck("b", 5, foreign_error)])
+    ours, foreign = await run_checks([IntegrationCheck("a", 5, our_error), IntegrationCheck("b", 5, foreign_error)])
     assert ours.result == CheckResult(CheckStatus.UNHEALTHY, "the database did not answer in time")
     assert foreign.result == CheckResult(CheckStatus.UNHEALTHY, "no answer (ConnectionRefusedError)")
 
@@ -133,7 +133,7 @@ def seconds() -> Seconds:
 
 @pytest.fixture
 async def checks(probe: CountedProbe, seconds: Seconds) -> AsyncIterator[CachedHealthCheck]:
-    async with CachedHealthCheck([HealthCheck("database", 60, probe)], utc_now, seconds=seconds) as checks:
+    async with CachedHealthCheck([IntegrationCheck("database", 60, probe)], utc_now, seconds=seconds) as checks:
         yield checks
 
 
@@ -178,7 +178,7 @@ async def test_run_continues_when_a_caller_is_cancelled(checks: CachedHealthChec
 
 async def test_end_of_the_context_cancels_a_hanging_run(probe: CountedProbe) -> None:
     probe.may_answer.clear()
-    async with CachedHealthCheck([HealthCheck("database", 60, probe)], utc_now) as checks:
+    async with CachedHealthCheck([IntegrationCheck("database", 60, probe)], utc_now) as checks:
         waiting = asyncio.create_task(checks.latest())
         await probe.called.wait()
     assert probe.was_cancelled

@@ -41,7 +41,7 @@ UPLOADED: Final = "uploaded"
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class LoadedSubmission:
     """A request with everything that is sent for it."""
 
     stored: StoredKycRequest
@@ -109,7 +109,7 @@ class SubmissionJob:
             raise PermanentJobError(error.code, error.message) from None
         return await self._save(job, request.id, started.verification_id)
 
-    async def _load(self, job: JobContext) -> Submission:
+    async def _load(self, job: JobContext) -> LoadedSubmission:
         request_id = job.parameters.get("requestId")
         if not isinstance(request_id, int):
             raise PermanentJobError("PARAMETERS_INVALID", "requestId must be a number")
@@ -118,9 +118,9 @@ class SubmissionJob:
             found = await documents.of_request(reading, request_id)
         if stored is None:
             raise PermanentJobError("KYC_REQUEST_NOT_FOUND", "there is no such request")
-        return Submission(stored, found)
+        return LoadedSubmission(stored, found)
 
-    async def _upload(self, job: JobContext, submission: Submission) -> Sequence[Mapping[str, str]]:
+    async def _upload(self, job: JobContext, submission: LoadedSubmission) -> Sequence[Mapping[str, str]]:
         """Upload the documents that the cursor does not have. Return the ids of all."""
         request = submission.stored.request
         done = (job.cursor or {}).get(UPLOADED)
@@ -145,7 +145,7 @@ class SubmissionJob:
             {"slot": each.document.slot, "documentId": uploaded[each.document.sha256]} for each in submission.documents
         ]
 
-    def _applicant(self, submission: Submission) -> dict[str, object]:
+    def _applicant(self, submission: LoadedSubmission) -> dict[str, object]:
         stored = submission.stored
         if stored.applicant is None:
             raise PermanentJobError("APPLICANT_MISSING", "the request has no applicant")
@@ -174,7 +174,7 @@ class SubmissionJob:
             raise
         return {"verificationId": verification_id}
 
-    async def _give_to_person(self, job: JobContext, submission: Submission, code: str) -> Mapping[str, object]:
+    async def _give_to_person(self, job: JobContext, submission: LoadedSubmission, code: str) -> Mapping[str, object]:
         now, request_id = self._clock(), submission.stored.request.id
         async with job.step() as tx:
             stored = await kyc_requests.get(tx, request_id, locked=True)

@@ -100,7 +100,7 @@ class RequestHead(Protocol):
         ...
 
 
-class ConcurrencyLimit:
+class WebhookConcurrencyLimit:
     """At most `limit` webhooks at once: `with in_flight:` around all work for one, including the read of its body.
 
     Entering raises `Overloaded` at the limit: the sender gets an error at once instead of a place in a queue.
@@ -123,7 +123,7 @@ class Limits:
     """The limits of one process."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        self.in_flight = ConcurrencyLimit(settings.max_webhooks_in_flight)
+        self.in_flight = WebhookConcurrencyLimit(settings.max_webhooks_in_flight)
         self._slow_bodies = SlowBodyLimiter(
             max_bodies=max(1, settings.max_webhooks_in_flight // 2),  # so slow senders never use all of `in_flight`
             total_bytes=settings.slow_body_buffer_bytes,

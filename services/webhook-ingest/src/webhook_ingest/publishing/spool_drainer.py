@@ -41,7 +41,7 @@ Probe = Callable[[], Awaitable[None]]
 """Raises `BrokerUnavailable` while Kafka is unavailable."""
 
 
-class Delivery(NamedTuple):
+class DeliveryResult(NamedTuple):
     """The result of one attempt."""
 
     delivered: Sequence[StoredEvent]
@@ -155,7 +155,7 @@ class SpoolDrainer:
             self._defer([stored for stored in window if stored in left], partition, None)
         return True
 
-    async def _attempt_partition(self, partition: TopicPartition, window: int) -> Delivery | None:
+    async def _attempt_partition(self, partition: TopicPartition, window: int) -> DeliveryResult | None:
         """Deliver events that wait for the partition. Return None if they cannot be read."""
         try:
             events = await self._spool.next_deferred(partition, window)
@@ -169,7 +169,7 @@ class SpoolDrainer:
             self._defer(left, other, partition)
         return delivery
 
-    async def _deliver(self, window: Sequence[StoredEvent], source: TopicPartition | None) -> Delivery:
+    async def _deliver(self, window: Sequence[StoredEvent], source: TopicPartition | None) -> DeliveryResult:
         """Publish the events of `window`, but for those that must wait for another partition than `source`."""
         ready: list[tuple[StoredEvent, TopicPartition]] = []
         waiting: dict[TopicPartition, list[StoredEvent]] = {}
@@ -186,7 +186,7 @@ class SpoolDrainer:
 
     async def _publish_all(
         self, ready: Sequence[tuple[StoredEvent, TopicPartition]], source: TopicPartition | None
-    ) -> Delivery:
+    ) -> DeliveryResult:
         delivered: list[StoredEvent] = []
         acknowledged: set[TopicPartition] = set()
         failed: set[TopicPartition] = set()
@@ -218,7 +218,7 @@ class SpoolDrainer:
             self._spool.mark_delivered(delivered, source)
         if acknowledged:
             self._publisher.acknowledged(acknowledged - failed)
-        return Delivery(delivered, frozenset(acknowledged), frozenset(failed))
+        return DeliveryResult(delivered, frozenset(acknowledged), frozenset(failed))
 
     def _defer(self, left: Sequence[StoredEvent], partition: TopicPartition, source: TopicPartition | None) -> None:
         events = [each for each in left if self._partition_of(each.event.message, source) == partition]

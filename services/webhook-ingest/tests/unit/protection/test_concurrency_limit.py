@@ -3,11 +3,11 @@
 import pytest
 
 from safevideo_common.errors import Overloaded
-from webhook_ingest.protection.limits import ConcurrencyLimit
+from webhook_ingest.protection.limits import WebhookConcurrencyLimit
 
 
 def test_concurrency_limit_rejects_only_at_the_limit() -> None:
-    in_flight = ConcurrencyLimit(2)
+    in_flight = WebhookConcurrencyLimit(2)
     with in_flight:
         with in_flight, pytest.raises(Overloaded) as error, in_flight:
             pass
@@ -18,7 +18,7 @@ def test_concurrency_limit_rejects_only_at_the_limit() -> None:
 
 
 def test_concurrency_limit_releases_failed_webhook() -> None:
-    in_flight = ConcurrencyLimit(1)
+    in_flight = WebhookConcurrencyLimit(1)
     with pytest.raises(ZeroDivisionError), in_flight:
         raise ZeroDivisionError
     assert in_flight.count == 0
