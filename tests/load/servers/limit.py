@@ -23,10 +23,10 @@ INBOX: Final = (
 )
 PERFORMERS: Final = (
     "INSERT INTO performers (sharegram_id, username, display_name, email, profile_image, bio, verified, status,"
-    " field_stamps, created_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " field_versions, created_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
     " ON DUPLICATE KEY UPDATE username = VALUES(username), display_name = VALUES(display_name), email = VALUES(email),"
     " profile_image = VALUES(profile_image), bio = VALUES(bio), verified = VALUES(verified), status = VALUES(status),"
-    " field_stamps = VALUES(field_stamps), updated_at = VALUES(updated_at)"
+    " field_versions = VALUES(field_versions), updated_at = VALUES(updated_at)"
 )
 OUTBOX: Final = "INSERT INTO outbox (topic, message_key, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s)"
 HEADERS: Final = b"h" * 280

@@ -51,14 +51,14 @@ async def handle(engine: AsyncEngine, webhook: Mapping[str, Any], event_id: str)
 
 def _merged(stored: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are newer than what is stored, and their versions."""
-    versions = dict(stored.get("field_stamps", {}))
+    versions = dict(stored.get("field_versions", {}))
     values = {}
     for name, value in data["changes"].items():
         column = COLUMNS[name]
         if versions.get(column, [-1])[0] <= data["version"]:
             values[column] = value
             versions[column] = [data["version"], 0]
-    return {**values, "field_stamps": versions}
+    return {**values, "field_versions": versions}
 
 
 def _inbox_row(webhook: Mapping[str, Any], event_id: str, now: datetime) -> dict[str, Any]:

@@ -180,7 +180,7 @@ _SIGNATURE_STATES: Final = dict.fromkeys(
 """The state of the signature in log lines, for errors before the verification. After it the signature is valid."""
 
 _REASONS: Final[Mapping[type[SafeVideoError], str]] = {
-    BrokerUnavailable: "log_unavailable",
+    BrokerUnavailable: "broker_unavailable",
     Overloaded: "overloaded",
     MalformedRequest: "malformed_body",
 }

@@ -55,7 +55,7 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
     app = base_app(
         logger,
         registry,
-        ready=[HealthCheck("log or spool", check_publisher)],
+        ready=[HealthCheck("broker or spool", check_publisher)],
         max_body_bytes=settings.max_webhook_bytes,
     )
     app[LIMITS] = ServerLimits(

@@ -121,7 +121,7 @@ def test_replay_enqueues_a_job_with_all_filters(command: Run, fresh_sqlite_url: 
         "performerIds": ["sg_1"], "from": "2026-11-24T10:00:00.000Z", "to": "2026-11-24T12:00:00.000Z",
         "dryRun": True, "force": False, "eventsPerSecond": 1000,
     }  # fmt: skip
-    assert [entry.action for entry in audit_entries(fresh_sqlite_url)] == ["replays.asked"]
+    assert [entry.action for entry in audit_entries(fresh_sqlite_url)] == ["replays.requested"]
     assert "safevideo jobs wait" in command(*REPLAY, "--all", "--force").stdout
 
 

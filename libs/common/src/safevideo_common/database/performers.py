@@ -40,7 +40,7 @@ _c: Final = performers.c
 _READ: Final = (
     *(_c.id, _c.change_sequence, _c.sharegram_id, _c.deleted_at),
     *(_c[name] for name in FIELDS),
-    _c.field_stamps,
+    _c.field_versions,
 )
 _HAS_ID: Final = _c.sharegram_id.in_(bindparam("sharegram_ids", expanding=True))
 # By this index, because the server locks each row that it reads on the way.
@@ -51,12 +51,12 @@ _IDS: Final = force_index(select(_c.sharegram_id).where(_HAS_ID), performers, _I
 _UNLOCKED_IDS: Final = for_update_skip_locked(_IDS)
 _BY_ID: Final = select(*_READ, _c.created_at, _c.updated_at).where(_c.id == bindparam("id"))
 _WRITTEN: Final = (
-    *("sharegram_id", *FIELDS, "field_stamps"),
+    *("sharegram_id", *FIELDS, "field_versions"),
     *("created_at", "updated_at", "change_sequence", "deleted_at"),
 )
 _INSERT: Final = Bulk(insert(performers), _WRITTEN)
 _UPDATE: Final = Bulk(
-    Upsert(performers, ("id",), (*FIELDS, "field_stamps", "updated_at", "change_sequence", "deleted_at")),
+    Upsert(performers, ("id",), (*FIELDS, "field_versions", "updated_at", "change_sequence", "deleted_at")),
     ("id", *_WRITTEN),
 )
 

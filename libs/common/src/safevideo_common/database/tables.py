@@ -59,7 +59,7 @@ event_inbox: Final = Table(
     Column("dedup_sha256", String(64)),  # that again, where the id is not signed and the body is the identity
     Column("event_version", BigId),  # the provider's; NULL if it sent none, or the event was never compared
     Column("fields_won", String(255)),  # names, with commas
-    Column("fields_overtaken", JsonDocument),  # name -> the write version that owns the field, as in `field_stamps`
+    Column("fields_overtaken", JsonDocument),  # name -> the write version that owns the field, as in `field_versions`
     UniqueConstraint("event_id", "consumer_group", name="uq_event_inbox_event"),
     Index("uq_event_inbox_body", "dedup_sha256", "consumer_group", unique=True),
     Index("idx_event_inbox_performer", "performer_id"),
@@ -82,7 +82,7 @@ performers: Final = Table(
     Column("verified", Boolean, nullable=False),
     Column("status", String(16), nullable=False),
     Column(
-        "field_stamps", JsonDocument, nullable=False
+        "field_versions", JsonDocument, nullable=False
     ),  # field -> write version: [version or null, unix microseconds, offset]
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),

@@ -116,7 +116,8 @@ _QUARANTINE: Final = Group("Quarantine (with ENCRYPTION_KEY)", INGEST)
 QUARANTINED_WEBHOOKS: Final = CounterMetric(
     _QUARANTINE, "safevideo_quarantined_webhooks_total",
     "Rejected webhooks by outcome: kept, repeated (counted in the row of the first), dropped "
-    "(over_address_limit, queue_full, database_away, unstorable), or deleted later (evicted, expired).", ("outcome",),
+    "(over_address_limit, queue_full, database_unavailable, unstorable), or deleted later (evicted, expired).",
+    ("outcome",),
 )  # fmt: skip
 QUARANTINE_ROWS: Final = GaugeMetric(_QUARANTINE, "safevideo_quarantine_rows", "Webhooks in quarantine.")
 QUARANTINE_BYTES: Final = GaugeMetric(

@@ -93,7 +93,7 @@ def milliseconds(timestamp: datetime) -> int:
     return -((_EPOCH - timestamp) // _MILLISECOND)
 
 
-REPLAY_REQUESTED: Final = "replays.asked"
+REPLAY_REQUESTED: Final = "replays.requested"
 
 
 async def enqueue_replay(

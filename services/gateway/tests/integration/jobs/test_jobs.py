@@ -222,7 +222,7 @@ async def test_replay_request_enqueues_a_job_with_its_parameters(post: Ask, data
     assert data["parameters"] == WHOLE | {"from": "2026-11-24T10:00:00.000Z", "to": "2026-11-24T11:00:00.000Z"}
     (entry,) = await audited(database)
     assert (entry.action, entry.details) == (
-        "replays.asked", {"jobId": data["jobId"], "parameters": data["parameters"]}
+        "replays.requested", {"jobId": data["jobId"], "parameters": data["parameters"]}
     )  # fmt: skip
     async with database.read_connection() as reading:
         assert list(await reading.scalars(select(outbox.c.topic))) == ["integration.commands.v1"]

@@ -59,7 +59,7 @@ _VALUE: Final = re.compile(r"[ -~]{0,1024}")
 _OBJECT: Final = re.compile(rb"\s*\{")
 
 Outcome = Literal[
-    "kept", "repeated", "over_address_limit", "queue_full", "database_away", "unstorable", "evicted", "expired"
+    "kept", "repeated", "over_address_limit", "queue_full", "database_unavailable", "unstorable", "evicted", "expired"
 ]
 
 

@@ -90,7 +90,7 @@ class QuarantineWriter:
                     rest = self._queue.next_batch()
         except TimeoutError:
             while rest:
-                self._metrics.count("database_away", len(rest))
+                self._metrics.count("database_unavailable", len(rest))
                 rest = self._queue.next_batch()
 
     async def _write(self, batch: Sequence[RejectedWebhook]) -> None:
@@ -99,7 +99,7 @@ class QuarantineWriter:
         except DataRejected:
             await self._write_individually(batch)
         except SafeVideoError as error:
-            self._metrics.count("database_away", len(batch))
+            self._metrics.count("database_unavailable", len(batch))
             self._log_unavailable(error)
 
     async def _write_individually(self, batch: Sequence[RejectedWebhook]) -> None:

@@ -91,7 +91,7 @@ class SpoolEvents:
             self._evicted.inc(result.evicted.files)
             self._logger.warning(
                 "Oldest files in corrupt/ removed",
-                code="SPOOL_SET_ASIDE_DROPPED", files=result.evicted.files, bytes=result.evicted.bytes,
+                code="SPOOL_CORRUPT_DELETED", files=result.evicted.files, bytes=result.evicted.bytes,
             )  # fmt: skip
 
     def adopted(self, events: int) -> None:

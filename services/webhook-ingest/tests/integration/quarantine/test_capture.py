@@ -131,9 +131,9 @@ async def test_quarantine_drops_webhooks_while_database_is_unavailable_and_delay
         for number in range(5):
             async with asyncio.timeout(10):
                 await post_rejected(client, b'{"number": %d}' % number)
-        await until_count(endpoint, "database_away", 5)
+        await until_count(endpoint, "database_unavailable", 5)
         await post_rejected(client, BODY)
-        await until_count(endpoint, "database_away", 6)
+        await until_count(endpoint, "database_unavailable", 6)
     log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before
     text = (logs / "app.log").read_text()
     assert text.count("Quarantine unavailable, rejected webhooks dropped") == 1

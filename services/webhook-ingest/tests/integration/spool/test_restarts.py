@@ -115,7 +115,7 @@ async def test_spool_evicts_and_reports_oldest_corrupt_files(
         assert harness.metric("corrupt_evicted_total") == 2
     assert len(list((tmp_path / "spool" / CORRUPT).iterdir())) == MAX_FILES
     log.error("flushes the lines before it")
-    (line,) = [line for line in (logs / "app.log").read_text().splitlines() if "SPOOL_SET_ASIDE_DROPPED" in line]
+    (line,) = [line for line in (logs / "app.log").read_text().splitlines() if "SPOOL_CORRUPT_DELETED" in line]
     assert line.endswith("files=2 bytes=12")
 
 

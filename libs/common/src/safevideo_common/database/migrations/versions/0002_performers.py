@@ -27,7 +27,7 @@ def upgrade() -> None:
         Column("bio", Text),
         Column("verified", Boolean, nullable=False),
         Column("status", String(16), nullable=False),
-        Column("field_stamps", JsonDocument, nullable=False),
+        Column("field_versions", JsonDocument, nullable=False),
         Column("created_at", UtcDateTime, nullable=False),
         Column("updated_at", UtcDateTime, nullable=False),
         UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
