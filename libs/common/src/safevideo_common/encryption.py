@@ -37,6 +37,7 @@ class Purpose(StrEnum):
     QUARANTINED_WEBHOOK = "quarantined-webhook"
     KYC_APPLICANT = "kyc-applicant"
     KYC_DOCUMENT = "kyc-document"
+    SHAREGRAM_CREDENTIALS = "sharegram-credentials"
 
 
 class DecryptionFailed(SafeVideoError):

@@ -128,13 +128,6 @@ class UserMappingConflict(SafeVideoError):
     status = 409
 
 
-class IntegrationNotConfigured(SafeVideoError):
-    """There is nothing to call with: the integration or the provider is not configured."""
-
-    code = "INTEGRATION_NOT_CONFIGURED"
-    status = 503
-
-
 class MethodNotAllowed(SafeVideoError):
     """The path exists and does not support this method."""
 
@@ -285,6 +278,12 @@ class CircuitBreakerOpen(Deferral):
 
 class FallbackActive(Deferral):
     """Fallback mode is on and no call goes out; `retry_after` is at most 300, `details.fallbackUntil` has its end."""
+
+
+class IntegrationNotConfigured(Deferral):
+    """There is nothing to call with: the integration or the provider is not configured, or it is switched off."""
+
+    code = "INTEGRATION_NOT_CONFIGURED"
 
 
 class FeatureDisabled(ServiceUnavailable):

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from typing import Final
 
 from aiohttp import ClientSession, web
@@ -15,11 +14,13 @@ from gateway.documents.converter import DocumentConverter
 from gateway.events.api import EventsApi
 from gateway.health.api import HealthApi
 from gateway.health.checks import CachedHealthCheck, build_checks
+from gateway.health.sharegram import SharegramHealthProbe
 from gateway.http.endpoint import Api, Endpoint
 from gateway.http.guard import Guard
 from gateway.http.idempotency import IdempotentRequests
 from gateway.http.rate_limits import RateLimits, show_rate_limit
 from gateway.integrations.api import IntegrationsApi
+from gateway.integrations.configuration import IntegrationConfiguration
 from gateway.integrations.secret_rotation import Encrypt, SecretRotation
 from gateway.integrations.status import IntegrationStatus
 from gateway.jobs.api import JobsApi
@@ -60,17 +61,16 @@ from safevideo_common.encryption import DecryptionFailed, EncryptionKeys, Purpos
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
-from safevideo_common.kyc.requests import FEATURE
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.one import PerformerSync
-from safevideo_common.protections.runtime import run_protections
+from safevideo_common.protections.runtime import Protections, run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
 from safevideo_common.protections.store import SHAREGRAM
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.resilience.rate_limiter import RateLimiter
 from safevideo_common.service import background_task
-from safevideo_common.sharegram.client import open_sharegram
+from safevideo_common.sharegram.client import SharegramClient, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
@@ -121,7 +121,9 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
             authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
             audit = SignInAudit(database, utc_now, logger)
-            sign_in = SignInService(providers, accounts, sessions, tokens, audit, metrics, logger)
+            sign_in = SignInService(
+                providers, accounts, sessions, tokens, audit, metrics, logger, lambda: protections.is_sso_enabled
+            )
             cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
             limiter_redis = FailFastRedis(redis, seconds=settings.redis_timeout_seconds)
             addresses = ClientAddresses(settings.trusted_networks())
@@ -130,6 +132,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             keys = StoredIdempotencyKeys(database, utc_now)
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
+                _sharegram_health(app, settings, sharegram, redis, protections) as sharegram_health,
                 background_task(app, "api-key-uses", api_keys.write_uses()),
                 background_task(app, "cache-invalidation", invalidator.run()),
                 _fetching_keys(app, providers.values()),
@@ -141,7 +144,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                         redis,
                         broker,
                         api_keys,
-                        sharegram if settings.sharegram_api_url else None,
+                        sharegram_health.latest,
                         memory_limit,
                         protections,
                     ),
@@ -180,9 +183,16 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
                     IntegrationsApi(
                         database,
-                        IntegrationStatus(
-                            database, utc_now, is_enabled=bool(settings.sharegram_api_url and settings.credentials())
+                        IntegrationStatus(database, protections.integration, utc_now),
+                        IntegrationConfiguration(
+                            database,
+                            protections.integration,
+                            encryption.cipher(Purpose.SHAREGRAM_CREDENTIALS) if encryption else None,
+                            operations,
+                            utc_now,
+                            has_environment_keys=settings.credentials() is not None,
                         ),
+                        protections.integration,
                         SecretRotation(database, _encrypt_secret(settings), utc_now),
                         sharegram,
                         utc_now,
@@ -191,7 +201,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     KycApi(
                         kyc,
                         UploadService(kyc, converter, files, utc_now, logger),
-                        partial(protections.flags.require, FEATURE),
+                        protections.require_kyc,
                         utc_now,
                     ),
                     KycRecordsApi(kyc, database, applicants, files, utc_now, logger),
@@ -244,6 +254,15 @@ def _encrypt_secret(settings: GatewaySettings) -> Encrypt | None:
         return None
     cipher = keys.cipher(Purpose.WEBHOOK_SECRET)
     return lambda row, plain: cipher.encrypt(plain, row)
+
+
+@asynccontextmanager
+async def _sharegram_health(
+    app: web.Application, settings: GatewaySettings, client: SharegramClient, redis: Redis, protections: Protections
+) -> AsyncIterator[SharegramHealthProbe]:
+    health = SharegramHealthProbe(client if settings.sharegram_api_url else None, FailFastRedis(redis), protections)
+    async with background_task(app, "sharegram-health", health.run()):
+        yield health
 
 
 @asynccontextmanager

@@ -13,12 +13,10 @@ from safevideo_common.auth.sessions import SSO_DB
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.documents.settings import KycSettings
-from safevideo_common.encryption import EncryptionKeys
 from safevideo_common.errors import StartupError
 from safevideo_common.protections.settings import ProtectionSettings
 from safevideo_common.resilience.rate_limiter import Rate
 from safevideo_common.settings import ProxySettings
-from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, environment_secrets
 
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
@@ -30,7 +28,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(","))
 
 
-class GatewaySettings(KycSettings, SharegramSettings, ProtectionSettings, ProxySettings):
+class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
     """Settings of `gateway`."""
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -43,11 +41,6 @@ class GatewaySettings(KycSettings, SharegramSettings, ProtectionSettings, ProxyS
     )
     webhook_scheme: SchemeName = Field(
         "any", description="The same as for webhook-ingest: a scheme that it does not accept is not released either."
-    )
-    encryption_key: SecretStr | None = Field(
-        None,
-        description="Key of the stored rejected webhooks: 32 random bytes in URL-safe base64; during a rotation "
-        "several, comma-separated, the newest first.",
     )
 
     redis_sso_db: int = Field(SSO_DB, ge=0, le=15, description="Redis database of the sessions of people.")
@@ -182,7 +175,3 @@ class GatewaySettings(KycSettings, SharegramSettings, ProtectionSettings, ProxyS
         """Return the webhook secrets of the environment."""
         secret = self.sharegram_webhook_secret
         return environment_secrets(secret.get_secret_value()) if secret else ()
-
-    def encryption_keys(self) -> EncryptionKeys | None:
-        """Return the keys of the quarantine, or None without. Raises `StartupError` for a malformed key."""
-        return EncryptionKeys.parse(self.encryption_key.get_secret_value()) if self.encryption_key else None

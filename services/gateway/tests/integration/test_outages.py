@@ -1,6 +1,7 @@
 """What health, the probes and the requests answer while Redis, Kafka or the database is gone or hangs."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -8,8 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.app import DATABASE_SECONDS, build_app
+from gateway.health.checks import ANSWER_SECONDS
 from gateway.settings import GatewaySettings
 from safevideo_common.broker.open import open_broker
+from safevideo_common.cache.redis import ANSWER_SECONDS as ANSWER_SECONDS_OF_REDIS
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.ports import free_port
@@ -107,3 +110,23 @@ async def test_gateway_without_the_database_answers_from_the_cache_and_fails_in_
             events = await gateway.get(EVENTS, admin)
         assert (events.status, events.code) == (503, "SERVICE_UNAVAILABLE")
         assert ticks.seconds < DATABASE_SECONDS + 10
+
+
+@ON_MYSQL
+async def test_health_with_everything_hanging_answers_within_the_longest_deadline(
+    settings: GatewaySettings, log: FilteringBoundLogger, mysql_server: RunningServer, redis_server: RunningServer
+) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))  # it accepts no connection
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
+    hanging = settings.model_copy(
+        update={"sharegram_api_url": f"http://{address}/v1", "redis_timeout_seconds": ANSWER_SECONDS_OF_REDIS}
+    )
+    with silent:
+        async with open_broker(address, None) as broker, running(build_app(hanging, broker, log), hanging) as api:
+            with mysql_server.paused(), redis_server.paused():
+                async with ticking() as ticks:
+                    answer = await api.get(HEALTH)
+            assert answer.status == 503
+            assert ticks.seconds <= ANSWER_SECONDS + 0.5
+            unhealthy = {name for name, check in answer.json["checks"].items() if check["status"] == "unhealthy"}
+            assert {"database", "redis", "kafka", "sharegramApi", "authSystem"} <= unhealthy

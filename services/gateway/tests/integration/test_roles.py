@@ -71,6 +71,8 @@ ALLOWED: Final = {
     "GET /api/v1/admin/flags/{name}": READERS,
     "PUT /api/v1/admin/flags/{name}": ADMIN,
     "GET /api/integration/status": {Role.MODERATOR, Role.AUDITOR, Role.ADMIN},
+    "POST /api/v1/integrations/sharegram/enable": ADMIN,
+    "POST /api/v1/integrations/sharegram/disable": ADMIN,
     "POST /api/v1/integrations/sharegram/webhook": ADMIN,
     "POST /api/v1/integrations/sharegram/webhook/rotate-secret": ADMIN,
     "GET /api/v1/admin/users/duplicates": ADMIN,

@@ -27,10 +27,10 @@ from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
-from safevideo_common.kyc.requests import FEATURE, RESYNC_JOB, VERIFICATION_JOB
+from safevideo_common.kyc.requests import RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
-from safevideo_common.protections.gate import FlagGate, SharegramGate
+from safevideo_common.protections.gate import FeatureGate, SharegramGate
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
@@ -54,7 +54,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             open_worker_database(app, settings) as database,
             run_protections(app, settings, database, registry, logger) as protections,
         ):
-            gate = SharegramGate(protections.breaker, protections.fallback)
+            gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
             consumer = ConsumerContext(
                 SERVICE,
                 handler,
@@ -100,7 +100,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     outbox_wakeup=consumer.outbox_wakeup,
                     periodic_jobs=(*PERIODIC_JOBS, RESYNC),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
-                    gates=dict.fromkeys(SHAREGRAM_JOBS, FlagGate(gate, protections.flags, FEATURE)),
+                    gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_kyc_enabled)),
                 ):
                     yield
 

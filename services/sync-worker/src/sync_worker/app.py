@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -27,7 +28,8 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.request import FETCH_JOB, SYNC_JOB, SyncParameters
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
-from safevideo_common.protections.gate import SharegramGate
+from safevideo_common.protections.gate import FeatureGate, SharegramGate
+from safevideo_common.protections.integration import SharegramIntegration
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
@@ -56,7 +58,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
             open_redis(settings.redis_url.get_secret_value(), db=0) as redis,
             run_protections(app, settings, database, registry, logger) as protections,
         ):
-            gate = SharegramGate(protections.breaker, protections.fallback)
+            gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
             cache = RedisCacheInvalidator(PerformerCache(redis), logger)
             handler = PerformerHandler(utc_now, cache, fetches=bool(settings.sharegram_api_url))
             consumer = ConsumerContext(
@@ -97,9 +99,9 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                     registry,
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
-                    periodic_jobs=_periodic_jobs(settings),
+                    periodic_jobs=_periodic_jobs(settings, protections.integration),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS, SYNC_JOB: 1, FETCH_JOB: 1},
-                    gates=dict.fromkeys(SHAREGRAM_JOBS, gate),
+                    gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_sync_enabled)),
                 ),
             ):
                 yield
@@ -108,9 +110,9 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
     return app
 
 
-def _periodic_jobs(settings: SyncWorkerSettings) -> Sequence[PeriodicJob]:
+def _periodic_jobs(settings: SyncWorkerSettings, integration: SharegramIntegration) -> Sequence[PeriodicJob]:
     """Return the jobs of every service, and the incremental sync where Sharegram is configured."""
     if not settings.sharegram_api_url:
         return PERIODIC_JOBS
-    every = Interval(timedelta(seconds=settings.sync_interval_seconds))
+    every = Interval(partial(integration.sync_interval, timedelta(seconds=settings.sync_interval_seconds)))
     return (*PERIODIC_JOBS, PeriodicJob("performer-sync", SYNC_JOB, every, SyncParameters().document()))

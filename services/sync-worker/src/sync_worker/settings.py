@@ -5,10 +5,9 @@ from pydantic import Field
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.protections.settings import ProtectionSettings
-from safevideo_common.sharegram.settings import SharegramSettings
 
 
-class SyncWorkerSettings(ConsumerSettings, JobSettings, SharegramSettings, ProtectionSettings):
+class SyncWorkerSettings(ConsumerSettings, JobSettings, ProtectionSettings):
     """Settings of `sync-worker`."""
 
     sync_interval_seconds: int = Field(

@@ -247,6 +247,12 @@ integrations: Final = Table(
     Column("is_enabled", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("configured_at", UtcDateTime),  # NULL: nobody has enabled or disabled it, so the environment decides
+    Column("credentials", LargeBinary(2048)),  # encrypted; NULL: those of the environment
+    Column("webhook_url", String(1024)),
+    Column("is_sso_enabled", Boolean),
+    Column("is_kyc_enabled", Boolean),
+    Column("sync_interval_seconds", Integer),
     UniqueConstraint("provider", name="uq_integrations_provider"),
     implicit_returning=False,
 )

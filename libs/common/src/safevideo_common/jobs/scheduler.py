@@ -32,11 +32,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Interval:
     """A slot every so long, counted from 1970."""
 
-    every: timedelta
+    every: timedelta | Callable[[], timedelta]
+    """A function returns the time that holds now, if it may change."""
 
     def fire_time_at(self, now: datetime) -> datetime:
         """The last slot that is not after `now`."""
-        return now - (now - _EPOCH) % self.every
+        every = self.every if isinstance(self.every, timedelta) else self.every()
+        return now - (now - _EPOCH) % every
 
 
 @dataclass(frozen=True, slots=True)

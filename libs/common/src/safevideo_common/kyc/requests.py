@@ -5,7 +5,6 @@ from typing import Final
 
 from safevideo_common.jobs.model import NewJob, Priority
 
-FEATURE: Final = "kyc"
 """The feature flag. While it is off, nothing is submitted and jobs wait; results are still applied."""
 VERIFICATION_JOB: Final = "kyc_verification"
 """Sends the documents of a request to the provider, and begins the verification."""

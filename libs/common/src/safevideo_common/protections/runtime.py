@@ -12,16 +12,19 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
+from safevideo_common.encryption import Purpose
+from safevideo_common.errors import FeatureDisabled
 from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import counter, gauge
+from safevideo_common.protections.integration import SharegramIntegration
 from safevideo_common.protections.settings import ProtectionSettings
 from safevideo_common.protections.store import SHAREGRAM
 from safevideo_common.protections.watcher import FallbackMode, OverrideWatcher
 from safevideo_common.resilience.breaker.breaker import BreakerState, CircuitBreaker
 from safevideo_common.resilience.breaker.state import BreakerPolicy, SharedBreakerState
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
-from safevideo_common.resilience.feature_flags import FLAGS, FLAGS_DB, FeatureFlags, FlagStore
+from safevideo_common.resilience.feature_flags import FLAGS, FLAGS_DB, KYC, PERFORMER_SYNC, SSO, FeatureFlags, FlagStore
 from safevideo_common.resilience.rate_limiter import Rate, RateBudget, RateLimiter
 from safevideo_common.service import background_task
 from safevideo_common.sharegram.client import CallProtections
@@ -39,11 +42,32 @@ class Protections:
     budget: RateBudget
     flags: FeatureFlags
     flag_store: FlagStore
+    integration: SharegramIntegration
 
     @property
     def around_calls(self) -> CallProtections:
         """Return what the client of Sharegram asks before each call."""
-        return CallProtections(self.breaker, self.fallback, self.budget)
+        return CallProtections(self.breaker, self.fallback, self.budget, self.integration.credentials)
+
+    @property
+    def is_sso_enabled(self) -> bool:
+        """Return whether people may sign in with Sharegram."""
+        return self.integration.is_sso_enabled and self.flags.is_enabled(SSO)
+
+    @property
+    def is_sync_enabled(self) -> bool:
+        """Return whether performers are synced. A sync that is off waits in its queue."""
+        return self.flags.is_enabled(PERFORMER_SYNC)
+
+    @property
+    def is_kyc_enabled(self) -> bool:
+        """Return whether KYC is on, by its feature flag and in the integration."""
+        return self.integration.is_kyc_enabled and self.flags.is_enabled(KYC)
+
+    def require_kyc(self) -> None:
+        """Raise `FeatureDisabled` if KYC is off."""
+        if not self.is_kyc_enabled:
+            raise FeatureDisabled("KYC is switched off.")
 
 
 @asynccontextmanager
@@ -72,7 +96,15 @@ async def run_protections(
         budget = RateBudget(limiter, SHAREGRAM, rate)
         flag_store = FlagStore(FailFastRedis(flags_redis))
         flags = FeatureFlags(flag_store, logger)
-        watcher = OverrideWatcher(database, breaker, fallback, utc_now, logger)
+        keys = settings.encryption_keys()
+        integration = SharegramIntegration(
+            settings.credentials(),
+            settings.sharegram_integration_id,
+            keys.cipher(Purpose.SHAREGRAM_CREDENTIALS) if keys else None,
+            logger,
+            has_address=bool(settings.sharegram_api_url),
+        )
+        watcher = OverrideWatcher(database, breaker, fallback, integration, utc_now, logger)
         _export(breaker, fallback, flags, registry)
         await watcher.load()
         await breaker.poll()
@@ -85,7 +117,7 @@ async def run_protections(
                 "feature-flags": flags.run(),
             }.items():
                 await stack.enter_async_context(background_task(app, name, work))
-            yield Protections(breaker, shared, fallback, budget, flags, flag_store)
+            yield Protections(breaker, shared, fallback, budget, flags, flag_store, integration)
 
 
 def _export(breaker: CircuitBreaker, fallback: FallbackMode, flags: FeatureFlags, registry: CollectorRegistry) -> None:

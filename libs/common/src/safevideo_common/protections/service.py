@@ -81,6 +81,11 @@ class ProtectionService:
         action = Action.ON if enable else Action.OFF
         return await self._decide(provider, store.fallback_key, action, seconds if enable else None, reason, caller)
 
+    async def signal(self, breaker: str) -> None:
+        """Tell the processes that something of `breaker` has changed in the database. Does nothing without Redis."""
+        with suppress(RedisUnavailable):
+            await self._breakers[breaker].signal()
+
     async def _decide(
         self,
         name: str,
@@ -104,8 +109,7 @@ class ProtectionService:
                 return decided
 
         decided = await retry_on_conflict(attempt)
-        with suppress(RedisUnavailable):
-            await self._breakers[name].signal()
+        await self.signal(name)
         return decided
 
 

@@ -8,10 +8,12 @@ from typing import Final
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditEntry
 from safevideo_common.clock import Clock
+from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections import store
+from safevideo_common.protections.integration import SharegramIntegration
 from safevideo_common.protections.store import Action, Override
 from safevideo_common.resilience.breaker.breaker import CircuitBreaker
 from safevideo_common.tasks import wait_event
@@ -64,13 +66,17 @@ class FallbackMode:
 
 
 class OverrideWatcher:
-    """Keeps one breaker and one fallback mode as the database says. What it cannot read it leaves as it is."""
+    """Keeps one breaker, one fallback mode and the integration as the database says.
+
+    What it cannot read it leaves as it is.
+    """
 
     def __init__(
         self,
         database: Database,
         breaker: CircuitBreaker,
         fallback: FallbackMode,
+        integration: SharegramIntegration,
         clock: Clock,
         logger: FilteringBoundLogger,
         *,
@@ -79,6 +85,7 @@ class OverrideWatcher:
         self._database = database
         self._breaker = breaker
         self._fallback = fallback
+        self._integration = integration
         self._clock = clock
         self._logger = logger
         self._seconds = seconds
@@ -104,8 +111,10 @@ class OverrideWatcher:
         self._due = self._seconds() + RELOAD_SECONDS
         async with self._database.read_connection() as connection:
             rows = await store.find_all(connection)
+            configured = await integrations.find(connection, self._fallback.provider)
         self._apply_breaker(rows.get(store.breaker_key(self._breaker.name)))
         self._fallback.apply(rows.get(store.fallback_key(self._fallback.provider)))
+        self._integration.apply(configured)
 
     def _apply_breaker(self, row: Override | None) -> None:
         is_new = row is not None and row.changed_at != self._changed_at and not self._is_first

@@ -26,7 +26,10 @@ SCAN_KEYS: Final = 500
 MAX_LOGGED: Final = 100
 """Unknown names that are remembered as logged."""
 
-FLAGS: Final[Mapping[str, bool]] = MappingProxyType({"kyc": True, "sso": True, "performer_sync": True})
+KYC: Final = "kyc"
+SSO: Final = "sso"
+PERFORMER_SYNC: Final = "performer_sync"
+FLAGS: Final[Mapping[str, bool]] = MappingProxyType({KYC: True, SSO: True, PERFORMER_SYNC: True})
 """Every flag with its default. Another name in Redis is logged and has no effect."""
 
 _TRUE: Final = frozenset({"true", "1", "on", "yes"})

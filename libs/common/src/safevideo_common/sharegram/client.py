@@ -10,7 +10,7 @@ that the work waits and runs again; `SharegramRejected` and `InvalidResponse` do
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,11 +69,13 @@ _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class CallProtections:
-    """The protections that all processes share; by default none."""
+    """The protections that all processes share, by default none; and the keys that are valid now."""
 
     breaker: CallBreaker = field(default_factory=NoBreaker)
     fallback: FallbackSwitch = field(default_factory=NoFallback)
     budget: CallBudget = field(default_factory=NoBudget)
+    credentials: Callable[[], SharegramCredentials | None] | None = None
+    """None: those of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +218,10 @@ async def open_sharegram(
 ) -> AsyncIterator[SharegramClient]:
     """Open the client. It connects with its first call. Raises `StartupError` for an unusable `SHAREGRAM_CA_FILE`.
 
-    Without `SHAREGRAM_API_URL` every call raises `SharegramNotConfigured`.
+    Without `SHAREGRAM_API_URL` every call raises `IntegrationNotConfigured`.
     """
     metrics = SharegramMetrics(registry)
-
-    def credentials() -> SharegramCredentials | None:
-        return settings.credentials()
+    credentials = protections.credentials or settings.credentials
 
     async with HttpTransport.open(tls_context(settings.sharegram_ca_file)) as transport:
         signing = SigningTransport(transport, settings.sharegram_api_url, credentials, clock)

@@ -142,12 +142,6 @@ class RetryLater(Deferral):
         self.reason: Final = cause.reason
 
 
-class SharegramNotConfigured(ServiceUnavailable):
-    """No address or no credentials of Sharegram are configured: there is nothing to call with."""
-
-    code = "INTEGRATION_NOT_CONFIGURED"
-
-
 class IdempotencyKeyConflict(InternalError):
     """The key of this work was stored for another body. Changed content is new work, with a name of its own."""
 

@@ -13,6 +13,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from safevideo_common.clock import Clock
+from safevideo_common.errors import IntegrationNotConfigured
 from safevideo_common.sharegram.errors import (
     CREDENTIALS_SECONDS,
     MAX_RETRY_AFTER,
@@ -20,7 +21,6 @@ from safevideo_common.sharegram.errors import (
     CredentialsRejected,
     FailureReason,
     InvalidResponse,
-    SharegramNotConfigured,
     SharegramRejected,
     SharegramUnavailable,
 )
@@ -29,6 +29,9 @@ from safevideo_common.sharegram.transport import HttpTransport, WireRequest, Wir
 
 SKEW_SECONDS: Final = 60.0
 """A difference of clocks that is worth a word: Sharegram accepts 300 s."""
+
+UNCONFIGURED_SECONDS: Final = 60
+"""Until a job looks again whether there are keys."""
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FIELD: Final = re.compile(r"`(\$[^`]*)`")
@@ -159,9 +162,9 @@ class SigningTransport:
         self._clock = clock
 
     async def send(self, call: OutgoingCall) -> WireResponse:
-        """Send one request. Raises `SharegramNotConfigured`, and what the transport raises."""
+        """Send one request. Raises `IntegrationNotConfigured`, and what the transport raises."""
         if not self._base:
-            raise SharegramNotConfigured("SHAREGRAM_API_URL is not configured")
+            raise IntegrationNotConfigured("SHAREGRAM_API_URL is not configured", retry_after=UNCONFIGURED_SECONDS)
         headers = {"X-Request-ID": call.caller.request_id, "Accept": "application/json", "Accept-Encoding": "identity"}
         if call.content_type is not None:
             headers["Content-Type"] = call.content_type
@@ -183,7 +186,9 @@ class SigningTransport:
     def _signature(self, call: OutgoingCall) -> dict[str, str]:
         credentials = self._credentials()
         if credentials is None:
-            raise SharegramNotConfigured("SHAREGRAM_API_KEY and SHAREGRAM_SECRET_KEY are not configured")
+            raise IntegrationNotConfigured(
+                "The integration is switched off, or has no API key and secret key", retry_after=UNCONFIGURED_SECONDS
+            )
         timestamp = str(int(self._clock().timestamp()))
         return {
             "X-Sharegram-API-Key": credentials.api_key,

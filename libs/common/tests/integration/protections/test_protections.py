@@ -11,19 +11,24 @@ from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, Caller
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
+from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import overrides
+from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import CircuitBreakerOpen
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.gate import SharegramGate
+from safevideo_common.protections.integration import SharegramIntegration, encrypt_credentials
 from safevideo_common.protections.service import BreakerNotFound, ProtectionService
 from safevideo_common.protections.watcher import FallbackMode, OverrideWatcher
 from safevideo_common.resilience.breaker.breaker import BreakerState, CircuitBreaker
 from safevideo_common.resilience.breaker.state import BreakerPolicy, SharedBreakerState
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
+from safevideo_common.sharegram.http import SharegramCredentials
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, running_task
 
 KEY = "breaker:{sharegram}"
+CIPHER = EncryptionKeys([bytes(32)]).cipher(Purpose.SHAREGRAM_CREDENTIALS)
 OPERATOR = Caller("operations", "admin", "192.0.2.10", "request-1")
 
 
@@ -37,7 +42,9 @@ class Process:
         self.shared = SharedBreakerState(fail_fast, "sharegram", policy)
         self.breaker = CircuitBreaker("sharegram", self.shared, log, policy, clock=self.clock)
         self.fallback = FallbackMode("sharegram", clock=self.clock)
-        self.watcher = OverrideWatcher(database, self.breaker, self.fallback, utc_now, log)
+        keys = SharegramCredentials("key of the environment", "secret of the environment")
+        self.integration = SharegramIntegration(keys, "safevideo", CIPHER, log, has_address=True)
+        self.watcher = OverrideWatcher(database, self.breaker, self.fallback, self.integration, utc_now, log)
 
     def clock(self) -> float:
         return self.now
@@ -153,7 +160,7 @@ async def test_fallback_mode_is_switched_extended_and_ends_by_itself(
 async def test_gate_is_closed_in_fallback_mode_and_ramps_up_after_it(
     operators: ProtectionService, process: Process
 ) -> None:
-    gate = SharegramGate(process.breaker, process.fallback, clock=process.clock)
+    gate = SharegramGate(process.breaker, process.fallback, process.integration, clock=process.clock)
     changes: list[int | None] = []
     gate.changed.append(lambda: changes.append(gate.capacity()))
     assert gate.capacity() is None
@@ -170,7 +177,7 @@ async def test_gate_is_closed_in_fallback_mode_and_ramps_up_after_it(
 
 
 async def test_gate_is_closed_while_the_breaker_is_open(process: Process) -> None:
-    gate = SharegramGate(process.breaker, process.fallback, clock=process.clock)
+    gate = SharegramGate(process.breaker, process.fallback, process.integration, clock=process.clock)
     process.breaker.force_open(10)
     assert gate.capacity() == 0
     process.now += 11
@@ -181,3 +188,47 @@ async def test_gate_is_closed_while_the_breaker_is_open(process: Process) -> Non
 async def test_unknown_breaker_is_an_error(operators: ProtectionService) -> None:
     with pytest.raises(BreakerNotFound):
         await operators.open("payments", 60, "because", OPERATOR)
+
+
+async def configure(database: Database, *, is_enabled: bool, **values: object) -> None:
+    async with database.transaction() as tx:
+        integration_id = await integrations.ensure(tx, "sharegram", utc_now())
+        await integrations.configure(tx, integration_id, is_enabled=is_enabled, values=values)
+
+
+async def test_environment_decides_until_the_integration_is_configured(process: Process, database: Database) -> None:
+    async with database.transaction() as tx:
+        await integrations.ensure(tx, "sharegram", utc_now())  # as the owner of webhook secrets
+    await process.watcher.load()
+    found = process.integration.credentials()
+    assert found is not None
+    assert found.api_key == "key of the environment"
+    assert (process.integration.is_enabled, process.integration.is_sso_enabled) == (True, True)
+    assert process.integration.sync_interval(timedelta(hours=1)) == timedelta(hours=1)
+
+
+async def test_stored_keys_replace_those_of_the_environment(process: Process, database: Database) -> None:
+    stored = encrypt_credentials(CIPHER, "stored key", "stored secret")
+    await configure(database, is_enabled=True, credentials=stored, sync_interval_seconds=60, is_kyc_enabled=False)
+    await process.watcher.load()
+    assert process.integration.credentials() == SharegramCredentials("stored key", "stored secret")
+    assert process.integration.sync_interval(timedelta(hours=1)) == timedelta(minutes=1)
+    assert (process.integration.is_kyc_enabled, process.integration.is_sso_enabled) == (False, True)
+
+
+async def test_stored_keys_that_cannot_be_decrypted_are_none(process: Process, database: Database) -> None:
+    other = EncryptionKeys([bytes(31) + b"1"]).cipher(Purpose.SHAREGRAM_CREDENTIALS)
+    await configure(database, is_enabled=True, credentials=encrypt_credentials(other, "key", "secret"))
+    await process.watcher.load()
+    assert process.integration.credentials() is None
+    assert not process.integration.is_enabled
+
+
+async def test_gate_is_closed_while_the_integration_is_disabled(process: Process, database: Database) -> None:
+    gate = SharegramGate(process.breaker, process.fallback, process.integration, clock=process.clock)
+    await configure(database, is_enabled=False)
+    await process.watcher.load()
+    assert (gate.capacity(), process.integration.credentials()) == (0, None)
+    await configure(database, is_enabled=True)
+    await process.watcher.load()
+    assert gate.capacity() == 2

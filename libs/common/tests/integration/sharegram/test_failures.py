@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from safevideo_common.errors import CircuitBreakerOpen, FallbackActive
+from safevideo_common.errors import CircuitBreakerOpen, FallbackActive, IntegrationNotConfigured
 from safevideo_common.sharegram.client import CallProtections, SharegramClient
 from safevideo_common.sharegram.errors import (
     CallError,
@@ -18,7 +18,6 @@ from safevideo_common.sharegram.errors import (
     FailureReason,
     InvalidResponse,
     RetryLater,
-    SharegramNotConfigured,
     SharegramUnavailable,
 )
 from safevideo_common.sharegram.http import parse_retry_after
@@ -211,10 +210,10 @@ async def test_retry_after_holds_the_budget_of_all_and_an_empty_budget_waits_wit
 
 async def test_without_address_or_keys_nothing_is_called(simulator: SimulatorClient, open_client: Open) -> None:
     async with open_client("", sharegram_api_url="") as client:
-        with pytest.raises(SharegramNotConfigured):
+        with pytest.raises(IntegrationNotConfigured):
             await client.health(SharegramCaller.api())
     async with open_client(simulator.base_url, sharegram_secret_key=None) as client:
-        with pytest.raises(SharegramNotConfigured):
+        with pytest.raises(IntegrationNotConfigured):
             await client.performers(SharegramCaller.api())
 
 

@@ -12,11 +12,12 @@ from safevideo_common.web.responses import json_response
 
 
 class CheckDocument(TypedDict):
-    """The status of one component. `responseTime` is in milliseconds."""
+    """The status of one component. `responseTime` is in milliseconds, `age` in seconds since the check ran."""
 
     status: CheckStatus
     message: str
     responseTime: float
+    age: float
 
 
 class HealthDocument(TypedDict):
@@ -31,8 +32,13 @@ _DEGRADED: Final[HealthDocument] = {
     "timestamp": "2026-11-24T20:58:25.123Z",
     "status": Overall.DEGRADED,
     "checks": {
-        "database": {"status": CheckStatus.HEALTHY, "message": "answers", "responseTime": 1.2},
-        "redis": {"status": CheckStatus.UNHEALTHY, "message": "no answer within 2 s", "responseTime": 2000.0},
+        "database": {"status": CheckStatus.HEALTHY, "message": "answers", "responseTime": 1.2, "age": 0.0},
+        "redis": {
+            "status": CheckStatus.UNHEALTHY,
+            "message": "no answer within 2 s",
+            "responseTime": 2000.0,
+            "age": 0.0,
+        },
     },
 }
 
@@ -61,6 +67,7 @@ def health_document(report: HealthReport) -> HealthDocument:
             "status": each.result.status,
             "message": each.result.message,
             "responseTime": round(each.milliseconds, 1),
+            "age": round(each.result.age, 1),
         }
         for each in report.results
     }

@@ -20,8 +20,6 @@ from safevideo_common.observability.memory import resident_bytes
 from safevideo_common.protections.runtime import Protections
 from safevideo_common.quarantine import queries as quarantine_queries
 from safevideo_common.resilience.breaker.breaker import BreakerState, BreakerStatus
-from safevideo_common.sharegram.client import SharegramClient
-from safevideo_common.sharegram.operations import HEALTH_SECONDS, SharegramCaller
 from safevideo_common.tasks import cancel_and_wait
 
 CRITICAL: Final = "database"
@@ -30,7 +28,6 @@ CRITICAL: Final = "database"
 ANSWER_SECONDS: Final = 2.0
 CACHE_SECONDS: Final = 1.0
 """The time for which a report is reused."""
-SHAREGRAM_CACHE_SECONDS: Final = 10.0
 
 WEBHOOKS_WINDOW: Final = timedelta(minutes=5)
 
@@ -61,6 +58,10 @@ class CheckResult:
 
     status: CheckStatus
     message: str
+    milliseconds: float | None = None
+    """The duration of a check that ran in the background; None for one that runs now."""
+    age: float = 0.0
+    """Seconds since it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +127,6 @@ class CachedHealthCheck:
         return HealthReport(started_at, results, overall(results))
 
 
-class SharegramCheck:
-    """The health of Sharegram: at most one call in `SHAREGRAM_CACHE_SECONDS`. Runs of the checks do not overlap."""
-
-    def __init__(self, client: SharegramClient | None, *, seconds: Callable[[], float] = monotonic) -> None:
-        self._client = client
-        self._seconds = seconds
-        self._result: CheckResult | None = None
-        self._expires_at = 0.0
-
-    async def check(self) -> CheckResult:
-        """Return the result, or the last one while it is fresh."""
-        if self._client is None:
-            return CheckResult(CheckStatus.WARNING, "not configured")
-        if self._result is None or self._seconds() >= self._expires_at:
-            self._result = await self._probe(self._client)
-            self._expires_at = self._seconds() + SHAREGRAM_CACHE_SECONDS
-        return self._result
-
-    async def _probe(self, client: SharegramClient) -> CheckResult:
-        try:
-            await client.health(SharegramCaller.api(seconds=HEALTH_SECONDS + ANSWER_SECONDS))
-        except SafeVideoError as error:
-            return CheckResult(CheckStatus.UNHEALTHY, error.message)
-        return CheckResult(CheckStatus.HEALTHY, "answers")
-
-
 async def run_checks(checks: Sequence[IntegrationCheck]) -> list[TimedResult]:
     """Run all checks concurrently. Never raises."""
     return await asyncio.gather(*map(_timed, checks))
@@ -168,7 +143,8 @@ def overall(results: Sequence[TimedResult]) -> Overall:
 async def _timed(check: IntegrationCheck) -> TimedResult:
     started = perf_counter()
     result = await _result(check)
-    return TimedResult(check.name, result, (perf_counter() - started) * 1000)
+    elapsed = (perf_counter() - started) * 1000
+    return TimedResult(check.name, result, elapsed if result.milliseconds is None else result.milliseconds)
 
 
 async def _result(check: IntegrationCheck) -> CheckResult:
@@ -189,20 +165,11 @@ def build_checks(
     redis: Redis,
     broker: Broker,
     authenticator: ApiKeyAuthenticator,
-    sharegram: SharegramClient | None,
+    sharegram: Callable[[], Awaitable[CheckResult]],
     memory_limit: int,
     protections: Protections,
 ) -> list[IntegrationCheck]:
-    """Return the checks in the order of the contract, §6. `memory_limit` is in bytes.
-
-    `sharegram` is None if no address is configured.
-    """
-    cached = SharegramCheck(sharegram)
-
-    async def sharegram_api() -> CheckResult:
-        if protections.fallback.until():
-            return CheckResult(CheckStatus.WARNING, "not asked: fallback mode is on")
-        return await cached.check()
+    """Return the checks in the order of the contract, §6. `memory_limit` is in bytes."""
 
     async def memory() -> CheckResult:
         return memory_result(resident_bytes(), memory_limit)
@@ -223,7 +190,7 @@ def build_checks(
         IntegrationCheck(CRITICAL, ANSWER_SECONDS, _answers(database.probe)),
         IntegrationCheck("redis", ANSWER_SECONDS, _answers(redis.ping)),
         IntegrationCheck("kafka", ANSWER_SECONDS, _answers(broker.probe)),
-        IntegrationCheck("sharegramApi", HEALTH_SECONDS + ANSWER_SECONDS, sharegram_api),
+        IntegrationCheck("sharegramApi", ANSWER_SECONDS, sharegram),
         IntegrationCheck("authSystem", ANSWER_SECONDS, _answers(authenticator.probe)),
         IntegrationCheck("memory", ANSWER_SECONDS, memory),
         IntegrationCheck("circuitBreaker", ANSWER_SECONDS, circuit_breaker),

@@ -11,6 +11,7 @@ from safevideo_common.clock import Clock, TimestampText, format_timestamp, rfc33
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import batch_jobs, event_inbox, kyc_requests, performers
 from safevideo_common.domain.outcomes import Status
+from safevideo_common.protections.integration import SharegramIntegration
 
 RECENT: Final = timedelta(hours=24)
 MAX_ERRORS: Final = 1000
@@ -59,12 +60,12 @@ class SharegramIntegrationDocument(TypedDict):
 
 
 class IntegrationStatus:
-    """Reads the status. `is_enabled` says whether there is an address and a key to call Sharegram with."""
+    """Reads the status, from the database and from what this process knows of the integration."""
 
-    def __init__(self, database: Database, clock: Clock, *, is_enabled: bool) -> None:
+    def __init__(self, database: Database, integration: SharegramIntegration, clock: Clock) -> None:
         self._database = database
+        self._integration = integration
         self._clock = clock
-        self._is_enabled = is_enabled
 
     async def read(self) -> SharegramIntegrationDocument:
         """Return the status as it is now. Raises the errors of the database."""
@@ -85,7 +86,7 @@ class IntegrationStatus:
             failures = [(reason or "", at) for reason, at in await reading.execute(dead)]
         return {
             "sharegram": {
-                "enabled": self._is_enabled,
+                "enabled": self._integration.is_enabled,
                 "lastSyncDate": format_timestamp(sync.finished_at) if sync else None,
                 "totalSyncedPerformers": total,
                 "lastSyncStatus": sync.status if sync else None,

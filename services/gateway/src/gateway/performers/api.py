@@ -13,13 +13,18 @@ from gateway.performers.service import PerformerService, PerformerView
 from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import TimestampText
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import CircuitBreakerOpen, PerformerNotFound, SyncRateLimited, ValidationFailed
+from safevideo_common.errors import (
+    CircuitBreakerOpen,
+    IntegrationNotConfigured,
+    PerformerNotFound,
+    SyncRateLimited,
+    ValidationFailed,
+)
 from safevideo_common.inbox.performer_history import PerformerHistoryDocument, performer_history
 from safevideo_common.performer_sync.one import PerformerSync
 from safevideo_common.sharegram.errors import (
     CredentialsRejected,
     InvalidResponse,
-    SharegramNotConfigured,
     SharegramRejected,
 )
 from safevideo_common.sharegram.operations import SharegramCaller
@@ -98,7 +103,7 @@ _HISTORY: Final[PerformerHistoryDocument] = {
 }
 _SYNC_ERRORS: Final = (
     *(PerformerNotFound, SyncRateLimited, SharegramRejected, InvalidResponse),
-    *(CredentialsRejected, CircuitBreakerOpen, SharegramNotConfigured),
+    *(CredentialsRejected, CircuitBreakerOpen, IntegrationNotConfigured),
 )
 
 

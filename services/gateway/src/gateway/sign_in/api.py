@@ -11,6 +11,7 @@ from pydantic import Field
 from gateway.http.body import read_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ANY_ROLE, PUBLIC, Endpoint, Returns
+from gateway.http.guard import CLIENT_ADDRESS
 from gateway.http.query import Query, parse_query
 from gateway.http.rate_limits import RateLimitClass
 from gateway.sign_in.cookies import delete_session, remember_sign_out
@@ -251,7 +252,9 @@ class SignInApi:
         )
         if ended is None:
             raise _invalid_logout_token("replayed")
-        caller = Caller(f"provider:{provider.name}", "provider", request.remote, request[CORRELATION].request_id)
+        caller = Caller(
+            f"provider:{provider.name}", "provider", request[CLIENT_ADDRESS], request[CORRELATION].request_id
+        )
         await self._service.audit.record(ENDED, caller, {"provider": provider.name, "sessions": ended})
         return _private(success({"sessionsEnded": ended}))
 

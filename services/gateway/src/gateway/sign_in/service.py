@@ -1,13 +1,14 @@
 """The steps that all sign-ins share: an identity becomes an account, and the account gets a session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from gateway.http.guard import CLIENT_ADDRESS
 from gateway.metrics import GatewayMetrics
 from gateway.sign_in.provider import IdentityProvider
 from safevideo_common.audit import store as audit_store
@@ -85,7 +86,10 @@ class SignInService:
         audit: SignInAudit,
         metrics: GatewayMetrics,
         logger: FilteringBoundLogger,
+        is_sharegram_enabled: Callable[[], bool],
     ) -> None:
+        """`is_sharegram_enabled` says whether the integration and its feature flag allow sign-ins with Sharegram."""
+        self._is_sharegram_enabled = is_sharegram_enabled
         self.audit: Final = audit
         self.providers: Final = providers
         self.sessions: Final = sessions
@@ -95,16 +99,17 @@ class SignInService:
         self._logger = logger.bind(stream="audit")
 
     def provider(self, name: str) -> IdentityProvider:
-        """Return a configured provider. Raises `IntegrationNotConfigured`, or `ValidationFailed` if it is unknown."""
-        if (provider := self.providers.get(name)) is not None and self._tokens is not None:
-            return provider
+        """Return an enabled provider. Raises `IntegrationNotConfigured`, or `ValidationFailed` if it is unknown."""
+        if self.is_enabled(name):
+            return self.providers[name]
         if name == SHAREGRAM or name in self.providers:
-            raise IntegrationNotConfigured("Sign-in is not configured.")
+            raise IntegrationNotConfigured("Sign-in is not configured, or switched off.")
         raise ValidationFailed("There is no such provider.", details={"provider": "is not configured"})
 
     def is_enabled(self, name: str) -> bool:
         """Return whether people can sign in with this provider."""
-        return name in self.providers and self._tokens is not None
+        is_switched_off = name == SHAREGRAM and not self._is_sharegram_enabled()
+        return name in self.providers and self._tokens is not None and not is_switched_off
 
     def access_token(self, signed_in: SignedIn) -> str:
         """Return the access token of a new session."""
@@ -148,6 +153,6 @@ class SignInService:
         created = await self.sessions.create(new)
         if created is None:
             raise SsoAuthFailed("This sign-in was ended by a sign-out. Sign in again.")
-        caller = Caller(f"user:{user.id}", user.role, request.remote, request[CORRELATION].request_id)
+        caller = Caller(f"user:{user.id}", user.role, request[CLIENT_ADDRESS], request[CORRELATION].request_id)
         await self.audit.record(STARTED, caller, {"userId": user.id, "provider": provider.name})
         return SignedIn(user, *created)

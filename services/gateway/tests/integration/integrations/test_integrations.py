@@ -8,18 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from gateway.settings import GatewaySettings
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, AuditRecord
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.database.tables import kyc_requests, webhook_secrets
+from safevideo_common.database.tables import integrations, kyc_requests, webhook_secrets
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.webhooks import secrets as stored_secrets
 from safevideo_common.webhooks.signatures import WebhookSecret
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Answer, Api
 from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.testing import running_simulator
@@ -27,7 +28,16 @@ from sharegram_simulator.testing import running_simulator
 STATUS = "/api/integration/status"
 WEBHOOK = "/api/v1/integrations/sharegram/webhook"
 ROTATE = f"{WEBHOOK}/rotate-secret"
+ENABLE, DISABLE = "/api/v1/integrations/sharegram/enable", "/api/v1/integrations/sharegram/disable"
 API_KEY, SECRET_KEY = "planted-api-key-0123456789", "planted-secret-key-0123456789"
+SIMULATED = SimulatorSettings(
+    port=0,
+    webhook_secret=SecretStr("a webhook secret"),
+    api_key=SecretStr(API_KEY),
+    secret_key=SecretStr(SECRET_KEY),
+    seed=7,
+)
+KEYS = {"apiKey": API_KEY, "secretKey": SECRET_KEY}
 BOTH = pytest.mark.parametrize(
     "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True
 )
@@ -116,15 +126,8 @@ async def test_rotation_needs_the_encryption_key(gateway: Api, admin: dict[str, 
 async def test_registration_calls_sharegram_and_is_audited(
     start: Start, settings: GatewaySettings, admin: dict[str, str], database: Database
 ) -> None:
-    simulated = SimulatorSettings(
-        port=0,
-        webhook_secret=SecretStr("a webhook secret"),
-        api_key=SecretStr(API_KEY),
-        secret_key=SecretStr(SECRET_KEY),
-        seed=7,
-    )
     body = {"url": "https://safevideo.example/webhooks/sharegram", "events": ["performer.profile.updated"]}
-    async with running_simulator(simulated) as simulator:
+    async with running_simulator(SIMULATED) as simulator:
         configured = {
             "sharegram_api_url": f"{simulator.base_url}/v1",
             "sharegram_api_key": SecretStr(API_KEY),
@@ -138,6 +141,78 @@ async def test_registration_calls_sharegram_and_is_audited(
     (record,) = await audited(database, "webhooks.registered")
     assert record.entry.details["webhookId"] == answer.json["data"]["webhookId"]
     assert record.entry.target == "integration:sharegram"
+
+
+@BOTH
+async def test_integration_is_enabled_with_new_keys_disabled_and_enabled_again(
+    start: Start,
+    settings: GatewaySettings,
+    admin: dict[str, str],
+    database: Database,
+    logged: Callable[[], list[str]],
+) -> None:
+    async with running_simulator(SIMULATED) as simulator:
+        changes = {"sharegram_api_url": f"{simulator.base_url}/v1", "encryption_key": SecretStr(KEY)}
+        async with start(settings.model_copy(update=changes)) as api:
+
+            async def is_enabled() -> bool:
+                return bool((await api.get(STATUS, admin)).json["data"]["sharegram"]["enabled"])
+
+            assert await is_enabled() is False
+            wanted = {"webhookUrl": "https://safevideo.example/webhooks", "enableKYC": False, "syncInterval": 900}
+            enabled = await post(api, ENABLE, admin, {**KEYS, **wanted})
+            assert enabled.status == 200, enabled.body
+            stored = {"enabled": True, "enableSSO": None, **wanted}
+            assert {name: enabled.json["data"][name] for name in stored} == stored
+            assert await is_enabled() is True
+            registered = await post(api, WEBHOOK, admin, {})  # with the stored keys, at the stored address
+            assert registered.json["data"]["url"] == wanted["webhookUrl"]
+            assert (await post(api, DISABLE, admin, None)).json["data"]["enabled"] is False
+            assert await is_enabled() is False
+            refused = await post(api, WEBHOOK, admin, {})
+            assert (refused.status, refused.code) == (503, "INTEGRATION_NOT_CONFIGURED")
+            again = await post(api, ENABLE, admin, {"syncInterval": 3600})
+            assert {name: again.json["data"][name] for name in stored} == {**stored, "syncInterval": 3600}
+            assert (await post(api, WEBHOOK, admin, {})).status == 200
+    records = [*await audited(database, "integrations.enabled"), *await audited(database, "integrations.disabled")]
+    assert [each.entry.details["wasEnabled"] for each in records] == [False, True, True]
+    assert {each.entry.target for each in records} == {"integration:sharegram"}
+    async with database.read_connection() as reading:
+        row = (await reading.execute(select(integrations))).one()
+    everything = f"{logged()}{records}{row}{enabled.body!r}"
+    assert API_KEY not in everything
+    assert SECRET_KEY not in everything
+
+
+async def test_every_gateway_follows_the_one_that_was_asked(
+    start: Start, settings: GatewaySettings, admin: dict[str, str]
+) -> None:
+    changes = {"sharegram_api_url": "http://127.0.0.1:9/v1", "encryption_key": SecretStr(KEY)}
+    configured = settings.model_copy(update=changes)
+    async with start(configured) as one, start(configured) as other:
+        assert (await post(one, ENABLE, admin, KEYS)).status == 200
+
+        async def follows() -> bool:
+            return bool((await other.get(STATUS, admin)).json["data"]["sharegram"]["enabled"])
+
+        await eventually(follows)
+
+
+async def test_integration_without_address_or_keys_is_not_configured(
+    start: Start, settings: GatewaySettings, admin: dict[str, str]
+) -> None:
+    async with start(settings) as api:
+        for path, body in ((ENABLE, KEYS), (DISABLE, {})):
+            answer = await post(api, path, admin, body)
+            assert (answer.status, answer.code) == (503, "INTEGRATION_NOT_CONFIGURED")
+    async with start(settings.model_copy(update={"sharegram_api_url": "http://127.0.0.1:9/v1"})) as api:
+        answer = await post(api, ENABLE, admin, {})
+        assert (answer.status, answer.code) == (503, "INTEGRATION_NOT_CONFIGURED")
+        answer = await post(api, ENABLE, admin, KEYS)  # there is no ENCRYPTION_KEY
+        assert (answer.status, answer.code) == (503, "SERVICE_UNAVAILABLE")
+        for keys, wrong in (({"apiKey": API_KEY}, {"secretKey"}), ({**KEYS, "secretKey": "a" * 20}, {"secretKey"})):
+            answer = await post(api, ENABLE, admin, keys)
+            assert (answer.code, set(answer.json["error"]["details"])) == ("VALIDATION_ERROR", wrong)
 
 
 async def test_registration_without_configuration_is_503(gateway: Api, admin: dict[str, str]) -> None:
