@@ -1,6 +1,7 @@
 """A publisher with its spool behind a gate that makes the broker unavailable: the harness of the spool's tests."""
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -36,14 +37,22 @@ class BrokerGate:
         """False: probes fail even while it is open."""
         self.stuck: set[int] = set()
         """Partitions whose messages hang."""
+        self._waiting: defaultdict[bytes, deque[object]] = defaultdict(deque)
+        """The messages of each key, oldest first."""
         self._producer = producer
 
     def partition_of(self, message: Message) -> TopicPartition:
         return self._producer.partition_of(message)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
-        while self._hangs(message):
-            await asyncio.sleep(0.002)
+        ticket = object()
+        waiting = self._waiting[message.key]
+        waiting.append(ticket)
+        try:
+            while self._hangs(message) or waiting[0] is not ticket:  # in order, whichever task wakes first
+                await asyncio.sleep(0.002)
+        finally:
+            waiting.remove(ticket)
         if self.state == "broken":
             raise ZeroDivisionError("a fault of ours")
         if self.state == "shut":
