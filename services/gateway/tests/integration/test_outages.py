@@ -23,6 +23,8 @@ HEALTH = "/api/integration/health"
 EVENTS = "/api/v1/admin/events"
 TROUBLES = pytest.mark.parametrize("trouble", ["killed", "paused"])
 ON_MYSQL = pytest.mark.parametrize("database_kind", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True)
+OUTAGES = 5
+"""Attempts. A gateway remembers a key for ten seconds, and a busy machine may need longer to stop a server."""
 Start = Callable[[GatewaySettings], AbstractAsyncContextManager[Api]]
 
 
@@ -103,13 +105,17 @@ async def test_gateway_without_the_database_answers_from_the_cache_and_fails_in_
     trouble: str,
 ) -> None:
     cached = f"/api/v1/performers/{await store('sg_1')}"
-    assert (await gateway.get(cached, admin)).status == 200
-    with getattr(mysql_server, trouble)():
+    for _ in range(OUTAGES):
         assert (await gateway.get(cached, admin)).status == 200
-        async with ticking() as ticks:
-            events = await gateway.get(EVENTS, admin)
-        assert (events.status, events.code) == (503, "SERVICE_UNAVAILABLE")
-        assert ticks.seconds < DATABASE_SECONDS + 10
+        with getattr(mysql_server, trouble)():
+            if (await gateway.get(cached, admin)).status != 200:
+                continue
+            async with ticking() as ticks:
+                events = await gateway.get(EVENTS, admin)
+            assert (events.status, events.code) == (503, "SERVICE_UNAVAILABLE")
+            assert ticks.seconds < DATABASE_SECONDS + 10
+            return
+    pytest.fail("a cached performer needs the database")
 
 
 @ON_MYSQL

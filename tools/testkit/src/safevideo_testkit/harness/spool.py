@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.broker.port import PartitionedProducer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.spool.spool import Spool
 
 TOPIC: Final = "events"
-TIMEOUT_SECONDS: Final = 30.0
 
 
 class BrokerGate:
@@ -118,7 +118,7 @@ class SpoolHarness:
         return self.registry.get_sample_value(f"safevideo_spool_{name}") or 0.0
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not condition():
                 await asyncio.sleep(0.005)
 
