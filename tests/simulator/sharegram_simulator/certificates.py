@@ -42,10 +42,18 @@ def new_issuer(name: str = "Simulator CA") -> Issuer:
     return Issuer(subject, key, builder.sign(key, hashes.SHA256()))
 
 
-def server_context(kind: CertificateKind, issuer: Issuer) -> ssl.SSLContext:
-    """The TLS settings of a server at 127.0.0.1 whose certificate is of this kind."""
+@dataclass(frozen=True, slots=True)
+class CertificatePem:
+    """A certificate and its key."""
+
+    certificate: bytes
+    key: bytes
+
+
+def new_certificate(kind: CertificateKind, issuer: Issuer, common_name: str = "127.0.0.1") -> CertificatePem:
+    """Make a certificate of this kind for 127.0.0.1."""
     key, now = ec.generate_private_key(ec.SECP256R1()), utc_now()
-    subject = _name("127.0.0.1")
+    subject = _name(common_name)
     signing = new_issuer("Another CA") if kind == "unknown_ca" else issuer
     until = now - timedelta(days=1) if kind == "expired" else now + LIFE
     names = [x509.DNSName("other.example")] if kind == "wrong_host" else [x509.IPAddress(ip_address("127.0.0.1"))]
@@ -53,13 +61,19 @@ def server_context(kind: CertificateKind, issuer: Issuer) -> ssl.SSLContext:
     builder = _builder(subject, signed_by, key, now - LIFE, until)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(key if kind == "self_signed" else signing.key, hashes.SHA256())
-    pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return CertificatePem(
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
+
+
+def server_context(kind: CertificateKind, issuer: Issuer) -> ssl.SSLContext:
+    """The TLS settings of a server at 127.0.0.1 whose certificate is of this kind."""
+    pem = new_certificate(kind, issuer)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     with tempfile.TemporaryDirectory() as folder:  # OpenSSL reads keys from files only
         path = Path(folder, "server.pem")
-        path.write_bytes(pem)
+        path.write_bytes(pem.certificate + pem.key)
         context.load_cert_chain(path)
     return context
 

@@ -18,6 +18,7 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
+from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.port import Broker
 from safevideo_common.errors import ServiceUnavailable, StartupError
@@ -89,7 +90,7 @@ async def _serve(service: str, settings: Settings, build_app: AppFactory[Setting
     memory = MemoryMonitor(service, folder or Path(tempfile.gettempdir()), settings.memory_limit_mb << 20, logger)
     try:
         async with (
-            open_broker(settings.kafka_bootstrap_servers, None) as broker,
+            open_broker(settings.kafka_bootstrap_servers, None, KafkaSecurity.of(settings)) as broker,
             running_task(memory.run(), "memory-monitor") as over_limit,
         ):
             app = build_app(settings, broker, logger)

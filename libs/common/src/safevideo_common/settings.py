@@ -6,7 +6,7 @@ The settings of a service extend `CommonSettings`. `.env.example` is generated f
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +27,17 @@ class ProcessSettings(BaseSettings):
     safevideo_env: Literal["production", "development"] = Field(
         "production", description="In production the process does not start with a weak or default secret."
     )
+    allow_plaintext: str = Field(
+        "",
+        description="Comma-separated: database, redis, kafka. A production reaches these on other hosts without TLS.",
+    )
+
+    @field_validator("allow_plaintext")
+    @classmethod
+    def _are_servers(cls, value: str) -> str:
+        if unknown := _names(value) - _SERVERS.keys():
+            raise ValueError(f"must be some of {', '.join(_SERVERS)}, not {len(unknown)} other words")
+        return value
 
 
 class DatabaseSettings(ProcessSettings):
@@ -34,6 +45,8 @@ class DatabaseSettings(ProcessSettings):
 
     database_url: SecretStr = Field(
         description="mysql+aiomysql://user:password@host/safevideo, or sqlite+aiosqlite:///path for the embedded stack."
+        " With TLS: ?ssl_ca=ca.pem, and &ssl_cert= and &ssl_key= for a certificate of our own; "
+        "?ssl_mode=VERIFY_IDENTITY for the system's roots."
     )
 
 
@@ -41,6 +54,21 @@ class KafkaSettings(ProcessSettings):
     """Settings of a command that needs only the broker."""
 
     kafka_bootstrap_servers: str = Field(description="Comma-separated host:port of the brokers.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka's word for encryption (SSL) and for a user and a password (SASL)."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the password is proved; PLAIN sends it."
+    )
+    kafka_username: str = Field("", description="User at Kafka, with SASL.")
+    kafka_password: SecretStr | None = Field(None, description="Password at Kafka, with SASL.")
+    kafka_ca_file: Path | None = Field(
+        None, description="PEM file of the CA that signed the brokers' certificates; empty for the system's roots."
+    )
+    kafka_cert_file: Path | None = Field(None, description="PEM file of our certificate, if the brokers ask for one.")
+    kafka_key_file: Path | None = Field(
+        None, description="PEM file of its key, unless the file of the certificate has it."
+    )
 
 
 class CommonSettings(KafkaSettings, DatabaseSettings):
@@ -49,7 +77,9 @@ class CommonSettings(KafkaSettings, DatabaseSettings):
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a container's port is its own
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379"), description="Redis or Valkey, without a database number."
+        SecretStr("redis://127.0.0.1:6379"),
+        description="Redis or Valkey, without a database number; rediss:// with TLS, and then ?ssl_ca_certs=ca.pem, "
+        "&ssl_certfile= and &ssl_keyfile=.",
     )
     log_dir: Path | None = Field(
         None, description="Folder of the log files. Default: /var/log/safevideo if it exists, otherwise no log files."
@@ -116,6 +146,37 @@ def _reject_unsafe(settings: ProcessSettings) -> None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and (reason := _explain_unsafe(name, text, is_secret=isinstance(value, SecretStr))):
             raise StartupError(f"{name.upper()} {reason}. Set another value, or SAFEVIDEO_ENV=development.")
+    for server, name in _SERVERS.items():
+        if server not in _names(settings.allow_plaintext) and _is_plaintext(settings, name):
+            raise StartupError(
+                f"{name.upper()} is on another host and not encrypted. Use TLS (docs/security.md has the settings), "
+                f"or set ALLOW_PLAINTEXT={server} if the network between is yours alone."
+            )
+
+
+_SERVERS: Final = {"database": "database_url", "redis": "redis_url", "kafka": "kafka_bootstrap_servers"}
+"""The servers that a production may reach in plain text if it says so, and the setting that has the address."""
+
+
+def _names(text: str) -> set[str]:
+    return {part.strip() for part in text.split(",") if part.strip()}
+
+
+def _is_plaintext(settings: ProcessSettings, name: str) -> bool:
+    """Return whether passwords and events would cross a network unencrypted."""
+    value = getattr(settings, name, None)
+    if isinstance(settings, KafkaSettings) and name == "kafka_bootstrap_servers":
+        hosts = (server.rpartition(":")[0].strip("[] ") for server in _names(settings.kafka_bootstrap_servers))
+        return not settings.kafka_security_protocol.endswith("SSL") and not all(map(_is_local, hosts))
+    if not isinstance(value, SecretStr):
+        return False
+    parts = urlsplit(value.get_secret_value())
+    is_encrypted = parts.scheme == "rediss" or any(key.startswith("ssl_") for key, _ in parse_qsl(parts.query))
+    return parts.scheme.startswith(("mysql", "redis")) and not is_encrypted and not _is_local(parts.hostname)
+
+
+def _is_local(host: str | None) -> bool:
+    return host is None or host == "localhost" or host.startswith(("127.", "::1"))
 
 
 def _explain_unsafe(name: str, text: str, *, is_secret: bool) -> str | None:
@@ -131,7 +192,7 @@ def _explain_unsafe(name: str, text: str, *, is_secret: bool) -> str | None:
 def explain_unsafe_url(url: str) -> str | None:
     """Return why a production must not use the service at `url`, or None. This machine needs no password."""
     parts = urlsplit(url)
-    is_local = parts.hostname is None or parts.hostname == "localhost" or parts.hostname.startswith(("127.", "::1"))
+    is_local = _is_local(parts.hostname)
     if parts.scheme == "http" and not is_local:
         return "is not encrypted: use https"
     if not parts.scheme.startswith(("mysql", "redis", "valkey")):

@@ -100,7 +100,7 @@ def test_unsafe_service_raises_startup_error_in_production(
     ("name", "value"),
     [
         ("DATABASE_URL", "mysql+aiomysql://root@127.0.0.1:3306/safevideo"),
-        ("DATABASE_URL", "mysql+aiomysql://safevideo:kR9-fQ2-vB7m@db/safevideo"),
+        ("DATABASE_URL", "mysql+aiomysql://safevideo:kR9-fQ2-vB7m@db/safevideo?ssl_ca=/ca.pem"),
         ("REDIS_URL", "redis://localhost:6379"),
         ("REDIS_URL", "rediss://:kR9-fQ2-vB7m@redis.example.net:6379"),
         ("SHAREGRAM_API_URL", "http://127.0.0.1:3900/v1"),
@@ -110,6 +110,34 @@ def test_unsafe_service_raises_startup_error_in_production(
 )
 def test_safe_service_is_accepted_in_production(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
     environment.setenv(name, value)
+    load_settings(ServiceSettings)
+
+
+@pytest.mark.parametrize(
+    ("server", "name", "value"),
+    [
+        ("database", "DATABASE_URL", "mysql+aiomysql://safevideo:kR9-fQ2-vB7m@db/safevideo?charset=utf8mb4"),
+        ("redis", "REDIS_URL", "redis://:kR9-fQ2-vB7m@redis:6379"),
+        ("kafka", "KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092, kafka-2:9092"),
+    ],
+)
+def test_plaintext_to_another_host_raises_startup_error_in_production_unless_allowed(
+    environment: pytest.MonkeyPatch, server: str, name: str, value: str
+) -> None:
+    environment.setenv(name, value)
+    said = refusal()
+    assert said.startswith(f"{name} is on another host and not encrypted")
+    assert value not in said
+    environment.setenv("ALLOW_PLAINTEXT", f"somebody, {server}")
+    assert "ALLOW_PLAINTEXT" in refusal()
+    environment.setenv("ALLOW_PLAINTEXT", f" {server} ")
+    load_settings(ServiceSettings)
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_encrypted_kafka_on_another_host_is_accepted(environment: pytest.MonkeyPatch, protocol: str) -> None:
+    environment.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka-1:9093,kafka-2:9093")
+    environment.setenv("KAFKA_SECURITY_PROTOCOL", protocol)
     load_settings(ServiceSettings)
 
 

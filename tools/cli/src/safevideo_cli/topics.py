@@ -9,6 +9,7 @@ import typer
 
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json, print_table
+from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.port import Broker
 from safevideo_common.events.topic_checks import TopicCheck, TopicIssue, check_topics
@@ -55,7 +56,8 @@ async def _create() -> list[str]:
 @asynccontextmanager
 async def _open_broker() -> AsyncIterator[Broker]:
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # our own last sentence says what is wrong
-    async with open_broker(load_settings(KafkaSettings).kafka_bootstrap_servers, None) as broker:
+    settings = load_settings(KafkaSettings)
+    async with open_broker(settings.kafka_bootstrap_servers, None, KafkaSecurity.of(settings)) as broker:
         yield broker
 
 

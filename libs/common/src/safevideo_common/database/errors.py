@@ -11,10 +11,12 @@ Only this module classifies errors, as one of three:
 
 import asyncio
 import sqlite3
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
+from pymysql.constants import CR
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -77,7 +79,19 @@ def _translated(error: DBAPIError) -> SafeVideoError:
     else:
         code = cause.args[0] if cause is not None and cause.args else 0
         kind, meaning = _meaning_on_mysql(code)
-    return kind(f"{meaning} ({type(cause).__name__} {code})")
+    reason = _tls_reason(cause)
+    return kind(f"{meaning} ({type(cause).__name__} {code}{reason})")
+
+
+def _tls_reason(cause: BaseException | None) -> str:
+    """Return why there is no encrypted connection, in OpenSSL's words; empty for any other failure."""
+    below = cause.__cause__ if cause is not None else None
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return f": certificate verify failed: {below.verify_message}"
+    if isinstance(below, ssl.SSLError):
+        return f": {below.reason}"
+    has_no_tls = cause is not None and cause.args[:1] == (CR.CR_SSL_CONNECTION_ERROR,)
+    return f": {cause.args[1]}" if cause is not None and has_no_tls else ""
 
 
 def _meaning_on_mysql(code: object) -> tuple[type[SafeVideoError], str]:

@@ -56,7 +56,8 @@ from safevideo_common.sharegram.operations import (
 from safevideo_common.sharegram.port import CallBreaker, CallBudget, FallbackSwitch, NoBreaker, NoBudget, NoFallback
 from safevideo_common.sharegram.retry import Retries
 from safevideo_common.sharegram.settings import SharegramSettings
-from safevideo_common.sharegram.transport import HttpTransport, tls_context
+from safevideo_common.sharegram.transport import HttpTransport
+from safevideo_common.tls import TlsFiles, client_context
 
 JSON: Final = "application/json"
 MAX_PAGE: Final = 500
@@ -223,7 +224,8 @@ async def open_sharegram(
     metrics = SharegramMetrics(registry)
     credentials = protections.credentials or settings.credentials
 
-    async with HttpTransport.open(tls_context(settings.sharegram_ca_file)) as transport:
+    tls = client_context("SHAREGRAM_CA_FILE", TlsFiles(settings.sharegram_ca_file))
+    async with HttpTransport.open(tls) as transport:
         signing = SigningTransport(transport, settings.sharegram_api_url, credentials, clock)
         once = TryTimeout(ResponseReader(signing, clock), metrics)
         guarded = BreakerLayer(BudgetLayer(once, protections.budget), protections.breaker)

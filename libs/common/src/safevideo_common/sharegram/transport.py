@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Final, Self
 
 import aiohttp
@@ -24,14 +23,12 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSess
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from safevideo_common.errors import StartupError
 from safevideo_common.sharegram.errors import CallError, FailureReason, InvalidResponse, SharegramUnavailable
 
 POOL_SECONDS: Final = 25.0
 """The time in which a pool takes new requests. A request takes at most 30 s, so a connection ends within a minute."""
 IDLE_SECONDS: Final = 15.0
 CONNECT_SECONDS: Final = 10.0
-MIN_TLS: Final = ssl.TLSVersion.TLSv1_2
 
 _CERTIFICATE_PROBLEMS: Final = {
     9: "the certificate is not valid yet",
@@ -65,16 +62,6 @@ class WireResponse:
     reason: str
     headers: CIMultiDictProxy[str]
     body: bytes
-
-
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return the context that verifies Sharegram's certificate. Raises `StartupError` for an unusable `ca_file`."""
-    try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except OSError as error:  # `SSLError` is one too
-        raise StartupError(f"SHAREGRAM_CA_FILE cannot be used: {type(error).__name__}.") from None
-    context.minimum_version = MIN_TLS
-    return context
 
 
 class HttpTransport:

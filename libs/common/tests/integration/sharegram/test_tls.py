@@ -12,7 +12,7 @@ from safevideo_common.errors import StartupError
 from safevideo_common.sharegram.client import SharegramClient
 from safevideo_common.sharegram.errors import FailureReason, SharegramUnavailable
 from safevideo_common.sharegram.operations import SharegramCaller
-from safevideo_common.sharegram.transport import tls_context
+from safevideo_common.tls import TlsFiles, client_context
 from sharegram_simulator.certificates import CertificateKind
 from sharegram_simulator.serving import serving
 from sharegram_simulator.settings import SimulatorSettings
@@ -72,8 +72,8 @@ def test_unusable_ca_file_stops_the_start(tmp_path: Path, content: str | None) -
     if content is not None:
         file.write_text(content)
     with pytest.raises(StartupError, match=r"^SHAREGRAM_CA_FILE cannot be used"):
-        tls_context(file)
+        client_context("SHAREGRAM_CA_FILE", TlsFiles(file))
 
 
 def test_old_tls_versions_are_not_offered() -> None:
-    assert tls_context(None).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert client_context("SHAREGRAM_CA_FILE", TlsFiles()).minimum_version is ssl.TLSVersion.TLSv1_2

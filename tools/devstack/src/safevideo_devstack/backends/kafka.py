@@ -2,7 +2,8 @@
 
 import base64
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safevideo_devstack.backends import probes, process
@@ -24,6 +25,10 @@ class KafkaServer:
     fast_start: bool = True
     software: str = "Apache Kafka"
     role: Role = "broker"
+    format_arguments: tuple[str, ...] = ()
+    """Further arguments of `StorageTool format`, such as `--add-scram`."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Further settings; they win."""
 
     @property
     def name(self) -> str:
@@ -58,6 +63,7 @@ class KafkaServer:
                     f"--cluster-id={self._cluster_id()}",  # one argument: the id may begin with a dash
                     "-c",
                     str(self._configuration),
+                    *self.format_arguments,
                 ],
                 self.folder / "format.log",
                 seconds=FORMAT_SECONDS,
@@ -112,6 +118,7 @@ class KafkaServer:
             "share.coordinator.state.topic.replication.factor": brokers,
             "share.coordinator.state.topic.min.isr": in_sync,
             **(LONE_BROKER if brokers == 1 else {}),
+            **self.settings,
         }
 
     def _cluster_id(self) -> str:

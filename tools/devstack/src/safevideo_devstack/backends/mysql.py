@@ -5,7 +5,7 @@ import secrets
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safevideo_devstack.backends import probes, process
@@ -25,6 +25,8 @@ class MySQLFamilyServer(ABC):
     name: str
     software: str
     role: Role = "database"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Further settings; they win."""
 
     @property
     def address(self) -> str:
@@ -102,6 +104,7 @@ class MySQLFamilyServer(ABC):
             "innodb_buffer_pool_size": "1G",  # for the indexes of long tables; unused pages take no memory
             "character-set-server": "utf8mb4",
             **self.own_settings(),
+            **self.settings,
         }
         if os.geteuid() == 0:
             # An account of its own could not reach a checkout below a home folder. What runs here is reachable from

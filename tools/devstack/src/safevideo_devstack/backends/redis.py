@@ -1,6 +1,7 @@
 """Redis, or Valkey with the same protocol: the cache of the local and of the embedded stack."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,8 @@ class RedisServer:
     software: str = "Redis"
     appendfsync: Literal["everysec", "always"] = "everysec"
     role: Role = "cache"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Further settings."""
 
     @property
     def address(self) -> str:
@@ -42,6 +45,7 @@ class RedisServer:
             "appendonly": "yes",
             "appendfsync": self.appendfsync,
             "save": '""',
+            **self.settings,
         }
         self._configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
 

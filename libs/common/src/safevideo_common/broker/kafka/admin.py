@@ -18,6 +18,7 @@ from aiokafka.errors import (
 
 from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS
 from safevideo_common.broker.kafka.client import has_controller
+from safevideo_common.broker.kafka.security import PLAINTEXT, KafkaSecurity
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Topic, TopicState
 from safevideo_common.errors import BrokerUnavailable
 
@@ -40,11 +41,14 @@ DURABLE_REPLICAS: Final = 2
 
 @asynccontextmanager
 async def open_admin(
-    bootstrap_servers: str, client_id: str, request_timeout_ms: int
+    bootstrap_servers: str, client_id: str, request_timeout_ms: int, security: KafkaSecurity = PLAINTEXT
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     """Open a connected admin client. Raises `KafkaError` if no broker answers."""
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap_servers, client_id=client_id, request_timeout_ms=request_timeout_ms
+        bootstrap_servers=bootstrap_servers,
+        client_id=client_id,
+        request_timeout_ms=request_timeout_ms,
+        **security.arguments(),
     )
     try:
         await admin.start()

@@ -14,6 +14,7 @@ from safevideo_common.broker.kafka.client import open_client, translate_errors
 from safevideo_common.broker.kafka.consumer import KafkaSubscription, open_consumer
 from safevideo_common.broker.kafka.producer import KafkaProducer, KnownPartitions, open_producer
 from safevideo_common.broker.kafka.reader import KafkaReader, open_reader
+from safevideo_common.broker.kafka.security import PLAINTEXT, KafkaSecurity
 from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_common.broker.types import Topic, TopicState
 
@@ -25,9 +26,10 @@ PROBE_SECONDS: Final = 2.0
 class KafkaBroker:
     """See `Broker`. It holds no connection: each producer, subscription and reader has its own."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, security: KafkaSecurity = PLAINTEXT) -> None:
         """`bootstrap_servers` is host:port, comma-separated."""
         self._servers = bootstrap_servers
+        self._security = security
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
         """Create missing topics with the default replication factor of the cluster.
@@ -52,7 +54,7 @@ class KafkaBroker:
         async with (
             translate_errors(request, seconds),
             # One request ends before the bound of all: aiokafka does not close a connection whose request is cancelled.
-            admin.open_admin(self._servers, "safevideo-admin", int(seconds * 900)) as client,
+            admin.open_admin(self._servers, "safevideo-admin", int(seconds * 900), self._security) as client,
         ):
             yield client
 
@@ -62,7 +64,7 @@ class KafkaBroker:
     ) -> AsyncIterator[KafkaProducer]:
         """Open a producer. Closing it waits about two seconds for messages in flight."""
         partitions: KnownPartitions = {}
-        connect = partial(open_producer, self._servers, client_id, partitions, acknowledged_within)
+        connect = partial(open_producer, self._servers, self._security, client_id, partitions, acknowledged_within)
         with closing(DeliveryTimeouts(acknowledged_within)) as timeouts:
             async with open_client(f"kafka-producer-{client_id}", connect) as client:
                 yield KafkaProducer(client, InFlightLimit(), timeouts, partitions)
@@ -71,12 +73,13 @@ class KafkaBroker:
     async def subscribe(self, group: str, topics: Sequence[str], client_id: str) -> AsyncIterator[KafkaSubscription]:
         """Join `group` once its topics exist."""
         async with open_assignment(client_id) as assignment:
-            connect = partial(open_consumer, self._servers, group, topics, client_id, assignment)
+            connect = partial(open_consumer, self._servers, self._security, group, topics, client_id, assignment)
             async with open_client(f"kafka-subscription-{client_id}", connect) as client:
                 yield KafkaSubscription(client, assignment)
 
     @asynccontextmanager
     async def reader(self, client_id: str) -> AsyncIterator[KafkaReader]:
         """Open a reader."""
-        async with open_client(f"kafka-reader-{client_id}", partial(open_reader, self._servers, client_id)) as client:
+        connect = partial(open_reader, self._servers, self._security, client_id)
+        async with open_client(f"kafka-reader-{client_id}", connect) as client:
             yield KafkaReader(client)

@@ -21,6 +21,7 @@ from safevideo_common.broker.kafka.client import (
     translate_errors,
 )
 from safevideo_common.broker.kafka.records import accept_any_header_name, to_record
+from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.port import ALL_PARTITIONS, PartitionClaim, PartitionShard
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Record, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
@@ -139,7 +140,12 @@ members one gets the even and the other the odd ones, and one shard of each stay
 
 @asynccontextmanager
 async def open_consumer(
-    bootstrap_servers: str, group: str, topics: Sequence[str], client_id: str, assignment: Assignment
+    bootstrap_servers: str,
+    security: KafkaSecurity,
+    group: str,
+    topics: Sequence[str],
+    client_id: str,
+    assignment: Assignment,
 ) -> AsyncIterator[ConsumerSession]:
     """Join the group for the time of the block. The member owns no partition until the others have released some.
 
@@ -161,6 +167,7 @@ async def open_consumer(
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
         partition_assignment_strategy=ASSIGNORS,
+        **security.arguments(),
     )
     session = ConsumerSession(consumer, assignment)
     try:

@@ -44,6 +44,7 @@ from safevideo_common.broker.kafka.client import (
     stop_producer,
     translate_errors,
 )
+from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.partitioner import partition_of
 from safevideo_common.broker.port import UNKNOWN_PARTITION, BatchIncomplete
 from safevideo_common.broker.types import Message, TopicPartition
@@ -325,7 +326,11 @@ class ProducerSession(Session):
 
 @asynccontextmanager
 async def open_producer(
-    bootstrap_servers: str, client_id: str, partitions: KnownPartitions, metadata_seconds: float
+    bootstrap_servers: str,
+    security: KafkaSecurity,
+    client_id: str,
+    partitions: KnownPartitions,
+    metadata_seconds: float,
 ) -> AsyncIterator[ProducerSession]:
     """Open a connected producer. Raises an error of aiokafka if no broker answers."""
     producer = AIOKafkaProducer(
@@ -336,6 +341,7 @@ async def open_producer(
         linger_ms=0,
         max_batch_size=MAX_BATCH_BYTES,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
+        **security.arguments(),
     )
     session = ProducerSession(producer, partitions, metadata_seconds)
     try:

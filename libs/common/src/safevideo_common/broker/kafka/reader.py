@@ -20,6 +20,7 @@ from safevideo_common.broker.kafka.client import (
     translate_errors,
 )
 from safevideo_common.broker.kafka.records import accept_any_header_name, to_record
+from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.port import READ_BYTES
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Record, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
@@ -123,7 +124,7 @@ class ReaderSession(Session):
 
 
 @asynccontextmanager
-async def open_reader(bootstrap_servers: str, client_id: str) -> AsyncIterator[ReaderSession]:
+async def open_reader(bootstrap_servers: str, security: KafkaSecurity, client_id: str) -> AsyncIterator[ReaderSession]:
     """Open a connected reader. Raises an error of aiokafka if no broker answers."""
     accept_any_header_name()
     consumer = AIOKafkaConsumer(
@@ -136,10 +137,11 @@ async def open_reader(bootstrap_servers: str, client_id: str) -> AsyncIterator[R
         retry_backoff_ms=LEADER_WAIT_MS,
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        **security.arguments(),
     )
     try:
         await consumer.start()
-        async with open_admin(bootstrap_servers, client_id, REQUEST_TIMEOUT_MS) as admin:
+        async with open_admin(bootstrap_servers, client_id, REQUEST_TIMEOUT_MS, security) as admin:
             yield ReaderSession(consumer, admin)
     finally:
         await run_shielded(f"kafka-stop-{client_id}", stop_consumer(consumer))
