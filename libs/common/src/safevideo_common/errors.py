@@ -142,6 +142,13 @@ class InvalidStatusTransition(SafeVideoError):
     status = 409
 
 
+class LegalHold(SafeVideoError):
+    """A legal hold keeps the data of this person. `details` names the hold."""
+
+    code = "LEGAL_HOLD"
+    status = 409
+
+
 class JobNotCancellable(SafeVideoError):
     """The job is finished and cannot be cancelled."""
 

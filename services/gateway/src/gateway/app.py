@@ -45,6 +45,7 @@ from gateway.sign_in.pending import PendingSignIns
 from gateway.sign_in.provider import IdentityProvider
 from gateway.sign_in.service import SignInAudit, SignInService
 from gateway.users.api import UsersApi
+from gateway.users.holds import LegalHoldsApi
 from safevideo_common.auth.access_tokens import AccessTokens
 from safevideo_common.auth.authentication import RequestAuthenticator
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
@@ -64,6 +65,7 @@ from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.one import PerformerSync
+from safevideo_common.privacy.holds import LegalHolds
 from safevideo_common.protections.runtime import Protections, run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
 from safevideo_common.protections.store import SHAREGRAM
@@ -206,6 +208,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     ),
                     KycRecordsApi(kyc, database, applicants, files, utc_now, logger),
                     UsersApi(database, UserMerges(database, sessions, utc_now), logger),
+                    LegalHoldsApi(database, LegalHolds(database, utc_now)),
                     BreakersApi(operations),
                     FallbackApi(operations),
                     FlagsApi(FlagService(database, protections.flag_store, utc_now)),

@@ -75,3 +75,16 @@ async def test_merge_that_cannot_be_done_says_why(post: Post) -> None:
     for order, status, code in IMPOSSIBLE:
         answer = await post("/merge", order)
         assert (answer.status, answer.code) == (status, code), order
+
+
+@pytest.mark.usefixtures("people")
+async def test_legal_hold_is_placed_listed_and_released(gateway: Api, admin: dict[str, str], post: Post) -> None:
+    answer = await post("/4/hold", {"reason": "case 7"})
+    assert (answer.status, answer.json["data"]["reason"]) == (201, "case 7")
+    listed = (await gateway.get(f"{PATH}/holds", admin)).json
+    assert [(each["userId"], each["reason"]) for each in listed["data"]] == [(4, "case 7")]
+    assert (await post("/99/hold", {"reason": "case 7"})).status == 404
+    assert (await post("/4/hold", {"reason": "two\nlines"})).code == "VALIDATION_ERROR"
+    assert len((await post("/4/release", {"reason": "closed"})).json["data"]) == 1
+    again = await post("/4/release", {"reason": "closed"})
+    assert (again.status, again.code) == (409, "INVALID_STATUS_TRANSITION")

@@ -1,11 +1,12 @@
 """The wiring of `kyc-worker`: all its objects, in the order of their dependencies."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import time, timedelta
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from kyc_worker.privacy.retention_job import RETENTION_JOB, RetentionJob, RetentionMetrics, RetentionPeriods
 from kyc_worker.settings import KycWorkerSettings
 from kyc_worker.verifications.handler import VerificationHandler
 from kyc_worker.verifications.resync_job import ResyncJob
@@ -26,7 +27,7 @@ from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
-from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
+from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Daily, Interval, PeriodicJob
 from safevideo_common.kyc.requests import RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
@@ -41,6 +42,7 @@ from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 SERVICE = topics.KYC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
 RESYNC = PeriodicJob("kyc-resync", RESYNC_JOB, Interval(timedelta(minutes=15)))
+RETENTION = PeriodicJob("kyc-retention", RETENTION_JOB, Daily(time(2, 15)))
 
 
 def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
@@ -73,11 +75,15 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
             ):
+                store = FolderStore(settings.upload_dir)
+                periods = RetentionPeriods(settings.kyc_retention_days_verified, settings.kyc_retention_days_rejected)
+                deletions = RetentionMetrics(registry)
+                jobs[RETENTION_JOB] = RetentionJob(database, store, periods, deletions, utc_now, logger)
                 jobs[RESYNC_JOB] = ResyncJob(database, handler, sharegram, utc_now, logger)
                 if encryption is None:
                     logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
                 else:
-                    files = EncryptedFiles(FolderStore(settings.upload_dir), encryption.cipher(Purpose.KYC_DOCUMENT))
+                    files = EncryptedFiles(store, encryption.cipher(Purpose.KYC_DOCUMENT))
                     score = settings.kyc_auto_approve_score
                     jobs[VERIFICATION_JOB] = SubmissionJob(
                         database,
@@ -98,7 +104,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     registry,
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
-                    periodic_jobs=(*PERIODIC_JOBS, RESYNC),
+                    periodic_jobs=(*PERIODIC_JOBS, RESYNC, RETENTION),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_kyc_enabled)),
                 ):

@@ -12,3 +12,12 @@ class KycWorkerSettings(KycSettings, ConsumerSettings, JobSettings, ProtectionSe
     """Settings of `kyc-worker`."""
 
     port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
+    kyc_retention_days_verified: int = Field(
+        2557,
+        ge=1,
+        le=36_500,
+        description="Days after its last change for which a verified or expired request keeps documents and applicant.",
+    )
+    kyc_retention_days_rejected: int = Field(
+        365, ge=1, le=36_500, description="The same, of a rejected request. Its decision and reason are never deleted."
+    )

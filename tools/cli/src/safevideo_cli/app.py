@@ -20,7 +20,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "fallback": "Stop all calls to Sharegram for a time, and allow them again.",
     "flags": "Inspect and set feature flags.",
     "webhook": "Inspect the secrets that sign webhooks.",
-    "users": "Find and merge duplicate accounts.",
+    "users": "Find and merge duplicate accounts, and keep the data of a person.",
     "sessions": "Sign people out.",
     "keys": "Manage the API keys of systems that call our API.",
     "audit": "Search the audit log: who did what, when, from where.",

@@ -1,10 +1,11 @@
-"""`safevideo users duplicates|merge|unmerge`: accounts that belong to the same person."""
+"""`safevideo users`: accounts that belong to the same person, and what happens to the data of a person."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
+from safevideo_cli import privacy
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson, Limit, Page
 from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
@@ -15,6 +16,8 @@ from safevideo_common.users.merge import UserChanges, UserMerges
 from safevideo_common.users.store import User
 
 app = typer.Typer(no_args_is_help=True)
+for _command in (privacy.hold, privacy.release, privacy.holds):
+    app.command()(_command)
 
 MAX_ID = 2**63 - 1
 Primary = Annotated[int, typer.Argument(metavar="PRIMARY", min=1, max=MAX_ID, help="The account that stays.")]

@@ -89,3 +89,12 @@ def test_sessions_of_one_user_and_of_everyone_are_ended(command: Run, redis_url:
             return [key async for key in redis.scan_iter("sso:*")]
 
     assert asyncio.run(keys()) == []
+
+
+def test_legal_hold_is_placed_shown_and_released(command: Run) -> None:
+    assert command("users", "hold", "1", "--reason", "case 7").returncode == 0
+    (found,) = orjson.loads(command("users", "holds", "--json").stdout)["holds"]
+    assert (found["userId"], found["performerId"], found["reason"]) == (1, "a", "case 7")
+    assert command("users", "release", "a", "--reason", "closed").returncode == 0
+    again = command("users", "release", "1", "--reason", "closed")
+    assert (again.returncode, again.stderr.startswith("INVALID_STATUS_TRANSITION: ")) == (1, True)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, bindparam, insert, select
+from sqlalchemy import Row, Select, and_, bindparam, exists, insert, or_, select
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked, force_index
 from safevideo_common.database.paging import Order, find_page
-from safevideo_common.database.tables import kyc_requests
+from safevideo_common.database.tables import kyc_documents, kyc_requests
 from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision, RejectionReason
 from safevideo_common.domain.ordering import WriteVersion
 
@@ -154,6 +154,20 @@ async def in_progress_since(reading: AsyncConnection, before: datetime, limit: i
     """Return the ids of requests that have been in progress since before `before`, in order."""
     query = select(_c.id).where(_c.status == KycStatus.IN_PROGRESS, _c.updated_at < before).order_by(_c.id).limit(limit)
     return list(await reading.scalars(query))
+
+
+async def with_data_decided_before(
+    reading: AsyncConnection, before: Mapping[KycStatus, datetime], after: int, limit: int
+) -> list[int]:
+    """Return the ids over `after`, in order, of requests that still have data and have not changed for long.
+
+    `before` has the time for each status.
+    """
+    is_old = or_(*(and_(_c.status == status, _c.updated_at < at) for status, at in before.items()))
+    has_data = or_(_c.applicant.is_not(None), exists().where(kyc_documents.c.request_id == _c.id))
+    return list(
+        await reading.scalars(select(_c.id).where(is_old, has_data, _c.id > after).order_by(_c.id).limit(limit))
+    )
 
 
 async def existing(reading: AsyncConnection, request_ids: Sequence[int]) -> list[int]:

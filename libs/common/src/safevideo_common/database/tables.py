@@ -239,6 +239,23 @@ user_merges: Final = Table(
     implicit_returning=False,
 )
 
+legal_holds: Final = Table(
+    "legal_holds",  # while one is active, nothing of the person is deleted or erased
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("user_id", BigId),  # an account of the person, or
+    Column("performer_id", ExternalIdText),  # Sharegram's id, of a performer without an account
+    Column("reason", String(255), nullable=False),
+    Column("placed_at", UtcDateTime, nullable=False),
+    Column("placed_by", String(128), nullable=False),
+    Column("released_at", UtcDateTime),
+    Column("released_by", String(128)),
+    Column("release_reason", String(255)),
+    Index("idx_legal_holds_user", "user_id"),
+    Index("idx_legal_holds_performer", "performer_id"),
+    implicit_returning=False,
+)
+
 integrations: Final = Table(
     "integrations",
     metadata,

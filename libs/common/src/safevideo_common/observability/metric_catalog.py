@@ -302,6 +302,17 @@ SHAREGRAM_CALLS_QUEUED: Final = GaugeMetric(
     _SHAREGRAM, "safevideo_sharegram_calls_queued", "Calls that wait for a place."
 )
 
+# --- privacy ---
+_PRIVACY: Final = Group("Privacy", ("kyc-worker",))
+
+KYC_DATA_DELETED: Final = CounterMetric(
+    _PRIVACY, "safevideo_kyc_data_deleted_total",
+    "KYC requests whose documents and applicant were deleted, by reason: retention or erasure.", ("reason",),
+)  # fmt: skip
+KYC_DATA_HELD: Final = GaugeMetric(
+    _PRIVACY, "safevideo_kyc_data_held", "KYC requests whose data a legal hold keeps after its retention."
+)
+
 # --- the API ---
 _API: Final = Group("API", GATEWAY)
 

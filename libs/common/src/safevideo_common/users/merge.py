@@ -22,7 +22,7 @@ from safevideo_common.clock import Clock
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
-from safevideo_common.database.tables import user_identities, user_merges, users
+from safevideo_common.database.tables import legal_holds, user_identities, user_merges, users
 from safevideo_common.errors import InvalidStatusTransition, UserNotFound, ValidationFailed
 from safevideo_common.users import store
 from safevideo_common.users.store import MERGED, User
@@ -31,7 +31,7 @@ MERGED_ACTION: Final = "users.merged"
 UNMERGED_ACTION: Final = "users.unmerged"
 MAX_DUPLICATES: Final = 50
 
-REFERENCES: Final[Sequence[Column[Any]]] = (user_identities.c.user_id, users.c.merged_into)
+REFERENCES: Final[Sequence[Column[Any]]] = (user_identities.c.user_id, users.c.merged_into, legal_holds.c.user_id)
 """Every column that holds the id of a user. A test fails when a table has another one."""
 
 _PROFILE: Final = ("username", "display_name", "profile_image")

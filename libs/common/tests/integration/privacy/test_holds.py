@@ -1,0 +1,94 @@
+"""Legal holds: on whom, by whom, and what a merge of accounts does to them."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import select
+
+from safevideo_common.audit.store import Caller
+from safevideo_common.auth.sessions import SessionStore
+from safevideo_common.cache.redis import open_redis
+from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import audit_log
+from safevideo_common.errors import (
+    InvalidStatusTransition,
+    LegalHold,
+    PerformerNotFound,
+    UserNotFound,
+    ValidationFailed,
+)
+from safevideo_common.privacy.holds import LegalHolds, active_holds, require_no_hold
+from safevideo_common.privacy.person import find_person, person_of_performer
+from safevideo_common.users.accounts import UserAccounts
+from safevideo_common.users.merge import UserMerges
+from safevideo_common.users.store import Identity
+from safevideo_testkit.eventually import FakeClock
+
+CALLER = Caller("legal", "admin", "192.0.2.1", "r1")
+
+
+async def account(database: Database, subject: str) -> int:
+    who = Identity("sharegram", "https://sharegram.example", subject)
+    return (await UserAccounts(database, FakeClock()).sign_in(who, may_link=False)).id
+
+
+@pytest.fixture
+def holds(database: Database) -> LegalHolds:
+    return LegalHolds(database, FakeClock())
+
+
+@pytest.fixture
+async def sessions(redis_url: str) -> AsyncIterator[SessionStore]:
+    async with open_redis(redis_url, 2, seconds=5) as redis:
+        yield SessionStore(redis, seconds=5)
+
+
+async def test_hold_is_on_the_whole_person_and_says_why(holds: LegalHolds, database: Database) -> None:
+    user_id = await account(database, "sg_ada")
+    created = await holds.create(user_id, "case 7", CALLER)
+    assert (created.user_id, created.performer_id, created.reason, created.placed_by) == (
+        user_id,
+        "sg_ada",
+        "case 7",
+        "legal",
+    )
+    async with database.read_connection() as reading:
+        with pytest.raises(LegalHold) as refused:
+            await require_no_hold(reading, await person_of_performer(reading, "sg_ada"))
+    assert refused.value.details == {"holdIds": [created.id], "reason": "case 7"}
+    assert await holds.release("sg_ada", "case 7 is closed", CALLER) == [created]
+    async with database.read_connection() as reading:
+        await require_no_hold(reading, await find_person(reading, user_id))
+        entries = (
+            await reading.execute(select(audit_log.c.action, audit_log.c.details).order_by(audit_log.c.id))
+        ).all()
+    assert [(action, details["reason"]) for action, details in entries] == [
+        ("users.hold_placed", "case 7"),
+        ("users.hold_released", "case 7 is closed"),
+    ]
+
+
+async def test_hold_stays_with_the_person_whose_accounts_are_merged(
+    holds: LegalHolds, database: Database, sessions: SessionStore
+) -> None:
+    first, second = await account(database, "sg_1"), await account(database, "sg_2")
+    created = await holds.create(second, "case 7", CALLER)
+    await UserMerges(database, sessions, FakeClock()).merge(first, [second], CALLER, dry_run=False)
+    async with database.read_connection() as reading:
+        for reference in (first, second, "sg_1", "sg_2"):
+            person = await find_person(reading, reference)
+            assert (person.user_ids, person.performer_ids) == ((first, second), ("sg_1", "sg_2"))
+            assert [each.id for each in await active_holds(reading, person)] == [created.id]
+
+
+async def test_nobody_is_held_by_mistake(holds: LegalHolds, database: Database) -> None:
+    user_id = await account(database, "sg_ada")
+    with pytest.raises(UserNotFound):
+        await holds.create(user_id + 1, "case 7", CALLER)
+    with pytest.raises(PerformerNotFound):
+        await holds.create("sg_unknown", "case 7", CALLER)
+    for reason in ("", " ", "two\nlines", "x" * 256):
+        with pytest.raises(ValidationFailed):
+            await holds.create(user_id, reason, CALLER)
+    with pytest.raises(InvalidStatusTransition):
+        await holds.release(user_id, "case 7 is closed", CALLER)
