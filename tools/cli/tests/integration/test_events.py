@@ -2,12 +2,8 @@
 
 import asyncio
 import getpass
-import os
 import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,16 +12,13 @@ import pytest
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
+from safevideo_testkit.command import Run, command_runner
 
-COMMAND = Path(sys.executable).parent / "safevideo"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DEAD: dict[str, Any] = {"status": Status.DEAD, "reason": "HANDLER_FAILED: KeyError", "payload": b'{"bio": "secret"}'}
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def entry(number: int, **fields: Any) -> InboxEntry:
@@ -39,29 +32,22 @@ def entry(number: int, **fields: Any) -> InboxEntry:
 
 
 @pytest.fixture
-def events(fresh_sqlite_url: str) -> Run:
+def events(migrated_sqlite_url: str) -> Run:
     """Return the command on rows 1 to 4: applied, dead, dead of another performer, dead and no event."""
 
     async def fill() -> None:
-        await migrate(fresh_sqlite_url)
         rows = [
             entry(1, request_id="req-1"),
             entry(2, **DEAD),
             entry(3, **DEAD | {"performer_id": "sg_2"}),
             entry(4, **DEAD | {"reason": "ENVELOPE_INVALID: no ce_id"}),
         ]
-        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+        async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
             await inbox_rows.insert_rows(tx, rows)
 
     asyncio.run(fill())
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "140"}
-        return subprocess.run(
-            [COMMAND, "events", *arguments], env=environment, capture_output=True, text=True, timeout=180, check=False
-        )
-
-    return run
+    return command_runner("events", DATABASE_URL=migrated_sqlite_url, COLUMNS="140")
 
 
 def audit_entries(url: str) -> list[AuditEntry]:
@@ -111,10 +97,10 @@ def test_events_show_prints_the_body_only_with_payload(events: Run) -> None:
     assert (document["eventId"], document["payload"]) == ("evt-2", '{"bio": "secret"}')
 
 
-def test_events_retry_is_audited_with_the_user(events: Run, fresh_sqlite_url: str) -> None:
+def test_events_retry_is_audited_with_the_user(events: Run, migrated_sqlite_url: str) -> None:
     (row,) = json_of(events("retry", "evt-2", "--json"))
     assert (row["status"], row["tries"]) == ("waiting", 0)
-    (act,) = audit_entries(fresh_sqlite_url)
+    (act,) = audit_entries(migrated_sqlite_url)
     assert (act.actor, act.role, act.action) == (getpass.getuser(), "cli", "events.retried")
     assert act.request_id
 
@@ -131,7 +117,7 @@ def test_events_retry_fails_with_the_reason_for_other_statuses(events: Run) -> N
     assert events("show", "evt-9").returncode == 1
 
 
-def test_events_redrive_counts_first_and_redrives_with_yes(events: Run, fresh_sqlite_url: str) -> None:
+def test_events_redrive_counts_first_and_redrives_with_yes(events: Run, migrated_sqlite_url: str) -> None:
     dry = events("redrive", "--all")
     assert dry.returncode == 0
     assert dry.stdout.splitlines()[-1] == "2 of 3 events can be redriven; nothing was changed. To do it: --yes"
@@ -142,7 +128,7 @@ def test_events_redrive_counts_first_and_redrives_with_yes(events: Run, fresh_sq
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "2 events are redriven; the workers process them now."
     assert json_of(events("list", "--status", "waiting", "--json"))["total"] == 2
-    assert [act.action for act in audit_entries(fresh_sqlite_url)] == ["events.redrive"] * 2 + [
+    assert [act.action for act in audit_entries(migrated_sqlite_url)] == ["events.redrive"] * 2 + [
         "events.redriven",
         "events.redrive",
     ]

@@ -1,11 +1,7 @@
 """`safevideo jobs` and `safevideo replay`, on a terminal and in scripts."""
 
 import asyncio
-import os
 import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,24 +12,20 @@ from sqlalchemy import update
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditEntry, AuditFilter
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.jobs.model import NewJob
 from safevideo_common.jobs.store import admin as job_admin
+from safevideo_testkit.command import Run, command_runner
 
-COMMAND = Path(sys.executable).parent / "safevideo"
 REPLAY = ("replay", "--topic", "sharegram.performer.v1", "--target", "sync-worker")
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def command(fresh_sqlite_url: str) -> Run:
+def command(migrated_sqlite_url: str) -> Run:
     """Return the command on jobs 1 to 3: queued, completed, failed."""
 
     async def fill() -> None:
-        await migrate(fresh_sqlite_url)
-        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+        async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
             for job_type in ("event_replay", "performer_sync", "event_replay"):
                 await job_admin.enqueue(tx, NewJob(job_type))
             for job_id, status, error in ((2, "completed", None), (3, "failed", "AWAY: it is")):
@@ -42,13 +34,7 @@ def command(fresh_sqlite_url: str) -> Run:
 
     asyncio.run(fill())
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "140"}
-        return subprocess.run(
-            [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=180, check=False
-        )
-
-    return run
+    return command_runner(DATABASE_URL=migrated_sqlite_url, COLUMNS="140")
 
 
 def audit_entries(url: str) -> list[AuditEntry]:
@@ -77,7 +63,7 @@ def test_jobs_list_filters_and_show_prints_one(command: Run) -> None:
     assert "startedAt" not in job, "empty fields are left out"
 
 
-def test_jobs_show_prints_the_preview_of_a_dry_run_by_performer(command: Run, fresh_sqlite_url: str) -> None:
+def test_jobs_show_prints_the_preview_of_a_dry_run_by_performer(command: Run, migrated_sqlite_url: str) -> None:
     preview = {
         "byOutcome": {"applied": 2, "stale": 1},
         "performers": [{"performerId": "sg_1", "changes": {"bio": {"from": None, "to": "a, b"}}}],
@@ -85,7 +71,7 @@ def test_jobs_show_prints_the_preview_of_a_dry_run_by_performer(command: Run, fr
     }
 
     async def fill() -> None:
-        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+        async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
             await tx.execute(update(batch_jobs).where(batch_jobs.c.id == 2).values(result=preview))
 
     asyncio.run(fill())
@@ -94,13 +80,13 @@ def test_jobs_show_prints_the_preview_of_a_dry_run_by_performer(command: Run, fr
     assert "      bio:\n        from: null\n        to: a, b\n" in result
 
 
-def test_jobs_retry_and_cancel_are_audited(command: Run, fresh_sqlite_url: str) -> None:
+def test_jobs_retry_and_cancel_are_audited(command: Run, migrated_sqlite_url: str) -> None:
     assert json_of(command("jobs", "retry", "3", "--json"))["status"] == "queued"
     assert json_of(command("jobs", "cancel", "1", "--reason", "enough", "--json"))["cancelReason"] == "enough"
     refused = command("jobs", "cancel", "2")
     assert (refused.returncode, refused.stdout, refused.stderr[:19]) == (1, "", "JOB_NOT_CANCELLABLE")
     assert command("jobs", "retry", "99").stderr.startswith("NOT_FOUND")
-    assert [(entry.action, entry.role) for entry in audit_entries(fresh_sqlite_url)] == [
+    assert [(entry.action, entry.role) for entry in audit_entries(migrated_sqlite_url)] == [
         ("jobs.retried", "cli"), ("jobs.cancelled", "cli")
     ]  # fmt: skip
 
@@ -112,7 +98,7 @@ def test_jobs_wait_exits_with_the_result_of_the_job(command: Run) -> None:
     assert command("jobs", "wait", "99").returncode == 1
 
 
-def test_replay_enqueues_a_job_with_all_filters(command: Run, fresh_sqlite_url: str) -> None:
+def test_replay_enqueues_a_job_with_all_filters(command: Run, migrated_sqlite_url: str) -> None:
     filters = ("--type", "a.b", "--type", "c.d", "--performer", "sg_1", "--from", "2026-11-24T10:00:00Z")
     job = json_of(command(*REPLAY, *filters, "--to", "2026-11-24T13:00:00+01:00", "--dry-run", "--json"))
     assert (job["jobType"], job["runner"]) == ("event_replay", "sync-worker")
@@ -121,7 +107,7 @@ def test_replay_enqueues_a_job_with_all_filters(command: Run, fresh_sqlite_url: 
         "performerIds": ["sg_1"], "from": "2026-11-24T10:00:00.000Z", "to": "2026-11-24T12:00:00.000Z",
         "dryRun": True, "force": False, "eventsPerSecond": 1000,
     }  # fmt: skip
-    assert [entry.action for entry in audit_entries(fresh_sqlite_url)] == ["replays.requested"]
+    assert [entry.action for entry in audit_entries(migrated_sqlite_url)] == ["replays.requested"]
     assert "safevideo jobs wait" in command(*REPLAY, "--all", "--force").stdout
 
 

@@ -4,40 +4,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
 
 from safevideo_common.database.schema import head
+from safevideo_testkit.command import Run, command_runner
 
 COMMAND = Path(sys.executable).parent / "safevideo"
 SECONDS = 180.0
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def starter(database_url: str) -> Run:
-    """Return a function that runs the command on that database, without our environment."""
-    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "COLUMNS": "100"}
-
-    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env=environment | changes,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-
-    return run
-
 
 @pytest.fixture
 def safevideo(fresh_sqlite_url: str) -> Run:
-    return starter(fresh_sqlite_url)
+    return command_runner(DATABASE_URL=fresh_sqlite_url, COLUMNS="100")
 
 
 @pytest.fixture
@@ -61,7 +42,7 @@ def test_migrate_wait_ends_when_the_schema_is_there_and_says_why_it_is_not(safev
 
 
 def test_migrate_creates_the_schema_and_then_has_nothing_to_do(database_url: str) -> None:
-    safevideo = starter(database_url)
+    safevideo = command_runner(DATABASE_URL=database_url, COLUMNS="100")
     first, second = safevideo("migrate"), safevideo("migrate")
     assert (first.returncode, first.stderr) == (0, "")
     assert "0001  The inbox: one row for each event and consumer group." in first.stdout.splitlines()

@@ -1,34 +1,26 @@
 """`safevideo performers show`: the stale name in one command."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import orjson
 import pytest
 
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import FieldOutcome, Status, stale
 from safevideo_common.domain.performers import DEFAULTS, Performer
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import InboxEntry
+from safevideo_testkit.command import Run, command_runner
 
-COMMAND = Path(sys.executable).parent / "safevideo"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NINTH = WriteVersion(9, 1_795_521_600_000_000, 4)
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture
-def safevideo(fresh_sqlite_url: str) -> Run:
+def safevideo(migrated_sqlite_url: str) -> Run:
     """Return the command on a performer whose name was set by `evt-9`, after which `evt-7` came."""
 
     def entry(event_id: str, offset: int, status: Status, reason: str | None, fields: FieldOutcome) -> InboxEntry:
@@ -38,10 +30,9 @@ def safevideo(fresh_sqlite_url: str) -> Run:
         )  # fmt: skip
 
     async def fill() -> None:
-        await migrate(fresh_sqlite_url)
         values = {**DEFAULTS, "display_name": "New", "email": "a@example.com"}
         late = FieldOutcome(7, overtaken={"displayName": NINTH})
-        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+        async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
             await performers.insert_new(tx, [Performer("sg_1", values, {"display_name": NINTH})], NOW)
             await inbox_rows.insert_rows(
                 tx,
@@ -53,13 +44,7 @@ def safevideo(fresh_sqlite_url: str) -> Run:
 
     asyncio.run(fill())
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "140"}
-        return subprocess.run(
-            [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=180, check=False
-        )
-
-    return run
+    return command_runner(DATABASE_URL=migrated_sqlite_url, COLUMNS="140")
 
 
 def test_performers_show_says_who_wrote_a_field_and_what_lost_to_it(safevideo: Run) -> None:

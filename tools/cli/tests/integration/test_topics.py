@@ -1,10 +1,8 @@
 """`safevideo topics` on a Kafka that has none of them, or wrong ones."""
 
 import asyncio
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -16,15 +14,11 @@ from safevideo_common.events.topics import KYC, RETENTION_DAYS
 from safevideo_devstack.backends import Options
 from safevideo_devstack.backends.lifecycle import RunningBackends, running
 from safevideo_testkit.broker_helpers import DAY_MS
-
-COMMAND = Path(sys.executable).parent / "safevideo"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from safevideo_testkit.command import run_command
 
 
 def command(kafka_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "KAFKA_BOOTSTRAP_SERVERS": kafka_servers}
-    line: list[str | Path] = [COMMAND, "topics", *arguments]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    return run_command(["topics", *arguments], {"KAFKA_BOOTSTRAP_SERVERS": kafka_servers})
 
 
 @pytest.fixture

@@ -1,11 +1,6 @@
 """`safevideo users` and `safevideo sessions`: duplicates found, merged, unmerged; everyone signed out."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import orjson
 import pytest
@@ -19,9 +14,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.users import store
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.store import Identity
-
-COMMAND = Path(sys.executable).parent / "safevideo"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from safevideo_testkit.command import Run, command_runner
 
 
 @pytest.fixture
@@ -41,18 +34,9 @@ def command(migrated_sqlite_url: str, redis_url: str) -> Run:
 
     asyncio.run(fill())
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis_url}
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env=environment | {"COLUMNS": "140", "SAFEVIDEO_ENV": "development"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    return run
+    return command_runner(
+        DATABASE_URL=migrated_sqlite_url, REDIS_URL=redis_url, COLUMNS="140", SAFEVIDEO_ENV="development"
+    )
 
 
 def test_duplicates_are_found_merged_and_unmerged(command: Run, migrated_sqlite_url: str) -> None:

@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from safevideo_common.audit import store as audit
 from safevideo_common.audit.store import AuditFilter
 from safevideo_common.database.engine import Database
-from safevideo_common.database.migrate import migrate
 from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.testing import running_simulator
 
@@ -37,8 +36,7 @@ async def register(database_url: str, base_url: str) -> tuple[int | None, str, s
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_register_is_sent_once_audited_and_its_failure_is_named(fresh_sqlite_url: str) -> None:
-    await migrate(fresh_sqlite_url)
+async def test_register_is_sent_once_audited_and_its_failure_is_named(migrated_sqlite_url: str) -> None:
     settings = SimulatorSettings(
         port=0,
         webhook_secret=SecretStr("a webhook secret"),
@@ -46,13 +44,13 @@ async def test_register_is_sent_once_audited_and_its_failure_is_named(fresh_sqli
         secret_key=SecretStr("planted-secret-key-0123456789"),
     )
     async with running_simulator(settings) as simulator:
-        code, out, _ = await register(fresh_sqlite_url, simulator.base_url)
+        code, out, _ = await register(migrated_sqlite_url, simulator.base_url)
         assert (code, out.startswith(f"Sharegram sends performer.status.changed to {URL}")) == (0, True)
         await simulator.put("/_sim/faults", {"mode": "errors", "status": 503})
-        code, out, err = await register(fresh_sqlite_url, simulator.base_url)
+        code, out, err = await register(migrated_sqlite_url, simulator.base_url)
         assert (code, out, "SERVICE_UNAVAILABLE: Sharegram answered 503 Service Unavailable" in err) == (1, "", True)
         assert "planted" not in err
         assert [call["path"] for call in (await simulator.state())["calls"]] == ["/v1/webhooks"] * 2
-    async with Database.open(fresh_sqlite_url) as database, database.read_connection() as reading:
+    async with Database.open(migrated_sqlite_url) as database, database.read_connection() as reading:
         records, _ = await audit.find(reading, AuditFilter(action="webhook.register"), page=1, limit=10)
     assert len(records) == 1

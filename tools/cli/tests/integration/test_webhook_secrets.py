@@ -1,11 +1,7 @@
 """`safevideo webhook secrets`: whether it is safe to retire the old one."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,37 +12,26 @@ from cryptography.fernet import Fernet
 from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.database.migrate import migrate
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.signatures import environment_secrets
+from safevideo_testkit.command import Run, command_runner
 
-COMMAND = Path(sys.executable).parent / "safevideo"
 SETTING = "kR9-fQ2-vB7m-given,xT4-mW8-cN3p-unused"
 USED, UNUSED = (secret.name for secret in environment_secrets(SETTING))
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 FAR = datetime(2999, 1, 1, tzinfo=UTC)
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+@pytest.fixture
+def safevideo(migrated_sqlite_url: str) -> Run:
+    return command_runner("webhook", "secrets", DATABASE_URL=migrated_sqlite_url, COLUMNS="120")
 
 
 @pytest.fixture
-def safevideo(fresh_sqlite_url: str) -> Run:
-    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_sqlite_url, "COLUMNS": "120"}
-        command = [str(COMMAND), "webhook", "secrets", *arguments]
-        return subprocess.run(
-            command, env=environment | changes, capture_output=True, text=True, timeout=180, check=False
-        )
-
-    return run
-
-
-@pytest.fixture
-def filled(safevideo: Run, fresh_sqlite_url: str) -> Run:
+def filled(safevideo: Run, migrated_sqlite_url: str) -> Run:
     async def fill() -> None:
-        await migrate(fresh_sqlite_url)
-        async with Database.open(fresh_sqlite_url) as database, database.transaction() as tx:
+        async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
             of = await integrations.ensure(tx, SHAREGRAM, NOW)
             await webhook_secrets.add(tx, of, "old", b"sealed", NOW - timedelta(days=1), NOW)
             await webhook_secrets.add(tx, of, "new", b"sealed", NOW, FAR)
@@ -101,12 +86,14 @@ def test_secrets_list_with_an_invalid_setting_fails_and_quotes_nothing(filled: R
     assert "this-is" not in result.stderr
 
 
-def test_secrets_list_before_the_first_migration_fails_and_names_the_command(safevideo: Run) -> None:
-    result = safevideo()
+def test_secrets_list_before_the_first_migration_fails_and_names_the_command(fresh_sqlite_url: str) -> None:
+    result = command_runner("webhook", "secrets", DATABASE_URL=fresh_sqlite_url)()
     assert (result.returncode, result.stderr) == (1, "The database is empty. Run: safevideo migrate\n")
 
 
-def test_secret_is_added_from_stdin_and_retired_by_its_name(filled: Run, fresh_sqlite_url: str, tmp_path: Path) -> None:
+def test_secret_is_added_from_stdin_and_retired_by_its_name(
+    filled: Run, migrated_sqlite_url: str, tmp_path: Path
+) -> None:
     key = Fernet.generate_key().decode()
     secret = tmp_path / "secret"
     secret.write_text("a-secret-of-the-provider\n")
@@ -115,7 +102,7 @@ def test_secret_is_added_from_stdin_and_retired_by_its_name(filled: Run, fresh_s
     assert "a-secret-of-the-provider" not in added.stdout
 
     async def stored() -> dict[str, bytes]:
-        async with Database.open(fresh_sqlite_url) as database, database.read_connection() as reading:
+        async with Database.open(migrated_sqlite_url) as database, database.read_connection() as reading:
             valid = await webhook_secrets.find_valid(reading, SHAREGRAM, datetime.now(UTC))
             return {each.name: each.ciphertext for each in valid}
 
