@@ -77,7 +77,12 @@ class Endpoint:
     body: type[Body] | None = None
     body_example: Mapping[str, object] = field(default_factory=dict)
     form: Mapping[str, object] | None = None
-    """The JSON Schema of its multipart form, if it takes one."""
+    """The JSON Schema of its form, if it takes one."""
+    form_type: str = "multipart/form-data"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The headers that it reads, with their descriptions."""
+    takes_provider_token: bool = False
+    """Whether `Authorization` has a token of the provider instead of one of ours."""
     path_types: Mapping[str, object] = field(default_factory=dict)
     """The type of each parameter of the path, which is a `RowId` by default."""
 

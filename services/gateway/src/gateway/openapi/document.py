@@ -27,6 +27,7 @@ _SECURITY_SCHEMES: Final = {
     "apiClient": {"type": "apiKey", "in": "header", "name": "X-API-Client", "description": "Name of the system."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "One of its keys."},
     "accessToken": {"type": "http", "scheme": "bearer", "description": "The token of a sign-in."},
+    "providerToken": {"type": "http", "scheme": "bearer", "description": "A token of the provider of a sign-in."},
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -152,6 +153,7 @@ def _operation(endpoint: Endpoint, schemas: Json) -> Json:
             *_path_parameters(endpoint),
             *_query_parameters(endpoint.query, schemas),
             *([_IDEMPOTENCY_KEY] if endpoint.takes_idempotency_key else []),
+            *_header_parameters(endpoint),
         ],
         "responses": {**_success(endpoint), **_failures(endpoint)},
     }
@@ -160,12 +162,14 @@ def _operation(endpoint: Endpoint, schemas: Json) -> Json:
     if endpoint.roles is not None:
         operation["security"] = _SECURITY
         operation["x-roles"] = sorted(endpoint.roles)
+    if endpoint.takes_provider_token:
+        operation["security"] = [{"providerToken": []}]
     if endpoint.body:
         content = {"schema": _ref(endpoint.body.__name__), "example": endpoint.body_example}
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     if endpoint.form:
         form = {"schema": {"type": "object", **endpoint.form}}
-        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
+        operation["requestBody"] = {"required": True, "content": {endpoint.form_type: form}}
     return operation
 
 
@@ -181,6 +185,12 @@ def _path_parameters(endpoint: Endpoint) -> Iterator[Json]:
         schema = msgspec.json.schema(endpoint.path_types.get(name, RowId))
         schema.pop("$schema", None)
         yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _header_parameters(endpoint: Endpoint) -> Iterator[Json]:
+    for name, text in endpoint.headers.items():
+        schema = {"type": "string", "pattern": "^[ -~]{1,8192}$"}
+        yield {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
 
 
 def _query_parameters(query: type[BaseModel] | None, schemas: Json) -> Iterator[Json]:

@@ -142,6 +142,9 @@ class SessionQuery(Query):
     session_id: str = Field(min_length=1, max_length=128)
 
 
+_LOGOUT_FORM: Final = {"properties": {"logout_token": {"type": "string"}}, "required": ["logout_token"]}
+
+
 class SignInApi:
     """The endpoints of sign-in that answer with JSON."""
 
@@ -171,16 +174,18 @@ class SignInApi:
         return [
             Endpoint(
                 "POST", f"{PATH}/unified-login", self.unified_login, PUBLIC, Returns(SignedInDocument, _SIGNED_IN),
-                sign_in_errors, rate_limit=RateLimitClass.AUTHENTICATION,
+                sign_in_errors, rate_limit=RateLimitClass.AUTHENTICATION, takes_provider_token=True,
+                headers={PROVIDER_HEADER: "The name of the provider; Sharegram without it."},
             ),
             Endpoint(
                 "GET", f"{PATH}/session/verify", self.verify, PUBLIC, session, rate_limit=None, query=SessionQuery,
             ),
-            Endpoint("POST", f"{PATH}/logout", self.logout, ANY_ROLE, signed_out),
-            Endpoint("POST", f"{PATH}/logout-all", self.logout_all, ANY_ROLE, signed_out),
+            Endpoint("POST", f"{PATH}/logout", self.logout, ANY_ROLE, signed_out, (ValidationFailed,)),
+            Endpoint("POST", f"{PATH}/logout-all", self.logout_all, ANY_ROLE, signed_out, (ValidationFailed,)),
             Endpoint(
-                "POST", f"{PATH}/backchannel-logout", self.backchannel_logout, PUBLIC, received, (ValidationFailed,),
-                rate_limit=None,
+                "POST", f"{PATH}/backchannel-logout", self.backchannel_logout, PUBLIC, received,
+                (ValidationFailed, SsoUnavailable), rate_limit=None, form=_LOGOUT_FORM,
+                form_type="application/x-www-form-urlencoded",
             ),
             Endpoint("GET", f"{PATH}/integration-status", self.integration_status, PUBLIC, status),
         ]  # fmt: skip
