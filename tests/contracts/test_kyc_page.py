@@ -1,14 +1,17 @@
-"""`docs/kyc.md` draws the state machine that the code has."""
+"""`docs/kyc.md` and `docs/performers.md` draw the state machines that the code has."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_of_kyc_requests_is_what_the_code_says() -> None:
+@pytest.mark.parametrize("name", ["kyc", "performers"])
+def test_page_of_a_state_machine_is_what_the_code_says(name: str) -> None:
     made = subprocess.run(
-        [sys.executable, ROOT / "tools" / "docs" / "kyc_page.py"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "tools" / "docs" / f"{name}_page.py"], capture_output=True, text=True, check=True
     ).stdout
-    assert (ROOT / "docs" / "kyc.md").read_text() == made, "run: make kyc-page"
+    assert (ROOT / "docs" / f"{name}.md").read_text() == made, f"run: make {name}-page"

@@ -121,6 +121,20 @@ class InvalidKycStatus(SafeVideoError):
     status = 409
 
 
+class InvalidPerformerStatus(SafeVideoError):
+    """The status of the performer does not allow the operation; `details.status` has it."""
+
+    code = "INVALID_PERFORMER_STATUS"
+    status = 409
+
+
+class KycNotVerified(SafeVideoError):
+    """The performer has no verified KYC request, so nobody approves it."""
+
+    code = "KYC_NOT_VERIFIED"
+    status = 409
+
+
 class UserMappingConflict(SafeVideoError):
     """More than one account could be meant: an operator merges them first."""
 

@@ -32,6 +32,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.openapi.api import DocumentationApi
 from gateway.performers.api import PerformersApi
 from gateway.performers.cache import BestEffortCache
+from gateway.performers.decisions_api import PerformerDecisionsApi
 from gateway.performers.service import PerformerService
 from gateway.performers.sync_api import PerformerSyncsApi
 from gateway.protections.api import BreakersApi, FallbackApi, FlagsApi
@@ -65,6 +66,7 @@ from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.one import PerformerSync
+from safevideo_common.performers.decisions import PerformerDecisions
 from safevideo_common.privacy.holds import LegalHolds
 from safevideo_common.protections.runtime import Protections, run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
@@ -172,9 +174,11 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                     files = EncryptedFiles(FolderStore(settings.upload_dir), encryption.cipher(Purpose.KYC_DOCUMENT))
                     applicants = encryption.cipher(Purpose.KYC_APPLICANT)
                 kyc = KycService(database, applicants, utc_now, settings.kyc_auto_approve_score, notifier.notify)
+                performers = PerformerService(database, cache, metrics)
                 endpoints = all_endpoints(
                     HealthApi(health),
-                    PerformersApi(PerformerService(database, cache, metrics), performer_sync, database),
+                    PerformersApi(performers, performer_sync, database),
+                    PerformerDecisionsApi(performers, PerformerDecisions(database, invalidator, utc_now), utc_now),
                     PerformerSyncsApi(database, jobs, utc_now),
                     EventsApi(database, RedriveService(database, utc_now), logger),
                     JobsApi(jobs, utc_now, logger),

@@ -32,7 +32,12 @@ PUBLIC: Final = {
     "GET /auth/sso/integration-status",
 }
 ALLOWED: Final = {
+    "GET /api/v1/performers": ANY,
+    "GET /api/v1/performers/pending-approval": {Role.MODERATOR, Role.ADMIN},
     "GET /api/v1/performers/{id}": ANY,
+    "POST /api/v1/performers/{id}/approve": ADMIN,
+    "POST /api/v1/performers/{id}/reject": ADMIN,
+    "PUT /api/v1/performers/{id}/status": ADMIN,
     "POST /api/v1/kyc/submit": {Role.PERFORMER},
     "POST /api/v1/kyc/{id}/documents": {Role.PERFORMER},
     "GET /api/v1/kyc/{id}/status": {Role.PERFORMER, Role.ADMIN},

@@ -27,6 +27,7 @@ from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.request import FETCH_JOB, SYNC_JOB, SyncParameters
+from safevideo_common.performers.decisions import PerformerDecisions, SuspensionEnder
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
 from safevideo_common.protections.gate import FeatureGate, SharegramGate
 from safevideo_common.protections.integration import SharegramIntegration
@@ -74,9 +75,12 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
             lag = LagTrend()
             keys = StoredIdempotencyKeys(database, utc_now)
             mirror = PerformerMirror(cache, utc_now)
+            decisions = PerformerDecisions(database, cache, utc_now, consumer.outbox_wakeup)
+            suspensions = SuspensionEnder(decisions, logger)
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 background_task(app, "cache-invalidation", cache.run()),
+                background_task(app, "suspensions", suspensions.run()),
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 run_job_worker(
                     app,

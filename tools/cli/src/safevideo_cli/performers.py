@@ -68,6 +68,13 @@ def show(
         print_json(history)
         return
     print(f"{history['performerId']}, our id {history['id']}, updated at {history['updatedAt']}")
+    if (decision := history["decision"]) is not None:
+        ends = "" if decision["until"] is None else f" until {decision['until']}"
+        effect = "stands" if decision["stands"] else "was replaced by a newer status of Sharegram"
+        print(
+            f"Status {history['status']}. {decision['decidedBy']} decided {decision['status']}{ends} "
+            f"at {decision['decidedAt']}; the decision {effect}."
+        )
     _print_fields(history["fields"])
     _print_unapplied(history["unapplied"])
 

@@ -141,6 +141,12 @@ async def of_performer(tx: AsyncConnection, performer_id: str) -> Sequence[Store
     return [_stored(row) for row in await tx.execute(for_update(query))]
 
 
+async def is_verified(tx: AsyncConnection, performer_id: str) -> bool:
+    """Return whether the performer has a verified request."""
+    query = select(_c.id).where(_c.performer_id == performer_id, _c.status == KycStatus.VERIFIED).limit(1)
+    return await tx.scalar(query) is not None
+
+
 async def find(
     reading: AsyncConnection, status: KycStatus, *, page: int, limit: int, order: Order
 ) -> tuple[Sequence[StoredKycRequest], int]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Row, Select, func
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Order = Literal["asc", "desc"]
@@ -19,6 +19,17 @@ def within(column: Column[Any], begin: datetime | None, end: datetime | None) ->
     """Return the conditions of a range: `begin` belongs to it, `end` does not, None leaves it open."""
     after = [] if begin is None else [column >= begin]  # SQLAlchemy cannot compare with None
     return after if end is None else [*after, column < end]
+
+
+def behind(column: Column[Any], row_id: Column[Any], position: tuple[object, int], order: Order) -> ColumnElement[bool]:
+    """Return the condition of the rows behind `position` in a sort by `column` and, for ties, by `row_id`.
+
+    The first part alone is a range of the index of `column`: MySQL takes none from a comparison of two columns at once.
+    """
+    value, last_id = position
+    if order == "asc":
+        return and_(column >= value, or_(column > value, row_id > last_id))
+    return and_(column <= value, or_(column < value, row_id < last_id))
 
 
 async def find_page(

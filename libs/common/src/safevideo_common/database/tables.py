@@ -80,7 +80,7 @@ performers: Final = Table(
     Column("profile_image", String(2048)),
     Column("bio", Text),
     Column("verified", Boolean, nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("status", String(16), nullable=False),  # the visible one
     Column(
         "field_versions", JsonDocument, nullable=False
     ),  # field -> write version: [version or null, unix microseconds, offset]
@@ -89,7 +89,14 @@ performers: Final = Table(
     Column("change_sequence", BigId, nullable=False, server_default=text("0")),  # of the last published change
     Column("deleted_at", UtcDateTime),  # a complete scan found that Sharegram has it no more
     Column("synced_at", UtcDateTime),  # last fetched alone, not by a scan
+    Column("status_decision", JsonDocument),  # of a person, with Sharegram's status; NULL if there was none
+    Column("suspended_until", UtcDateTime),  # of that decision
     UniqueConstraint("sharegram_id", name="uq_performers_sharegram_id"),
+    Index("idx_performers_status", "status", "created_at"),
+    Index("idx_performers_created", "created_at"),
+    Index("idx_performers_updated", "updated_at"),
+    Index("idx_performers_username", "username"),
+    Index("idx_performers_suspended", "suspended_until"),
     implicit_returning=False,
 )
 

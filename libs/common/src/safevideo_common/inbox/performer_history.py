@@ -1,13 +1,15 @@
-"""Why a performer has its values: the last writer of each field, and the events that lost."""
+"""Why a performer has its values: the last writer of each field, a person's decision, and the events that lost."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
 from safevideo_common.database.performers import StoredPerformer
-from safevideo_common.domain.performers import FIELDS, PUBLIC_NAMES
+from safevideo_common.domain.ordering import WriteVersion
+from safevideo_common.domain.performers import FIELDS, PUBLIC_NAMES, Performer
 from safevideo_common.errors import PerformerNotFound
 from safevideo_common.events.envelope import time_of
 from safevideo_common.events.topics import SYNC_WORKER
@@ -30,12 +32,32 @@ class FieldDocument(TypedDict):
     eventId: str | None
 
 
+class StatusDecisionDocument(TypedDict):
+    """A person's decision about the status. It `stands` until Sharegram sets a status that is new.
+
+    `until` is the end of a suspension.
+    """
+
+    status: str
+    decidedAt: TimestampText
+    decidedBy: str
+    until: TimestampText | None
+    reason: str | None
+    notes: str | None
+    stands: bool
+
+
 class PerformerHistoryDocument(TypedDict):
-    """A performer, field by field. `unapplied` are its newest events that are not applied, or only in part."""
+    """A performer, field by field, as Sharegram has set them. `status` is the one that counts.
+
+    `unapplied` are its newest events that are not applied, or only in part.
+    """
 
     id: int
     performerId: str
     updatedAt: TimestampText
+    status: str
+    decision: StatusDecisionDocument | None
     fields: list[FieldDocument]
     unapplied: list[EventDocument]
 
@@ -64,9 +86,31 @@ async def performer_history(database: Database, performer_id: str, *, with_email
         "id": stored.id,
         "performerId": sharegram_id,
         "updatedAt": rfc3339(stored.updated_at),
+        "status": str(stored.performer.status),
+        "decision": decision_document(stored.performer),
         "fields": documents,
         "unapplied": _unapplied(unapplied, writers),
     }
+
+
+def decision_document(performer: Performer) -> StatusDecisionDocument | None:
+    """Return the JSON document of the last decision about a performer, or None."""
+    decision = performer.decision
+    if decision is None:
+        return None
+    return {
+        "status": decision.status,
+        "decidedAt": rfc3339(_time(decision.at_micros)),
+        "decidedBy": decision.decided_by,
+        "until": None if decision.until_micros is None else rfc3339(_time(decision.until_micros)),
+        "reason": decision.reason,
+        "notes": decision.notes,
+        "stands": decision.stands(performer.fields["status"], performer.write_versions.get("status")),
+    }
+
+
+def _time(micros: int) -> datetime:
+    return time_of(WriteVersion(None, micros))
 
 
 def _field(stored: StoredPerformer, name: str, writers: dict[Any, str]) -> FieldDocument:

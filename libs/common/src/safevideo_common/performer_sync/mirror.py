@@ -196,7 +196,7 @@ def _patches(
 def _changes(before: Performer | None, after: Performer) -> dict[str, object]:
     """Return the fields that have another value, by their wire names. All fields of a new performer are among them."""
     if before is None:
-        return {PUBLIC_NAMES[name]: value for name, value in after.fields.items()}
+        return {PUBLIC_NAMES[name]: value for name, value in after.visible_fields.items()}
     changes = {PUBLIC_NAMES[name]: value for name, value in changed_fields(before, after).items()}
     return changes | ({"deletedAt": None} if before.deleted_at is not None and after.deleted_at is None else {})
 

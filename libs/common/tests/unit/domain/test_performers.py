@@ -4,7 +4,16 @@ from itertools import permutations
 
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import APPLIED, VERSION_MISSING, FieldOutcome, Status
-from safevideo_common.domain.performers import Performer, PerformerPatch, decide
+from safevideo_common.domain.performer_status import StatusDecision
+from safevideo_common.domain.performers import (
+    Performer,
+    PerformerPatch,
+    applied_fields,
+    decide,
+    decide_status,
+    end_suspension,
+    take_record,
+)
 
 NEW = Performer("sg_1")
 
@@ -87,3 +96,60 @@ def test_decide_gives_the_same_row_for_every_order_of_four_patches() -> None:
 
 def test_status_values_are_those_of_the_contract() -> None:
     assert [status.value for status in Status] == ["applied", "stale", "waiting", "dead", "ignored"]
+
+
+def decision(status: str, at: int, until: int | None = None) -> StatusDecision:
+    return StatusDecision(status, at, "", None, until)
+
+
+def test_decision_stands_against_late_and_repeated_statuses_and_ends_with_a_new_one() -> None:
+    approved = decide_status(fold(patch(1, at=10, status="pending")), decision("active", 20))
+    assert approved.status == "active"
+    late, outcome = decide(approved, patch(2, at=15, status="under_review"))
+    assert (late.status, late.fields["status"], outcome.status) == ("active", "under_review", Status.APPLIED)
+    repeated = take_record(late, patch(3, at=30, status="under_review", bio="b"))
+    assert (repeated.status, repeated.fields["bio"]) == ("active", "b")
+    newer, _ = decide(repeated, patch(4, at=40, status="rejected"))
+    assert newer.status == "rejected"
+
+
+def test_decision_stands_behind_a_status_whose_clock_is_ahead() -> None:
+    approved = decide_status(fold(patch(1, at=1_000, status="pending")), decision("active", 20))
+    assert decide(approved, patch(2, at=900, status="rejected"))[0].status == "active"
+    assert take_record(approved, patch(2, at=2_000, status="pending")).status == "active"
+
+
+def test_statuses_around_a_decision_end_alike_in_every_order() -> None:
+    approved = decide_status(fold(patch(1, at=10, status="pending")), decision("active", 20))
+    statuses = [("under_review", 15), ("rejected", 30), ("under_review", 40), ("pending", 18)]
+    for last in range(1, len(statuses) + 1):
+        patches = [patch(index + 2, at=at, status=status) for index, (status, at) in enumerate(statuses[:last])]
+        found = set()
+        for order in permutations(patches):
+            performer = approved
+            for each in (*order, *order):
+                performer, _ = decide(performer, each)
+            found.add((performer.status, performer.fields["status"], performer.decision))
+        assert len(found) == 1
+
+
+def test_late_status_that_lost_is_applied_if_it_brings_the_decision_back() -> None:
+    approved = decide_status(fold(patch(1, at=10, status="pending")), decision("active", 20))
+    newer, _ = decide(approved, patch(3, at=30, status="rejected"))
+    late = patch(2, at=15, status="rejected")
+    after, outcome = decide(newer, late)
+    assert (newer.status, after.status, outcome.status) == ("rejected", "active", Status.APPLIED)
+    assert applied_fields(newer, after, late) == {"status": "active"}
+    again, outcome = decide(after, late)
+    assert (again, outcome.status) == (after, Status.STALE)
+
+
+def test_end_of_a_suspension_brings_back_the_decision_before_it() -> None:
+    approved = decide_status(fold(patch(1, at=10, status="pending")), decision("active", 20))
+    suspended = decide_status(approved, decision("suspended", 30, until=50))
+    prolonged = decide_status(suspended, decision("suspended", 40, until=60))
+    assert end_suspension(prolonged, 59) is prolonged
+    assert (prolonged.status, end_suspension(prolonged, 60).status) == ("suspended", "active")
+    assert end_suspension(prolonged, 60) == approved
+    rejected, _ = decide(prolonged, patch(2, at=55, status="rejected"))
+    assert (rejected.status, end_suspension(rejected, 60).status) == ("rejected", "rejected")

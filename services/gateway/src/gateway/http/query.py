@@ -1,6 +1,7 @@
 """Query parameters, parsed into a model; pages of a list; the id in a path. Each wrong parameter is named."""
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import ceil
@@ -10,6 +11,7 @@ from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from safevideo_common.clock import utc_text
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.web.responses import success
 
@@ -33,7 +35,14 @@ def _rfc_3339(value: object) -> object:
     return value
 
 
+def _true_or_false(value: object) -> object:
+    if isinstance(value, str) and value not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value
+
+
 Number = Annotated[int, BeforeValidator(_plain_number)]
+QueryFlag = Annotated[bool, BeforeValidator(_true_or_false)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -58,8 +67,12 @@ class PageQuery(Query):
 
     def response(self, items: Iterable[object], total: int) -> web.Response:
         """Return this page of a list, with its `pagination` member (contract, §2)."""
+        return success(list(items), extra={"pagination": self.pagination(total)})
+
+    def pagination(self, total: int) -> dict[str, object]:
+        """Return the `pagination` member of a page with a number."""
         pages = ceil(total / self.limit)
-        pagination = {
+        return {
             "currentPage": self.page,
             "itemsPerPage": self.limit,
             "totalItems": total,
@@ -67,10 +80,48 @@ class PageQuery(Query):
             "hasNextPage": self.page < pages,
             "hasPreviousPage": self.page > 1,
         }
-        return success(list(items), extra={"pagination": pagination})
 
 
 Parsed = TypeVar("Parsed", bound=Query)
+
+
+class CursorQuery(PageQuery):
+    """The parameters of a list with cursors. A page behind a cursor costs the same at every depth."""
+
+    cursor: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,200}$")
+
+    def cursor_response(self, items: Iterable[object], total: int | None, next_cursor: str | None) -> web.Response:
+        """Return this page. Behind a cursor nothing is counted, so `total` is None."""
+        if total is None:
+            has_next = next_cursor is not None
+            pagination: dict[str, object] = {
+                "itemsPerPage": self.limit,
+                "hasNextPage": has_next,
+                "hasPreviousPage": True,
+            }
+        else:
+            pagination = self.pagination(total)
+        return success(list(items), extra={"pagination": {**pagination, "nextCursor": next_cursor}})
+
+
+def encode_cursor(sort: str, order: str, value: datetime, row_id: int) -> str:
+    """Return the cursor behind a row of a list: opaque for clients, and valid for this sort and order only."""
+    text = f"{sort} {order} {utc_text(value)} {row_id}"
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, sort: str, order: str) -> tuple[datetime, int]:
+    """Return value and row id of the row that a page begins behind. Raises `ValidationFailed`."""
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        found_sort, found_order, at, row_id = text.split(" ")
+        if (found_sort, found_order) == (sort, order) and _ROW_ID.fullmatch(row_id):
+            value = datetime.fromisoformat(f"{at}+00:00")
+            if _EPOCH <= value < _END:
+                return value, int(row_id)
+    except ValueError:
+        pass
+    raise _invalid({"cursor": "must be the nextCursor of a page with the same sort and order"})
 
 
 def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:

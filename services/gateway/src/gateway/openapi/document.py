@@ -61,8 +61,12 @@ _PAGINATION: Final[Json] = {
         **{name: {"type": "integer"} for name in ("currentPage", "itemsPerPage", "totalItems", "totalPages")},
         "hasNextPage": {"type": "boolean"},
         "hasPreviousPage": {"type": "boolean"},
+        "nextCursor": {
+            "anyOf": [{"type": "string"}, {"type": "null"}],
+            "description": "Only in lists that take a cursor. A page of a cursor has no numbers of pages and items.",
+        },
     },
-    "required": ["currentPage", "itemsPerPage", "totalItems", "totalPages", "hasNextPage", "hasPreviousPage"],
+    "required": ["itemsPerPage", "hasNextPage", "hasPreviousPage"],
 }
 _PAGINATION_EXAMPLE: Final = {
     "currentPage": 1,

@@ -1,5 +1,6 @@
 """Read one performer: from the cache, else from the database into the cache."""
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -8,9 +9,11 @@ from gateway.metrics import GatewayMetrics
 from safevideo_common.clock import format_timestamp, rfc3339
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
-from safevideo_common.database.performers import StoredPerformer
+from safevideo_common.database.paging import Order
+from safevideo_common.database.performers import PerformerFilter, Position, SortColumn, StoredPerformer
 from safevideo_common.errors import PerformerNotFound
 from safevideo_common.events.bodies import SCHEMA_MISMATCH
+from safevideo_common.inbox.performer_history import StatusDecisionDocument, decision_document
 
 
 class PerformerView(msgspec.Struct, frozen=True, rename="camel"):
@@ -26,6 +29,10 @@ class PerformerView(msgspec.Struct, frozen=True, rename="camel"):
     bio: str | None
     verified: bool
     status: str
+    """The status that counts: a decision's while it stands, else Sharegram's."""
+    sharegram_status: str
+    decision: StatusDecisionDocument | None
+    """The last decision of a person."""
     version: int | None
     """The highest of Sharegram's versions of these fields; None if it sends none."""
     created_at: str
@@ -84,6 +91,28 @@ class PerformerService:
         """Return Sharegram's id of the performer with our id."""
         return (await self.by_id(performer_id)).performer_id
 
+    async def id_of(self, performer_id: int | str) -> int:
+        """Return our id of the performer with either id. Ours is not looked up."""
+        if isinstance(performer_id, int):
+            return performer_id
+        async with self._database.read_connection() as connection:
+            found = await performers.id_of(connection, performer_id)
+        if found is None:
+            raise _not_found()
+        return found
+
+    async def find(
+        self, matching: PerformerFilter, *, sort: SortColumn, order: Order, limit: int, offset: int = 0,
+        after: Position | None = None,
+    ) -> tuple[Sequence[StoredPerformer], bool, int | None]:  # fmt: skip
+        """Return a part of a list, whether more follows, and the number of all unless it begins behind a position."""
+        async with self._database.read_connection() as connection:
+            found = await performers.find(
+                connection, matching, sort=sort, order=order, limit=limit + 1, offset=offset, after=after
+            )
+            total = await performers.count(connection, matching) if after is None else None
+        return found[:limit], len(found) > limit, total
+
     async def by_sharegram_id(self, sharegram_id: str) -> PerformerView:
         """Return the performer with Sharegram's id. The database maps it to ours."""
         async with self._database.read_connection() as connection:
@@ -97,8 +126,10 @@ def view_of(stored: StoredPerformer) -> PerformerView:
     """Return the mirrored state with the API's field names."""
     versions = (each.version for each in stored.performer.write_versions.values() if each.version is not None)
     fields = {
-        **stored.performer.fields,
+        **stored.performer.visible_fields,
         "id": stored.id,
+        "sharegram_status": stored.performer.fields["status"],
+        "decision": decision_document(stored.performer),
         "performer_id": stored.performer.sharegram_id,
         "version": max(versions, default=None),
         "created_at": rfc3339(stored.created_at),

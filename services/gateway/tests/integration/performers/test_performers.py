@@ -32,6 +32,8 @@ async def test_performer_has_the_fields_of_the_contract(gateway: Api, admin: dic
             "bio": "Hi",
             "verified": True,
             "status": "active",
+            "sharegramStatus": "active",
+            "decision": None,
             "version": 3,
             "createdAt": "2026-11-24T12:00:00.000Z",
             "updatedAt": "2026-11-24T12:00:00.000Z",

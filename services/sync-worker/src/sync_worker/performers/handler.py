@@ -141,9 +141,10 @@ class PerformerHandler:
         before = states.current.get(event.sharegram_id) or Performer(event.sharegram_id)
         after, outcome = decide(before, event.patch)
         if outcome.status is Status.APPLIED:
+            states.applied.append(AppliedChange(before, after, event))
+        if outcome.status is Status.APPLIED or after is not before:
             states.current[event.sharegram_id] = after
             states.changed.add(event.sharegram_id)
-            states.applied.append(AppliedChange(before, after, event))
         return outcome
 
     async def store(self, tx: AsyncConnection, states: PerformerStates) -> None:
@@ -169,7 +170,7 @@ class PerformerHandler:
 
     def changes(self, states: PerformerStates) -> Sequence[Message]:
         """Return a message with the fields that each applied event has won."""
-        return [_change_event(each, applied_fields(each.after, each.event.patch)) for each in states.applied]
+        return [_change_event(each, _applied_fields(each)) for each in states.applied]
 
     def corrections(self, states: PerformerStates) -> Sequence[Message]:
         """Return the changes, only with fields that have another value than before."""
@@ -215,14 +216,18 @@ def _change_event(applied: AppliedChange, fields: Mapping[str, object]) -> Messa
 
 
 def _corrected_fields(applied: AppliedChange) -> dict[str, object]:
-    won, before = applied_fields(applied.after, applied.event.patch), applied.before.fields
-    return {name: value for name, value in won.items() if before.get(name) != value}
+    before = applied.before.visible_fields
+    return {name: value for name, value in _applied_fields(applied).items() if before.get(name) != value}
+
+
+def _applied_fields(applied: AppliedChange) -> dict[str, object]:
+    return applied_fields(applied.before, applied.after, applied.event.patch)
 
 
 def _diff(stored: LockedPerformer | None, current: Performer) -> Differences:
-    before = DEFAULTS if stored is None else stored.performer.fields
+    before = DEFAULTS if stored is None else stored.performer.visible_fields
     return {
         PUBLIC_NAMES[name]: (before.get(name), value)
-        for name, value in current.fields.items()
+        for name, value in current.visible_fields.items()
         if before.get(name) != value
     }

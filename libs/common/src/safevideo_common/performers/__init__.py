@@ -1,0 +1,1 @@
+"""Decisions about performers that do not come from Sharegram."""
