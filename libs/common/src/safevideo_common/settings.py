@@ -85,6 +85,12 @@ class CommonSettings(KafkaSettings, DatabaseSettings):
         None, description="Folder of the log files. Default: /var/log/safevideo if it exists, otherwise no log files."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    otel_exporter_otlp_endpoint: str = Field(
+        "", description="Address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318."
+    )
+    otel_traces_sampler_arg: float = Field(
+        0.01, ge=0, le=1, description="Share of webhooks and jobs that are traced, if there is a collector."
+    )
     shutdown_seconds: float = Field(
         8.0, gt=0, le=300, description="Seconds that open requests and running batches have to finish at a stop."
     )

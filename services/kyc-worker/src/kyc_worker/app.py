@@ -30,6 +30,7 @@ from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Daily, Interval, PeriodicJob
 from safevideo_common.kyc.requests import RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import open_tracer
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
 from safevideo_common.protections.gate import FeatureGate, SharegramGate
 from safevideo_common.protections.runtime import run_protections
@@ -55,6 +56,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
         async with (
             open_worker_database(app, settings) as database,
             run_protections(app, settings, database, registry, logger) as protections,
+            open_tracer(settings, SERVICE, logger) as tracer,
         ):
             gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
             consumer = ConsumerContext(
@@ -66,6 +68,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                 logger=logger,
                 metrics=ConsumerMetrics(registry),
                 dlq_limit=dlq_limit_of(settings),
+                tracer=tracer,
             )
             lag = LagTrend()
             jobs: dict[str, JobHandler] = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
@@ -104,6 +107,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     registry,
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
+                    tracer=tracer,
                     periodic_jobs=(*PERIODIC_JOBS, RESYNC, RETENTION),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_kyc_enabled)),

@@ -25,6 +25,7 @@ from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import open_tracer
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.request import FETCH_JOB, SYNC_JOB, SyncParameters
 from safevideo_common.performers.decisions import PerformerDecisions, SuspensionEnder
@@ -58,6 +59,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
             open_worker_database(app, settings) as database,
             open_redis(settings.redis_url.get_secret_value(), db=0) as redis,
             run_protections(app, settings, database, registry, logger) as protections,
+            open_tracer(settings, SERVICE, logger) as tracer,
         ):
             gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
             cache = RedisCacheInvalidator(PerformerCache(redis), logger)
@@ -71,6 +73,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                 logger=logger,
                 metrics=ConsumerMetrics(registry),
                 dlq_limit=dlq_limit_of(settings),
+                tracer=tracer,
             )
             lag = LagTrend()
             keys = StoredIdempotencyKeys(database, utc_now)
@@ -103,6 +106,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                     registry,
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
+                    tracer=tracer,
                     periodic_jobs=_periodic_jobs(settings, protections.integration),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS, SYNC_JOB: 1, FETCH_JOB: 1},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_sync_enabled)),

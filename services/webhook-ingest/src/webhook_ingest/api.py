@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from safevideo_common.broker.port import Producer
+from safevideo_common.broker.types import Message
 from safevideo_common.clock import Clock
 from safevideo_common.errors import (
     BrokerUnavailable,
@@ -26,7 +27,9 @@ from safevideo_common.errors import (
     UnsupportedMediaType,
     WebhookSignatureInvalid,
 )
+from safevideo_common.events.envelope import Envelope
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import Span, SpanKind, Tracer
 from safevideo_common.web.correlation import CORRELATION, Correlation
 from safevideo_common.web.middleware import LOGS_ITSELF, BufferedRequest, body_error
 from safevideo_common.webhooks.parsing import message_of, parse_webhook
@@ -58,8 +61,10 @@ class ReceiveWebhook:
         logger: FilteringBoundLogger,
         metrics: IngestMetrics,
         limits: Limits,
+        tracer: Tracer | None,
     ) -> None:
-        """Without `quarantine`, rejected webhooks are not stored."""
+        """Without `quarantine`, rejected webhooks are not stored. Without `tracer` there are no traces."""
+        self._tracer = tracer
         self._limits = limits
         self._settings = settings
         self._key_ring = key_ring
@@ -102,10 +107,19 @@ class ReceiveWebhook:
         read = perf_counter()
         self._metrics.read.observe(read - started)
         secret = self._verify(head, correlation, body)
+        span: Span | None = None
+        if self._tracer is not None:  # after the signature: nobody else fills the collector
+            span = self._tracer.sample(f"POST {PATH}", SpanKind.SERVER, correlation.traceparent)
+        if span is not None:
+            correlation = correlation._replace(traceparent=span.traceparent)
         envelope = parse_webhook(body, head.headers, self._scheme.identity(head.headers), correlation)
         verified = perf_counter()
         self._metrics.verify.observe(verified - read)
-        await self._publisher.publish(message_of(envelope, body))
+        message = message_of(envelope, body)
+        if span is None:
+            await self._publisher.publish(message)
+        else:
+            await self._publish_traced(message, envelope, span)
         self._metrics.publish.observe(perf_counter() - verified)
         self._metrics.accepted(SOURCE, secret.name)
         self._logger.info(
@@ -118,6 +132,19 @@ class ReceiveWebhook:
             request_id=envelope.request_id,
         )
         return orjson.dumps({"success": True, "webhookId": envelope.id, "message": "Webhook received"})
+
+    async def _publish_traced(self, message: Message, envelope: Envelope, span: Span) -> None:
+        sending = span.child(f"send {message.topic}", SpanKind.PRODUCER)
+        error = "CANCELLED"
+        try:
+            await self._publisher.publish(message)
+            error = ""
+        except SafeVideoError as failure:
+            error = failure.code
+            raise
+        finally:
+            sending.end({"messaging.system": "kafka", "messaging.destination.name": message.topic}, error)
+            span.end({"cloudevents.event_id": envelope.id, "cloudevents.event_type": envelope.type}, error)
 
     async def _read(self, request: web.Request) -> bytes:
         try:

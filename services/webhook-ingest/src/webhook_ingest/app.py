@@ -14,6 +14,7 @@ from safevideo_common.encryption import Purpose
 from safevideo_common.events.topic_checks import monitor_topics
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import open_tracer
 from safevideo_common.service import background_task
 from safevideo_common.web.app import add_buffered_post, base_app
 from safevideo_common.web.health import HealthCheck
@@ -74,6 +75,7 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
             broker.producer(SERVICE, acknowledged_within=timeout) as producer,
             open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
             background_task(app, "topic-checks", monitor_topics(broker, RECEIVED, logger)),
+            open_tracer(settings, SERVICE, logger) as tracer,
         ):
             app[PUBLISHER] = publisher
             receive = ReceiveWebhook(
@@ -86,6 +88,7 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
                 logger=logger,
                 metrics=metrics,
                 limits=limits,
+                tracer=tracer,
             )
             add_buffered_post(app, PATH, receive.handle, receive.handle_buffered)
             yield

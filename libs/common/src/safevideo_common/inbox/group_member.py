@@ -206,6 +206,7 @@ async def run_consumer(
             consumer.clock,
             consumer.logger,
             consumer.metrics.outbox,
+            consumer.tracer,
         ),
         background_task(
             app, "topic-checks", monitor_topics(broker, topics, consumer.logger, settings.inbox_retention_days)

@@ -37,6 +37,7 @@ from safevideo_common.inbox.metrics import ConsumerMetrics, Stopwatch
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import ExistingRow, InboxEntry
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import SpanKind, Tracer
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.resilience.backoff import Backoff
 
@@ -70,6 +71,7 @@ class ConsumerContext(Generic[Event, States]):
     dlq_limit: DlqLimit
     outbox_wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the outbox has a new message."""
+    tracer: Tracer | None = None
 
 
 class Parsed(NamedTuple, Generic[Event]):
@@ -324,6 +326,34 @@ class BatchProcessor(Generic[Event, States]):
         `PartitionsLost` if `claim` is no longer valid, `DlqRateExceeded`, and `interrupted_by`. An event causes every
         other error. Then bisect the batch until that event is alone and dead-letter it.
         """
+        if self.consumer.tracer is None:
+            await self._process(deliveries, claim)
+        else:
+            await self._process_traced(self.consumer.tracer, deliveries, claim)
+
+    async def _process_traced(self, tracer: Tracer, deliveries: Sequence[Delivery], claim: PartitionClaim) -> None:
+        """Process a batch with a span for each of its sampled events. What an event causes is below its span."""
+        group, traceparents = self.consumer.group, [each.envelope.traceparent for each in deliveries]
+        spans = tracer.follow_all(f"process {group}", SpanKind.CONSUMER, f"transaction {group}", traceparents)
+        if spans is None:
+            await self._process(deliveries, claim)
+            return
+        error = "NOT_PROCESSED"  # the batch comes again
+        try:
+            await self._process(
+                [
+                    each
+                    if span is None
+                    else each._replace(envelope=each.envelope._replace(traceparent=span.traceparent))
+                    for each, span in zip(deliveries, spans.items, strict=True)
+                ],
+                claim,
+            )
+            error = ""
+        finally:
+            spans.end({"messaging.consumer.group.name": group}, error)
+
+    async def _process(self, deliveries: Sequence[Delivery], claim: PartitionClaim) -> None:
         not_caused_by_events: tuple[type[Exception], ...] = (*NOT_CAUSED_BY_EVENTS, *self.interrupted_by)
         try:
             await self._process_around_locked_rows(parse_all(self.consumer.handler, deliveries), claim)
@@ -334,8 +364,8 @@ class BatchProcessor(Generic[Event, States]):
                 await self._dead_letter(deliveries[0], describe_error(error), claim)
             else:
                 middle = len(deliveries) // 2
-                await self.process(deliveries[:middle], claim)
-                await self.process(deliveries[middle:], claim)
+                await self._process(deliveries[:middle], claim)
+                await self._process(deliveries[middle:], claim)
 
     async def _process_around_locked_rows(self, parsed: Sequence[Parsed[Event]], claim: PartitionClaim) -> None:
         """Process a batch. After a wait for a locked row, let the events of its performer wait in the inbox."""

@@ -37,6 +37,7 @@ from safevideo_common.jobs.model import (
 )
 from safevideo_common.jobs.store import attempts as job_attempts
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import SpanKind, Tracer, use_span
 from safevideo_common.resilience.backoff import Backoff, jittered
 
 STOP_CHECK_SECONDS: Final = 1.0
@@ -155,12 +156,31 @@ class JobExecutor:
     handlers: Mapping[str, JobHandler]
     retry: Backoff
     logger: FilteringBoundLogger
+    tracer: Tracer | None = None
 
     async def execute(self, execution: JobExecution) -> JobCompletion | None:
         """Run the handler and return the completion; None if the lease is lost and nothing must be written.
 
         If this is cancelled, the attempt ends: with a lost lease, an interruption or a failure, as `execution` says.
+        A sampled attempt is a trace, which its calls at Sharegram continue.
         """
+        span = self.tracer.sample(f"job {execution.job_type}", SpanKind.CONSUMER) if self.tracer else None
+        if span is None:
+            return await self._execute(execution)
+        with use_span(span):
+            completion = await self._execute(execution)
+        outcome = "lease_lost" if completion is None else completion.outcome.value
+        span.end(
+            {
+                "safevideo.job.id": execution.job_id,
+                "safevideo.job.outcome": outcome,
+                "safevideo.request_id": execution.request_id or "",
+            },
+            "" if outcome == AttemptOutcome.COMPLETED.value else outcome,
+        )
+        return completion
+
+    async def _execute(self, execution: JobExecution) -> JobCompletion | None:
         lease = execution.job.lease
         try:
             result = await self.handlers[execution.job_type].run(execution)

@@ -22,6 +22,7 @@ from safevideo_common.jobs.settings import JobSettings
 from safevideo_common.jobs.store.queue import NO_LIMITS
 from safevideo_common.jobs.worker import JobWorker, WorkerLimits
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import Tracer
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
 
@@ -36,6 +37,7 @@ async def run_job_worker(
     settings: JobSettings, registry: CollectorRegistry, logger: FilteringBoundLogger, *,
     outbox_wakeup: asyncio.Event | None = None, periodic_jobs: Sequence[PeriodicJob] = PERIODIC_JOBS,
     concurrency_by_type: Mapping[str, int] = NO_LIMITS, gates: Mapping[str, JobGate] = NO_GATES,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[JobWorker]:  # fmt: skip
     """Run jobs of these types, and the housekeeping, beside `app`; drain at the end.
 
@@ -46,7 +48,7 @@ async def run_job_worker(
     handlers = {JOB_HOUSEKEEPING: JobCleaner(settings.job_retention_days), **handlers}
     metrics = JobMetrics(registry, handlers)
     async with Database.open(settings.database_url.get_secret_value(), pool_size=POOL_SIZE) as database:
-        limits = replace(limits_of(settings), concurrency_by_type=concurrency_by_type, gates=gates)
+        limits = replace(limits_of(settings), concurrency_by_type=concurrency_by_type, gates=gates, tracer=tracer)
         worker = JobWorker(service, handlers, database, limits, metrics, logger)
 
         def wake() -> None:

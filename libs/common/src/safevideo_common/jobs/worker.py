@@ -18,6 +18,7 @@ from safevideo_common.jobs.model import ClaimedJob
 from safevideo_common.jobs.running_jobs import RELEASE_SECONDS, RunningJobs
 from safevideo_common.jobs.store.queue import Claimer, DueJobs, within_capacity
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import Tracer
 from safevideo_common.resilience.backoff import Backoff, jittered
 from safevideo_common.resilience.duty_cycle import DutyCycle
 from safevideo_common.resilience.outages import Outage
@@ -45,6 +46,7 @@ class WorkerLimits:
     """Maximum number of running jobs of these types."""
     gates: Mapping[str, JobGate] = field(default_factory=dict)
     """The dependency of these job types."""
+    tracer: Tracer | None = None
 
     @property
     def fetch(self) -> int:
@@ -119,7 +121,7 @@ class JobWorker:
         lease_seconds = limits.lease_seconds
         worker = f"{service}-{secrets.token_hex(4)}"
         self._fetcher = JobFetcher(database, handlers, service, worker, lease_seconds)
-        executor = JobExecutor(handlers, limits.retry, logger)
+        executor = JobExecutor(handlers, limits.retry, logger, limits.tracer)
         self._running = RunningJobs(
             limits.slots, limits.concurrency_by_type, lease_seconds, executor, database, self.wakeup, metrics, logger,
             limits.gates,

@@ -5,7 +5,7 @@ backoff. A broker that is slow makes batches smaller: what it acknowledged is de
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -23,6 +23,7 @@ from safevideo_common.database import leases
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge, SafeVideoError, ServiceUnavailable
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import Span, SpanKind, Tracer
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.outbox.metrics import RelayMetrics
 from safevideo_common.outbox.store import OutboxDepth, OutboxMessage
@@ -138,6 +139,7 @@ class OutboxRelay:
     """Set when this process has committed a message."""
     logger: FilteringBoundLogger
     metrics: RelayMetrics
+    tracer: Tracer | None = None
     _empty_fetches: int = 0
     _limit: int = MAX_MESSAGES_PER_BATCH
     _blocked: dict[str, BlockedPartition] = field(default_factory=dict)
@@ -213,11 +215,14 @@ class OutboxRelay:
             if len(each.message.value) > MAX_VALUE_BYTES:
                 await self._discard(each)
         failures: Mapping[int, SafeVideoError] = {}
+        spans = [] if self.tracer is None else list(_spans(self.tracer, fitting))
         try:
             if fitting:
                 await self.producer.publish_batch([each.message for each in fitting])
         except BatchIncomplete as incomplete:
             failures = incomplete.failures
+        for position, span in spans:
+            span.end({"messaging.system": "kafka"}, failures[position].code if position in failures else "")
         await self._remove([each for position, each in enumerate(fitting) if position not in failures])
         too_large = {position for position, error in failures.items() if isinstance(error, PayloadTooLarge)}
         for position in sorted(too_large):  # each one alone: a refused batch may hold several
@@ -340,16 +345,24 @@ class OutboxRelay:
         await wait_event(self.wakeup, IDLE.delay(self._empty_fetches))
 
 
+def _spans(tracer: Tracer, batch: Sequence[OutboxMessage]) -> Iterator[tuple[int, Span]]:
+    """Begin a span for each message whose cause is sampled; yield it with the position of the message."""
+    for position, each in enumerate(batch):
+        cause = dict(each.message.headers).get("traceparent", b"").decode()
+        if span := tracer.follow(f"send {each.message.topic}", SpanKind.PRODUCER, cause):
+            yield position, span
+
+
 @asynccontextmanager
 async def run_outbox_relay(
     app: web.Application, database: Database, producer: BatchProducer, probe: Probe, wakeup: asyncio.Event,
-    clock: Clock, logger: FilteringBoundLogger, metrics: RelayMetrics,
+    clock: Clock, logger: FilteringBoundLogger, metrics: RelayMetrics, tracer: Tracer | None = None,
 ) -> AsyncIterator[None]:  # fmt: skip
     """Relay beside `app` while this process holds the lease. Set `wakeup` after a commit with a message.
 
     Every process measures the outbox, also while another relays: it is possible that none does.
     """
-    relay = OutboxRelay(database, producer, probe, RelayLease(database), wakeup, logger, metrics)
+    relay = OutboxRelay(database, producer, probe, RelayLease(database), wakeup, logger, metrics, tracer)
     async with (
         background_task(app, "outbox-depth", monitor_depth(database, clock, metrics)),
         background_task(app, "outbox-relay", relay.run()),

@@ -13,7 +13,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from safevideo_common.clock import Clock
-from safevideo_common.errors import IntegrationNotConfigured
+from safevideo_common.errors import IntegrationNotConfigured, SafeVideoError
+from safevideo_common.observability.tracing import Span, SpanKind, current_span
 from safevideo_common.sharegram.errors import (
     CREDENTIALS_SECONDS,
     MAX_RETRY_AFTER,
@@ -172,6 +173,26 @@ class SigningTransport:
             headers["Idempotency-Key"] = call.idempotency_key
         if call.operation.is_signed:
             headers |= self._signature(call)
+        span = current_span()
+        if span is None:
+            return await self._send(call, headers)
+        return await self._send_traced(call, headers, span.child(f"Sharegram {call.operation.name}", SpanKind.CLIENT))
+
+    async def _send_traced(self, call: OutgoingCall, headers: dict[str, str], span: Span) -> WireResponse:
+        """Send one request as a span. Sharegram may continue the trace."""
+        error = "CANCELLED"
+        try:
+            response = await self._send(call, headers | {"traceparent": span.traceparent})
+        except SafeVideoError as failure:
+            error = failure.code
+            raise
+        else:
+            error = "" if response.status < 400 else str(response.status)
+            return response
+        finally:
+            span.end({"http.request.method": call.operation.method, "safevideo.try": call.tries}, error)
+
+    async def _send(self, call: OutgoingCall, headers: dict[str, str]) -> WireResponse:
         return await self._transport.send(
             WireRequest(
                 call.operation.method,
