@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -23,6 +23,7 @@ from safevideo_common.database.migrate import migrate
 from safevideo_common.errors import StartupError
 from safevideo_devstack.backends.install import TEST_PROGRAMS, find
 from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer
+from safevideo_devstack.backends.stack import BackendFailed
 from safevideo_testkit.backends_of_run import (
     WANTS,
     BackendsOfRun,
@@ -31,6 +32,7 @@ from safevideo_testkit.backends_of_run import (
     wants_backends,
     worker_input,
 )
+from safevideo_testkit.certified_provider import MIN_NODE, install_modules, node_version
 from safevideo_testkit.databases import copied, created, dropped, emptied
 from safevideo_testkit.no_skips import NoSkips
 
@@ -87,6 +89,30 @@ def promtool(request: pytest.FixtureRequest) -> str:
 def nginx(request: pytest.FixtureRequest) -> str:
     """Return the program nginx."""
     return _test_program("nginx", request)
+
+
+@pytest.fixture(scope="session")
+def chromium(request: pytest.FixtureRequest) -> str:
+    """Return the browser, for Playwright."""
+    return _test_program("chromium", request)
+
+
+@pytest.fixture(scope="session")
+def node(request: pytest.FixtureRequest) -> str:
+    """Return Node.js, in a version that the certified identity provider runs on."""
+    program = _test_program("node", request)
+    if (version := node_version(program)) < MIN_NODE:
+        _skip_or_fail(f"Node.js is version {version}, {MIN_NODE} or newer is needed")
+    return program
+
+
+@pytest.fixture(scope="session")
+def identity_provider_modules(node: str) -> Path:
+    """Return the folder with the modules of a certified identity provider."""
+    try:
+        return install_modules(find("npm") or "npm")
+    except BackendFailed as error:
+        _skip_or_fail(f"no modules of the identity provider: {error}")
 
 
 @pytest.fixture
@@ -200,7 +226,7 @@ def _test_program(name: str, request: pytest.FixtureRequest) -> str:
     return find(name) or name
 
 
-def _skip_or_fail(reason: str) -> None:
+def _skip_or_fail(reason: str) -> NoReturn:
     if real_ones_required():
         pytest.fail(f"{reason}, and REQUIRE_REAL_BACKENDS=1", pytrace=False)
     pytest.skip(reason)

@@ -55,6 +55,8 @@ MAVEN = Requirement("Maven", ("mvn",), ("maven",))
 TEST_PROGRAMS = {
     "promtool": Requirement("promtool", ("promtool",), ("prometheus",)),
     "nginx": Requirement("nginx", ("nginx",), ("nginx-light",)),
+    "chromium": Requirement("Chromium", ("chromium",), ("chromium",)),
+    "node": Requirement("Node.js", ("node", "npm"), ("nodejs", "npm")),
 }
 """No parts of the stack: tests of what deploys run them."""
 
