@@ -1,6 +1,6 @@
 """The request of a sync of all performers: the parameters of the job `performer_sync`."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -83,8 +83,15 @@ def parse_sync(document: Mapping[str, object]) -> SyncParameters:
     return parameters
 
 
-async def enqueue_sync(database: Database, parameters: SyncParameters, caller: Caller, clock: Clock) -> Job:
-    """Queue the sync for sync-worker, and record it in the audit log.
+async def _keep_nothing(_tx: AsyncConnection, _job: Job) -> None:
+    pass
+
+
+async def enqueue_sync(
+    database: Database, parameters: SyncParameters, caller: Caller, clock: Clock,
+    keep: Callable[[AsyncConnection, Job], Awaitable[None]] = _keep_nothing,
+) -> Job:  # fmt: skip
+    """Queue the sync for sync-worker, and record it in the audit log. `keep` adds to that transaction.
 
     Raises `SyncAlreadyInProgress` if one that a person started is queued or running, and `ValidationFailed`.
     """
@@ -106,7 +113,9 @@ async def enqueue_sync(database: Database, parameters: SyncParameters, caller: C
                 raise SyncAlreadyInProgress("A sync is queued or running.", details={"jobId": job_id})
             details = {"jobId": job_id, "parameters": new.parameters}
             await audit_store.record(tx, caller.entry(SYNC_REQUESTED, clock, details))
-            return await job_admin.get(tx, job_id)
+            job = await job_admin.get(tx, job_id)
+            await keep(tx, job)
+            return job
 
     return await retry_on_conflict(enqueue)
 

@@ -56,7 +56,8 @@ class Guard:
             if roles is not None:
                 request[PRINCIPAL] = principal = await self._identify(request)
                 if limit is not None:
-                    await self._limits.take_for_principal(request, limit, principal.name)
+                    counted = await self._limit_of(request, endpoint, limit)
+                    await self._limits.take_for_principal(request, counted, principal.name)
                 if principal.role not in roles:
                     raise self._refused(request, Forbidden(f"This needs the role {' or '.join(sorted(roles))}."))
             elif limit is not None:
@@ -64,6 +65,13 @@ class Guard:
             return await handler(request)
 
         return guarded
+
+    async def _limit_of(self, request: web.Request, endpoint: Endpoint, limit: RateLimitClass) -> RateLimitClass:
+        """Return the limit to count for: a repetition that only gets its stored response starts nothing."""
+        if limit is RateLimitClass.GENERAL or not endpoint.takes_idempotency_key:
+            return limit
+        has_response = await self._idempotency_keys.has_response(request)
+        return RateLimitClass.GENERAL if has_response else limit
 
     async def _identify(self, request: web.Request) -> Principal:
         """Return the caller. Wrong credentials count as authentication: a guesser gets 429, the owner does not."""

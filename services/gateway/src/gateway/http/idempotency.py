@@ -119,6 +119,18 @@ class IdempotentRequests:
 
         return once
 
+    async def has_response(self, request: web.Request) -> bool:
+        """Return whether a response is stored under the key of the request, whatever the request says."""
+        key = request.headers.get(KEY_HEADER)
+        if key is None or not _KEY.fullmatch(key):
+            return False
+        is_same = (
+            (_c.principal == request[PRINCIPAL].name) & (_c.route == _route(request)) & (_c.idempotency_key == key)
+        )
+        stored = select(_c.id).where(is_same, _c.status.is_not(None), _c.expires_at > now_plus())
+        async with self._database.read_connection() as connection:
+            return await connection.scalar(stored) is not None
+
     async def _claim(self, scope: Scope) -> Claim | StoredResponse:
         token = token_hex(16)
         row = {
@@ -165,8 +177,11 @@ async def _scope_of(request: web.Request) -> Scope | None:
         reason = "must be given once, with 1 to 128 visible ASCII characters"
         raise ValidationFailed("Invalid idempotency key.", details={KEY_HEADER: reason})
     digest = sha256(request.path_qs.encode() + b"\n" + await read_body(request))
-    route = f"{request.method} {route_of(request)}"
-    return Scope(request[PRINCIPAL].name, route, keys[0], digest.hexdigest())
+    return Scope(request[PRINCIPAL].name, _route(request), keys[0], digest.hexdigest())
+
+
+def _route(request: web.Request) -> str:
+    return f"{request.method} {route_of(request)}"
 
 
 def _in_use() -> IdempotencyKeyInUse:

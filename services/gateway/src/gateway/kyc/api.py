@@ -7,10 +7,12 @@ from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 from aiohttp import web
 from pydantic import BeforeValidator, Field, StringConstraints
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, MODERATORS, Endpoint, Returns, Shape
+from gateway.http.idempotency import CLAIM
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from gateway.http.rate_limits import RateLimitClass
 from gateway.kyc.service import KycService, Submission
@@ -242,6 +244,7 @@ class KycApi:
                 "POST", f"{PATH}/submit", self.submit, PERFORMERS, Returns(SubmittedDocument, _SUBMITTED, status=201),
                 (KycAlreadyInProgress, InvalidKycStatus, IntegrationNotConfigured, FeatureDisabled),
                 body=KycSubmissionBody, body_example=_SUBMISSION, rate_limit=RateLimitClass.KYC_SUBMISSION,
+                takes_idempotency_key=True,
             ),
             Endpoint(
                 "POST", f"{PATH}/{{id}}/documents", self.upload, PERFORMERS,
@@ -281,15 +284,15 @@ class KycApi:
         self._check_dates(body)
         applicant = body.model_dump(mode="json", by_alias=True)
         submission = Submission(body.document_type, body.document_expiry_date, applicant)
-        stored = await self._kyc.submit(request[PRINCIPAL], submission, caller_of(request))
+        claim = request.get(CLAIM)
+
+        async def keep(tx: AsyncConnection, stored: StoredKycRequest) -> None:
+            if claim is not None:
+                await claim.keep(tx, 201, _submitted_document(stored))
+
+        stored = await self._kyc.submit(request[PRINCIPAL], submission, caller_of(request), keep)
         self._uploads.expect()
-        document: SubmittedDocument = {
-            "requestId": stored.request.id,
-            "status": stored.request.status,
-            "performerId": stored.request.performer_id,
-            "submittedAt": rfc3339(stored.created_at),
-        }
-        return success(document, status=201)
+        return success(_submitted_document(stored), status=201)
 
     async def upload(self, request: web.Request) -> web.Response:
         """Upload a document. Another one for the same side replaces it until the verification begins.
@@ -354,6 +357,15 @@ class KycApi:
             wrong["documentType"] = f"must be one of {', '.join(IDENTITY_TYPES)}"
         if wrong:
             raise ValidationFailed("Some members of the body are wrong.", details=wrong)
+
+
+def _submitted_document(stored: StoredKycRequest) -> SubmittedDocument:
+    return {
+        "requestId": stored.request.id,
+        "status": stored.request.status,
+        "performerId": stored.request.performer_id,
+        "submittedAt": rfc3339(stored.created_at),
+    }
 
 
 def _birthday(born: date, age: int) -> date:

@@ -1,6 +1,6 @@
 """The life of a KYC request, as performers and reviewers change it. Each change is one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -82,8 +82,11 @@ class KycService:
         self._auto_approve_score = auto_approve_score
         self._notify = notify
 
-    async def submit(self, principal: Principal, submission: Submission, caller: Caller) -> StoredKycRequest:
-        """Make a request. Of two at once, one is made.
+    async def submit(
+        self, principal: Principal, submission: Submission, caller: Caller,
+        keep: Callable[[AsyncConnection, StoredKycRequest], Awaitable[None]],
+    ) -> StoredKycRequest:  # fmt: skip
+        """Make a request. Of two at once, one is made. `keep` adds to its transaction.
 
         Raises `KycAlreadyInProgress`, `InvalidKycStatus` after a final rejection, `Forbidden` for a caller who is no
         performer of Sharegram, and `IntegrationNotConfigured` without a key to encrypt with.
@@ -110,7 +113,9 @@ class KycService:
                 )
                 await documents.set_step(tx, request_id, StepType.DOCUMENT_UPLOAD, StepStatus.PENDING)
                 await audit_store.record(tx, caller.entry("kyc.submitted", self._clock, {"requestId": request_id}))
-                return await _locked(tx, request_id)
+                stored = await _locked(tx, request_id)
+                await keep(tx, stored)
+                return stored
 
         return await retry_on_conflict(attempt)
 

@@ -1,7 +1,8 @@
 """Read one performer: from the cache, else from the database into the cache."""
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -41,6 +42,9 @@ class PerformerView(msgspec.Struct, frozen=True, rename="camel"):
     """When Sharegram had it no more."""
 
 
+Value = TypeVar("Value")
+
+
 class Cache(Protocol):
     """Bytes by performer id that may disappear at any time. A cache that is unavailable is empty and raises nothing."""
 
@@ -53,6 +57,47 @@ class Cache(Protocol):
         ...
 
 
+class CoalescedReads(Generic[Value]):
+    """Reads by key, of which at most one runs at a time for each key in this process.
+
+    A caller who comes while a read runs waits for the next one, which all such callers share. So nobody gets a value
+    that was read before they came: a writer may have committed another one since. A caller who gives up ends no read.
+    """
+
+    def __init__(self, read: Callable[[int, bool], Awaitable[Value]]) -> None:
+        """`read` gets the key, and whether another read of it has just ended."""
+        self._read = read
+        self._running: dict[int, asyncio.Task[Value]] = {}
+        self._following: dict[int, asyncio.Task[Value]] = {}
+
+    async def get(self, key: int) -> Value:
+        """Return a value that was read after this call. Raises what the read raises."""
+        running = self._running.get(key)
+        if running is None:
+            task = self._running[key] = self._start(key, None)
+        elif (waiting := self._following.get(key)) is not None:
+            task = waiting
+        else:
+            task = self._following[key] = self._start(key, running)
+        return await asyncio.shield(task)
+
+    def _start(self, key: int, before: "asyncio.Task[Value] | None") -> "asyncio.Task[Value]":
+        task = asyncio.create_task(self._run(key, before), name=f"read-{key}")
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all callers may have given up
+        return task
+
+    async def _run(self, key: int, before: "asyncio.Task[Value] | None") -> Value:
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            return await self._read(key, before is not None)
+        finally:
+            if (following := self._following.pop(key, None)) is not None:
+                self._running[key] = following
+            else:
+                del self._running[key]
+
+
 _decoder: Final = msgspec.json.Decoder(PerformerView)
 
 
@@ -63,18 +108,28 @@ class PerformerService:
         self._database = database
         self._cache = cache
         self._metrics = metrics
+        self._reads = CoalescedReads(self._read)
 
     async def by_id(self, performer_id: int) -> PerformerView:
         """Return the performer with our id."""
         if (cached := _decode(await self._cache.get(performer_id))) is not None:
             self._metrics.performer_read("cache")
             return cached
+        view = await self._reads.get(performer_id)
+        if view is None:
+            raise _not_found()
+        return view
+
+    async def _read(self, performer_id: int, follows_another: bool) -> PerformerView | None:
+        if follows_another and (cached := _decode(await self._cache.get(performer_id))) is not None:
+            self._metrics.performer_read("cache")
+            return cached
         async with self._database.read_connection() as connection:
             stored = await performers.get(connection, performer_id)
-        if stored is None:
-            raise _not_found()
-        view = view_of(stored)
         self._metrics.performer_read("database")
+        if stored is None:
+            return None
+        view = view_of(stored)
         await self._cache.set_if_not_invalidated(performer_id, msgspec.json.encode(view))
         return view
 

@@ -5,10 +5,12 @@ from typing import Final
 
 from aiohttp import web
 from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, BodyTimestamp, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMINS, Endpoint, Returns, Shape
+from gateway.http.idempotency import CLAIM
 from gateway.http.query import Number, PageQuery, Query, parse_query
 from gateway.http.rate_limits import RateLimitClass
 from gateway.jobs.api import QUEUED_JOB, CancelBody
@@ -85,7 +87,8 @@ class PerformerSyncsApi:
         return [
             Endpoint(
                 *("POST", PATH, self.start, ADMINS, queued, (SyncAlreadyInProgress,)),
-                rate_limit=RateLimitClass.SYNC_START, body=SyncAllBody, body_example={"fullSync": True},
+                rate_limit=RateLimitClass.SYNC_START, takes_idempotency_key=True, body=SyncAllBody,
+                body_example={"fullSync": True},
             ),
             Endpoint("GET", f"{PATH}/status", self.status, ADMINS, one, (SyncJobsNotFound,), query=SyncStatusQuery),
             Endpoint("GET", f"{PATH}/history", self.history, ADMINS, page, query=PageQuery),
@@ -98,7 +101,13 @@ class PerformerSyncsApi:
     async def start(self, request: web.Request) -> web.Response:
         """Queue a sync of all performers. Raises `SyncAlreadyInProgress`, `ValidationFailed`."""
         body = await parse_body(SyncAllBody, request)
-        job = await enqueue_sync(self._database, body.parameters(), caller_of(request), self._clock)
+        claim = request.get(CLAIM)
+
+        async def keep(tx: AsyncConnection, job: Job) -> None:
+            if claim is not None:
+                await claim.keep(tx, 202, job_document(job))
+
+        job = await enqueue_sync(self._database, body.parameters(), caller_of(request), self._clock, keep)
         return success(job_document(job), status=202)
 
     async def status(self, request: web.Request) -> web.Response:

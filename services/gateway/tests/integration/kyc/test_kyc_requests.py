@@ -72,6 +72,14 @@ async def test_of_two_submissions_at_once_one_is_made(ada: KycClient) -> None:
 
 
 @both_databases
+async def test_repeated_submission_with_an_idempotency_key_gets_the_first_response(ada: KycClient) -> None:
+    again = KycClient(ada.site, {**ada.headers, "Idempotency-Key": "once"})
+    first, second = await again.submit(), await again.submit()
+    assert (first.status, second.status, second.json) == (201, 201, first.json)
+    assert (await again.submit(firstName="Eve")).code == "IDEMPOTENCY_KEY_REUSED"
+
+
+@both_databases
 async def test_last_two_documents_at_once_queue_one_job(ada: KycClient, database: Database) -> None:
     request_id = await ada.submitted()
     assert (await ada.upload(request_id, "idFront")).status == 201

@@ -1,5 +1,9 @@
 """`/api/v1/performers/sync`: one sync at a time, shown and cancelled."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from gateway.settings import GatewaySettings
 from safevideo_testkit.http import Api
 
 PATH = "/api/v1/performers/sync"
@@ -28,3 +32,20 @@ async def test_sync_is_refused_for_contradictory_parameters(gateway: Api, admin:
     answer = await gateway.post(PATH, admin, body)
     assert (answer.status, answer.code) == (400, "VALIDATION_ERROR")
     assert list(answer.json["error"]["details"]) == ["since"]
+
+
+async def test_second_sync_is_refused_while_one_is_queued_and_a_repetition_gets_the_first_response(
+    start: Callable[[GatewaySettings], AbstractAsyncContextManager[Api]],
+    settings: GatewaySettings,
+    admin: dict[str, str],
+) -> None:
+    with_key = {**admin, "Idempotency-Key": "once"}
+    async with start(settings) as gateway:
+        first = await gateway.post(PATH, with_key, {"fullSync": True})
+        again = await gateway.post(PATH, with_key, {"fullSync": True})  # although only one sync may start in 5 minutes
+        assert (again.status, again.json) == (202, first.json)
+        assert again.headers["Idempotent-Replayed"] == "true"
+    async with start(settings.model_copy(update={"rate_limit_sync": "1000/60"})) as gateway:
+        refused = await gateway.post(PATH, admin, {"fullSync": False})
+    assert (refused.status, refused.code) == (409, "SYNC_ALREADY_IN_PROGRESS")
+    assert refused.json["error"]["details"] == {"jobId": first.json["data"]["jobId"]}
