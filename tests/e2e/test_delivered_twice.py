@@ -16,7 +16,7 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests as requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests, outbox, performers
-from safevideo_common.domain.kyc import KycStatus
+from safevideo_common.domain.kyc import KycRules, KycStatus
 from safevideo_common.events.topics import TOPIC_BY_TYPE, topic_of
 from safevideo_common.inbox.dead_letters import DlqLimit
 from safevideo_common.inbox.handler import Delivery, EventHandler, delivery_of
@@ -31,7 +31,7 @@ from sync_worker.performers.handler import PerformerHandler
 PERFORMER = "sg_1"
 WORKERS: Mapping[str, tuple[Sequence[str], Callable[[Clock], EventHandler[Any, Any]]]] = {
     sync_worker.app.SERVICE: (sync_worker.app.TOPICS, lambda clock: PerformerHandler(clock, NoCache())),
-    kyc_worker.app.SERVICE: (kyc_worker.app.TOPICS, lambda clock: VerificationHandler(clock, 80)),
+    kyc_worker.app.SERVICE: (kyc_worker.app.TOPICS, lambda clock: VerificationHandler(clock, KycRules())),
 }
 
 Rows = Sequence[Mapping[str, object]]

@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import aiohttp
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 import gateway.app
 import kyc_worker.app
@@ -19,6 +21,7 @@ from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
+from safevideo_common.database import kyc_requests as kyc_request_store
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox, kyc_requests
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -78,6 +81,20 @@ class KycSystem:
         async with self.database.read_connection() as reading:
             found: str | None = await reading.scalar(query)
         return found
+
+    async def row(self, request_id: int) -> Row[*tuple[Any, ...]]:
+        async with self.database.read_connection() as reading:
+            return (await reading.execute(select(kyc_requests).where(kyc_requests.c.id == request_id))).one()
+
+    async def event_has(self, code: str) -> None:
+        """Wait until an event of the performer has this reason."""
+
+        async def is_there() -> bool:
+            query = select(event_inbox.c.reason).where(event_inbox.c.performer_id == self.name)
+            async with self.database.read_connection() as reading:
+                return any(code in (reason or "") for reason in await reading.scalars(query))
+
+        await eventually(is_there)
 
     async def report(self, verification_id: str, status: str, risk_score: float) -> None:
         await self.simulator.post(f"/_sim/verifications/{verification_id}", {"status": status, "riskScore": risk_score})
@@ -142,7 +159,7 @@ async def test_life_of_a_request_with_corrections_and_a_decision(
         await system.report(verification_id, "passed", 91)
         await system.becomes(request_id, "verified")
         data = (await system.performer.get(f"{request_id}/status")).json["data"]
-        assert data["riskScore"] == 91
+        assert (data["riskScore"], data["provider"]["status"], data["decision"]) == (91, "passed", None)
         await system.report(verification_id, "failed", 12)
         await system.becomes(request_id, "rejected")
         await system.report(verification_id, "passed", 61)
@@ -167,12 +184,7 @@ async def test_result_before_the_answer_waits_and_is_applied_once_its_verificati
         (begun,) = state["verifications"]
         await system.report(begun["verificationId"], "passed", 95)
 
-        async def is_waiting() -> bool:
-            query = select(event_inbox.c.reason).where(event_inbox.c.performer_id == system.name)
-            async with system.database.read_connection() as reading:
-                return "VERIFICATION_EXPECTED" in (await reading.scalar(query) or "")
-
-        await eventually(is_waiting)
+        await system.event_has("VERIFICATION_EXPECTED")
         assert await system.stored_verification(request_id) is None
         await system.simulator.put("/_sim/faults", {"mode": "ok"})
         await system.becomes(request_id, "verified")
@@ -180,7 +192,9 @@ async def test_result_before_the_answer_waits_and_is_applied_once_its_verificati
     assert len(await system.verifications()) == 1
 
 
-async def test_result_that_never_came_is_fetched(system: KycSystem, broker: Broker, log: FilteringBoundLogger) -> None:
+async def test_result_that_never_came_is_fetched_and_its_late_webhook_changes_nothing(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger
+) -> None:
     async with worker(system, broker, log):
         request_id = await system.submitted()
         verification_id = await system.verification_of(request_id)
@@ -193,3 +207,33 @@ async def test_result_that_never_came_is_fetched(system: KycSystem, broker: Brok
             data = (await answer.json())["data"]
         assert (data["accepted"], data["notFound"]) == ([request_id], [999999])
         await system.becomes(request_id, "verified")
+        before = await system.row(request_id)
+        (fetched,) = await system.verifications()
+        data = {"verificationId": verification_id, "performerId": system.name, "result": fetched["result"]}
+        late = {"event": "kyc.verification.completed", "timestamp": fetched["updatedAt"], "data": data}
+        await system.simulator.post("/_sim/webhooks", late)
+        await system.event_has("ALREADY_APPLIED")
+        assert (await system.row(request_id)).change_sequence == before.change_sequence
+
+
+async def test_late_failure_of_a_replaced_verification_puts_its_successor_before_a_person(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger
+) -> None:
+    async with worker(system, broker, log):
+        first = await system.submitted()
+        first_verification = await system.verification_of(first)
+        await system.report(first_verification, "passed", 91)
+        await system.becomes(first, "verified")
+        async with system.database.transaction() as tx:
+            await kyc_request_store.set_values(tx, first, expires_at=utc_now() + timedelta(days=20))
+        second = await system.submitted()
+        verification = await system.verification_of(second)
+        assert await system.performer.status(first) == "verified"
+        await system.report(verification, "passed", 95)
+        await system.becomes(second, "verified")
+        await system.becomes(first, "expired")
+        await system.report(first_verification, "failed", 2)
+        await system.becomes(first, "rejected")
+        (listed,) = (await system.reviewer.get("pending")).json["data"]
+        assert (listed["requestId"], listed["status"]) == (second, "verified")
+        assert listed["reviewReason"] == "predecessor_failed"

@@ -65,6 +65,23 @@ NOT_EXECUTED = {
     ),
     'sharegram-refuses-us.md: curl -s localhost:3000/metrics | grep "^safevideo_sharegram_calls_total"',
     "sharegram-refuses-us.md: date -u",
+    'kyc-documents-unreadable.md: mysql -e "SELECT * FROM kyc_documents WHERE file_fault IS NOT NULL LIMIT 20"',
+    'kyc-documents-unreadable.md: ls -l "$UPLOAD_DIR"',
+    'kyc-documents-unreadable.md: grep -h "KYC document" /var/log/safevideo/error.log | tail',
+    "kyc-documents-unreadable.md: safevideo kyc sync --request-id ID --wait",
+    'kyc-documents-unreadable.md: mysql -e "DELETE FROM kyc_documents WHERE id = ID"',
+    (
+        'kyc-requests-wait.md: curl -s -H "X-API-Client: $SAFEVIDEO_API_CLIENT"'
+        ' -H "X-API-Key: $SAFEVIDEO_API_KEY" "$SAFEVIDEO_GATEWAY_URL/api/v1/kyc/pending"'
+    ),
+    "kyc-requests-wait.md: safevideo kyc show --request-id ID",
+    "kyc-results-late.md: mysql -e \"SELECT id, verification_id FROM kyc_requests WHERE status = 'in_progress'\"",
+    "kyc-results-late.md: safevideo kyc show --request-id ID",
+    "kyc-results-late.md: safevideo jobs list --status queued",
+    "kyc-results-late.md: safevideo jobs list --status failed",
+    'kyc-results-late.md: grep -h "sync failed" /var/log/safevideo/sync.log | tail',
+    "kyc-results-late.md: safevideo flags list",
+    "kyc-results-late.md: safevideo kyc sync --request-id ID --wait",
     'sharegram-slow.md: curl -s localhost:3000/metrics | grep "^safevideo_sharegram"',
     r'sharegram-slow.md: grep -h "Sharegram called\|Sharegram call failed" /var/log/safevideo/app.log | tail -20',
     (

@@ -37,6 +37,7 @@ BODIES: Final[Mapping[str, type]] = (
     | {
         change_events.PERFORMER_CHANGED: change_events.PerformerChange,
         change_events.KYC_CHANGED: change_events.KycChange,
+        change_events.KYC_EXPIRING: change_events.KycExpiryWarning,
     }
     | {commands.JOB_QUEUED: commands.JobQueued}
 )

@@ -33,6 +33,10 @@ stateDiagram-v2
 
 A rejection for {final} is final: a new request needs an administrator who reopens it.
 After {others} the person may submit again at once. [ADR 22](adr/0022-kyc-requests.md) has the reasons.
+
+Time ends a verified request with its identity document, or after `KYC_VALIDITY_DAYS`, or once a later request of the
+performer is verified; and a pending one whose documents do not come within `KYC_PENDING_DAYS`.
+[ADR 27](adr/0027-kyc-expiry-and-the-place-of-decisions.md) has the reasons.
 """
 
 

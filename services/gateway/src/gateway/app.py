@@ -173,7 +173,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 if encryption:
                     files = EncryptedFiles(FolderStore(settings.upload_dir), encryption.cipher(Purpose.KYC_DOCUMENT))
                     applicants = encryption.cipher(Purpose.KYC_APPLICANT)
-                kyc = KycService(database, applicants, utc_now, settings.kyc_auto_approve_score, notifier.notify)
+                kyc = KycService(database, applicants, utc_now, settings.kyc_rules(), notifier.notify)
                 performers = PerformerService(database, cache, metrics)
                 endpoints = all_endpoints(
                     HealthApi(health),

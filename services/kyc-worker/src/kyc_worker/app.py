@@ -6,8 +6,11 @@ from datetime import time, timedelta
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from kyc_worker.documents.cleanup_job import DocumentCleanupJob
+from kyc_worker.metrics import KycMonitor
 from kyc_worker.privacy.retention_job import RETENTION_JOB, RetentionJob, RetentionMetrics, RetentionPeriods
 from kyc_worker.settings import KycWorkerSettings
+from kyc_worker.verifications.expiry_job import ExpiryJob
 from kyc_worker.verifications.handler import VerificationHandler
 from kyc_worker.verifications.resync_job import ResyncJob
 from kyc_worker.verifications.submission_job import SubmissionJob
@@ -28,7 +31,7 @@ from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Daily, Interval, PeriodicJob
-from safevideo_common.kyc.requests import RESYNC_JOB, VERIFICATION_JOB
+from safevideo_common.kyc.requests import CLEANUP_JOB, EXPIRY_JOB, RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.tracing import open_tracer
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
@@ -37,13 +40,18 @@ from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.service import background_task
 from safevideo_common.sharegram.client import open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 
 SERVICE = topics.KYC_WORKER
 TOPICS = topics.CONSUMED[SERVICE]
-RESYNC = PeriodicJob("kyc-resync", RESYNC_JOB, Interval(timedelta(minutes=15)))
-RETENTION = PeriodicJob("kyc-retention", RETENTION_JOB, Daily(time(2, 15)))
+PERIODIC = (
+    PeriodicJob("kyc-resync", RESYNC_JOB, Interval(timedelta(minutes=15))),
+    PeriodicJob("kyc-expiry", EXPIRY_JOB, Interval(timedelta(hours=1))),
+    PeriodicJob("kyc-retention", RETENTION_JOB, Daily(time(2, 15))),
+    PeriodicJob("kyc-document-cleanup", CLEANUP_JOB, Daily(time(4, 10))),
+)
 
 
 def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
@@ -52,7 +60,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
     app = build_worker_app(broker, logger, registry)
 
     async def consume(app: web.Application) -> AsyncIterator[None]:
-        handler = VerificationHandler(utc_now, settings.kyc_auto_approve_score)
+        handler = VerificationHandler(utc_now, settings.kyc_rules())
         async with (
             open_worker_database(app, settings) as database,
             run_protections(app, settings, database, registry, logger) as protections,
@@ -77,24 +85,27 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
+                background_task(app, "kyc-monitor", KycMonitor(database, registry, utc_now).run()),
             ):
                 store = FolderStore(settings.upload_dir)
                 periods = RetentionPeriods(settings.kyc_retention_days_verified, settings.kyc_retention_days_rejected)
                 deletions = RetentionMetrics(registry)
                 jobs[RETENTION_JOB] = RetentionJob(database, store, periods, deletions, utc_now, logger)
+                patience = timedelta(days=settings.kyc_pending_days)
+                jobs[EXPIRY_JOB] = ExpiryJob(database, store, settings.kyc_rules(), patience, utc_now)
+                jobs[CLEANUP_JOB] = DocumentCleanupJob(database, store, utc_now, logger)
                 jobs[RESYNC_JOB] = ResyncJob(database, handler, sharegram, utc_now, logger)
                 if encryption is None:
                     logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
                 else:
                     files = EncryptedFiles(store, encryption.cipher(Purpose.KYC_DOCUMENT))
-                    score = settings.kyc_auto_approve_score
                     jobs[VERIFICATION_JOB] = SubmissionJob(
                         database,
                         files,
                         encryption.cipher(Purpose.KYC_APPLICANT),
                         sharegram,
                         keys,
-                        score,
+                        settings.kyc_rules(),
                         utc_now,
                         logger,
                     )
@@ -108,7 +119,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     logger,
                     outbox_wakeup=consumer.outbox_wakeup,
                     tracer=tracer,
-                    periodic_jobs=(*PERIODIC_JOBS, RESYNC, RETENTION),
+                    periodic_jobs=(*PERIODIC_JOBS, *PERIODIC),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_kyc_enabled)),
                 ):

@@ -21,3 +21,6 @@ class KycWorkerSettings(KycSettings, ConsumerSettings, JobSettings, ProtectionSe
     kyc_retention_days_rejected: int = Field(
         365, ge=1, le=36_500, description="The same, of a rejected request. Its decision and reason are never deleted."
     )
+    kyc_pending_days: int = Field(
+        14, ge=1, le=365, description="Days after which a KYC request expires whose documents did not come."
+    )

@@ -17,7 +17,7 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import event_inbox
-from safevideo_common.domain.kyc import KycStatus
+from safevideo_common.domain.kyc import KycRules, KycStatus
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.events.topics import CHANGES, KYC, KYC_WORKER
 from safevideo_common.inbox.dead_letters import DlqLimit
@@ -41,7 +41,7 @@ class ForcedReplay:
     def __init__(self, database: Database, log: FilteringBoundLogger) -> None:
         self.database = database
         self.name = f"sg_{token_hex(6)}"
-        self.handler = VerificationHandler(utc_now, 80)
+        self.handler = VerificationHandler(utc_now, KycRules())
         self.consumer: ConsumerContext[VerificationEvent, KycRequestStates] = ConsumerContext(
             KYC_WORKER, self.handler, database, Backoff(0.001, 0.001), utc_now, log,
             ConsumerMetrics(CollectorRegistry()), DlqLimit(0.5, 1000, 100),

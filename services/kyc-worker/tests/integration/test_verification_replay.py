@@ -16,7 +16,7 @@ from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import kyc_requests as table
-from safevideo_common.domain.kyc import KycStatus
+from safevideo_common.domain.kyc import KycRules, KycStatus
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.events.topics import KYC, KYC_WORKER
 from safevideo_common.inbox.dead_letters import DlqLimit
@@ -56,7 +56,7 @@ async def test_replay_previews_and_restores_a_damaged_request(
     stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
     async with Database.open(stack.database_url) as database, broker.producer("test") as publisher:
-        handler = VerificationHandler(utc_now, 80)
+        handler = VerificationHandler(utc_now, KycRules())
         consumer: ConsumerContext[VerificationEvent, KycRequestStates] = ConsumerContext(
             KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,
             ConsumerMetrics(CollectorRegistry()), DlqLimit(0.5, 1000, 100),

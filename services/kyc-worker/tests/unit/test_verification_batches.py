@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kyc_worker.verifications.handler import KycRequestStates, VerificationEvent, VerificationHandler
 from safevideo_common.clock import utc_now
-from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult
+from safevideo_common.domain.kyc import KycRequest, KycRules, KycStatus, VerificationResult
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.events.envelope import Envelope
 
@@ -24,7 +24,7 @@ CAUSE = Envelope("evt", "kyc.verification.completed", utc_now())
 
 def after(events: Sequence[VerificationEvent], cuts: Sequence[int]) -> dict[str, KycRequest]:
     """Return the requests after `events`, in batches that end at `cuts`."""
-    handler = VerificationHandler(utc_now, 80)
+    handler = VerificationHandler(utc_now, KycRules())
     current = dict(REQUESTS)
     for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
         states = KycRequestStates.of(current)

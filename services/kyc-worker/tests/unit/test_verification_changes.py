@@ -7,7 +7,7 @@ import msgspec
 
 from kyc_worker.verifications.handler import KycRequestStates, VerificationHandler
 from safevideo_common.broker.types import Message
-from safevideo_common.domain.kyc import KycRequest, KycStatus
+from safevideo_common.domain.kyc import KycRequest, KycRules, KycStatus
 from safevideo_common.domain.outcomes import APPLIED, Outcome, Status
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.inbox.handler import Delivery
@@ -17,7 +17,7 @@ TYPE = "kyc.verification.completed"
 
 
 def decided(states: KycRequestStates, result: dict[str, object], seconds: int, performer_id: str = "sg_1") -> Outcome:
-    handler = VerificationHandler(lambda: AT, 80)
+    handler = VerificationHandler(lambda: AT, KycRules())
     envelope = Envelope(f"evt-{seconds}", TYPE, AT + timedelta(seconds=seconds), performer_id)
     data = {"verificationId": "ver-1", "performerId": performer_id, "result": result}
     event = handler.parse(Delivery(envelope, msgspec.json.encode({"data": data}), "sharegram.kyc.v1", 0, 0, AT))
@@ -30,7 +30,7 @@ def requests() -> KycRequestStates:
 
 
 def changes(states: KycRequestStates) -> Sequence[Message]:
-    return VerificationHandler(lambda: AT, 80).changes(states)
+    return VerificationHandler(lambda: AT, KycRules()).changes(states)
 
 
 def test_change_has_the_status_before_and_after() -> None:

@@ -1,4 +1,4 @@
-"""`safevideo kyc`."""
+"""`safevideo kyc show|sync`: what Sharegram reported about a request beside what was decided; lost results fetched."""
 
 import asyncio
 from typing import Annotated
@@ -8,19 +8,51 @@ import typer
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson
+from safevideo_cli.output import print_json, print_table
 from safevideo_common.clock import utc_now
 from safevideo_common.database import kyc_requests
 from safevideo_common.errors import KycRequestNotFound
 from safevideo_common.jobs.model import Job
 from safevideo_common.jobs.service import JobService
 from safevideo_common.kyc.requests import RESYNC_REQUESTED, resync_job
+from safevideo_common.kyc.standing import KycStandingDocument, standing
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def kyc() -> None:
-    """Fetch KYC results that did not come."""
+    """Show KYC requests, and fetch results that did not come."""
+
+
+@app.command()
+def show(
+    request_id: Annotated[int, typer.Option("--request-id", min=1, help="A request.")], as_json: AsJson = False
+) -> None:
+    """Show the status of a request, and the provider's newest result beside the last decision."""
+    found = asyncio.run(_standing(request_id))
+    if as_json:
+        print_json(found)
+        return
+    print(f"Request {request_id} of {found['performerId']}: {found['status']}, expires at {found['expiresAt'] or '-'}")
+    if found["reviewReason"]:
+        print(f"Waits for a person: {found['reviewReason']}")
+    provider, decision = found["provider"], found["decision"]
+    rows = []
+    if provider is not None:
+        score = "" if provider["riskScore"] is None else f"risk score {provider['riskScore']:g}"
+        rows.append(("Sharegram", provider["status"], provider["reportedAt"], score))
+    if decision is not None:
+        rows.append(("decision", decision["status"], decision["decidedAt"], decision["reason"] or ""))
+    print_table(("by", "says", "at (UTC)", "details"), rows)
+
+
+async def _standing(request_id: int) -> KycStandingDocument:
+    async with open_database() as database, database.read_connection() as reading:
+        stored = await kyc_requests.get(reading, request_id)
+    if stored is None:
+        raise KycRequestNotFound(f"There is no KYC request {request_id}.")
+    return standing(stored, for_reviewer=True)
 
 
 @app.command()

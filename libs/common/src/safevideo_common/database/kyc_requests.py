@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, and_, bindparam, exists, insert, or_, select
+from sqlalchemy import Row, Select, and_, bindparam, exists, func, insert, or_, select
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,7 +13,7 @@ from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked, force_index
 from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import kyc_documents, kyc_requests
-from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision, RejectionReason
+from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision, RejectionReason, ReviewReason
 from safevideo_common.domain.ordering import WriteVersion
 
 
@@ -25,12 +25,12 @@ class StoredKycRequest:
     created_at: datetime
     updated_at: datetime
     document_type: str | None
-    document_expires_on: date | None
     applicant: bytes | None
     """What the performer submitted, encrypted; None in a request that was not made here."""
     decision_reason: RejectionReason | None
     reopened_at: datetime | None
-    expires_at: datetime | None
+    review_reason: ReviewReason | None
+    """Why a person must look at the request again, whatever its status is."""
 
 
 _c: Final = kyc_requests.c
@@ -44,11 +44,15 @@ _LOCKED: Final = for_update(_BY_VERIFICATION)
 _IDS: Final = force_index(select(_c.verification_id).where(_HAS_ID), kyc_requests, _INDEX)
 _UNLOCKED_IDS: Final = for_update_skip_locked(_IDS)
 _RESULT_COLUMNS: Final = ("status", "risk_score", "result", "result_version", "result_at", "result_arrival")
-_OUR_COLUMNS: Final = ("change_sequence", "decision_status", "decision_at", "decision_basis")
+_OUR_COLUMNS: Final = (
+    "change_sequence", "decision_status", "decision_at", "decision_basis", "expires_at", "decision_version",
+    "expiry_due_at",
+)  # fmt: skip
 _UPDATE: Final = Bulk(
     Upsert(kyc_requests, ("id",), (*_RESULT_COLUMNS, "updated_at", *_OUR_COLUMNS)),
     ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", *_OUR_COLUMNS),
 )
+_WAITS_FOR_PERSON: Final = or_(_c.status == KycStatus.IN_REVIEW, _c.review_reason.is_not(None))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -147,11 +151,11 @@ async def is_verified(tx: AsyncConnection, performer_id: str) -> bool:
     return await tx.scalar(query) is not None
 
 
-async def find(
-    reading: AsyncConnection, status: KycStatus, *, page: int, limit: int, order: Order
+async def find_for_review(
+    reading: AsyncConnection, *, page: int, limit: int, order: Order
 ) -> tuple[Sequence[StoredKycRequest], int]:
-    """Return one page of the requests with a status by their age, and the number of all."""
-    query = select(kyc_requests).where(_c.status == status)
+    """Return one page of the requests that wait for a person, by their age, and the number of all."""
+    query = select(kyc_requests).where(_WAITS_FOR_PERSON)
     rows, total = await find_page(reading, query, (_c.created_at, _c.id), page=page, limit=limit, order=order)
     return [_stored(row) for row in rows], total
 
@@ -176,9 +180,50 @@ async def with_data_decided_before(
     )
 
 
+async def expiry_due(reading: AsyncConnection, now: datetime, after: int, limit: int) -> list[int]:
+    """Return the ids over `after` of verified requests whose warning or end is due, or whose end is unknown."""
+    is_due = or_(_c.expiry_due_at.is_(None), _c.expiry_due_at <= now)
+    query = select(_c.id).where(_c.status == KycStatus.VERIFIED, is_due, _c.id > after).order_by(_c.id).limit(limit)
+    return list(await reading.scalars(query))
+
+
+async def without_documents_since(reading: AsyncConnection, before: datetime, after: int, limit: int) -> list[int]:
+    """Return the ids over `after` of requests that were submitted before `before` and still lack documents."""
+    is_late = (_c.status == KycStatus.PENDING, _c.created_at < before)
+    return list(await reading.scalars(select(_c.id).where(*is_late, _c.id > after).order_by(_c.id).limit(limit)))
+
+
+async def verified_of(reading: AsyncConnection, performer_ids: Iterable[str]) -> list[KycRequest]:
+    """Return the verified requests of performers, without locks."""
+    found: list[KycRequest] = []
+    for chunk in chunks(performer_ids):
+        query = select(kyc_requests).where(_c.performer_id.in_(chunk), _c.status == KycStatus.VERIFIED)
+        found += [_request(row) for row in await reading.execute(query.order_by(_c.id))]
+    return found
+
+
+async def flag_successors(tx: AsyncConnection, request: KycRequest, reason: ReviewReason) -> int:
+    """Put the later requests of the same performer, but those that have ended, before a person. Return their number."""
+    ended = (KycStatus.REJECTED, KycStatus.EXPIRED)
+    later = (_c.performer_id == request.performer_id, _c.id > request.id, _c.status.not_in(ended))
+    flagged = await tx.execute(update_of(kyc_requests).where(*later).values(review_reason=reason))
+    return flagged.rowcount
+
+
 async def existing(reading: AsyncConnection, request_ids: Sequence[int]) -> list[int]:
     """Return those of `request_ids` that there are, in order."""
     return list(await reading.scalars(select(_c.id).where(_c.id.in_(request_ids)).order_by(_c.id)))
+
+
+async def oldest_by_status(reading: AsyncConnection, statuses: Iterable[KycStatus]) -> Mapping[KycStatus, datetime]:
+    """Return the last change of the request that was unchanged longest in each status that a request has."""
+    query = select(_c.status, func.min(_c.updated_at)).where(_c.status.in_(list(statuses))).group_by(_c.status)
+    return {KycStatus(status): at for status, at in await reading.execute(query)}
+
+
+async def count_flagged(reading: AsyncConnection) -> int:
+    """Return the number of requests that a person must look at again."""
+    return await reading.scalar(select(func.count()).where(_c.review_reason.is_not(None))) or 0
 
 
 async def set_values(tx: AsyncConnection, request_id: int, **values: object) -> None:
@@ -213,8 +258,12 @@ def _request(row: Row[*tuple[Any, ...]]) -> KycRequest:
             KycStatus(row.decision_status),
             _micros(row.decision_at),
             row.decision_basis and KycStatus(row.decision_basis),
+            row.decision_version,
         ),
         sequence=row.change_sequence,
+        document_expires_on=row.document_expires_on,
+        expires_at=row.expires_at,
+        expiry_due_at=row.expiry_due_at,
     )
 
 
@@ -224,11 +273,10 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredKycRequest:
         row.created_at,
         row.updated_at,
         row.document_type,
-        row.document_expires_on,
         row.applicant,
         row.decision_reason and RejectionReason(row.decision_reason),
         row.reopened_at,
-        row.expires_at,
+        row.review_reason and ReviewReason(row.review_reason),
     )
 
 
@@ -250,6 +298,9 @@ def _row(request: KycRequest, now: datetime) -> tuple[object, ...]:
         decision and decision.status,
         decision and _time(decision.at_micros),
         decision and decision.basis,
+        request.expires_at,
+        decision and decision.version,
+        request.expiry_due_at,
     )
 
 

@@ -145,9 +145,14 @@ kyc_requests: Final = Table(
     Column("document_type", String(32)),
     Column("document_expires_on", Date),
     Column("expires_at", UtcDateTime),  # of a verified request
+    Column("decision_version", BigId),  # the provider's, of the result that the decision was based on
+    Column("expiry_due_at", UtcDateTime),  # of its next warning, or of its end; NULL unless it is verified
+    Column("review_reason", String(32)),  # why a person must look at it again, whatever its status is
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),
+    Index("idx_kyc_expiry", "status", "expiry_due_at"),
+    Index("idx_kyc_review", "review_reason"),
     implicit_returning=False,
 )
 
@@ -163,8 +168,10 @@ kyc_documents: Final = Table(
     Column("size", BigId, nullable=False),
     Column("file_name", String(128), nullable=False),  # in the store of documents
     Column("uploaded_at", UtcDateTime, nullable=False),
+    Column("file_fault", String(16)),  # `missing` or `unreadable`; NULL while nothing is known to be wrong
     UniqueConstraint("request_id", "slot", name="uq_kyc_documents_slot"),
     UniqueConstraint("file_name", name="uq_kyc_documents_file"),
+    Index("idx_kyc_documents_fault", "file_fault"),
     implicit_returning=False,
 )
 

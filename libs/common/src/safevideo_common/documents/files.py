@@ -7,6 +7,9 @@ not finished, or that failed.
 import asyncio
 import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
@@ -14,13 +17,19 @@ from typing import Final, Protocol
 from safevideo_common.encryption import Cipher, DecryptionFailed
 from safevideo_common.errors import SafeVideoError
 
-_NAME: Final = re.compile(r"[0-9a-f]{32}")
+_NAME: Final = re.compile(r"[0-9a-f]{32}(\.new)?")
+_UNFINISHED: Final = ".new"
+"""The end of the name of a file that is being written, or whose writer was killed."""
 
 
 class DocumentUnreadable(SafeVideoError):
     """The file of a document is missing, damaged, or belongs to another row. An operator restores it."""
 
     code = "DOCUMENT_UNREADABLE"
+
+
+class DocumentMissing(DocumentUnreadable):
+    """The file of a document is missing."""
 
 
 class FileStore(Protocol):
@@ -32,6 +41,18 @@ class FileStore(Protocol):
 
     async def get(self, name: str) -> bytes | None:
         """Return the content, or None if there is no such file. Raises `OSError`."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete the file if there is one. Raises `OSError`."""
+        ...
+
+
+class FileInventory(Protocol):
+    """All files of a store, in parts."""
+
+    async def find(self, digit: str) -> Mapping[str, datetime]:
+        """Return the files whose names begin with a digit, by name, with the times of writing. Raises `OSError`."""
         ...
 
     async def delete(self, name: str) -> None:
@@ -60,6 +81,18 @@ class FolderStore:
         """See `FileStore`."""
         await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
 
+    async def find(self, digit: str) -> Mapping[str, datetime]:
+        """See `FileInventory`. Unfinished files are among them."""
+        return await asyncio.to_thread(self._find, digit)
+
+    def _find(self, digit: str) -> Mapping[str, datetime]:
+        found: dict[str, datetime] = {}
+        for path in self._folder.glob(f"{digit}?/*"):
+            if _NAME.fullmatch(path.name):
+                with suppress(FileNotFoundError):  # deleted, or finished, meanwhile
+                    found[path.name] = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return found
+
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError("the name of a file is 32 hexadecimal digits")
@@ -67,7 +100,7 @@ class FolderStore:
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".new")
+        unfinished = path.with_suffix(_UNFINISHED)
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -98,7 +131,7 @@ class EncryptedFiles:
         """Return the content. Raises `DocumentUnreadable`, `OSError`."""
         encrypted = await self._store.get(name)
         if encrypted is None:
-            raise DocumentUnreadable("The file of the document is missing.")
+            raise DocumentMissing("The file of the document is missing.")
         try:
             return await asyncio.to_thread(self._cipher.decrypt, encrypted, _bound(row, name))
         except DecryptionFailed as error:

@@ -1,14 +1,15 @@
 """SQL of documents and of the steps of a verification. Lock the row of their request before writing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Upsert
 from safevideo_common.database.tables import kyc_documents, kyc_verification_steps
 from safevideo_common.domain.kyc_documents import DocumentType, Slot
@@ -16,6 +17,14 @@ from safevideo_common.domain.kyc_documents import DocumentType, Slot
 _d: Final = kyc_documents.c
 _s: Final = kyc_verification_steps.c
 _SET_STEP: Final = Upsert(kyc_verification_steps, ("request_id", "step_type"), ("status", "completed_at"))
+
+
+class FileFault(StrEnum):
+    """A fault of the file of a document."""
+
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    """It is damaged, was swapped, or was encrypted with a key that we do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,15 @@ class StoredDocument:
 
     id: int
     document: NewDocument
+    fault: FileFault | None = None
+    """Why its file cannot be read. Then it does not count as uploaded."""
+
+
+class FileRow(NamedTuple):
+    """The row of a file."""
+
+    id: int
+    fault: FileFault | None
 
 
 class StepType(StrEnum):
@@ -109,6 +127,26 @@ async def remove_of_request(tx: AsyncConnection, request_id: int) -> Sequence[st
     return names
 
 
+async def files_of_rows(reading: AsyncConnection, digit: str) -> Mapping[str, FileRow]:
+    """Return the rows whose files have names that begin with `digit`, by the name of the file."""
+    query = select(_d.file_name, _d.id, _d.file_fault).where(_d.file_name.like(f"{digit}%"))
+    return {name: FileRow(row_id, fault and FileFault(fault)) for name, row_id, fault in await reading.execute(query)}
+
+
+async def set_fault(tx: AsyncConnection, document_ids: Iterable[int], fault: FileFault | None) -> int:
+    """Write what is wrong with the files of documents. Return the number of rows that are still there."""
+    changed = 0
+    for chunk in chunks(document_ids):
+        written = await tx.execute(update(kyc_documents).where(_d.id.in_(chunk)).values(file_fault=fault))
+        changed += written.rowcount
+    return changed
+
+
+async def count_faulty(reading: AsyncConnection) -> int:
+    """Return the number of documents whose files cannot be read."""
+    return await reading.scalar(select(func.count()).where(_d.file_fault.is_not(None))) or 0
+
+
 async def set_step(
     tx: AsyncConnection, request_id: int, step_type: StepType, status: StepStatus, completed_at: datetime | None = None
 ) -> None:
@@ -138,4 +176,5 @@ def _stored(row: Row[*tuple[object, ...]]) -> StoredDocument:
             row.file_name,
             row.uploaded_at,
         ),
+        row.file_fault and FileFault(row.file_fault),
     )

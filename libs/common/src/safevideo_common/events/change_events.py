@@ -20,6 +20,7 @@ from safevideo_common.events.topics import CHANGES, KYC_WORKER, SYNC_WORKER
 
 PERFORMER_CHANGED: Final = "integration.performer.changed"
 KYC_CHANGED: Final = "integration.kyc.changed"
+KYC_EXPIRING: Final = "integration.kyc.expiring"
 
 
 def source_of(group: str) -> str:
@@ -27,7 +28,11 @@ def source_of(group: str) -> str:
     return f"/safevideo/{group}"
 
 
-SOURCES: Final = {PERFORMER_CHANGED: source_of(SYNC_WORKER), KYC_CHANGED: source_of(KYC_WORKER)}
+SOURCES: Final = {
+    PERFORMER_CHANGED: source_of(SYNC_WORKER),
+    KYC_CHANGED: source_of(KYC_WORKER),
+    KYC_EXPIRING: source_of(KYC_WORKER),
+}
 """Each type of change has one publisher."""
 
 
@@ -65,6 +70,17 @@ class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     caused_by: str
 
 
+class KycExpiryWarning(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A verified request will expire: 30 days before, and 7 days before. The performer may renew it now."""
+
+    performer_id: ExternalId
+    request_id: int
+    expires_at: datetime
+    days_left: Annotated[int, msgspec.Meta(description="Whole days, rounded up.")]
+    sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this request.")]
+    at: datetime
+
+
 def next_sequence(last: int, now: datetime) -> int:
     """Return the sequence of a change after one with the sequence `last`.
 
@@ -84,6 +100,11 @@ def performer_changed(cause: Envelope, change: PerformerChange) -> Message:
 def kyc_changed(cause: Envelope, change: KycChange) -> Message:
     """Return the message that publishes `change`."""
     return _message(KYC_CHANGED, cause, change.performer_id, _encode(change))
+
+
+def kyc_expiring(cause: Envelope, warning: KycExpiryWarning) -> Message:
+    """Return the message that publishes `warning`."""
+    return _message(KYC_EXPIRING, cause, warning.performer_id, _encode(warning))
 
 
 def _message(change_type: str, cause: Envelope, performer_id: str, body: bytes) -> Message:

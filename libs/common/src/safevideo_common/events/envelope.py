@@ -133,7 +133,12 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 def time_of(write: WriteVersion) -> datetime:
     """Return the time of a write, in UTC."""
-    return _EPOCH + write.at_micros * _MICROSECOND
+    return time_of_micros(write.at_micros)
+
+
+def time_of_micros(at_micros: int) -> datetime:
+    """Return the time of Unix microseconds, in UTC."""
+    return _EPOCH + at_micros * _MICROSECOND
 
 
 def write_version_of(version: int | None, at: datetime, arrival: int) -> WriteVersion:

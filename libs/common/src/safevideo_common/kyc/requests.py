@@ -12,6 +12,10 @@ VERIFICATION_ATTEMPTS: Final = 20
 """With the default delays they take four hours. Afterwards the resync enqueues the job again."""
 RESYNC_JOB: Final = "kyc_resync"
 """Fetches results that did not come."""
+EXPIRY_JOB: Final = "kyc_expiry"
+"""Warns of the end of verified requests, and ends requests whose time is over."""
+CLEANUP_JOB: Final = "kyc_document_cleanup"
+"""Deletes files without a row, and finds rows without their file."""
 RESYNC_REQUESTED: Final = "kyc.resync.requested"
 
 

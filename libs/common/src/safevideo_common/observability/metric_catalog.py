@@ -250,6 +250,23 @@ PERIODIC_JOBS_ENQUEUED: Final = CounterMetric(
     _JOBS, "safevideo_periodic_jobs_enqueued_total", "Periodic jobs that this process enqueued.", ("name",)
 )
 
+# --- KYC ---
+_KYC: Final = Group("KYC (measured once a minute)", ("kyc-worker",))
+
+KYC_OLDEST_SECONDS: Final = GaugeMetric(
+    _KYC, "safevideo_kyc_oldest_seconds",
+    "Time since the last change of the request that has been in_progress or in_review longest; 0 if there is none.",
+    ("status",),
+)  # fmt: skip
+KYC_FLAGGED_REQUESTS: Final = GaugeMetric(
+    _KYC,
+    "safevideo_kyc_flagged_requests",
+    "Requests that a person must see again, since an earlier verification of the performer failed after it had passed.",
+)
+KYC_UNREADABLE_DOCUMENTS: Final = GaugeMetric(
+    _KYC, "safevideo_kyc_unreadable_documents", "Documents whose file is missing or cannot be decrypted."
+)
+
 # --- replays ---
 _REPLAYS: Final = Group("Replays (those that run in the process)", WORKERS)
 

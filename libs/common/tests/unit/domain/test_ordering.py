@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safevideo_common.domain import kyc, performers
-from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult
+from safevideo_common.domain.kyc import KycRequest, KycRules, KycStatus, VerificationResult
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer, PerformerPatch
 
@@ -58,7 +58,7 @@ def performer_after(arrivals: Sequence[PerformerPatch]) -> Performer:
 
 
 def request_after(arrivals: Sequence[VerificationResult]) -> KycRequest:
-    return reduce(lambda request, result: kyc.decide(request, result, 80)[0], arrivals, REQUEST)
+    return reduce(lambda request, result: kyc.decide(request, result, KycRules())[0], arrivals, REQUEST)
 
 
 @given(patches(), st.randoms())
@@ -103,4 +103,4 @@ def test_decide_keeps_the_newest_valid_result_of_a_kyc_request_in_any_order(
     ours = [each for each in story if each.performer_id == "sg_1"]
     good = [each for each in ours if each.status == "failed" or not each.reported_failed]
     after = request_after(arrivals)
-    assert after == (kyc.decide(REQUEST, good[-1], 80)[0] if good else REQUEST)
+    assert after == (kyc.decide(REQUEST, good[-1], KycRules())[0] if good else REQUEST)

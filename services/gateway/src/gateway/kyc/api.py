@@ -34,6 +34,7 @@ from safevideo_common.errors import (
     UnsupportedDocument,
     ValidationFailed,
 )
+from safevideo_common.kyc.standing import KycDecisionDocument, ProviderResultDocument, standing
 from safevideo_common.web.responses import success
 
 PATH: Final = "/api/v1/kyc"
@@ -163,10 +164,19 @@ class VerificationStepDocument(TypedDict):
 
 
 class VerificationStatusDocument(TypedDict):
-    """A request. `riskScore` is from 0 to 100, higher is safer; null until the provider has reported one."""
+    """A request. `riskScore` is from 0 to 100, higher is safer; null until the provider has reported one.
+
+    `provider` and `decision` are the newest result and the last decision. The later word of the two that says something
+    new is `status`. `reviewReason` is for reviewers.
+    """
 
     requestId: int
+    performerId: str
     status: str
+    provider: ProviderResultDocument | None
+    decision: KycDecisionDocument | None
+    expiresAt: TimestampText | None
+    reviewReason: str | None
     verificationSteps: list[VerificationStepDocument]
     riskScore: float | None
     estimatedCompletionTime: TimestampText | None
@@ -179,6 +189,7 @@ class KycRequestDocument(TypedDict):
     performerId: str
     status: str
     riskScore: float | None
+    reviewReason: str | None
     submittedAt: TimestampText
     updatedAt: TimestampText
 
@@ -192,14 +203,19 @@ _UPLOADED: Final[KycDocumentDocument] = {
 }  # fmt: skip
 _STATUS: Final[VerificationStatusDocument] = {
     "requestId": 123,
+    "performerId": "sg_ada",
     "status": "in_review",
+    "provider": {"status": "passed", "riskScore": 71.5, "version": None, "reportedAt": _AT},
+    "decision": None,
+    "expiresAt": None,
+    "reviewReason": None,
     "verificationSteps": [{"stepType": "document_upload", "status": "completed", "completedAt": _AT}],
     "riskScore": 71.5,
     "estimatedCompletionTime": "2026-11-26T20:58:25.123Z",
 }
 _REQUEST: Final[KycRequestDocument] = {
-    "requestId": 123, "performerId": "sg_ada", "status": "in_review", "riskScore": 71.5, "submittedAt": _AT,
-    "updatedAt": _AT,
+    "requestId": 123, "performerId": "sg_ada", "status": "in_review", "riskScore": 71.5, "reviewReason": None,
+    "submittedAt": _AT, "updatedAt": _AT,
 }  # fmt: skip
 _RESYNC: Final[ResyncDocument] = {"jobId": 9, "accepted": [123, 456], "notFound": [789]}
 _SUBMISSION: Final = {
@@ -312,7 +328,8 @@ class KycApi:
     async def status(self, request: web.Request) -> web.Response:
         """Return the status of a request to its owner or an admin. Raises `KycRequestNotFound`."""
         stored = await self._kyc.get(row_id_of(request), request[PRINCIPAL], REVIEWERS)
-        return success(_status_document(stored, await self._kyc.steps(stored.request.id)))
+        is_reviewer = request[PRINCIPAL].role in REVIEWERS
+        return success(_status_document(stored, await self._kyc.steps(stored.request.id), for_reviewer=is_reviewer))
 
     async def pending(self, request: web.Request) -> web.Response:
         """Return one page of the requests that wait for a person, the oldest first."""
@@ -377,7 +394,9 @@ def _birthday(born: date, age: int) -> date:
         return date(year, 3, 1)
 
 
-def _status_document(stored: StoredKycRequest, steps: Sequence[Step]) -> VerificationStatusDocument:
+def _status_document(
+    stored: StoredKycRequest, steps: Sequence[Step], *, for_reviewer: bool
+) -> VerificationStatusDocument:
     request = stored.request
     visible_steps: list[VerificationStepDocument] = [
         {"stepType": each.step_type, "status": each.status, "completedAt": format_timestamp(each.completed_at)}
@@ -388,8 +407,7 @@ def _status_document(stored: StoredKycRequest, steps: Sequence[Step]) -> Verific
         visible_steps += [{"stepType": str(name), "status": str(status)} for name, status in checks.items()]
     estimate = ESTIMATES.get(request.status)
     return {
-        "requestId": request.id,
-        "status": request.status,
+        **standing(stored, for_reviewer=for_reviewer),
         "verificationSteps": visible_steps,
         "riskScore": request.risk_score,
         "estimatedCompletionTime": format_timestamp(stored.updated_at + estimate if estimate else None),
@@ -402,6 +420,7 @@ def _request_document(stored: StoredKycRequest) -> KycRequestDocument:
         "performerId": stored.request.performer_id,
         "status": stored.request.status,
         "riskScore": stored.request.risk_score,
+        "reviewReason": stored.review_reason,
         "submittedAt": rfc3339(stored.created_at),
         "updatedAt": rfc3339(stored.updated_at),
     }

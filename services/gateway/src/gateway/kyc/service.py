@@ -2,8 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Final
+from datetime import date, datetime
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +21,8 @@ from safevideo_common.documents.store import NewDocument, Step, StepStatus, Step
 from safevideo_common.domain.kyc import (
     FINAL_REASONS,
     OPEN,
+    RENEWAL_WINDOW,
+    KycRules,
     KycStatus,
     RejectionReason,
     Trigger,
@@ -42,9 +43,6 @@ from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.kyc.decisions import record_decision
 from safevideo_common.kyc.requests import RESYNC_REQUESTED, applicant_row, resync_job, verification_job
 from safevideo_common.users import store as users
-
-RENEWAL_WINDOW: Final = timedelta(days=30)
-"""So long before its end a verified request may be renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +70,14 @@ class KycService:
         database: Database,
         cipher: Cipher | None,
         clock: Clock,
-        auto_approve_score: float,
+        rules: KycRules,
         notify: Callable[[Job], None] = lambda _job: None,
     ) -> None:
         """`notify` gets each enqueued job after the commit. Without `cipher` nothing can be submitted."""
         self._database = database
         self._cipher = cipher
         self._clock = clock
-        self._auto_approve_score = auto_approve_score
+        self._rules = rules
         self._notify = notify
 
     async def submit(
@@ -141,7 +139,7 @@ class KycService:
     async def pending(self, *, page: int, limit: int, order: Order) -> tuple[Sequence[StoredKycRequest], int]:
         """Return one page of the requests that wait for a person, and the number of all."""
         async with self._database.read_connection() as reading:
-            return await kyc_requests.find(reading, KycStatus.IN_REVIEW, page=page, limit=limit, order=order)
+            return await kyc_requests.find_for_review(reading, page=page, limit=limit, order=order)
 
     async def add_document(self, document: NewDocument, caller: Caller) -> tuple[AddedDocument, str | None]:
         """Record a document whose file is written. The last required one enqueues the verification, once.
@@ -154,7 +152,8 @@ class KycService:
                 stored = await _locked(tx, document.request_id)
                 check_takes_documents(stored)
                 document_id, replaced = await documents.replace(tx, document)
-                slots = {each.document.slot for each in await documents.of_request(tx, document.request_id)}
+                found = await documents.of_request(tx, document.request_id)
+                slots = {each.document.slot for each in found if each.fault is None}
                 job = await self._begin(tx, stored, caller) if is_complete(slots) else None
                 return AddedDocument(document_id, job is not None), replaced, job
 
@@ -209,11 +208,19 @@ class KycService:
             async with self._database.transaction() as tx:
                 stored = await _locked(tx, request_id)
                 before, now = stored.request, self._clock()
-                if not is_allowed(before.status, status, Trigger.PERSON):
+                is_confirmed = before.status is status and stored.review_reason is not None
+                if not (is_confirmed or is_allowed(before.status, status, Trigger.PERSON)):
                     raise _invalid_status(stored, f"This request cannot become {status}")
-                await record_decision(tx, before, status, now, self._auto_approve_score, caller.request_id)
-                await kyc_requests.set_values(
-                    tx, request_id, decision_reason=reason, decision_notes=notes, decided_by=caller.name
+                await record_decision(
+                    tx,
+                    before,
+                    status,
+                    now,
+                    self._rules,
+                    decided_by=caller.name,
+                    reason=reason,
+                    notes=notes,
+                    correlation_id=caller.request_id,
                 )
                 details = {"requestId": request_id, "from": before.status, "to": status, "reason": reason}
                 await audit_store.record(tx, caller.entry(f"kyc.{status}", self._clock, details))
@@ -248,7 +255,8 @@ def _check_may_submit(earlier: Sequence[StoredKycRequest], now: datetime) -> Non
 
 
 def _is_renewable(stored: StoredKycRequest, now: datetime) -> bool:
-    return stored.expires_at is not None and now >= stored.expires_at - RENEWAL_WINDOW
+    expires_at = stored.request.expires_at
+    return expires_at is not None and now >= expires_at - RENEWAL_WINDOW
 
 
 async def _locked(tx: AsyncConnection, request_id: int) -> StoredKycRequest:

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from gateway.kyc.uploads import MAX_DOCUMENT_BYTES
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import audit_log, batch_jobs, kyc_documents, kyc_requests, outbox
+from safevideo_common.documents.store import FileFault
 from safevideo_common.domain.kyc import FINAL_REASONS, KycStatus, RejectionReason
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.kyc import REQUIRED, SUBMISSION, KycClient, picture
@@ -99,6 +100,20 @@ async def test_repeated_side_replaces_the_earlier_document(
         (row,) = await reading.execute(select(kyc_documents))
     assert [each.name for each in files(upload_dir)] == [row.file_name]
     assert (row.media_type, row.slot) == ("image/jpeg", "id_front")
+
+
+async def test_document_without_its_file_never_counts_as_uploaded(ada: KycClient, database: Database) -> None:
+    request_id = await ada.submitted()
+    for field in ("idFront", "selfie"):
+        await ada.upload(request_id, field)
+    async with database.transaction() as tx:
+        await tx.execute(
+            update(kyc_documents).where(kyc_documents.c.slot == "id_front").values(file_fault=FileFault.MISSING)
+        )
+    assert (await ada.upload(request_id, "proofOfAddress")).status == 201
+    assert (await ada.status(request_id), await jobs(database)) == ("pending", [])
+    assert (await ada.upload(request_id, "idFront")).status == 201
+    assert await ada.status(request_id) == "in_progress"
 
 
 async def test_nothing_that_is_stored_can_be_read(ada: KycClient, database: Database, upload_dir: Path) -> None:
@@ -219,6 +234,38 @@ async def test_request_may_be_renewed_shortly_before_it_expires(ada: KycClient, 
     await set_status(database, request_id, KycStatus.VERIFIED, expires_at=datetime.now(UTC) + timedelta(days=29))
     assert (await ada.submit()).status == 201
     assert await ada.status(request_id) == "verified"
+
+
+async def test_status_shows_the_result_beside_the_decision(
+    ada: KycClient, reviewer: KycClient, database: Database
+) -> None:
+    request_id = await ada.submitted()
+    data = (await ada.get(f"{request_id}/status")).json["data"]
+    assert (data["provider"], data["decision"], data["expiresAt"]) == (None, None, None)
+    result = {"status": "review", "riskScore": 71.5, "checks": {}}
+    at = datetime(2026, 11, 28, tzinfo=UTC)
+    await set_status(
+        database, request_id, KycStatus.IN_REVIEW, result=result, risk_score=71.5, result_at=at, result_version=4
+    )
+    assert (await reviewer.post(f"{request_id}/reject", {"reason": "suspicious", "notes": ""})).status == 200
+    for who, reason in ((reviewer, "suspicious"), (ada, None)):
+        data = (await who.get(f"{request_id}/status")).json["data"]
+        assert data["provider"] == {
+            "status": "review", "riskScore": 71.5, "version": 4, "reportedAt": "2026-11-28T00:00:00.000Z",
+        }  # fmt: skip
+        assert (data["decision"]["status"], data["decision"]["reason"]) == ("rejected", reason)
+
+
+async def test_verified_request_that_a_person_must_see_again_is_pending_until_a_decision(
+    ada: KycClient, reviewer: KycClient, database: Database
+) -> None:
+    request_id = await ada.submitted()
+    await set_status(database, request_id, KycStatus.VERIFIED, review_reason="predecessor_failed")
+    (listed,) = (await reviewer.get("pending")).json["data"]
+    assert (listed["status"], listed["reviewReason"]) == ("verified", "predecessor_failed")
+    assert (await reviewer.post(f"{request_id}/approve", {"notes": "Both are the same person."})).status == 200
+    assert (await reviewer.get("pending")).json["data"] == []
+    assert (await reviewer.post(f"{request_id}/approve", {"notes": ""})).code == "INVALID_KYC_STATUS"
 
 
 async def test_feature_flag_stops_submissions_only(ada: KycClient, redis: Redis) -> None:

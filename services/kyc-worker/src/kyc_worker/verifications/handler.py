@@ -11,13 +11,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.broker.types import Message
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests
-from safevideo_common.domain.kyc import KycRequest, VerificationResult, decide
+from safevideo_common.domain.kyc import (
+    KycRequest,
+    KycRules,
+    KycStatus,
+    ReviewReason,
+    VerificationResult,
+    decide,
+    had_passed,
+)
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead, waiting
 from safevideo_common.events import kyc
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason, storable_document
 from safevideo_common.events.change_events import KycChange, kyc_changed, next_sequence
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.inbox.handler import Delivery, Differences
+from safevideo_common.kyc.decisions import end_replaced
 
 # The parser of verification events.
 
@@ -91,11 +100,14 @@ class KycRequestStates:
 
 
 class VerificationHandler:
-    """The handler of `sharegram.kyc.v1`. A redelivered event has the request's own write version: no change."""
+    """The handler of `sharegram.kyc.v1`. A redelivered event has the request's own write version: no change.
 
-    def __init__(self, clock: Clock, auto_approve_score: float) -> None:
+    A result that the request has already, fetched or from another event, is `stale` and published once.
+    """
+
+    def __init__(self, clock: Clock, rules: KycRules) -> None:
         self._clock = clock
-        self._auto_approve_score = auto_approve_score
+        self._rules = rules
 
     def parse(self, delivery: Delivery) -> VerificationEvent | Outcome:
         """See `parse_verification`."""
@@ -133,10 +145,11 @@ class VerificationHandler:
         if request is None:
             is_expected = event.result.performer_id in states.expecting
             return EXPECTED_VERIFICATION if is_expected else UNKNOWN_VERIFICATION
-        after, outcome = decide(request, event.result, self._auto_approve_score)
-        if outcome.status is Status.APPLIED:
+        after, outcome = decide(request, event.result, self._rules)
+        if after is not request:
             states.current[event.verification_id] = after
             states.changed.add(event.verification_id)
+        if outcome.status is Status.APPLIED:
             states.applied.append(AppliedResult(request, after, event))
         return outcome
 
@@ -146,6 +159,19 @@ class VerificationHandler:
         _number(states, now)
         changed = [name for name in sorted(states.changed) if states.current[name] != states.stored[name]]
         await kyc_requests.update(tx, (states.current[name] for name in changed), now)
+        await self._tell_other_requests(tx, states, now)
+
+    async def _tell_other_requests(self, tx: AsyncConnection, states: KycRequestStates, now: datetime) -> None:
+        """End what a newly verified request replaces. Put the successors of one that failed after all before a person.
+
+        A late result never changes the status of a successor: the performer may have been verified again since.
+        """
+        verified = [each for each in states.current.values() if each.status is KycStatus.VERIFIED]
+        if newly := [each for each in verified if states.stored[str(each.verification_id)].status is not each.status]:
+            await end_replaced(tx, newly, now, self._rules)
+        for before, after, event in states.applied:
+            if event.result.status == "failed" and had_passed(before) and after.status is not before.status:
+                await kyc_requests.flag_successors(tx, after, ReviewReason.PREDECESSOR_FAILED)
 
     def changes(self, states: KycRequestStates) -> Sequence[Message]:
         """Return a message with the status before and after each applied event."""

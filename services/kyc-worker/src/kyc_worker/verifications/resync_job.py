@@ -1,6 +1,7 @@
 """The job `kyc_resync`: fetches results that did not come, and applies them as if the webhook had."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -11,7 +12,7 @@ from kyc_worker.verifications.handler import VerificationEvent, VerificationHand
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
-from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, has_result
+from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, fetched_write_version, has_result
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.events import kyc
 from safevideo_common.events.envelope import Envelope, write_version_of
@@ -98,8 +99,11 @@ class ResyncJob:
             )
             return "failed"
         states = await self._handler.load(tx, [event])
-        if has_result(states.current.get(event.verification_id, request), event.result):
+        last = states.current.get(event.verification_id)
+        if has_result(last or request, event.result):
             return "known"
+        version = fetched_write_version(last, event.result.write_version.at_micros)
+        event = replace(event, result=replace(event.result, write_version=version))
         outcome: Outcome = self._handler.decide(states, event)
         await self._handler.store(tx, states)
         await outbox_store.record(tx, self._handler.changes(states), self._clock())

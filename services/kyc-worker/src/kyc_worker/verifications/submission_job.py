@@ -18,9 +18,9 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.documents import store as documents
-from safevideo_common.documents.files import DocumentUnreadable, EncryptedFiles
-from safevideo_common.documents.store import StepStatus, StepType, StoredDocument, file_row
-from safevideo_common.domain.kyc import KycStatus, Trigger, is_allowed
+from safevideo_common.documents.files import DocumentMissing, DocumentUnreadable, EncryptedFiles
+from safevideo_common.documents.store import FileFault, StepStatus, StepType, StoredDocument, file_row
+from safevideo_common.domain.kyc import KycRules, KycStatus, Trigger, is_allowed
 from safevideo_common.encryption import Cipher, DecryptionFailed
 from safevideo_common.errors import DatabaseConflict
 from safevideo_common.events.topics import KYC_WORKER
@@ -63,7 +63,7 @@ class SubmissionJob:
         cipher: Cipher,
         sharegram: SharegramClient,
         keys: StoredIdempotencyKeys,
-        auto_approve_score: float,
+        rules: KycRules,
         clock: Clock,
         logger: FilteringBoundLogger,
     ) -> None:
@@ -72,7 +72,7 @@ class SubmissionJob:
         self._cipher = cipher
         self._sharegram = sharegram
         self._keys = keys
-        self._auto_approve_score = auto_approve_score
+        self._rules = rules
         self._clock = clock
         self._logger = logger
 
@@ -129,7 +129,7 @@ class SubmissionJob:
             document = each.document
             if document.sha256 in uploaded:
                 continue
-            content = await self._files.get(file_row(request.id, document.slot), document.file_name)
+            content = await self._read(job, each)
             answer = await self._sharegram.upload_document(
                 SharegramCaller.job(job.request_id),
                 work=f"kyc-document:{request.id}:{document.slot}:{document.sha256[:32]}",
@@ -144,6 +144,21 @@ class SubmissionJob:
         return [
             {"slot": each.document.slot, "documentId": uploaded[each.document.sha256]} for each in submission.documents
         ]
+
+    async def _read(self, job: JobContext, stored: StoredDocument) -> bytes:
+        """Return the content. The row says from now on whether it could be read. Raises `DocumentUnreadable`."""
+        document = stored.document
+        try:
+            content = await self._files.get(file_row(document.request_id, document.slot), document.file_name)
+        except DocumentUnreadable as error:
+            fault = FileFault.MISSING if isinstance(error, DocumentMissing) else FileFault.UNREADABLE
+            async with job.step() as tx:
+                await documents.set_fault(tx, [stored.id], fault)
+            raise
+        if stored.fault is not None:
+            async with job.step() as tx:
+                await documents.set_fault(tx, [stored.id], None)
+        return content
 
     def _applicant(self, submission: LoadedSubmission) -> dict[str, object]:
         stored = submission.stored
@@ -181,6 +196,12 @@ class SubmissionJob:
             if stored is not None and is_allowed(stored.request.status, KycStatus.IN_REVIEW, Trigger.FAILURE):
                 await documents.set_step(tx, request_id, StepType.PROVIDER_SUBMISSION, StepStatus.FAILED, now)
                 await record_decision(
-                    tx, stored.request, KycStatus.IN_REVIEW, now, self._auto_approve_score, job.request_id
+                    tx,
+                    stored.request,
+                    KycStatus.IN_REVIEW,
+                    now,
+                    self._rules,
+                    decided_by=job.job_type,
+                    correlation_id=job.request_id,
                 )
         return {"status": KycStatus.IN_REVIEW, "reason": code}
