@@ -13,7 +13,7 @@ import gc
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -33,7 +33,7 @@ from safevideo_testkit.backends_of_run import (
     worker_input,
 )
 from safevideo_testkit.certified_provider import MIN_NODE, install_modules, node_version
-from safevideo_testkit.databases import copied, created, dropped, emptied
+from safevideo_testkit.databases import DatabaseCopies, created, dropped, emptied
 from safevideo_testkit.no_skips import NoSkips
 
 RUN: Final = pytest.StashKey[BackendsOfRun]()
@@ -130,20 +130,21 @@ def fresh_sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated_mysql_template(mysql_server_url: str) -> Iterator[str]:
-    """Return the URL of a migrated database to copy. Migrations take longer than most tests."""
-    url = created(mysql_server_url)
-    asyncio.run(migrate(url))
-    yield url
-    dropped(url)
+def mysql_copies(mysql_server_url: str) -> Iterator[DatabaseCopies]:
+    """Return copies of a migrated database. Migrations take longer than most tests."""
+    template_url = created(mysql_server_url)
+    asyncio.run(migrate(template_url))
+    with closing(DatabaseCopies(template_url)) as copies:
+        yield copies
+    dropped(template_url)
 
 
 @pytest.fixture
-def migrated_mysql_database(migrated_mysql_template: str) -> Iterator[str]:
-    """Return the URL of a database with the schema and no rows. It is dropped when the test ends."""
-    url = copied(migrated_mysql_template)
+def migrated_mysql_database(mysql_copies: DatabaseCopies) -> Iterator[str]:
+    """Return the URL of a database with the schema and no rows. Another test gets it when this one ends."""
+    url = mysql_copies.take()
     yield url
-    dropped(url)
+    mysql_copies.give_back(url)
 
 
 @pytest.fixture(scope="session")

@@ -61,9 +61,9 @@ async def answer(job: JobContext) -> Mapping[str, object]:
     return {"by": "test", "cursor": dict(job.cursor or {})}
 
 
-async def test_job_of_a_killed_worker_continues_at_its_cursor(harness: JobHarness, database_url: str) -> None:
+async def test_job_of_a_killed_worker_continues_at_its_cursor(harness: JobHarness, migrated_url: str) -> None:
     job_id = await harness.enqueue(NewJob("step_on"))
-    async with worker_process(database_url) as worker:
+    async with worker_process(migrated_url) as worker:
         await worker.wait_for_output(f"step of {job_id}")
         worker.process.kill()
         await worker.process.wait()
@@ -76,10 +76,10 @@ async def test_job_of_a_killed_worker_continues_at_its_cursor(harness: JobHarnes
     assert await harness.attempts(job_id) == [(1, "lease_lost"), (2, "completed")]
 
 
-async def test_worker_frozen_past_its_leases_writes_nothing(harness: JobHarness, database_url: str) -> None:
+async def test_worker_frozen_past_its_leases_writes_nothing(harness: JobHarness, migrated_url: str) -> None:
     stepping = await harness.enqueue(NewJob("step_on"))
     answering = await harness.enqueue(NewJob("answer_late", {"seconds": 2}))
-    async with worker_process(database_url) as zombie:
+    async with worker_process(migrated_url) as zombie:
         await zombie.wait_for_output(f"step of {stepping}", f"working on {answering}")
         zombie.process.send_signal(signal.SIGSTOP)
         async with harness.running(
@@ -95,14 +95,14 @@ async def test_worker_frozen_past_its_leases_writes_nothing(harness: JobHarness,
 
 
 async def test_job_that_always_kills_its_process_fails_after_its_last_attempt(
-    harness: JobHarness, database_url: str
+    harness: JobHarness, migrated_url: str
 ) -> None:
     job_id = await harness.enqueue(NewJob("kill_the_process", max_attempts=2))
     async with harness.running(
         {"something_else": FunctionHandler(answer)}, WorkerLimits(1, 0.3, 0.05, Backoff(0.05, 0.1))
     ):
         for _ in range(2):
-            async with worker_process(database_url, 0.3) as worker:
+            async with worker_process(migrated_url, 0.3) as worker:
                 assert await worker.process.wait() == -signal.SIGKILL
         job = await harness.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.attempts, (job.error or "").partition(":")[0]) == (2, "LEASE_LOST")
@@ -110,9 +110,9 @@ async def test_job_that_always_kills_its_process_fails_after_its_last_attempt(
 
 
 async def test_worker_with_a_blocked_event_loop_reports_it_and_loses_its_lease(
-    harness: JobHarness, database_url: str
+    harness: JobHarness, migrated_url: str
 ) -> None:
-    async with worker_process(database_url) as worker:
+    async with worker_process(migrated_url) as worker:
         job_id = await harness.enqueue(NewJob("block_the_loop", {"seconds": 4}))
         await worker.wait_for_output(f"blocking in {job_id}")
         async with harness.running({"block_the_loop": FunctionHandler(answer)}, LIMITS):
@@ -122,8 +122,8 @@ async def test_worker_with_a_blocked_event_loop_reports_it_and_loses_its_lease(
     assert await harness.job(job_id) == job
 
 
-async def test_work_in_a_thread_keeps_its_lease(harness: JobHarness, database_url: str) -> None:
-    async with worker_process(database_url), harness.running({"something_else": FunctionHandler(answer)}, LIMITS):
+async def test_work_in_a_thread_keeps_its_lease(harness: JobHarness, migrated_url: str) -> None:
+    async with worker_process(migrated_url), harness.running({"something_else": FunctionHandler(answer)}, LIMITS):
         job_id = await harness.enqueue(NewJob("block_a_thread", {"seconds": 2.5}))
         job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.result, job.attempts) == ({"by": "program"}, 1)
