@@ -8,13 +8,17 @@ from prometheus_client import CollectorRegistry
 
 from kyc_worker.documents.cleanup_job import DocumentCleanupJob
 from kyc_worker.metrics import KycMonitor
+from kyc_worker.privacy.erasure_job import ErasureJob, ErasureParts
 from kyc_worker.privacy.retention_job import RETENTION_JOB, RetentionJob, RetentionMetrics, RetentionPeriods
 from kyc_worker.settings import KycWorkerSettings
 from kyc_worker.verifications.expiry_job import ExpiryJob
 from kyc_worker.verifications.handler import VerificationHandler
 from kyc_worker.verifications.resync_job import ResyncJob
 from kyc_worker.verifications.submission_job import SubmissionJob
+from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.broker.port import Broker
+from safevideo_common.cache.performers import PerformerCache
+from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.documents.files import EncryptedFiles, FolderStore
 from safevideo_common.encryption import Purpose
@@ -34,6 +38,7 @@ from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Daily, Interval, Peri
 from safevideo_common.kyc.requests import CLEANUP_JOB, EXPIRY_JOB, RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.tracing import open_tracer
+from safevideo_common.privacy.erasure import ERASURE_JOB
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
 from safevideo_common.protections.gate import FeatureGate, SharegramGate
 from safevideo_common.protections.runtime import run_protections
@@ -50,6 +55,7 @@ PERIODIC = (
     PeriodicJob("kyc-resync", RESYNC_JOB, Interval(timedelta(minutes=15))),
     PeriodicJob("kyc-expiry", EXPIRY_JOB, Interval(timedelta(hours=1))),
     PeriodicJob("kyc-retention", RETENTION_JOB, Daily(time(2, 15))),
+    PeriodicJob("person-erasure", ERASURE_JOB, Interval(timedelta(hours=1))),
     PeriodicJob("kyc-document-cleanup", CLEANUP_JOB, Daily(time(4, 10))),
 )
 
@@ -65,6 +71,8 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             open_worker_database(app, settings) as database,
             run_protections(app, settings, database, registry, logger) as protections,
             open_tracer(settings, SERVICE, logger) as tracer,
+            open_redis(settings.redis_url.get_secret_value(), db=0) as cache_redis,
+            open_redis(settings.redis_url.get_secret_value(), settings.redis_sso_db) as sso_redis,
         ):
             gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
             consumer = ConsumerContext(
@@ -94,6 +102,14 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                 patience = timedelta(days=settings.kyc_pending_days)
                 jobs[EXPIRY_JOB] = ExpiryJob(database, store, settings.kyc_rules(), patience, utc_now)
                 jobs[CLEANUP_JOB] = DocumentCleanupJob(database, store, utc_now, logger)
+                parts = ErasureParts(
+                    database,
+                    store,
+                    encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if encryption else None,
+                    PerformerCache(cache_redis),
+                    SessionStore(sso_redis),
+                )
+                jobs[ERASURE_JOB] = ErasureJob(parts, settings.kyc_rules(), deletions, utc_now, logger)
                 jobs[RESYNC_JOB] = ResyncJob(database, handler, sharegram, utc_now, logger)
                 if encryption is None:
                     logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")

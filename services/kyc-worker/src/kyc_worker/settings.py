@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from safevideo_common.auth.sessions import SSO_DB
 from safevideo_common.documents.settings import KycSettings
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.jobs.settings import JobSettings
@@ -12,6 +13,7 @@ class KycWorkerSettings(KycSettings, ConsumerSettings, JobSettings, ProtectionSe
     """Settings of `kyc-worker`."""
 
     port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
+    redis_sso_db: int = Field(SSO_DB, ge=0, le=15, description="As for the gateway: sessions of an erased person end.")
     kyc_retention_days_verified: int = Field(
         2557,
         ge=1,

@@ -1,17 +1,21 @@
-"""`safevideo users hold|release|holds`: what keeps the data of a person."""
+"""`safevideo users hold|release|holds|erase`: what keeps the data of a person, and its erasure."""
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
+from safevideo_cli.jobs import Timeout, wait_and_print
 from safevideo_cli.options import AsJson, Limit, Page
-from safevideo_cli.output import print_json, print_table
+from safevideo_cli.output import print_json, print_table, to_yaml
 from safevideo_common.clock import rfc3339, utc_now
+from safevideo_common.privacy.erasure import ErasurePlan, Erasures, ExportedOrder, decode_orders, encode_orders
 from safevideo_common.privacy.holds import Hold, LegalHolds, find_active
 
+erasures_app = typer.Typer(no_args_is_help=True)
 PersonReference = Annotated[
     str, typer.Argument(metavar="PERSON", help="The id of an account, or Sharegram's id of a performer.")
 ]
@@ -31,6 +35,80 @@ def release(person: PersonReference, reason: Reason, as_json: AsJson = False) ->
 def holds(page: Page = 1, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Show the active legal holds."""
     _print(asyncio.run(_find(page, limit)), as_json=as_json)
+
+
+def erase(
+    person: PersonReference,
+    reason: Annotated[str, typer.Option("--reason", help="Such as the number of the request. No personal data.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Erase. Without it this is a dry run.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job and show its progress.")] = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person for good: all accounts, performers, KYC requests and documents. It cannot be undone.
+
+    The order is written first, and a job of kyc-worker applies it. The command may be repeated at any time.
+    """
+    if yes and not reason:
+        raise typer.BadParameter("is required with --yes", param_hint="--reason")
+    plan = asyncio.run(_erase(person, reason if yes else None))
+    if wait and plan.job_id is not None:
+        wait_and_print(plan.job_id, timeout, as_json=as_json)
+        return
+    document: dict[str, object] = {
+        "dryRun": not yes,
+        "userIds": list(plan.person.user_ids),
+        "performerIds": list(plan.person.performer_ids),
+        "rows": dict(plan.rows),
+        "orderId": plan.order_id,
+        "jobId": plan.job_id,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print(to_yaml(document))
+
+
+async def _erase(person: str, reason: str | None) -> ErasurePlan:
+    who = caller()
+    async with open_database() as database:
+        erasures = Erasures(database, utc_now)
+        if reason is None:
+            return await erasures.preview(parse_person(person))
+        plan = await erasures.order(parse_person(person), reason, who)
+    log_action("Erasure ordered", who, order=plan.order_id, job_id=plan.job_id)
+    return plan
+
+
+@erasures_app.command("export")
+def export_orders() -> None:
+    """Print all erasure orders as JSON, to be kept with each backup. It has ids and digests, and no names."""
+    print(encode_orders(asyncio.run(_export())))
+
+
+@erasures_app.command("import")
+def import_orders(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The output of `erasures export`.")],
+) -> None:
+    """Write the orders that a restored database does not have. A job of kyc-worker then applies all of them."""
+    try:
+        orders = decode_orders(file.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"is no export of erasure orders: {error}", param_hint="FILE") from None
+    print(f"{asyncio.run(_import(orders))} of {len(orders)} orders were missing. The job person_erasure is enqueued.")
+
+
+async def _export() -> Sequence[ExportedOrder]:
+    async with open_database() as database:
+        return await Erasures(database, utc_now).export()
+
+
+async def _import(orders: Sequence[ExportedOrder]) -> int:
+    who = caller()
+    async with open_database() as database:
+        added = await Erasures(database, utc_now).import_orders(orders, who)
+    log_action("Erasure orders imported", who, added=added)
+    return added
 
 
 def parse_person(text: str) -> int | str:

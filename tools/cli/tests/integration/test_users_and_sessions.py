@@ -1,6 +1,7 @@
 """`safevideo users` and `safevideo sessions`: duplicates found, merged, unmerged; everyone signed out."""
 
 import asyncio
+from pathlib import Path
 
 import orjson
 import pytest
@@ -82,3 +83,22 @@ def test_legal_hold_is_placed_shown_and_released(command: Run) -> None:
     assert command("users", "release", "a", "--reason", "closed").returncode == 0
     again = command("users", "release", "1", "--reason", "closed")
     assert (again.returncode, again.stderr.startswith("INVALID_STATUS_TRANSITION: ")) == (1, True)
+
+
+def test_erasure_is_previewed_ordered_and_kept_with_backups(command: Run, tmp_path: Path) -> None:
+    preview = orjson.loads(command("users", "erase", "1", "--json").stdout)
+    assert (preview["dryRun"], preview["performerIds"], preview["orderId"]) == (True, ["a"], None)
+    assert command("users", "erase", "1", "--yes").returncode == 2
+    ordered = command("users", "erase", "1", "--yes", "--reason", "request 7", "--json")
+    assert orjson.loads(ordered.stdout)["orderId"] == 1
+    again = command("users", "erase", "a", "--yes", "--reason", "request 7", "--json")
+    assert orjson.loads(again.stdout)["orderId"] == 1
+    export = tmp_path / "orders.json"
+    export.write_text(command("users", "erasures", "export").stdout)
+    (order,) = orjson.loads(export.read_bytes())["orders"]
+    assert (order["performerIds"], len(order["identities"])) == (["a"], 1)
+    assert command("users", "erasures", "import", str(export)).stdout.startswith("0 of 1 orders were missing.")
+    export.write_bytes(orjson.dumps({"orders": [{**order, "performerIds": ["gone"], "identities": []}]}))
+    assert command("users", "erasures", "import", str(export)).stdout.startswith("1 of 1 orders were missing.")
+    export.write_text("[]")
+    assert command("users", "erasures", "import", str(export)).returncode == 2

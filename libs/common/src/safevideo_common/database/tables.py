@@ -218,6 +218,7 @@ users: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("last_sign_in_at", UtcDateTime),
+    Column("erased_at", UtcDateTime),  # then nobody can sign in, and nothing of the person is here
     Index("idx_sharegram_id", "sharegram_id"),
     Index("idx_users_email", "email"),
     Index("idx_users_merged_into", "merged_into"),
@@ -267,6 +268,27 @@ legal_holds: Final = Table(
     Column("release_reason", String(255)),
     Index("idx_legal_holds_user", "user_id"),
     Index("idx_legal_holds_performer", "performer_id"),
+    implicit_returning=False,
+)
+
+erasure_orders: Final = Table(
+    "erasure_orders",  # never deleted
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("reason", String(255), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("applied_at", UtcDateTime),
+    implicit_returning=False,
+)
+
+erased_identifiers: Final = Table(
+    "erased_identifiers",  # by which an erased person would come back
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("identifier", ExternalIdText, primary_key=True),
+    Column("order_id", BigId, nullable=False),
+    Index("idx_erased_identifiers_order", "order_id"),
     implicit_returning=False,
 )
 

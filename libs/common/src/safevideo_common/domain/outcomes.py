@@ -21,7 +21,7 @@ class Status(StrEnum):
     DEAD = "dead"
     """It is not tried again automatically; `reason` says why."""
     IGNORED = "ignored"
-    """Its type is not handled here: stored and shown, without effect."""
+    """Its type is not handled here, or its person was erased: stored and shown, without effect."""
 
 
 _NONE_OVERTAKEN: Final[Mapping[str, WriteVersion]] = MappingProxyType({})

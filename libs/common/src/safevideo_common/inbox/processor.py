@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.broker.port import NullClaim, PartitionClaim, PartitionsLost
 from safevideo_common.broker.types import Message
 from safevideo_common.clock import Clock
+from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.domain.outcomes import APPLIED, Outcome, Status, dead, waiting
 from safevideo_common.errors import (
@@ -52,6 +54,7 @@ NOT_CAUSED_BY_EVENTS: Final = (ServiceUnavailable, PartitionsLost, DlqRateExceed
 MAX_NAMED: Final = 10
 """Performers in a log line."""
 NO_CLAIM: Final = NullClaim()
+PERSON_ERASED: Final = Outcome(Status.IGNORED, "PERSON_ERASED: the person of this event was erased")
 _UNSTORABLE: Final = dead("ENVELOPE_INVALID", "the database refuses the row of this record")
 _BODY_UNSTORABLE: Final = dead("ENVELOPE_INVALID", "the database refuses the bytes of this record; the topic has them")
 
@@ -161,6 +164,17 @@ def parse_all(handler: EventHandler[Event, States], deliveries: Iterable[Deliver
 def events_of(parsed: Iterable[Parsed[Event]]) -> list[Event]:
     """Return the events, without deliveries that have an outcome already."""
     return [each.result for each in parsed if not isinstance(each.result, Outcome)]
+
+
+async def without_erased(connection: AsyncConnection, parsed: Sequence[Parsed[Event]]) -> Sequence[Parsed[Event]]:
+    """Return the deliveries, those of erased persons with the outcome `PERSON_ERASED`: whatever brought them back."""
+    erased_ids = await erasures.erased(connection, IdentifierKind.PERFORMER, subjects_of(parsed))
+    if not erased_ids:
+        return parsed
+    return [
+        Parsed[Event](each.delivery, PERSON_ERASED) if each.delivery.envelope.subject in erased_ids else each
+        for each in parsed
+    ]
 
 
 async def identify_all(
@@ -417,7 +431,7 @@ class BatchProcessor(Generic[Event, States]):
         batch: LoadedBatch[Event, States] | None = None
         try:
             async with AsyncExitStack() as around, consumer.database.transaction() as tx:
-                batch = await policy.load(tx, parsed)
+                batch = await policy.load(tx, await without_erased(tx, parsed))
                 watch.lap("load")
                 decisions = policy.decide(batch)
                 consumer.dlq_limit.check(asyncio.current_task(), [each.outcome for each in decisions.new])

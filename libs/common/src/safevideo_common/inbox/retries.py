@@ -27,6 +27,7 @@ from safevideo_common.inbox.processor import (
     describe_error,
     events_of,
     parse_all,
+    without_erased,
 )
 from safevideo_common.inbox.store import retries as inbox_retries
 from safevideo_common.inbox.store.retries import QueueHead, WaitingEvent
@@ -63,7 +64,7 @@ class RetryPolicy(Generic[Event, States]):
         self._queue = await inbox_retries.waiting_of(tx, consumer.group, self.head, consumer.clock(), self.max_events)
         deliveries = [_delivery(event) for event in self._queue]
         if self.failure is None:
-            parsed = parse_all(consumer.handler, deliveries)
+            parsed = await without_erased(tx, parse_all(consumer.handler, deliveries))
         else:
             parsed = [Parsed(delivery, self.failure) for delivery in deliveries]
         return LoadedBatch(parsed, await consumer.handler.load(tx, events_of(parsed)), {}, set())

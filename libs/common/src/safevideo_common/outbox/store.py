@@ -9,7 +9,7 @@ too. So the oldest rows without it are those that can be published now. A row is
 deleted from where it is. Otherwise a relay that read before and one that reads after could swap two rows of a key.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -137,6 +137,19 @@ async def remove(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
     """Delete rows. Rows that are deleted already are ignored."""
     for start in range(0, len(row_ids), MAX_KEYS_PER_STATEMENT):
         await tx.execute(_DELETE, {"ids": row_ids[start : start + MAX_KEYS_PER_STATEMENT]})
+
+
+async def discard(
+    tx: AsyncConnection, keys: Collection[bytes], is_retained: Callable[[Mapping[str, bytes]], bool]
+) -> int:
+    """Delete the messages with one of these keys that are not published yet, but for those with retained headers.
+
+    Return how many. It reads the whole outbox: it is for the erasure of a person.
+    """
+    rows = (await tx.execute(select(_c.id, _c.headers).where(_c.message_key.in_(keys)))).all() if keys else []
+    discarded = [row.id for row in rows if not is_retained(dict(_decode(row.headers)))]
+    await remove(tx, discarded)
+    return len(discarded)
 
 
 async def depth(reading: AsyncConnection) -> OutboxDepth:

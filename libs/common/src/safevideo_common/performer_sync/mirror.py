@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.broker.types import Message
 from safevideo_common.clock import Clock
-from safevideo_common.database import performers
+from safevideo_common.database import erasures, performers
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.performers import PUBLIC_NAMES, Performer, PerformerPatch, changed_fields, take_record
 from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
@@ -83,7 +84,7 @@ class PerformerMirror:
         The cached values are invalidated before the commit too, which keeps anything from being cached for ten seconds:
         a process that dies after its commit leaves no old value. Raises `DatabaseConflict`: then nothing is written.
         """
-        patches, result = _patches(records)
+        patches, result = await _patches(tx, records)
         stored = await performers.load_for_update(tx, patches)
         now, messages, new, updated = self._clock(), list[Message](), list[Performer](), list[LockedPerformer]()
         sequences: dict[str, int] = {}
@@ -148,7 +149,7 @@ class PerformerMirror:
 
 async def compare(connection: AsyncConnection, records: Iterable[PerformerRecord]) -> MirrorResult:
     """Return what `write` would do, without locks: rows may change meanwhile."""
-    patches, result = _patches(records)
+    patches, result = await _patches(connection, records)
     stored = await performers.load(connection, patches)
     for name, (_, patch) in patches.items():
         row = stored.get(name)
@@ -162,10 +163,10 @@ async def compare(connection: AsyncConnection, records: Iterable[PerformerRecord
     return result
 
 
-def _patches(
-    records: Iterable[PerformerRecord],
+async def _patches(
+    connection: AsyncConnection, records: Iterable[PerformerRecord]
 ) -> tuple[dict[str, tuple[PerformerRecord, PerformerPatch]], MirrorResult]:
-    """Return the records with their patches, of each performer the newest one."""
+    """Return the records with their patches, of each performer the newest one, and none of an erased person."""
     patches: dict[str, tuple[PerformerRecord, PerformerPatch]] = {}
     result = MirrorResult()
     for record in records:
@@ -190,6 +191,9 @@ def _patches(
         earlier = patches.get(record.performer_id)
         if earlier is None or version.wins_over(earlier[1].write_version):
             patches[record.performer_id] = record, PerformerPatch(msgspec.structs.asdict(fields), version)
+    for name in await erasures.erased(connection, IdentifierKind.PERFORMER, patches):
+        del patches[name]
+        result.unchanged += 1
     return patches, result
 
 

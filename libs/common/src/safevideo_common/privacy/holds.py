@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import Caller
 from safevideo_common.clock import Clock
+from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import legal_holds
@@ -48,13 +50,15 @@ class LegalHolds:
     async def create(self, reference: int | str, reason: str, caller: Caller) -> Hold:
         """Place a hold on the person with this account, or performer of Sharegram. A person may have several.
 
-        Raises `UserNotFound`, `PerformerNotFound`, `ValidationFailed`.
+        Raises `UserNotFound`, `PerformerNotFound`, `ValidationFailed`, and `InvalidStatusTransition` for a person who
+        is erased already.
         """
-        _check_reason(reason)
+        check_reason(reason)
 
         async def attempt() -> Hold:
             async with self._database.transaction() as tx:
                 person = await _locked(tx, reference)
+                await _require_not_erased(tx, person)
                 user_id = person.user_ids[0] if person.user_ids else None
                 row = {
                     "user_id": user_id,
@@ -75,7 +79,7 @@ class LegalHolds:
 
         Raises `UserNotFound`, `PerformerNotFound`, `ValidationFailed`, and `InvalidStatusTransition` without a hold.
         """
-        _check_reason(reason)
+        check_reason(reason)
 
         async def attempt() -> Sequence[Hold]:
             async with self._database.transaction() as tx:
@@ -118,6 +122,17 @@ def _of(person: Person) -> ColumnElement[bool]:
     return or_(_h.user_id.in_(person.user_ids), _h.performer_id.in_(person.performer_ids))
 
 
+async def _require_not_erased(tx: AsyncConnection, person: Person) -> None:
+    identifiers = {
+        IdentifierKind.USER: [str(each) for each in person.user_ids],
+        IdentifierKind.PERFORMER: person.performer_ids,
+    }
+    order_id = await erasures.find_order(tx, identifiers)
+    order = None if order_id is None else await erasures.get_order(tx, order_id)
+    if order is not None and order.applied_at is not None:
+        raise InvalidStatusTransition("This person is erased already.", details={"orderId": order.id})
+
+
 async def _locked(tx: AsyncConnection, reference: int | str) -> Person:
     """Return the person with its accounts locked, so that a hold and an erasure do not pass each other."""
     person = await find_person(tx, reference)
@@ -125,9 +140,10 @@ async def _locked(tx: AsyncConnection, reference: int | str) -> Person:
     return person
 
 
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Raise `ValidationFailed` for a reason that is empty, too long, or more than one line."""
     if not 0 < len(reason.strip()) <= MAX_REASON or not reason.isprintable():
-        raise ValidationFailed("A hold needs a reason.", details={"reason": f"1 to {MAX_REASON} characters, one line"})
+        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_REASON} characters, one line"})
 
 
 def _hold(row: Row[*tuple[object, ...]]) -> Hold:

@@ -21,6 +21,7 @@ from safevideo_common.inbox.processor import (
     events_of,
     parsed_as_first,
     subjects_of,
+    without_erased,
 )
 from safevideo_common.inbox.store import rows as inbox_rows
 from safevideo_common.inbox.store.rows import ExistingRow
@@ -89,7 +90,10 @@ class DryRun(Generic[Event, States]):
         for event_id in existing:
             self._seen_ids.add(event_id)
         to_decide = [each for each in deliveries if self._is_forced or each.envelope.id not in self._seen_ids]
-        parsed = [self._as_first(Parsed(each, self._parse(each)), existing) for each in to_decide]
+        parsed: Sequence[Parsed[Event]] = [
+            self._as_first(Parsed(each, self._parse(each)), existing) for each in to_decide
+        ]
+        parsed = await without_erased(connection, parsed)
         subjects = subjects_of(parsed)
         new_subjects = subjects - self._subjects
         self._make_room(subjects)

@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.clock import Clock
-from safevideo_common.database import leases
+from safevideo_common.database import erasures, leases
 from safevideo_common.database.engine import Database
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.domain.users import EmailCandidate, EmailClaim, MappingFailure, ascii_lower, choose_by_email
-from safevideo_common.errors import UserMappingConflict
+from safevideo_common.errors import SsoAuthFailed, UserMappingConflict
 from safevideo_common.users import store
 from safevideo_common.users.store import Identity, User
 
@@ -41,7 +42,7 @@ class UserAccounts:
         self._roles: dict[int, _CachedRole] = {}
 
     async def role_of(self, user_id: int) -> Role | None:
-        """Return the role, or None for an account that was merged or does not exist."""
+        """Return the role, or None for an account that was merged or erased, or does not exist."""
         now = self._clock()
         cached = self._roles.get(user_id)
         # If the clock was set back, the age is negative: the entry must not live longer.
@@ -49,7 +50,7 @@ class UserAccounts:
             return cached.role
         async with self._database.read_connection() as connection:
             user = await store.get(connection, user_id)
-        role = None if user is None or user.merged_into is not None else user.role
+        role = None if user is None or user.merged_into is not None or user.erased_at is not None else user.role
         self._roles.pop(user_id, None)
         if len(self._roles) >= MAX_CACHED:
             del self._roles[next(iter(self._roles))]
@@ -64,11 +65,12 @@ class UserAccounts:
           of the e-mail changes nothing.
         - Of two first sign-ins at once, both get the same account.
 
-        Raises `UserMappingConflict` if an operator has to decide.
+        Raises `UserMappingConflict` if an operator has to decide, and `SsoAuthFailed` for a person who was erased.
         """
 
         async def attempt() -> User:
             async with self._database.transaction() as tx:
+                await _require_not_erased(tx, identity)
                 user = await self._existing(tx, identity) or await self._new(tx, identity, may_link=may_link)
                 await store.set_values(tx, user.id, last_sign_in_at=self._clock())
                 return user
@@ -111,6 +113,14 @@ class UserAccounts:
         user = await store.get(tx, chosen)
         assert user is not None
         return user
+
+
+async def _require_not_erased(tx: AsyncConnection, identity: Identity) -> None:
+    found = await erasures.erased(tx, IdentifierKind.IDENTITY, [identity.digest])
+    if identity.provider == SHAREGRAM:
+        found |= await erasures.erased(tx, IdentifierKind.PERFORMER, [identity.subject])
+    if found:
+        raise SsoAuthFailed("This account was erased.")
 
 
 def _candidate(user: User) -> EmailCandidate:

@@ -200,6 +200,8 @@ def _require_unmerged(accounts: Mapping[int, User], user_ids: Sequence[int]) -> 
     missing = [each for each in user_ids if each not in accounts]
     if missing:
         raise UserNotFound("Some of these users do not exist.", details={"userIds": missing})
+    if erased := [each for each in user_ids if accounts[each].erased_at is not None]:
+        raise InvalidStatusTransition("Some of these users are erased.", details={"userIds": erased})
     merged = [each for each in user_ids if accounts[each].merged_into is not None]
     if merged:
         raise InvalidStatusTransition("Some of these users are merged already.", details={"userIds": merged})

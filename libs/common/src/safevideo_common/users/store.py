@@ -46,6 +46,7 @@ class User:
     updated_at: datetime
     last_sign_in_at: datetime | None
     has_identity: bool
+    erased_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +189,5 @@ def _user(row: Row[*tuple[object, ...]]) -> User:
         row.updated_at,
         row.last_sign_in_at,
         bool(row.has_identity),
+        row.erased_at,
     )

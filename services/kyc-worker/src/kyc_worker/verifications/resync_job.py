@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kyc_worker.verifications.handler import VerificationEvent, VerificationHandler
 from safevideo_common.clock import Clock
-from safevideo_common.database import kyc_requests
+from safevideo_common.database import erasures, kyc_requests
 from safevideo_common.database.engine import Database
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, fetched_write_version, has_result
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.events import kyc
@@ -85,6 +86,8 @@ class ResyncJob:
     async def _apply(
         self, tx: AsyncConnection, job: JobContext, request: KycRequest, state: VerificationState | None
     ) -> str:
+        if await erasures.erased(tx, IdentifierKind.PERFORMER, [request.performer_id]):
+            return "erased"
         if state is None:
             if request.status is not KycStatus.IN_PROGRESS:
                 return "without_verification"

@@ -1,0 +1,112 @@
+"""Orders to erase a person, and the identifiers by which the person would come back.
+
+An order is written before anything is erased, and is never deleted. Consumers, syncs and sign-ins look an identifier up
+here in their own transaction, so whatever brings an old event back, the person stays erased.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database.batches import chunks
+from safevideo_common.database.tables import erased_identifiers, erasure_orders
+
+_o: Final = erasure_orders.c
+_i: Final = erased_identifiers.c
+
+
+class IdentifierKind(StrEnum):
+    """The kind of an identifier of an erased person."""
+
+    USER = "user"
+    """Our id of an account, in digits."""
+    PERFORMER = "performer"
+    """Sharegram's id. It is no name, and without it nobody could tell whose event arrives."""
+    IDENTITY = "identity"
+    """The digest of a provider's issuer and subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureOrder:
+    """An order. `applied_at` is None until everything that can be erased was erased once."""
+
+    id: int
+    reason: str
+    created_at: datetime
+    created_by: str
+    applied_at: datetime | None
+
+
+Identifiers = Mapping[IdentifierKind, Sequence[str]]
+
+
+async def erased(connection: AsyncConnection, kind: IdentifierKind, identifiers: Iterable[str]) -> frozenset[str]:
+    """Return those of the identifiers that belong to an erased person. Without any order it reads one row at most."""
+    if await connection.scalar(select(_i.order_id).where(_i.kind == kind).limit(1)) is None:
+        return frozenset()
+    found: set[str] = set()
+    for chunk in chunks(identifiers):
+        query = select(_i.identifier).where(_i.kind == kind, _i.identifier.in_(chunk))
+        found.update(await connection.scalars(query))
+    return frozenset(found)
+
+
+async def find_order(connection: AsyncConnection, identifiers: Identifiers) -> int | None:
+    """Return the id of an order that has one of the identifiers, or None."""
+    for kind, values in identifiers.items():
+        for chunk in chunks(values):
+            query = select(_i.order_id).where(_i.kind == kind, _i.identifier.in_(chunk)).limit(1)
+            if (order_id := await connection.scalar(query)) is not None:
+                return int(order_id)
+    return None
+
+
+async def create_order(
+    tx: AsyncConnection, identifiers: Identifiers, reason: str, created_by: str, now: datetime
+) -> int:
+    """Write an order and return its id. Raises `DatabaseConflict` if another transaction has ordered it since."""
+    row = {"reason": reason, "created_at": now, "created_by": created_by}
+    order_id = int((await tx.execute(insert(erasure_orders).values(row))).lastrowid)
+    await add_identifiers(tx, order_id, identifiers)
+    return order_id
+
+
+async def add_identifiers(tx: AsyncConnection, order_id: int, identifiers: Identifiers) -> None:
+    """Add identifiers that the order does not have yet."""
+    rows = []
+    for kind, values in identifiers.items():
+        there = await erased(tx, kind, values)
+        rows += [{"kind": kind, "identifier": each, "order_id": order_id} for each in values if each not in there]
+    if rows:
+        await tx.execute(insert(erased_identifiers), rows)
+
+
+async def get_order(connection: AsyncConnection, order_id: int) -> ErasureOrder | None:
+    """Return an order, or None."""
+    row = (await connection.execute(select(erasure_orders).where(_o.id == order_id))).one_or_none()
+    return None if row is None else ErasureOrder(*row)
+
+
+async def orders_after(reading: AsyncConnection, after: int, limit: int) -> Sequence[ErasureOrder]:
+    """Return the orders with an id over `after`, in order."""
+    rows = await reading.execute(select(erasure_orders).where(_o.id > after).order_by(_o.id).limit(limit))
+    return [ErasureOrder(*row) for row in rows]
+
+
+async def identifiers_of(reading: AsyncConnection, order_ids: Collection[int]) -> Identifiers:
+    """Return the identifiers of some orders."""
+    found: dict[IdentifierKind, list[str]] = {kind: [] for kind in IdentifierKind}
+    query = select(_i.kind, _i.identifier).where(_i.order_id.in_(order_ids)).order_by(_i.kind, _i.identifier)
+    for kind, identifier in await reading.execute(query):
+        found[IdentifierKind(kind)].append(identifier)
+    return found
+
+
+async def mark_applied(tx: AsyncConnection, order_ids: Collection[int], now: datetime) -> None:
+    """Record that orders were applied for the first time."""
+    await tx.execute(update(erasure_orders).where(_o.id.in_(order_ids), _o.applied_at.is_(None)).values(applied_at=now))
