@@ -20,11 +20,14 @@ from kyc_worker.settings import KycWorkerSettings
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.broker.port import Broker
+from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database import kyc_requests as kyc_request_store
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import event_inbox, kyc_requests
+from safevideo_common.database.tables import batch_jobs, event_inbox, kyc_requests
+from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.resilience.feature_flags import FLAGS_DB
 from safevideo_testkit.all_services import SECRET, ingest_only, serving, settings_of
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Api, Json
@@ -237,3 +240,33 @@ async def test_late_failure_of_a_replaced_verification_puts_its_successor_before
         (listed,) = (await system.reviewer.get("pending")).json["data"]
         assert (listed["requestId"], listed["status"]) == (second, "verified")
         assert listed["reviewReason"] == "predecessor_failed"
+
+
+async def test_switched_off_kyc_takes_no_submission_and_sends_none_but_applies_results(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger, stack: StackUnderTest
+) -> None:
+    earlier_verification = f"ver_{token_hex(6)}"
+    async with system.database.transaction() as tx:
+        earlier = await kyc_request_store.insert_request(
+            tx, system.name, earlier_verification, KycStatus.REJECTED, utc_now()
+        )
+    request_id = await system.submitted()
+    async with open_redis(stack.redis_url, FLAGS_DB, seconds=5) as redis:
+        await redis.set("feature:kyc:enabled", "false")
+        async with worker(system, broker, log):
+            result = {"status": "review", "riskScore": 70, "checks": {}}
+            data = {"verificationId": earlier_verification, "performerId": system.name, "result": result}
+            await system.simulator.post("/_sim/webhooks", {"event": "kyc.verification.completed", "data": data})
+            await system.becomes(earlier, "in_review")
+
+            async def is_refused() -> bool:
+                return (await system.performer.submit()).code == "FEATURE_DISABLED"
+
+            await eventually(is_refused)
+            async with system.database.read_connection() as reading:
+                query = select(batch_jobs.c.status, batch_jobs.c.tries)
+                (job,) = await reading.execute(query.where(batch_jobs.c.job_type == "kyc_verification"))
+            assert tuple(job) == ("queued", 0)
+            assert await system.verifications() == []
+            await redis.delete("feature:kyc:enabled")
+            await system.verification_of(request_id)
