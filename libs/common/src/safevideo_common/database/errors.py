@@ -52,6 +52,9 @@ _SQLITE_CONFLICTS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqli
 _SQLITE_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_REJECTIONS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
+_CLOSED_TRANSPORT: Final = ("the handler is closed", "Transport does not expose socket instance")
+"""The ends of what uvloop and aiomysql say of a connection that was reset while no statement was under way."""
+
 _CONFLICT: Final = (DatabaseConflict, "another transaction was quicker")
 _LOCKED: Final = (RowLocked, "another transaction keeps a row locked")
 _REJECTED: Final = (DataRejected, "the database refused the values")
@@ -69,6 +72,10 @@ def translate_errors() -> Iterator[None]:
         raise _translated(error) from error
     except (StatementError, OverflowError, UnicodeError) as error:  # raised before the statement reached the server
         raise DataRejected("a value does not fit its column") from error
+    except RuntimeError as error:
+        if not str(error).endswith(_CLOSED_TRANSPORT):
+            raise
+        raise DatabaseUnavailable("the connection to the database was reset") from error
 
 
 def _translated(error: DBAPIError) -> SafeVideoError:

@@ -1,6 +1,8 @@
 """A proxy before a MySQL-family server that cuts connections at a COMMIT: the client cannot know what became of it."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal
@@ -12,6 +14,8 @@ from safevideo_common.tasks import cancel_and_wait
 COMMIT: Final = b"\x07\x00\x00\x00\x03COMMIT"
 """As a packet: its length, its number, "query", and the text."""
 
+_RESET_WHEN_CLOSED: Final = struct.pack("ii", 1, 0)
+
 Cut = Literal["before", "after"]
 
 
@@ -22,6 +26,7 @@ class CommitFaultProxy:
         self._server: Final = (host, port)
         self._cuts: list[Cut] = []
         self._open: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self.cuts_made = 0
 
     def cut_next(self, *cuts: Cut) -> None:
@@ -34,6 +39,12 @@ class CommitFaultProxy:
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
+    def reset_all(self) -> None:
+        """Reset all connections, as a network does that has lost them."""
+        for each in self._clients:
+            each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_WHEN_CLOSED)
+            each.transport.abort()
+
     async def close(self) -> None:
         """End all connections."""
         for task in self._open:
@@ -42,6 +53,7 @@ class CommitFaultProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(*self._server)
+        self._clients.add(writer)
         answers = asyncio.create_task(_pass_on(server_reader, writer))
         try:
             while data := await reader.read(1 << 16):
@@ -58,6 +70,7 @@ class CommitFaultProxy:
         except OSError:
             return
         finally:
+            self._clients.discard(writer)
             await cancel_and_wait(answers)
             await asyncio.gather(_aborted(server_writer), _aborted(writer))
 
