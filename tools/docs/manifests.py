@@ -57,6 +57,7 @@ def kafka_topics() -> list[dict[str, Any]]:
                     "max.message.bytes": MAX_RECORD_BYTES,
                     "min.insync.replicas": 2,
                     "unclean.leader.election.enable": False,
+                    "compression.type": "uncompressed",
                 },
             },
         }

@@ -73,6 +73,7 @@ def _document(check: TopicCheck) -> dict[str, object]:
             "isCompacted": state.is_compacted,
             "minInSyncReplicas": state.min_in_sync_replicas,
             "allowsUncleanElection": state.allows_unclean_election,
+            "keepsCompression": state.keeps_compression,
         }
     faults, warnings = _faults(check), [each for each in check.issues() if each.is_warning]
     return document | {"faults": [_issue(each) for each in faults], "warnings": [_issue(each) for each in warnings]}

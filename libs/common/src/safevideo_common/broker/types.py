@@ -58,6 +58,8 @@ class TopicState:
     """True if a replica that lacks acknowledged records may become the leader. They are lost then."""
     brokers: int
     """Brokers of the cluster. One alone has no other disk."""
+    keeps_compression: bool = False
+    """True if records are stored as other producers have compressed them, perhaps so that no worker can read them."""
 
 
 class Message(NamedTuple):

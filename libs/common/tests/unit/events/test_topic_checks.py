@@ -34,6 +34,7 @@ GOOD = TopicState(
         ({"retention_ms": KYC.retention_ms - 1}, ["retention.ms"]),
         ({"max_record_bytes": 1_048_588}, ["max.message.bytes"]),
         ({"is_compacted": True}, ["cleanup.policy"]),
+        ({"keeps_compression": True}, ["compression.type"]),
         ({"replicas": 1}, ["replicas"]),
         ({"min_in_sync_replicas": 1}, ["min.insync.replicas"]),
         ({"allows_unclean_election": True}, ["unclean.leader.election.enable"]),

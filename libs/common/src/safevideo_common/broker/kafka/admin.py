@@ -32,7 +32,11 @@ _MAX_BYTES: Final = "max.message.bytes"
 _CLEANUP: Final = "cleanup.policy"
 _MIN_IN_SYNC: Final = "min.insync.replicas"
 _UNCLEAN: Final = "unclean.leader.election.enable"
-_CONFIGURATION: Final = (_RETENTION, _MAX_BYTES, _CLEANUP, _MIN_IN_SYNC, _UNCLEAN)
+_COMPRESSION: Final = "compression.type"
+_CONFIGURATION: Final = (_RETENTION, _MAX_BYTES, _CLEANUP, _MIN_IN_SYNC, _UNCLEAN, _COMPRESSION)
+_UNCOMPRESSED: Final = "uncompressed"
+"""Workers read gzip alone. The broker unpacks what another producer has compressed, and ours compresses nothing."""
+_READABLE: Final = frozenset({_UNCOMPRESSED, "gzip"})
 _DEFAULT_FACTOR: Final = "default.replication.factor"
 
 DURABLE_REPLICAS: Final = 2
@@ -102,7 +106,12 @@ def _new_topic(topic: Topic, configuration: Mapping[str, str]) -> NewTopic:
         topic.partitions,
         _DEFAULT_REPLICATION,
         replica_assignments={},
-        topic_configs={_RETENTION: str(topic.retention_ms), _MAX_BYTES: str(MAX_RECORD_BYTES), **configuration},
+        topic_configs={
+            _RETENTION: str(topic.retention_ms),
+            _MAX_BYTES: str(MAX_RECORD_BYTES),
+            _COMPRESSION: _UNCOMPRESSED,
+            **configuration,
+        },
     )
 
 
@@ -148,4 +157,5 @@ def _state(name: str, partitions: list[Any], configuration: Mapping[str, str], b
         min_in_sync_replicas=int(configuration[_MIN_IN_SYNC]),
         allows_unclean_election=configuration[_UNCLEAN] == "true",
         brokers=brokers,
+        keeps_compression=configuration[_COMPRESSION] not in _READABLE,
     )
