@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Final
 
 import uvloop
@@ -36,6 +37,8 @@ from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.server import serving
 
 AppFactory = Callable[[Settings, Broker, FilteringBoundLogger], web.Application]
+
+MAX_LOGGED_FRAMES: Final = 12
 
 FAILED: Final[web.AppKey["asyncio.Future[None]"]] = web.AppKey("failed")
 """Has the error once a background task of the app has ended. The process stops then."""
@@ -99,6 +102,7 @@ async def _serve(service: str, settings: Settings, build_app: AppFactory[Setting
                 stop = _handle_signals(sink, memory)
                 await asyncio.wait((failed, over_limit, stop), return_when=asyncio.FIRST_COMPLETED)
                 if failed.done():
+                    log_failure(logger, failed)
                     failed.result()
                 logger.info("Service stopping")
                 await _drain(app, failed, settings.readiness_drain_seconds)
@@ -106,6 +110,19 @@ async def _serve(service: str, settings: Settings, build_app: AppFactory[Setting
             over_limit.result()  # raises, after the stop in order
     finally:
         sink.close()
+
+
+def log_failure(logger: FilteringBoundLogger, failed: "asyncio.Future[None]") -> None:
+    """Log where a background task has failed, without the text of the error: it may quote what a user sent."""
+    error = failed.exception()
+    cause = error.__cause__ if error and error.__cause__ else error
+    frames = extract_tb(cause.__traceback__)[-MAX_LOGGED_FRAMES:] if cause else ()
+    logger.error(
+        "Service fails",
+        code="BACKGROUND_TASK_DIED",
+        reason=str(error),
+        frames=[f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in frames],
+    )
 
 
 @asynccontextmanager

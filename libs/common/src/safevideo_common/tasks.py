@@ -14,6 +14,24 @@ RECANCEL_SECONDS: Final = 5.0
 """More than any of our tasks needs to stop once it is cancelled."""
 
 
+_CLOSED_TRANSPORT: Final = ("the handler is closed", "Transport does not expose socket instance")
+"""The ends of what uvloop, and aiomysql on it, say of a connection that was reset while nothing was under way."""
+
+
+@contextmanager
+def reset_as_os_error() -> Iterator[None]:
+    """Raise `ConnectionResetError` where uvloop refuses to write to a connection that was reset.
+
+    uvloop raises `RuntimeError`, which clients of databases and brokers do not expect. Other errors stay as they are.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).endswith(_CLOSED_TRANSPORT):
+            raise
+        raise ConnectionResetError("the connection was reset") from error
+
+
 @contextmanager
 def preserve_cancellation() -> Iterator[None]:
     """Raise `CancelledError` at the end if the task was cancelled inside and the block did not raise it."""

@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.errors import ServiceUnavailable
-from safevideo_common.tasks import preserve_cancellation
+from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 SSO_DB: Final = 2
 LIFETIME: Final = timedelta(hours=24)
@@ -225,7 +225,7 @@ class SessionStore:
     @asynccontextmanager
     async def _translate_errors(self, seconds: float | None = None) -> AsyncIterator[None]:
         try:
-            with preserve_cancellation():
+            with preserve_cancellation(), reset_as_os_error():
                 async with asyncio.timeout(seconds or self._seconds):
                     yield
         except (RedisError, OSError) as error:  # TimeoutError is an OSError

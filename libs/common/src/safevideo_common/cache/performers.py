@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from safevideo_common.cache.redis import ANSWER_SECONDS
-from safevideo_common.tasks import preserve_cancellation
+from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 TTL_SECONDS: Final = 3600
 TOMBSTONE_SECONDS: Final = 10
@@ -107,7 +107,8 @@ def _tombstone(performer_id: int) -> str:
 async def _translate_errors(seconds: float) -> AsyncIterator[None]:
     with preserve_cancellation():
         try:
-            async with asyncio.timeout(seconds):
-                yield
+            with reset_as_os_error():
+                async with asyncio.timeout(seconds):
+                    yield
         except (RedisError, OSError) as error:
             raise CacheUnavailable(type(error).__name__) from error

@@ -28,6 +28,7 @@ from safevideo_common.errors import (
     SafeVideoError,
 )
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_common.tasks import reset_as_os_error
 
 _MYSQL_CONFLICTS: Final = frozenset({
     1020,  # changed since the snapshot was taken (MariaDB, innodb_snapshot_isolation)
@@ -52,9 +53,6 @@ _SQLITE_CONFLICTS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqli
 _SQLITE_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_REJECTIONS: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
-_CLOSED_TRANSPORT: Final = ("the handler is closed", "Transport does not expose socket instance")
-"""The ends of what uvloop and aiomysql say of a connection that was reset while no statement was under way."""
-
 _CONFLICT: Final = (DatabaseConflict, "another transaction was quicker")
 _LOCKED: Final = (RowLocked, "another transaction keeps a row locked")
 _REJECTED: Final = (DataRejected, "the database refused the values")
@@ -65,16 +63,15 @@ _UNAVAILABLE: Final = (DatabaseUnavailable, "the database cannot serve this now"
 def translate_errors() -> Iterator[None]:
     """Raise each error inside as one of the three. Their messages have no value of the statement."""
     try:
-        yield
+        with reset_as_os_error():
+            yield
     except (TimeoutError, PoolTimeout) as error:
         raise DatabaseUnavailable("the database did not answer in time") from error
     except DBAPIError as error:
         raise _translated(error) from error
     except (StatementError, OverflowError, UnicodeError) as error:  # raised before the statement reached the server
         raise DataRejected("a value does not fit its column") from error
-    except RuntimeError as error:
-        if not str(error).endswith(_CLOSED_TRANSPORT):
-            raise
+    except ConnectionResetError as error:
         raise DatabaseUnavailable("the connection to the database was reset") from error
 
 

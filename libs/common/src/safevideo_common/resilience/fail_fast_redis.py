@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from safevideo_common.resilience.backoff import jittered
-from safevideo_common.tasks import preserve_cancellation
+from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 COMMAND_SECONDS: Final = 0.05
 """The deadline of one command, with connecting. A healthy Redis answers in well under a millisecond."""
@@ -60,7 +60,7 @@ class FailFastRedis:
                 raise RedisUnavailable("has failed a short while ago")
             self._pause()  # for the others, while this command tries
         try:
-            with preserve_cancellation():
+            with preserve_cancellation(), reset_as_os_error():
                 async with asyncio.timeout(self._seconds):
                     answer = await command()
         except (RedisError, OSError) as error:  # TimeoutError is an OSError

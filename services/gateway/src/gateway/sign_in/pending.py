@@ -19,7 +19,7 @@ from gateway.sign_in.cookies import PENDING_SECONDS
 from gateway.sign_in.provider import CodeChallenge
 from safevideo_common.cache.redis import ANSWER_SECONDS
 from safevideo_common.errors import SsoUnavailable
-from safevideo_common.tasks import preserve_cancellation
+from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 MAX_PENDING: Final = 20_000
 
@@ -115,7 +115,7 @@ class PendingSignIns:
     @asynccontextmanager
     async def _translate_errors(self) -> AsyncIterator[None]:
         try:
-            with preserve_cancellation():
+            with preserve_cancellation(), reset_as_os_error():
                 async with asyncio.timeout(self._seconds):
                     yield
         except (RedisError, OSError) as error:  # TimeoutError is an OSError

@@ -18,7 +18,7 @@ from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS
 from safevideo_common.broker.types import MAX_VALUE_BYTES
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.tasks import cancel_and_wait, wait_event
+from safevideo_common.tasks import cancel_and_wait, reset_as_os_error, wait_event
 
 RECONNECT: Final = Backoff(initial=0.1, maximum=5.0)
 STABLE_SECONDS: Final = 5.0
@@ -121,8 +121,9 @@ async def open_client(
 async def translate_errors(request: str, seconds: float) -> AsyncIterator[None]:
     """Bound a request by `seconds`, and raise `BrokerUnavailable` for each way in which Kafka may fail to answer."""
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        with reset_as_os_error():
+            async with asyncio.timeout(seconds):
+                yield
     # Two errors of aiokafka are no KafkaError. They come from a client that was stopped while it was in use.
     except (KafkaError, ConsumerStoppedError, IllegalOperation, TimeoutError, OSError) as error:
         raise BrokerUnavailable(f"Kafka did not answer: {request}.", retry_after=RETRY_AFTER_SECONDS) from error
