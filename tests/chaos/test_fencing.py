@@ -20,7 +20,7 @@ from safevideo_testkit.chaos.lag_probe import Groups, Offsets, open_groups
 from safevideo_testkit.chaos.workers import SERVICES, Fleet, running_fleet
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.oracle.checks import count_events, insert_requests
-from safevideo_testkit.oracle.stream import ORPHAN_EVERY, write_poisonous_stream
+from safevideo_testkit.oracle.stream import ORPHAN_EVERY, refuse_poison, write_poisonous_stream
 from safevideo_testkit.oracle.system import System, open_system
 from safevideo_testkit.stacks import REAL, StackUnderTest
 
@@ -49,6 +49,7 @@ async def test_workers_change_and_commit_nothing_when_they_continue_after_their_
         running_fleet(environment(stack), tmp_path, each=1) as fleet,
         open_groups(stack.kafka_bootstrap_servers) as groups,
     ):
+        await refuse_poison(system.database)
         await insert_requests(system.database, [*stream.requested, *stream.late])
         await publish_spread(producer, first, 0)
         await system.wait_until_settled(TAKEOVER_SECONDS)

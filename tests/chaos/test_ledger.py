@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
@@ -22,11 +23,12 @@ from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.all_services import environment
 from safevideo_testkit.broker_helpers import publish_spread
 from safevideo_testkit.chaos.lag_probe import OffsetMonitor
+from safevideo_testkit.chaos.operator import ChaosOperator
 from safevideo_testkit.chaos.workers import running_fleet
 from safevideo_testkit.eventually import eventually, running_task
 from safevideo_testkit.faults.process_faults import STREAM_FAULTS, Chaos, plan
-from safevideo_testkit.oracle.checks import count_events, count_repeated_changes, insert_requests
-from safevideo_testkit.oracle.stream import Stream, write_poisonous_stream
+from safevideo_testkit.oracle.checks import count_deliveries, count_events, count_repeated_changes, insert_requests
+from safevideo_testkit.oracle.stream import Stream, refuse_poison, write_poisonous_stream
 from safevideo_testkit.oracle.system import Comparison, System, open_system, retry_while_unavailable
 from safevideo_testkit.stacks import REAL, StackUnderTest
 
@@ -34,6 +36,7 @@ EVENTS = int(os.environ.get("CHAOS_EVENTS", "4000"))
 PERFORMERS = int(os.environ.get("CHAOS_PERFORMERS", str(max(100, EVENTS // 50))))
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
+REPLAYED_PART = 5
 SETTLE_SECONDS = 300.0 + EVENTS / 100
 START_SECONDS = 180.0
 
@@ -52,27 +55,39 @@ async def test_workers_give_each_event_one_effect_and_one_outcome_under_faults(
     ):
         chaos = Chaos(fleet, kafka_server, mysql_server, stack.database_url, SEED)
         with _printing(chaos):
+            await refuse_poison(system.database)
             await insert_requests(system.database, stream.requested)
             async with running_task(system.insert_late_requests(stream)):
-                await _publish_under_faults(chaos, system, stream)
+                operator = await _publish_under_faults(chaos, system, stream)
                 done, ended = await retry_while_unavailable(lambda: count_events(system.database)), time.monotonic()
-                unsettled = await _unsettled(system)
+                unsettled = [*await operator.wait_for_replays(SETTLE_SECONDS), *await _unsettled(system)]
             settled_in = time.monotonic() - ended
+            print(", ".join(f"{times} {what}" for what, times in sorted(operator.counts.items())))
             comparison = await system.compare(stream)
             _print(comparison, done, settled_in)
     assert chaos.counts.keys() == {*STREAM_FAULTS}
+    assert offsets.increases
+    assert operator.counts.keys() >= {"replays", "forced replays"}
     wrong = [*unsettled, *comparison.differences, *offsets.decreases, *fleet.failures]
     assert not wrong, "\n".join(wrong)
 
 
-async def _publish_under_faults(chaos: Chaos, system: System, stream: Stream) -> None:
-    async def workers_have_begun() -> bool:
-        return all([await count_events(system.database, group=group) for group in CONSUMED])
+async def _publish_under_faults(chaos: Chaos, system: System, stream: Stream) -> ChaosOperator:
+    """Publish a part that the operator replays, then the rest under faults."""
+    first, rest = stream.messages[: EVENTS // REPLAYED_PART], stream.messages[EVENTS // REPLAYED_PART :]
 
-    async with system.broker.producer("chaos") as producer, asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish_spread(producer, stream.messages, SECONDS))
-        await eventually(workers_have_begun, START_SECONDS)
-        await chaos.inject(plan(SECONDS, SEED))
+    async def is_first_consumed() -> bool:
+        return await count_deliveries(system.database) >= len(first)
+
+    async with system.broker.producer("chaos") as producer:
+        await publish_spread(producer, first, 0)
+        operator = ChaosOperator(system.database, datetime.now(UTC))
+        await eventually(is_first_consumed, START_SECONDS)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(publish_spread(producer, rest, SECONDS))
+            async with running_task(operator.run()):
+                await chaos.inject(plan(SECONDS, SEED))
+    return operator
 
 
 @contextmanager

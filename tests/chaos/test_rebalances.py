@@ -26,7 +26,7 @@ from safevideo_testkit.broker_helpers import publish_spread
 from safevideo_testkit.chaos.lag_probe import OffsetMonitor, open_groups
 from safevideo_testkit.eventually import eventually, running_task
 from safevideo_testkit.oracle.checks import count_events, insert_requests
-from safevideo_testkit.oracle.stream import write_poisonous_stream
+from safevideo_testkit.oracle.stream import refuse_poison, write_poisonous_stream
 from safevideo_testkit.oracle.system import open_system
 from safevideo_testkit.stacks import REAL, StackUnderTest
 from sync_worker.settings import SyncWorkerSettings
@@ -61,6 +61,7 @@ async def test_workers_make_progress_and_lose_nothing_after_instances_started_an
         open_groups(stack.kafka_bootstrap_servers) as groups,
         _instances(stack, broker, log) as instances,
     ):
+        await refuse_poison(system.database)
         await insert_requests(system.database, stream.requested)
         async with asyncio.TaskGroup() as load:
             load.create_task(publish_spread(producer, messages, seconds))
@@ -70,6 +71,7 @@ async def test_workers_make_progress_and_lose_nothing_after_instances_started_an
         await system.wait_until_settled(SETTLE_SECONDS)
         comparison = await system.compare(stream)
     print(f"CHAOS_SEED={SEED}: {', '.join(instances.history)}; then no event for {max(standstills):.1f} s at most")
+    assert offsets.increases
     wrong = [*comparison.differences, *offsets.decreases]
     assert not wrong, "\n".join(wrong)
     assert max(standstills) < STANDSTILL_SECONDS

@@ -51,10 +51,14 @@ async def open_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
 
 
 class OffsetMonitor:
-    """A monitor of committed offsets, which must never decrease. `decreases` lists where they did."""
+    """A monitor of committed offsets, which must never decrease. `decreases` lists where they did.
+
+    `increases` counts the commits that it saw: without any, it has proven nothing.
+    """
 
     def __init__(self, bootstrap_servers: str, *groups: str) -> None:
         self.decreases: list[str] = []
+        self.increases = 0
         self._servers = bootstrap_servers
         self._groups = groups
         self._highest: dict[tuple[str, TopicPartition], int] = {}
@@ -74,6 +78,7 @@ class OffsetMonitor:
         for group in self._groups:
             for partition, offset in (await groups.committed(group)).items():
                 highest = self._highest.get((group, partition), 0)
+                self.increases += offset > highest
                 if offset < highest:
                     position = f"{partition.topic}/{partition.partition}"
                     self.decreases.append(f"{group} {position}: from {highest} back to {offset}")

@@ -13,8 +13,12 @@ SETTINGS = {
     "RETRY_MAX_SECONDS": "1",
     "RETRY_MAX_ATTEMPTS": "15",
     "RETRY_SCAN_SECONDS": "0.5",
+    "DLQ_RATE_MINIMUM": "10000",
+    "JOB_LEASE_SECONDS": "5",
+    "JOB_RETRY_INITIAL_SECONDS": "0.5",
+    "JOB_RETRY_MAX_SECONDS": "2",
 }
-"""Small batches, so that faults interrupt some of them, and early retries."""
+"""Small batches, so that faults interrupt some of them, early retries, and as many redriven events as one likes."""
 
 
 class Fleet:

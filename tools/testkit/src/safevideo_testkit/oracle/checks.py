@@ -15,7 +15,7 @@ from safevideo_common.database.tables import event_inbox, kyc_requests, performe
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.topics import CHANGES, CONSUMED, KYC_WORKER, SYNC_WORKER, dead_letters_of
 from safevideo_testkit.oracle.model import PERFORMER_DEFAULTS, REQUEST_DEFAULTS, Entry, Expected, Key
-from safevideo_testkit.oracle.stream import COLUMNS, Outcome, Webhook, verification_id
+from safevideo_testkit.oracle.stream import COLUMNS, Outcome, Webhook, is_positional, verification_id
 
 DEAD_TOPICS = {dead_letters_of(group): group for group in CONSUMED}
 PUBLISHED_TOPICS = (CHANGES, *DEAD_TOPICS)
@@ -165,7 +165,8 @@ def _change_key(record: Record) -> Key:
 def _dead_key(record: Record) -> Key:
     headers = {name: value.decode() for name, value in record.headers if name != "trace"}
     position = f"{headers['dlq_topic']}/{headers['dlq_partition']}/{headers['dlq_offset']}"
-    return DEAD_TOPICS[record.topic], headers.get("ce_id", position)
+    event_id = headers.get("ce_id", position)
+    return DEAD_TOPICS[record.topic], position if is_positional(event_id) else event_id
 
 
 def _event_id(record: Record) -> str:
@@ -181,9 +182,15 @@ async def _inbox(database: Database) -> Mapping[Key, Entry]:
     query = select(c.consumer_group, c.event_id, c.status, c.reason, c.duplicates)
     async with database.read_connection() as connection:
         return {
-            (group, event_id): Entry(Outcome(status, (reason or status).partition(":")[0]), repeats)
+            (group, event_id): Entry(Outcome(status, _code(status, reason)), repeats)
             for group, event_id, status, reason, repeats in await connection.execute(query)
         }
+
+
+def _code(status: str, reason: str | None) -> str:
+    """Return the code of the reason. What a forced replay has applied is applied like anything else."""
+    code = (reason or status).partition(":")[0]
+    return status if code == "REPLAYED" else code
 
 
 def _unequal(what: str, found: Mapping[Any, object], expected: Mapping[Any, object]) -> Sequence[str]:

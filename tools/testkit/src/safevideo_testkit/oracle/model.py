@@ -2,7 +2,7 @@
 
 The event with the greatest version writes a field; among equal versions it is the last to arrive. An event without a
 version writes it if none with a version does, then by time. An event arrives with
-its first record. Any further record of it is a repeat.
+its first record. Any further record of it is a repeat, also under another id that nobody signed.
 """
 
 from collections import defaultdict
@@ -11,7 +11,17 @@ from dataclasses import dataclass, field, replace
 
 from safevideo_common.broker.types import Record
 from safevideo_common.events.topics import CONSUMED, KYC_WORKER, SYNC_WORKER
-from safevideo_testkit.oracle.stream import COLUMNS, NO_ORDER, Order, Outcome, Stream, Values, Webhook, verification_id
+from safevideo_testkit.oracle.stream import (
+    COLUMNS,
+    NO_ORDER,
+    Order,
+    Outcome,
+    Stream,
+    Values,
+    Webhook,
+    is_positional,
+    verification_id,
+)
 
 GROUP = {topic: group for group, topics in CONSUMED.items() for topic in topics}
 PERFORMER_DEFAULTS: Values = dict.fromkeys((*COLUMNS.values(), "status")) | {"verified": False, "status": "pending"}
@@ -51,9 +61,12 @@ def expect(stream: Stream, arrivals: Iterable[Webhook]) -> Expected:
     """Apply `arrivals`, of which those about one performer and topic are in order."""
     expected = Expected(requests={verification_id(name): {**REQUEST_DEFAULTS} for name in stream.requested})
     orders: defaultdict[Key, dict[str, Order]] = defaultdict(dict)
+    first_ids: dict[tuple[str, bytes], str] = {}
     for webhook in arrivals:
-        group = GROUP[webhook.topic]
-        key, subject = (group, webhook.id), (group, webhook.performer_id)
+        group, event_id = GROUP[webhook.topic], webhook.id
+        if not webhook.is_id_signed:
+            event_id = first_ids.setdefault((group, webhook.body), event_id)
+        key, subject = (group, event_id), (group, webhook.performer_id)
         if entry := expected.inbox.get(key):
             expected.inbox[key] = replace(entry, repeats=entry.repeats + 1)
             continue
@@ -64,19 +77,23 @@ def expect(stream: Stream, arrivals: Iterable[Webhook]) -> Expected:
             written |= dict.fromkeys(won, order)
             _row(expected, group, webhook.performer_id).update(won)
             if won:
-                expected.changes.setdefault(subject, []).append(webhook.id)
+                expected.changes.setdefault(subject, []).append(event_id)
             outcome = APPLIED if won else stale
         expected.inbox[key] = Entry(outcome)
     return expected
 
 
 def arrivals_of(stream: Stream, records: Iterable[Record]) -> list[Webhook]:
-    """Return the events of the stream that the records contain. A record without an id has that of its position."""
+    """Return the events of the stream that the records contain.
+
+    A record without an id has that of its position, and so has one that the database refuses.
+    """
     events, found = stream.by_id, []
     for record in records:
         headers: Mapping[str, bytes] = dict(record.headers)
-        if "ce_id" in headers:
-            found += [events[event_id]] if (event_id := headers["ce_id"].decode()) in events else []
+        event_id = headers.get("ce_id", b"").decode()
+        if event_id and not is_positional(event_id):
+            found += [events[event_id]] if event_id in events else []
         else:
             position = f"{record.topic}/{record.partition}/{record.offset}"
             outcome = Outcome("dead", "ENVELOPE_INVALID")

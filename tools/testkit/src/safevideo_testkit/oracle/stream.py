@@ -13,8 +13,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from multidict import CIMultiDict
+from sqlalchemy import text
 
 from safevideo_common.broker.types import Message
+from safevideo_common.database.engine import Database
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.web.correlation import Correlation
 from safevideo_common.webhooks.parsing import message_of, parse_webhook
@@ -39,6 +41,11 @@ TIES = 0.05
 POISON_EVERY = 1000
 LATE_EVERY, ORPHAN_EVERY = 20, 60
 """One performer in so many gets its KYC request after the first result for it; one in so many gets none."""
+
+RENAMED_EVERY = 5
+"""In a poisonous stream the events of one performer in so many have no signed id: each delivery names another one."""
+REFUSED_EFFECT, REFUSED_ROW, REFUSED_COPY = "refused effect", "refused-row", "refused-copy"
+"""A bio, and parts of ids, with which `refuse_poison` lets the database refuse a row, the event's and the copy's."""
 
 SIGNED_BODY = SignedIdentity(event_id=None, is_body_signed_alone=True)
 
@@ -87,6 +94,8 @@ class Webhook:
     """The columns that it writes, unless an event that is later in the order has written them."""
     outcome: Outcome | None = None
     """The outcome of an event that writes nothing, at whatever time it arrives."""
+    is_id_signed: bool = True
+    """False if only a header has the id: the event is recognised by its body."""
 
     @property
     def message(self) -> Message:
@@ -94,7 +103,8 @@ class Webhook:
         if not self.id:
             return Message(self.topic, self.performer_id.encode(), self.body)
         correlation = Correlation(f"request-{self.id}", "")
-        return message_of(parse_webhook(self.body, CIMultiDict(), SIGNED_BODY, correlation), self.body)
+        headers = CIMultiDict[str]() if self.is_id_signed else CIMultiDict({"X-Sharegram-Event-Id": self.id})
+        return message_of(parse_webhook(self.body, headers, SIGNED_BODY, correlation), self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +142,17 @@ def write_stream(*, performers: int, events: int, seed: int, prefix: str) -> Str
 
 
 def write_poisonous_stream(*, performers: int, events: int, seed: int, prefix: str) -> Stream:
-    """Write a stream with equal versions, late and missing KYC requests, and one poisonous event in a thousand."""
+    """Write a stream with equal versions, late and missing KYC requests, and one poisonous event in a thousand.
+
+    Some events come again under another id. Call `refuse_poison` before the stream is consumed.
+    """
     dice, names = random.Random(seed), [f"{prefix}_{number}" for number in range(performers)]
     late, orphans = frozenset(names[LATE_EVERY - 1 :: LATE_EVERY]), frozenset(names[ORPHAN_EVERY // 2 :: ORPHAN_EVERY])
     poisonous = max(len(_POISONS), events // POISON_EVERY)
-    stories = _stories(dice, names, events - poisonous - len(orphans), orphans, TIES)
+    stories = [
+        [_unsigned(each) for each in story] if number % RENAMED_EVERY == 0 else story
+        for number, story in enumerate(_stories(dice, names, events - poisonous - len(orphans), orphans, TIES))
+    ]
     in_turn = [each for step in zip_longest(*stories) for each in step if each]
     orphaned = [
         replace(_webhook(dice, "kyc.verification.completed", name, f"{name}-orphan"), outcome=_dead("TRIES_EXHAUSTED"))
@@ -175,10 +191,10 @@ def write_webhook(
     """Write a webhook. Its JSON has a layout that no serializer produces, so a test finds a body that was rewritten."""
     numbered = {} if version is None else {"version": version}
     whole = {"timestamp": at.isoformat(), "data": {"performerId": performer_id, **data, **numbered}}
-    text = json.dumps(whole | {"event": event_type, "id": event_id}, indent=indent, ensure_ascii=indent == 1)
+    written = json.dumps(whole | {"event": event_type, "id": event_id}, indent=indent, ensure_ascii=indent == 1)
     topic = TYPES[event_type].topic
     order = Order(version is not None, at.timestamp() if version is None else version)
-    return Webhook(event_id, topic, performer_id, text.encode() + b" \n", order, values, outcome)
+    return Webhook(event_id, topic, performer_id, written.encode() + b" \n", order, values, outcome)
 
 
 def _stories(
@@ -231,9 +247,20 @@ def _displaced(dice: random.Random, events: Sequence[Webhook], window: int) -> l
 
 def _some_twice(dice: random.Random, arrivals: Sequence[Webhook]) -> list[Webhook]:
     again = dice.sample(range(len(arrivals)), len(arrivals) // 10)
-    later = [(number + dice.uniform(0, len(arrivals) / 5), arrivals[number]) for number in again]
+    later = [(number + dice.uniform(0, len(arrivals) / 5), _renamed(arrivals[number])) for number in again]
     whole = [*((float(number), each) for number, each in enumerate(arrivals)), *later]
     return [each for _, each in sorted(whole, key=lambda pair: pair[0])]
+
+
+def _unsigned(webhook: Webhook) -> Webhook:
+    """Return the event with its id in a header alone. Its body differs from all others."""
+    document = json.loads(webhook.body)
+    document["sent"] = document.pop("id")
+    return replace(webhook, body=json.dumps(document).encode(), is_id_signed=False)
+
+
+def _renamed(webhook: Webhook) -> Webhook:
+    return webhook if webhook.is_id_signed else replace(webhook, id=f"{webhook.id}-renamed")
 
 
 def _profile(dice: random.Random, _performer_id: str) -> tuple[Values, Values]:
@@ -315,4 +342,47 @@ def _without_envelope(dice: random.Random, stream: Stream, event_id: str) -> Web
     return Webhook("", PERFORMER, dice.choice(stream.performers), f"no event {event_id}".encode(), NO_ORDER, {})
 
 
-_POISONS = (_bad_patch, _bad_result, _contradictory_result, _result_of_other_performer, _without_envelope)
+def _refused_effect(dice: random.Random, stream: Stream, event_id: str) -> Webhook:
+    name, data = dice.choice(stream.performers), {"changes": {"bio": REFUSED_EFFECT}}
+    # The newest of all: what is older is stale, and its effect is not written.
+    return write_webhook(
+        "performer.profile.updated", event_id, name, data, version=NEWEST, outcome=_dead("INTERNAL_ERROR")
+    )
+
+
+def _refused_row(dice: random.Random, stream: Stream, event_id: str) -> Webhook:
+    name, data = dice.choice(stream.performers), {"status": "active"}
+    return write_webhook("performer.status.changed", f"{event_id}-{REFUSED_ROW}", name, data)
+
+
+def _refused_copy(dice: random.Random, stream: Stream, event_id: str) -> Webhook:
+    return _bad_patch(dice, stream, f"{event_id}-{REFUSED_COPY}")
+
+
+NEWEST = 2**62
+_POISONS = (
+    _bad_patch,
+    _bad_result,
+    _contradictory_result,
+    _result_of_other_performer,
+    _without_envelope,
+    _refused_effect,
+    _refused_row,
+    _refused_copy,
+)
+
+
+def is_positional(event_id: str) -> bool:
+    """Return True if the inbox has the event under the position of its record: it refuses the row or the copy."""
+    return event_id.endswith((REFUSED_ROW, REFUSED_COPY))
+
+
+async def refuse_poison(database: Database) -> None:
+    """Let a MySQL-family database refuse what poisonous events write, as if it did not fit its column."""
+    async with database.transaction() as tx:
+        for table, condition in {
+            "performers": f"bio IS NULL OR bio <> '{REFUSED_EFFECT}'",
+            "event_inbox": f"event_id NOT LIKE '%{REFUSED_ROW}'",
+            "outbox": f"LOCATE('{REFUSED_COPY}', payload) = 0",
+        }.items():
+            await tx.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT refused CHECK ({condition})"))
