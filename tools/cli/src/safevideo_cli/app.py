@@ -24,6 +24,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "sessions": "Sign people out.",
     "keys": "Manage the API keys of systems that call our API.",
     "audit": "Search the audit log: who did what, when, from where.",
+    "ssl": "Check the certificates of Sharegram and of our own address.",
     "topics": "Check and create the topics in Kafka.",
     "migrate": "Bring the database's schema up to this build.",
 }

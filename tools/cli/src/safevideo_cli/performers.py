@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
-from prometheus_client import CollectorRegistry
 
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json, print_table
 from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
+from safevideo_cli.sharegram import open_client
 from safevideo_common.audit import store as audit
 from safevideo_common.cache.invalidator import RedisCacheInvalidator
 from safevideo_common.cache.performers import PerformerCache
@@ -24,23 +24,15 @@ from safevideo_common.events.envelope import is_external_id
 from safevideo_common.inbox.performer_history import FieldDocument, PerformerHistoryDocument, performer_history
 from safevideo_common.inbox.store.queries import EVENT_ID, EventDocument, OvertakenFieldDocument
 from safevideo_common.jobs.model import Job
-from safevideo_common.observability.logs import LogSink, build_logger
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.one import PerformerSync
 from safevideo_common.performer_sync.request import SyncParameters, enqueue_sync
-from safevideo_common.settings import DatabaseSettings, load_settings
-from safevideo_common.sharegram.client import CallProtections, open_sharegram
-from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
+from safevideo_common.settings import load_settings
 from safevideo_common.sharegram.operations import SharegramCaller
-from safevideo_common.sharegram.settings import SharegramSettings
 
 SYNC_SECONDS: Final = 60.0
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class _Settings(SharegramSettings, RedisSettings, DatabaseSettings):
-    """Settings of a command that calls Sharegram and invalidates cached values."""
 
 
 def _performer_id(text: str) -> str:
@@ -171,20 +163,11 @@ def _check_usage(performer: str, *, dry_run: bool) -> None:
 
 
 async def _sync_one(performer: str, *, force: bool) -> tuple[str, bool]:
-    settings, who = load_settings(_Settings), caller()
-    logger = build_logger("safevideo", LogSink(None, stdout=False))
+    settings, who = load_settings(RedisSettings), caller()
     redis_url = settings.redis_url.get_secret_value()
     async with (
-        Database.open(settings.database_url.get_secret_value(), pool_size=1) as database,
+        open_client() as (sharegram, database, logger),
         open_redis(redis_url, 0, seconds=REDIS_SECONDS) as redis,
-        open_sharegram(
-            settings,
-            CallProtections(),
-            StoredIdempotencyKeys(database, utc_now),
-            CollectorRegistry(),
-            logger,
-            utc_now,
-        ) as sharegram,
     ):
         sharegram_id = await _sharegram_id(database, performer)
         cache = RedisCacheInvalidator(PerformerCache(redis), logger)

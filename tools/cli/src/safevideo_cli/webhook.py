@@ -7,24 +7,20 @@ from datetime import datetime
 from typing import Annotated, Final
 
 import typer
-from prometheus_client import CollectorRegistry
 from pydantic import Field, SecretStr
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_cli.sharegram import open_client
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database import integrations
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import InvalidStatusTransition, NotFound, StartupError
-from safevideo_common.observability.logs import LogSink, build_logger
 from safevideo_common.settings import DatabaseSettings, load_settings
-from safevideo_common.sharegram.client import CallProtections, open_sharegram
-from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.sharegram.operations import RegisteredWebhook, SharegramCaller
-from safevideo_common.sharegram.settings import SharegramSettings
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
@@ -59,13 +55,10 @@ def register(
 
 
 async def _register(url: str, events: Sequence[str] | None) -> RegisteredWebhook:
-    settings, who = load_settings(SharegramSettings), caller()
-    logger = build_logger("safevideo", LogSink(None, stdout=False))
-    async with open_database() as database:
-        keys = StoredIdempotencyKeys(database, utc_now)
-        async with open_sharegram(settings, CallProtections(), keys, CollectorRegistry(), logger, utc_now) as sharegram:
-            origin = SharegramCaller.api(who.request_id, seconds=REGISTER_SECONDS)
-            registered = await sharegram.register_webhook(origin, url=url, events=events)
+    who = caller()
+    async with open_client() as (sharegram, database, _):
+        origin = SharegramCaller.api(who.request_id, seconds=REGISTER_SECONDS)
+        registered = await sharegram.register_webhook(origin, url=url, events=events)
         details = {"webhookId": registered.webhook_id, "events": events and list(events)}
         async with database.transaction() as tx:
             await audit.record(tx, who.entry("webhook.register", utc_now, details))

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from safevideo_common.audit import store as audit
 from safevideo_common.audit.store import AuditFilter
 from safevideo_common.database.engine import Database
+from safevideo_testkit.command import run_command
 from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.testing import running_simulator
 
@@ -18,12 +19,13 @@ URL = "https://safevideo.example/webhooks/sharegram"
 SECONDS = 120
 
 
-async def register(database_url: str, base_url: str) -> tuple[int | None, str, str]:
+async def register(database_url: str, base_url: str, redis_url: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(COMMAND, "webhook", "register", URL, "--event", "performer.status.changed"),
         env={
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
             "SHAREGRAM_API_URL": f"{base_url}/v1",
             "SHAREGRAM_API_KEY": "planted-api-key-0123456789",
             "SHAREGRAM_SECRET_KEY": "planted-secret-key-0123456789",
@@ -36,7 +38,9 @@ async def register(database_url: str, base_url: str) -> tuple[int | None, str, s
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_register_is_sent_once_audited_and_its_failure_is_named(migrated_sqlite_url: str) -> None:
+async def test_register_is_sent_once_through_the_breaker_audited_and_its_failure_is_named(
+    migrated_sqlite_url: str, redis_url: str
+) -> None:
     settings = SimulatorSettings(
         port=0,
         webhook_secret=SecretStr("a webhook secret"),
@@ -44,12 +48,15 @@ async def test_register_is_sent_once_audited_and_its_failure_is_named(migrated_s
         secret_key=SecretStr("planted-secret-key-0123456789"),
     )
     async with running_simulator(settings) as simulator:
-        code, out, _ = await register(migrated_sqlite_url, simulator.base_url)
+        code, out, _ = await register(migrated_sqlite_url, simulator.base_url, redis_url)
         assert (code, out.startswith(f"Sharegram sends performer.status.changed to {URL}")) == (0, True)
         await simulator.put("/_sim/faults", {"mode": "errors", "status": 503})
-        code, out, err = await register(migrated_sqlite_url, simulator.base_url)
+        code, out, err = await register(migrated_sqlite_url, simulator.base_url, redis_url)
         assert (code, out, "SERVICE_UNAVAILABLE: Sharegram answered 503 Service Unavailable" in err) == (1, "", True)
         assert "planted" not in err
+        run_command(["breaker", "open"], {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis_url})
+        code, out, err = await register(migrated_sqlite_url, simulator.base_url, redis_url)
+        assert (code, err.startswith("CIRCUIT_BREAKER_OPEN: ")) == (1, True), err
         assert [call["path"] for call in (await simulator.state())["calls"]] == ["/v1/webhooks"] * 2
     async with Database.open(migrated_sqlite_url) as database, database.read_connection() as reading:
         records, _ = await audit.find(reading, AuditFilter(action="webhook.register"), page=1, limit=10)

@@ -23,7 +23,7 @@ from safevideo_common.protections.store import SHAREGRAM
 from safevideo_common.protections.watcher import FallbackMode, OverrideWatcher
 from safevideo_common.resilience.breaker.breaker import BreakerState, CircuitBreaker
 from safevideo_common.resilience.breaker.state import BreakerPolicy, SharedBreakerState
-from safevideo_common.resilience.fail_fast_redis import FailFastRedis
+from safevideo_common.resilience.fail_fast_redis import COMMAND_SECONDS, FailFastRedis
 from safevideo_common.resilience.feature_flags import FLAGS, FLAGS_DB, KYC, PERFORMER_SYNC, SSO, FeatureFlags, FlagStore
 from safevideo_common.resilience.rate_limiter import Rate, RateBudget, RateLimiter
 from safevideo_common.service import background_task
@@ -43,6 +43,7 @@ class Protections:
     flags: FeatureFlags
     flag_store: FlagStore
     integration: SharegramIntegration
+    watcher: OverrideWatcher
 
     @property
     def around_calls(self) -> CallProtections:
@@ -71,6 +72,45 @@ class Protections:
 
 
 @asynccontextmanager
+async def open_protections(
+    settings: ProtectionSettings, database: Database, logger: FilteringBoundLogger, *, seconds: float = COMMAND_SECONDS
+) -> AsyncIterator[Protections]:
+    """Yield the protections as they are now, for one command. Raises `DatabaseUnavailable`.
+
+    They change only while their tasks run; see `run_protections`. Redis may be unavailable; `seconds` is the deadline
+    of each command to it.
+    """
+    url, policy = settings.redis_url.get_secret_value(), BreakerPolicy()
+    async with (
+        open_redis(url, settings.redis_recovery_db) as recovery_redis,
+        open_redis(url, FLAGS_DB) as flags_redis,
+    ):
+        redis = FailFastRedis(recovery_redis, seconds=seconds)
+        shared = SharedBreakerState(redis, SHAREGRAM, policy)
+        breaker = CircuitBreaker(SHAREGRAM, shared, logger, policy)
+        fallback = FallbackMode(SHAREGRAM)
+        limiter = RateLimiter(redis, prefix="budget", processes=lambda: breaker.processes)
+        rate = Rate(settings.sharegram_calls_burst, settings.sharegram_calls_per_second)
+        flag_store = FlagStore(FailFastRedis(flags_redis, seconds=seconds))
+        flags = FeatureFlags(flag_store, logger)
+        keys = settings.encryption_keys()
+        integration = SharegramIntegration(
+            settings.credentials(),
+            settings.sharegram_integration_id,
+            keys.cipher(Purpose.SHAREGRAM_CREDENTIALS) if keys else None,
+            logger,
+            has_address=bool(settings.sharegram_api_url),
+        )
+        watcher = OverrideWatcher(database, breaker, fallback, integration, utc_now, logger)
+        await watcher.load()
+        await breaker.poll()
+        await flags.poll()
+        budget = RateBudget(limiter, SHAREGRAM, rate)
+        yield Protections(breaker, shared, fallback, budget, flags, flag_store, integration, watcher)
+        await breaker.poll()  # what the last calls found out
+
+
+@asynccontextmanager
 async def run_protections(
     app: web.Application,
     settings: ProtectionSettings,
@@ -82,42 +122,16 @@ async def run_protections(
 
     The app fails if one of the tasks ends. Redis may be unavailable.
     """
-    url, policy = settings.redis_url.get_secret_value(), BreakerPolicy()
-    async with (
-        open_redis(url, settings.redis_recovery_db) as recovery_redis,
-        open_redis(url, FLAGS_DB) as flags_redis,
-    ):
-        redis = FailFastRedis(recovery_redis)
-        shared = SharedBreakerState(redis, SHAREGRAM, policy)
-        breaker = CircuitBreaker(SHAREGRAM, shared, logger, policy)
-        fallback = FallbackMode(SHAREGRAM)
-        limiter = RateLimiter(redis, prefix="budget", processes=lambda: breaker.processes)
-        rate = Rate(settings.sharegram_calls_burst, settings.sharegram_calls_per_second)
-        budget = RateBudget(limiter, SHAREGRAM, rate)
-        flag_store = FlagStore(FailFastRedis(flags_redis))
-        flags = FeatureFlags(flag_store, logger)
-        keys = settings.encryption_keys()
-        integration = SharegramIntegration(
-            settings.credentials(),
-            settings.sharegram_integration_id,
-            keys.cipher(Purpose.SHAREGRAM_CREDENTIALS) if keys else None,
-            logger,
-            has_address=bool(settings.sharegram_api_url),
-        )
-        watcher = OverrideWatcher(database, breaker, fallback, integration, utc_now, logger)
-        _export(breaker, fallback, flags, registry)
-        await watcher.load()
-        await breaker.poll()
-        await flags.poll()
-        async with AsyncExitStack() as stack:
-            for name, work in {
-                "circuit-breaker": breaker.run(),
-                "override-watcher": watcher.run(),
-                "rate-budget": budget.run(),
-                "feature-flags": flags.run(),
-            }.items():
-                await stack.enter_async_context(background_task(app, name, work))
-            yield Protections(breaker, shared, fallback, budget, flags, flag_store, integration)
+    async with open_protections(settings, database, logger) as protections, AsyncExitStack() as stack:
+        _export(protections.breaker, protections.fallback, protections.flags, registry)
+        for name, work in {
+            "circuit-breaker": protections.breaker.run(),
+            "override-watcher": protections.watcher.run(),
+            "rate-budget": protections.budget.run(),
+            "feature-flags": protections.flags.run(),
+        }.items():
+            await stack.enter_async_context(background_task(app, name, work))
+        yield protections
 
 
 def _export(breaker: CircuitBreaker, fallback: FallbackMode, flags: FeatureFlags, registry: CollectorRegistry) -> None:

@@ -228,7 +228,7 @@ def _failure_of(error: Exception) -> CallError:
     """Return our error for one of aiohttp's. The order matters: most of them are also of a more general class."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return SharegramUnavailable(FailureReason.TLS, f"TLS: {_certificate_problem(error.certificate_error)}")
+            return SharegramUnavailable(FailureReason.TLS, f"TLS: {certificate_problem(error.certificate_error)}")
         case aiohttp.ClientConnectorDNSError():
             return SharegramUnavailable(FailureReason.UNRESOLVED, "ENOTFOUND: the host name was not resolved")
         case aiohttp.ClientConnectorError():
@@ -258,6 +258,7 @@ def _errno_name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "ECONNRESET")
 
 
-def _certificate_problem(error: Exception) -> str:
+def certificate_problem(error: Exception) -> str:
+    """Return why the certificate of a server was refused, without its host name."""
     code = getattr(error, "verify_code", None)
     return _CERTIFICATE_PROBLEMS.get(code or 0, f"the certificate was not verified (OpenSSL code {code})")

@@ -10,8 +10,10 @@ from sqlalchemy import func, select
 from safevideo_common.database.tables import batch_jobs
 from safevideo_common.errors import CircuitBreakerOpen
 from safevideo_common.jobs.handler import JobContext
-from safevideo_common.jobs.model import JobStatus, NewJob
+from safevideo_common.jobs.model import AttemptOutcome, JobAttempt, JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
+from safevideo_common.jobs.store import attempts as job_attempts
+from safevideo_common.jobs.store.attempts import MAX_DEFERRALS
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.jobs import QUICK, BlockingHandler, FunctionHandler, JobHarness
 
@@ -117,3 +119,27 @@ async def test_deferred_job_uses_no_attempt_and_keeps_its_cursor(harness: JobHar
         await harness.update_row(job_id, next_try_at=deferred.created_at)  # its five seconds are over
         await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert cursors == [(1, None), (1, {"after": 7})]
+
+
+async def test_job_that_is_deferred_too_often_fails_with_its_reason(harness: JobHarness) -> None:
+    async def unavailable(_job: JobContext) -> None:
+        raise CircuitBreakerOpen("it is open", retry_after=300)
+
+    job_id = await harness.enqueue(NewJob("gated"))
+    now = (await harness.job(job_id)).created_at
+    earlier = [
+        JobAttempt(job_id, number, "worker", now, now, AttemptOutcome.DEFERRED, None)
+        for number in range(MAX_DEFERRALS - 1)
+    ]
+    async with harness.database.transaction() as tx:
+        await job_attempts.record_attempts(tx, earlier)
+    async with harness.running({"gated": FunctionHandler(unavailable)}, QUICK):
+
+        async def was_deferred_once_more() -> bool:
+            return len(await harness.attempts(job_id)) == MAX_DEFERRALS
+
+        await eventually(was_deferred_once_more)
+        assert (await harness.job(job_id)).status is JobStatus.QUEUED
+        await harness.update_row(job_id, next_try_at=now)
+        await harness.wait_for_status(job_id, JobStatus.FAILED)
+    assert (await harness.job(job_id)).error == "CIRCUIT_BREAKER_OPEN: it is open"

@@ -1,10 +1,16 @@
 """Sign-in with a provider's token, the session that it makes, and how sessions end."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
 import pytest
 
+from gateway.settings import GatewaySettings
+from safevideo_common.audit import store as audit_store
+from safevideo_common.audit.store import AuditFilter
 from safevideo_common.auth.authentication import CSRF_COOKIE, SESSION_COOKIE
+from safevideo_common.database.engine import Database
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Api
 from safevideo_testkit.people import SSO, Browser, bearer, signed_in, token_of, unified_login
@@ -227,3 +233,18 @@ async def test_sign_in_and_sign_out_are_in_the_audit_log_without_personal_data(
     ]
     assert b"jane" not in answer.body
     assert data["sessionId"].encode() not in answer.body
+
+
+async def test_audit_log_has_the_address_of_the_client_behind_trusted_proxies(
+    start: Callable[[GatewaySettings], AbstractAsyncContextManager[Api]],
+    sso_settings: GatewaySettings,
+    simulator: SimulatorClient,
+    database: Database,
+) -> None:
+    async with start(sso_settings.model_copy(update={"trusted_proxies": "127.0.0.1/32"})) as site:
+        token = await token_of(simulator)
+        headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "203.0.113.7"}
+        assert (await site.request("POST", f"{SSO}/unified-login", headers)).status == 200
+    async with database.read_connection() as reading:
+        records, _ = await audit_store.find(reading, AuditFilter(action="sessions.started"), page=1, limit=10)
+    assert [each.entry.remote for each in records] == ["203.0.113.7"]

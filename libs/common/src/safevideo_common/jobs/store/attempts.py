@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence, Set
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Float, Row, bindparam, insert, or_, select, update
+from sqlalchemy import Float, Row, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import (
@@ -31,6 +31,8 @@ from safevideo_common.jobs.model import (
 )
 
 MAX_RESCUED_PER_SCAN: Final = 100
+MAX_DEFERRALS: Final = 10_000
+"""The deferrals of one job, each a row. One that a gate does not hold back is deferred each minute: about a week."""
 _LEASE_LOST: Final = error_text("LEASE_LOST", "its worker died or was frozen past its lease")
 
 _c: Final = batch_jobs.c
@@ -71,6 +73,12 @@ _UNWRITTEN: Final = ("job_type", "parameters", "priority", "created_at", "queued
 _WRITE: Final = Bulk(
     Upsert(batch_jobs, ("id",), _CHANGED),
     [each.name for each in batch_jobs.columns if each.name in {"id", *_CHANGED, *_UNWRITTEN}],
+)
+_tries: Final = batch_job_tries.c
+_COUNT_DEFERRALS: Final = (
+    select(_tries.job_id, func.count().label("deferrals"))
+    .where(_tries.job_id.in_(bindparam("ids", expanding=True)), _tries.outcome == AttemptOutcome.DEFERRED.value)
+    .group_by(_tries.job_id)
 )
 _INSERT_ATTEMPTS: Final = Bulk(insert(batch_job_tries), JobAttempt._fields)
 
@@ -176,7 +184,11 @@ def _rescued(row: Row[*tuple[object, ...]], delays: Sequence[float]) -> JobCompl
 async def _write(
     tx: AsyncConnection, ended: Collection[tuple[Row[*tuple[object, ...]], JobCompletion]]
 ) -> list[CompletedJob]:
-    ended = [(row, _fail_if_exhausted(row, _cancel_if_requested(row, completion))) for row, completion in ended]
+    deferrals = await _count_deferrals(tx, ended)
+    ended = [
+        (row, _fail_if_exhausted(row, _cancel_if_requested(row, completion), deferrals.get(row.id, 0)))
+        for row, completion in ended
+    ]
     await _WRITE.execute(tx, [_row_after(row, completion) for row, completion in ended])
     await record_attempts(tx, [_attempt(row, completion) for row, completion in ended])
     return [CompletedJob(_lease(row), row.job_type, each.outcome, each.status) for row, each in ended]
@@ -189,8 +201,20 @@ def _cancel_if_requested(row: Row[*tuple[object, ...]], completion: JobCompletio
     return completion
 
 
-def _fail_if_exhausted(row: Row[*tuple[object, ...]], completion: JobCompletion) -> JobCompletion:
-    """Return a failure if the attempt was the last one that the job may spend at this place."""
+async def _count_deferrals(
+    tx: AsyncConnection, ended: Collection[tuple[Row[*tuple[object, ...]], JobCompletion]]
+) -> dict[int, int]:
+    """Return how often each job that is deferred now was deferred before."""
+    ids = [row.id for row, completion in ended if completion.outcome is AttemptOutcome.DEFERRED]
+    if not ids:
+        return {}
+    return {row.job_id: row.deferrals for row in await tx.execute(_COUNT_DEFERRALS, {"ids": ids})}
+
+
+def _fail_if_exhausted(row: Row[*tuple[object, ...]], completion: JobCompletion, deferrals: int) -> JobCompletion:
+    """Return a failure if the attempt was the last that the job may spend at this place, or one deferral too many."""
+    if completion.outcome is AttemptOutcome.DEFERRED and deferrals >= MAX_DEFERRALS:
+        return completion._replace(outcome=AttemptOutcome.FAILED)
     is_free = completion.is_outage or completion.outcome in UNCOUNTED
     if completion.status is JobStatus.QUEUED and not is_free and row.tries - row.free_tries >= row.max_tries:
         return completion._replace(outcome=AttemptOutcome.FAILED)
