@@ -92,7 +92,9 @@ def test_every_message_is_sent_by_someone(document: Document) -> None:
 
 
 def test_the_headers_of_an_event_are_the_described_ones(document: Document) -> None:
-    headers = Envelope("evt", "a.type", AT, "sg_1", "request", "00-trace", is_id_signed=False).headers()
+    headers = Envelope(
+        "evt", "a.type", AT, "sg_1", "request", "00-trace", is_id_signed=False, received_at=1.5
+    ).headers()
     described = document["components"]["schemas"]["EventHeaders"]
     assert set(dict(headers)) == set(described["properties"])
     assert set(described["required"]) <= set(dict(Envelope("evt", "a.type", AT).headers()))

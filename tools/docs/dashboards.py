@@ -98,6 +98,18 @@ def webhook_way() -> list[Row]:
                     [Query(f"sum by (outcome) (rate(safevideo_events_total[{RATE}]))", "{{outcome}}")],
                 ),
                 Panel(
+                    "Applied within 5 s of the receipt",
+                    "Share of the accepted webhooks; the objective is 99 %.",
+                    [
+                        Query(
+                            f'sum(rate(safevideo_event_latency_seconds_bucket{{le="5.0"}}[{RATE}]))'
+                            f' / sum(rate({webhooks}{{outcome="accepted"}}[{RATE}]))',
+                            "applied",
+                        )
+                    ],
+                    "percentunit",
+                ),
+                Panel(
                     "Answers of webhook-ingest",
                     "Time to the answer.",
                     [

@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from safevideo_common.observability.metric_catalog import METRICS
+
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy" / "observability" / "alerts.yml"
 HERE = Path(__file__).parent
@@ -32,3 +34,10 @@ def test_each_alert_leads_to_a_page_that_names_it() -> None:
     assert {Path(page).name for page in pages.values()} <= set(
         re.findall(r"\((\S+\.md)\)", (ROOT / "docs" / "runbooks" / "README.md").read_text())
     )
+
+
+def test_each_alert_asks_for_metrics_that_exist_and_are_recorded() -> None:
+    asked = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"safevideo_\w+", RULES)}
+    assert asked <= {metric.name for metric in METRICS}
+    recorded = set(re.findall(r"record: (\S+)", RULES))
+    assert set(re.findall(r"slo:[\w:]+", RULES)) == recorded

@@ -6,7 +6,7 @@ The way of a webhook: `ReceiveWebhook` → `webhooks/signatures` → `webhooks/p
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final
 
 import orjson
@@ -112,7 +112,7 @@ class ReceiveWebhook:
             span = self._tracer.sample(f"POST {PATH}", SpanKind.SERVER, correlation.traceparent)
         if span is not None:
             correlation = correlation._replace(traceparent=span.traceparent)
-        envelope = parse_webhook(body, head.headers, self._scheme.identity(head.headers), correlation)
+        envelope = parse_webhook(body, head.headers, self._scheme.identity(head.headers), correlation, time())
         verified = perf_counter()
         self._metrics.verify.observe(verified - read)
         message = message_of(envelope, body)

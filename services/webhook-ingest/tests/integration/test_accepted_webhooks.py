@@ -59,6 +59,7 @@ async def test_endpoint_publishes_envelope_in_headers(client: aiohttp.ClientSess
     assert found["ce_time"] == b"2026-11-24T12:00:00.123456Z"
     assert found["ce_subject"] == b"sg_1"
     assert found["request_id"] == b"req-1"
+    assert 0 < float(found["received_at"]) <= record.timestamp_ms / 1000 + 0.001
     assert found["traceparent"] == traceparent.encode()[:-2] + b"00", "the sampled flag of a caller decides nothing"
 
 

@@ -57,6 +57,8 @@ class Envelope(NamedTuple):
     """The publisher; an id is unique within its source."""
     is_id_signed: bool = True
     """False if anybody can send the same bytes under another id: then the bytes identify the event."""
+    received_at: float = 0.0
+    """Unix time at which webhook-ingest had the request; 0 if unknown. A record that was spooled is younger."""
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the attributes as record headers, without the absent ones."""
@@ -74,6 +76,8 @@ class Envelope(NamedTuple):
             headers.append(("traceparent", self.traceparent.encode()))
         if not self.is_id_signed:
             headers.append(_UNSIGNED_ID)
+        if self.received_at:
+            headers.append(("received_at", b"%.3f" % self.received_at))
         return tuple(headers)
 
 
@@ -105,6 +109,7 @@ class Attributes(msgspec.Struct, frozen=True):
     traceparent: str = ""
     ce_source: str = SOURCE
     id_unsigned: bool = False
+    received_at: float = 0.0
 
 
 def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
@@ -124,6 +129,7 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
         found.traceparent,
         found.ce_source,
         not found.id_unsigned,
+        found.received_at,
     )
 
 

@@ -40,6 +40,7 @@ class ConsumerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = counter(metric_catalog.EVENTS, registry)
+        self._latency = histogram(metric_catalog.EVENT_LATENCY, registry)
         self._id_conflicts = counter(metric_catalog.EVENT_ID_CONFLICTS, registry)
         for outcome in (*Status, "duplicate"):
             self._events.labels(outcome)  # start at 0: a rate needs a first value
@@ -73,6 +74,13 @@ class ConsumerMetrics:
             self._events.labels(status.value).inc(count)
         if duplicates:
             self._events.labels("duplicate").inc(duplicates)
+
+    def latency(self, received_at: Iterable[float]) -> None:
+        """Record how long ago events were received whose effect is committed now. Times are unix seconds."""
+        now = time()
+        for at in received_at:
+            seconds = now - at
+            self._latency.observe(seconds if seconds > 0 else 0.0)  # clocks differ, and a header may say anything
 
     def id_conflicts(self, events: int) -> None:
         """Count events whose id another event has."""

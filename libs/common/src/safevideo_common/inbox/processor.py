@@ -479,7 +479,17 @@ class BatchProcessor(Generic[Event, States]):
                 )
         self.consumer.metrics.id_conflicts(outcomes.count(ID_CONFLICT))
         duplicates = len(decisions.repeated) if self.policy.counts_duplicates else 0
+        # A webhook that was sent again is applied since the first one is.
+        finished = list(decisions.repeated) if self.policy.counts_duplicates else []
+        for delivery, outcome, _ in (*decisions.new, *decisions.settled):
+            if outcome.status not in KEEPS_PAYLOAD:
+                finished.append(delivery)
+        self.consumer.metrics.latency(map(_received_at, finished))
         self.consumer.metrics.decided(outcomes, duplicates)
+
+
+def _received_at(delivery: Delivery) -> float:
+    return delivery.envelope.received_at or delivery.received_at.timestamp()
 
 
 def describe_error(error: Exception) -> Outcome:

@@ -128,6 +128,11 @@ QUARANTINE_BYTES: Final = GaugeMetric(
 _CONSUMING: Final = Group("Consuming", WORKERS)
 
 EVENTS: Final = CounterMetric(_CONSUMING, "safevideo_events_total", "Processed events by outcome.", ("outcome",))
+EVENT_LATENCY: Final = HistogramMetric(
+    _CONSUMING, "safevideo_event_latency_seconds",
+    "Time from the receipt of a webhook, spool included, to the commit of its effect, also by a retry or a replay.",
+    (), (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)  # fmt: skip
 EVENT_ID_CONFLICTS: Final = CounterMetric(
     _CONSUMING, "safevideo_event_id_conflicts_total", "Events whose id an earlier event with another body has."
 )

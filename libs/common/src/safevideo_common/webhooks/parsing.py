@@ -60,7 +60,13 @@ _OTHER_ID: Final = "must equal the event's id"
 _decoder: Final = msgspec.json.Decoder(_Body)
 
 
-def parse_webhook(body: bytes, headers: Headers, signed: SignedIdentity, correlation: CorrelationHeaders) -> Envelope:
+def parse_webhook(
+    body: bytes,
+    headers: Headers,
+    signed: SignedIdentity,
+    correlation: CorrelationHeaders,
+    received_at: float = 0.0,
+) -> Envelope:
     """Return the envelope of a webhook whose signature was verified; `signed` is what the signature covers.
 
     The id is the signed one, else that of the body, else that of a header, else derived from the body. So a redelivery
@@ -85,6 +91,7 @@ def parse_webhook(body: bytes, headers: Headers, signed: SignedIdentity, correla
         request_id=correlation.request_id,
         traceparent=correlation.traceparent,
         is_id_signed=not signed.is_body_signed_alone or parsed.id is not None,
+        received_at=received_at,
     )
 
 

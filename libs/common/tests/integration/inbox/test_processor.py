@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from time import time
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,6 +47,20 @@ async def test_processor_does_not_count_a_record_read_again(harness: ProcessorHa
     await harness.process(*batch)
     assert await harness.words() == {"sg_1": "a b"}
     assert await harness.duplicates() == [0, 0]
+
+
+@pytest.mark.parametrize(("seconds", "in_time"), [(1.0, 1), (60.0, 0)])
+async def test_latency_counts_from_the_receipt_and_a_dead_event_is_not_in_it(
+    harness: ProcessorHarness, seconds: float, in_time: int
+) -> None:
+    """A spooled event has the header of its receipt, and a young record."""
+    event = sample_event("sg_1", "a")
+    received = event._replace(
+        envelope=event.envelope._replace(received_at=time() - seconds), received_at=datetime.now(UTC)
+    )
+    await harness.process(received, sample_event("sg_1", "explode"))
+    found = {each.labels["le"]: each.value for each in harness.samples("safevideo_event_latency_seconds_bucket")}
+    assert (found["5.0"], found["+Inf"]) == (in_time, 1)
 
 
 async def test_after_commit_is_called_after_a_redelivery(harness: ProcessorHarness) -> None:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Final
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.samples import Sample
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -143,6 +144,10 @@ class ProcessorHarness:
         """Move the clock and process the due queues."""
         self.now += timedelta(seconds=seconds)
         await self.scanner.scan()
+
+    def samples(self, name: str) -> Sequence[Sample]:
+        """Return the samples of a series in the metrics."""
+        return [each for family in self.registry.collect() for each in family.samples if each.name == name]
 
     async def words(self) -> dict[str, str]:
         """Return the usernames by performer."""
