@@ -30,8 +30,9 @@ bench: venv ## measure webhook-ingest and a worker against their limits, on a re
 
 chaos: venv ## kill, freeze and restart workers, database and broker under load; CHAOS_SECONDS=300 is how long
 	@export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
-		CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5}; \
-		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos $(ARGS)
+		CHAOS_SYNC_PERFORMERS=1000 CHAOS_SYNC_KILLS=10 CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5}; \
+		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos \
+		services/sync-worker/tests/integration/performers/test_scan_kills.py $(ARGS)
 
 fuzz: venv ## send malformed and forged requests to webhook-ingest, and any record to a worker; ARGS="--seconds 60" is how long
 	@$(BIN)/python -m safevideo_testkit.fuzz $(ARGS)

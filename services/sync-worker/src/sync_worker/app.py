@@ -42,6 +42,7 @@ from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from sync_worker.performers.deletions import Deletions
 from sync_worker.performers.fetch_job import PerformerFetchJob
 from sync_worker.performers.handler import PerformerHandler
+from sync_worker.performers.metrics import SyncMetrics
 from sync_worker.performers.scan_job import PerformerSyncJob
 from sync_worker.settings import SyncWorkerSettings
 
@@ -98,6 +99,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                             utc_now,
                             logger,
                             consumer.outbox_wakeup,
+                            SyncMetrics(registry, utc_now),
                         ),
                         FETCH_JOB: PerformerFetchJob(database, sharegram, mirror),
                     },

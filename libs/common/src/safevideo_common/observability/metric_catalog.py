@@ -296,6 +296,28 @@ REPLAY_RECORDS_EXPIRED: Final = CounterMetric(
     _REPLAYS, "safevideo_replay_records_expired_total", "Records that retention deleted before a replay read them."
 )
 
+# --- syncs ---
+_SYNCS: Final = Group("Syncs of performers", ("sync-worker",))
+
+SYNC_PERFORMERS: Final = CounterMetric(
+    _SYNCS, "safevideo_sync_performers_total",
+    "Performers that scans have read, by result: created, updated, unchanged, invalid; and deleted ones.",
+    ("result",),
+)  # fmt: skip
+SYNC_SCANS: Final = CounterMetric(
+    _SYNCS, "safevideo_sync_scans_total",
+    "Attempts of scans by outcome: completed, failed, guard (too many performers are missing: a person decides).",
+    ("outcome",),
+)  # fmt: skip
+SYNC_DRIFT: Final = GaugeMetric(
+    _SYNCS, "safevideo_sync_drift_performers",
+    "What the last complete scan here has found: missing (Sharegram has them, we have not), extra, different.",
+    ("kind",),
+)  # fmt: skip
+SYNC_RUNNING_SECONDS: Final = GaugeMetric(
+    _SYNCS, "safevideo_sync_running_seconds", "Time since the beginning of the oldest running scan; 0 if none runs."
+)
+
 # --- calls to Sharegram ---
 _SHAREGRAM: Final = Group("Calls to Sharegram", (*GATEWAY, *WORKERS))
 _CALL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)

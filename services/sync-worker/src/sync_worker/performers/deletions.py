@@ -20,6 +20,7 @@ from safevideo_common.sharegram.errors import SharegramRejected
 from safevideo_common.sharegram.operations import PerformerRecord, SharegramCaller
 from sync_worker.performers import scan_store
 
+GUARD_CODE: Final = "DELETIONS_NEED_CONFIRMATION"
 GUARD_MINIMUM: Final = 10
 """Fewer missing performers than this are never too many."""
 CHUNK: Final = 50
@@ -44,7 +45,7 @@ class Deletions:
         """Raise `PermanentJobError` if too many performers are missing. Their list is kept until the next scan."""
         if missing >= GUARD_MINIMUM and missing > self.maximum_share * live:
             raise PermanentJobError(
-                "DELETIONS_NEED_CONFIRMATION",
+                GUARD_CODE,
                 f"{missing} of {live} performers are missing at Sharegram and none was marked as deleted; "
                 "a sync with confirmDeletionsOf and the id of this job confirms this list",
             )

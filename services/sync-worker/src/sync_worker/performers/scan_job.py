@@ -27,7 +27,8 @@ from safevideo_common.performer_sync.request import SyncParameters, parse_sync
 from safevideo_common.sharegram.client import MAX_PAGE, PerformerPage, SharegramClient
 from safevideo_common.sharegram.operations import SharegramCaller
 from sync_worker.performers import scan_store
-from sync_worker.performers.deletions import Deletions
+from sync_worker.performers.deletions import GUARD_CODE, Deletions
+from sync_worker.performers.metrics import ScanOutcome, SyncMetrics
 
 OVERLAP: Final = timedelta(minutes=5)
 SAFETY_LAG: Final = timedelta(minutes=1)
@@ -95,6 +96,7 @@ class PerformerSyncJob:
     clock: Clock
     logger: FilteringBoundLogger
     outbox_wakeup: asyncio.Event
+    metrics: SyncMetrics
     page_size: int = MAX_PAGE
 
     async def run(self, job: JobContext) -> Mapping[str, object]:
@@ -116,11 +118,14 @@ class PerformerSyncJob:
         except JobInterrupted:
             raise
         except (SafeVideoError, PermanentJobError, RetryableJobError) as error:
+            self.metrics.ended(ScanOutcome.GUARD if error.code == GUARD_CODE else ScanOutcome.FAILED)
             logger.error("Performer sync failed", code=error.code, reason=error.message, attempt=job.attempt)
             raise
         except Exception as error:
+            self.metrics.ended(ScanOutcome.FAILED)
             logger.error("Performer sync failed", code="HANDLER_FAILED", reason=type(error).__name__)
             raise
+        self.metrics.ended(ScanOutcome.COMPLETED)
         logger.info("Performer sync completed", full=parameters.full_sync, dry_run=parameters.dry_run)
         return result
 
@@ -129,15 +134,22 @@ class PerformerSyncJob:
             progress = await self._begin(job, parameters)
         else:
             progress = msgspec.convert(job.cursor, ScanProgress)
-        if not progress.is_scanned:
-            progress = await self._scan(job, parameters, progress)
-        is_complete = parameters.is_complete and not progress.invalid
-        if is_complete:
-            progress = await self._delete(job, parameters, progress)
+        with self.metrics.track(progress.started_at):
+            if not progress.is_scanned:
+                progress = await self._scan(job, parameters, progress)
+            is_complete = parameters.is_complete and not progress.invalid
+            if is_complete:
+                progress = await self._delete(job, parameters, progress)
         numbers = {name: getattr(progress, name) for name in ("created", "updated", "unchanged", "invalid")}
         result: dict[str, object] = {"scanned": progress.processed, **numbers, "byField": progress.by_field}
         if is_complete:
             result |= {"missing": progress.missing, "deleted": progress.deleted}
+            result["drift"] = {
+                "missingHere": progress.created,
+                "extraHere": progress.missing,
+                "different": progress.updated,
+                "byField": progress.by_field,
+            }
         if parameters.dry_run:
             result |= {"dryRun": True, "performers": progress.sample}
         return result
@@ -202,6 +214,9 @@ class PerformerSyncJob:
         finally:
             await self.mirror.committed(written)
         self.outbox_wakeup.set()
+        if not parameters.dry_run:
+            for result in ("created", "updated", "unchanged", "invalid"):
+                self.metrics.written(result, getattr(after, result) - getattr(progress, result))
         await job.raise_if_stopped()
         return after
 
@@ -220,6 +235,7 @@ class PerformerSyncJob:
                 missing, live = await scan_store.list_missing(tx, job.job_id, progress.started_at)
                 progress = msgspec.structs.replace(progress, missing=missing, live=live)
                 await job.checkpoint(tx, progress.document())
+        self.metrics.drift(missing=progress.created, extra=progress.missing, different=progress.updated)
         if parameters.dry_run:
             return progress
         self.deletions.check(progress.missing, progress.live)
@@ -228,6 +244,7 @@ class PerformerSyncJob:
             await job.checkpoint(tx, msgspec.structs.replace(progress, deleted=marked).document())
 
         deleted = await self.deletions.mark(job, job.job_id, progress.deleted, commit)
+        self.metrics.written("deleted", deleted - progress.deleted)
         return msgspec.structs.replace(progress, deleted=deleted)
 
     async def _confirm(self, job: JobContext, scan_id: int) -> Mapping[str, object]:

@@ -43,19 +43,22 @@ async def simulator() -> AsyncIterator[SimulatorClient]:
 
 
 @pytest.fixture
+def sharegram_settings(simulator: SimulatorClient) -> dict[str, object]:
+    return {
+        "sharegram_api_url": f"{simulator.base_url}/v1",
+        "sharegram_api_key": API_KEY,
+        "sharegram_secret_key": SECRET_KEY,
+        "sharegram_initial_delay": 1,
+        "sharegram_max_delay": 1,
+        "sharegram_max_retries": 1,
+    }
+
+
+@pytest.fixture
 async def sharegram(
-    simulator: SimulatorClient, database: Database, log: FilteringBoundLogger
+    sharegram_settings: dict[str, object], database: Database, log: FilteringBoundLogger
 ) -> AsyncIterator[SharegramClient]:
-    settings = SharegramSettings.model_validate(
-        {
-            "sharegram_api_url": f"{simulator.base_url}/v1",
-            "sharegram_api_key": API_KEY,
-            "sharegram_secret_key": SECRET_KEY,
-            "sharegram_initial_delay": 1,
-            "sharegram_max_delay": 1,
-            "sharegram_max_retries": 1,
-        }
-    )
+    settings = SharegramSettings.model_validate(sharegram_settings)
     keys = StoredIdempotencyKeys(database, utc_now)
     async with open_sharegram(settings, CallProtections(), keys, CollectorRegistry(), log, utc_now) as client:
         yield client

@@ -1,12 +1,17 @@
 """The job `performer_sync`: what it writes, publishes and leaves alone, on every kind of database."""
 
 from datetime import datetime
+from typing import Any, cast
 
 import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
 
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.jobs.model import JobStatus
 from safevideo_common.performer_sync.request import FETCH_JOB
+from safevideo_common.sharegram.client import PerformerPage, SharegramClient
+from safevideo_common.sharegram.operations import PerformerRecord
 from safevideo_testkit.harness.performer_sync import Syncs
 
 
@@ -66,6 +71,7 @@ async def test_dry_run_names_what_differs_and_writes_nothing(syncs: Syncs) -> No
     assert job.result is not None
     assert (job.result["created"], job.result["missing"], job.result["deleted"]) == (1, 1, 0)
     assert job.result["performers"] == [{"performerId": "sg_drift", "fields": ["bio"]}]
+    assert job.result["drift"] == {"missingHere": 1, "extraHere": 1, "different": 1, "byField": {"bio": 1}}
     assert "wrong" not in str(job.result)
     assert (await syncs.stored(), await syncs.published()) == (rows, [])
 
@@ -96,9 +102,16 @@ async def test_too_many_missing_performers_wait_for_a_confirmation(syncs: Syncs)
     await syncs.full()
     missing = [f"sg_gone_{number:02}" for number in range(10)]
     await syncs.store(*missing)
+    syncs.registry = CollectorRegistry()
     held = await syncs.run(fullSync=True, ends=JobStatus.FAILED)
     assert held.error is not None
     assert held.error.startswith("DELETIONS_NEED_CONFIRMATION: 10 of 30 performers")
+    metric = syncs.registry.get_sample_value
+    assert metric("safevideo_sync_scans_total", {"outcome": "guard"}) == 1
+    assert metric("safevideo_sync_drift_performers", {"kind": "extra"}) == 10
+    assert metric("safevideo_sync_performers_total", {"result": "unchanged"}) == 20
+    assert metric("safevideo_sync_running_seconds") == 0
+    syncs.registry = None
     rows = await syncs.stored()
     assert all(row.performer.deleted_at is None for row in rows.values())
 
@@ -114,6 +127,7 @@ async def test_too_many_missing_performers_wait_for_a_confirmation(syncs: Syncs)
     assert again.error.startswith("NO_DELETIONS_TO_CONFIRM")
 
 
+@pytest.mark.parametrize("database_url", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True)
 async def test_sync_waits_as_long_as_sharegram_says_in_the_middle_of_a_scan(syncs: Syncs) -> None:
     syncs.page_size = 3
     await syncs.invent(25)
@@ -124,6 +138,30 @@ async def test_sync_waits_as_long_as_sharegram_says_in_the_middle_of_a_scan(sync
     assert result["scanned"] == 25
     assert await syncs.differences() == []
     assert len(await syncs.published()) == 25
+
+
+class FirstPerformersOnly:
+    """A Sharegram whose list ends too early, and says so with 200."""
+
+    def __init__(self, client: SharegramClient) -> None:
+        self._client = client
+
+    async def performers(self, *arguments: Any, **options: Any) -> PerformerPage:
+        page = await self._client.performers(*arguments, **options)
+        return PerformerPage(page.performers[:3], page.invalid, None)
+
+    async def performer(self, *arguments: Any) -> PerformerRecord:
+        return await self._client.performer(*arguments)
+
+
+async def test_incomplete_page_that_looks_complete_deletes_nobody(syncs: Syncs) -> None:
+    await syncs.invent(12)
+    await syncs.full()
+    rows = await syncs.stored()
+    syncs.sharegram = cast("SharegramClient", FirstPerformersOnly(syncs.sharegram))
+    result = await syncs.full()
+    assert (result["scanned"], result["missing"], result["deleted"]) == (3, 9, 0)
+    assert await syncs.stored() == rows
 
 
 async def test_fetch_job_writes_whole_records_and_skips_unknown_performers(syncs: Syncs) -> None:

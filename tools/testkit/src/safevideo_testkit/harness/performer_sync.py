@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from safevideo_common.clock import utc_now
@@ -15,7 +16,8 @@ from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.database.tables import outbox
 from safevideo_common.database.tables import performers as performers_table
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.domain.performers import DEFAULTS, FIELDS, Performer
+from safevideo_common.domain.performers import DEFAULTS, FIELDS, PUBLIC_NAMES, Performer
+from safevideo_common.events.change_events import PerformerChange
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.model import Job, JobStatus, NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -26,6 +28,7 @@ from safevideo_testkit.harness.jobs import JobHarness
 from sharegram_simulator.client import SimulatorClient
 from sync_worker.performers.deletions import Deletions
 from sync_worker.performers.fetch_job import PerformerFetchJob
+from sync_worker.performers.metrics import SyncMetrics
 from sync_worker.performers.scan_job import PerformerSyncJob
 
 
@@ -39,6 +42,20 @@ class RecordingCache:
         self.ids += performer_ids
 
 
+def sync_handlers(
+    database: Database, sharegram: SharegramClient, logger: FilteringBoundLogger, cache: RecordingCache | None = None,
+    *, page_size: int, registry: CollectorRegistry | None = None,
+) -> dict[str, JobHandler]:  # fmt: skip
+    """Return the handlers of syncs, as sync-worker has them."""
+    mirror = PerformerMirror(cache or RecordingCache(), utc_now)
+    deletions = Deletions(database, sharegram, mirror, 0.05)
+    metrics = SyncMetrics(registry or CollectorRegistry(), utc_now)
+    scan = PerformerSyncJob(
+        database, sharegram, mirror, deletions, utc_now, logger, asyncio.Event(), metrics, page_size
+    )
+    return {SYNC_JOB: scan, FETCH_JOB: PerformerFetchJob(database, sharegram, mirror)}
+
+
 @dataclass
 class Syncs:
     """Runs sync jobs, and shows what is here and at the master."""
@@ -50,14 +67,12 @@ class Syncs:
     logger: FilteringBoundLogger
     cache: RecordingCache = field(default_factory=RecordingCache)
     page_size: int = 7
+    registry: CollectorRegistry | None = None
 
     def handlers(self) -> dict[str, JobHandler]:
-        mirror = PerformerMirror(self.cache, utc_now)
-        deletions = Deletions(self.database, self.sharegram, mirror, 0.05)
-        scan = PerformerSyncJob(
-            self.database, self.sharegram, mirror, deletions, utc_now, self.logger, asyncio.Event(), self.page_size
+        return sync_handlers(
+            self.database, self.sharegram, self.logger, self.cache, page_size=self.page_size, registry=self.registry
         )
-        return {SYNC_JOB: scan, FETCH_JOB: PerformerFetchJob(self.database, self.sharegram, mirror)}
 
     async def run(
         self, job_type: str = SYNC_JOB, *, ends: JobStatus = JobStatus.COMPLETED, **parameters: object
@@ -110,6 +125,19 @@ class Syncs:
         }
         found = {name: dict(performer.fields) for name, performer in here.items()}
         return sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+
+    async def followed(self) -> dict[str, dict[str, object]]:
+        """Return the fields of each performer as a follower of the change events has them, who skips late repeats."""
+        columns = {wire: name for name, wire in PUBLIC_NAMES.items()}
+        last: dict[str, int] = {}
+        fields: dict[str, dict[str, object]] = {}
+        for _, body in await self.published():
+            change = msgspec.convert(body, PerformerChange)
+            if change.sequence > last.get(change.performer_id, 0):
+                last[change.performer_id] = change.sequence
+                current = fields.setdefault(change.performer_id, {**dict.fromkeys(FIELDS), **DEFAULTS})
+                current |= {columns[name]: value for name, value in change.changes.items() if name in columns}
+        return fields
 
     async def published(self) -> list[tuple[str, dict[str, object]]]:
         """Return id and body of the change events, in order."""
