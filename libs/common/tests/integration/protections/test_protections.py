@@ -1,11 +1,14 @@
 """What operators decide by hand, on both databases and a real Redis: in force everywhere, kept, audited, ended."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import update
+from sqlalchemy import delete, insert, select, update
 
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, Caller
@@ -13,9 +16,11 @@ from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import overrides
+from safevideo_common.database.tables import batch_jobs, overrides
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import CircuitBreakerOpen
+from safevideo_common.jobs.handler import JobContext
+from safevideo_common.jobs.model import NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.gate import SharegramGate
 from safevideo_common.protections.integration import SharegramIntegration, encrypt_credentials
@@ -26,6 +31,7 @@ from safevideo_common.resilience.breaker.state import BreakerPolicy, SharedBreak
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.sharegram.http import SharegramCredentials
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, running_task
+from safevideo_testkit.harness.jobs import QUICK, FunctionHandler, JobHarness
 
 KEY = "breaker:{sharegram}"
 CIPHER = EncryptionKeys([bytes(32)]).cipher(Purpose.SHAREGRAM_CREDENTIALS)
@@ -232,3 +238,57 @@ async def test_gate_is_closed_while_the_integration_is_disabled(process: Process
     await configure(database, is_enabled=True)
     await process.watcher.load()
     assert gate.capacity() == 2
+
+
+async def enqueue_many(database: Database, harness: JobHarness, number: int) -> None:
+    """Enqueue one job, and copy its row until there are so many."""
+    await harness.enqueue(NewJob("kyc_verification"))
+    columns = [each for each in batch_jobs.columns if each.name != "id"]
+    names, have = [each.name for each in columns], 1
+    async with database.transaction() as tx:
+        while have < number:
+            more = min(have, number - have)
+            await tx.execute(insert(batch_jobs).from_select(names, select(*columns).limit(more)))
+            have += more
+
+
+async def digest_of_jobs(database: Database) -> int:
+    async with database.read_connection() as reading:
+        rows = (await reading.execute(select(batch_jobs).order_by(batch_jobs.c.id))).all()
+    return hash(tuple(map(str, rows)))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_ten_thousand_jobs_wait_for_an_hour_untouched_and_then_run_once(
+    operators: ProtectionService, process: Process, database: Database, log: FilteringBoundLogger
+) -> None:
+    jobs, runs = 10_000, Counter[int]()
+    gate = SharegramGate(process.breaker, process.fallback, process.integration, clock=process.clock)
+    harness = JobHarness(database, log)
+    await enqueue_many(database, harness, jobs)
+    await operators.switch_fallback("sharegram", enable=True, seconds=3600, reason="down", caller=OPERATOR)
+    await process.signalled()
+    before = await digest_of_jobs(database)
+
+    async def run_once(job: JobContext) -> None:
+        assert gate.capacity() != 0
+        runs[job.job_id] += 1
+
+    limits = replace(QUICK, slots=200, gates={"kyc_verification": gate})
+    async with harness.running({"kyc_verification": FunctionHandler(run_once)}, limits) as worker:
+        free = await harness.enqueue(NewJob("free"))  # the worker polls, and has nothing that it may run
+        for minute in range(60):
+            process.now = 1000.0 + 60 * minute
+            worker.wakeup.set()
+            await asyncio.sleep(0)
+        async with database.transaction() as tx:
+            await tx.execute(delete(batch_jobs).where(batch_jobs.c.id == free))
+        assert (await digest_of_jobs(database), sum(runs.values())) == (before, 0)
+        process.now += 61  # the hour is over
+
+        async def are_done() -> bool:
+            process.now += 1
+            return len(runs) == jobs
+
+        await eventually(are_done, poll_seconds=0.1)
+    assert set(runs.values()) == {1}

@@ -78,11 +78,12 @@ def open_client(log: FilteringBoundLogger) -> Open:
         *,
         protections: CallProtections | None = None,
         clock: Clock = utc_clock,
+        registry: CollectorRegistry | None = None,
         **changes: object,
     ) -> AsyncIterator[SharegramClient]:
         settings = settings_for(base_url, **changes)
-        protections = protections or CallProtections()
-        async with open_sharegram(settings, protections, KeysInMemory(), CollectorRegistry(), log, clock) as client:
+        protections, registry = protections or CallProtections(), registry or CollectorRegistry()
+        async with open_sharegram(settings, protections, KeysInMemory(), registry, log, clock) as client:
             yield client
 
     return opened

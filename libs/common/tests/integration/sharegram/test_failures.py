@@ -1,5 +1,6 @@
 """Each way in which Sharegram fails: the class, the words that operators search for, and what the breaker hears."""
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry, generate_latest
 
-from safevideo_common.errors import CircuitBreakerOpen, FallbackActive, IntegrationNotConfigured
+from safevideo_common.errors import CircuitBreakerOpen, FallbackActive, IntegrationNotConfigured, SafeVideoError
 from safevideo_common.sharegram.client import CallProtections, SharegramClient
 from safevideo_common.sharegram.errors import (
     CallError,
@@ -274,3 +276,28 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 )
 def test_retry_after_is_seconds_or_a_date_and_capped(value: str | None, seconds: int | None) -> None:
     assert parse_retry_after(value, lambda: NOW) == seconds
+
+
+PERSONAL = {"email": "planted@example.com", "documentNumber": "PLANTED-4711", "lastName": "Plantagenet-Planted"}
+
+
+async def test_no_secret_signature_or_personal_datum_is_in_a_log_a_metric_or_an_error(
+    simulator: SimulatorClient, open_client: Open, logs: Path
+) -> None:
+    texts, registry = [], CollectorRegistry()
+    faults: list[dict[str, object]] = [{"mode": "ok"}, *(fault for fault, *_ in FAULTS)]
+    faults.sort(key=lambda fault: fault["mode"] == "unauthorized")  # after it no call is sent for a minute
+    async with open_client(simulator.base_url, registry=registry, **ONCE) as client:
+        for number, fault in enumerate(faults):
+            await simulator.put("/_sim/faults", {**fault, "paths": ["/v1/kyc"]})
+            caller = SharegramCaller.api(f"request-{number}")
+            try:
+                await client.start_verification(caller, work=f"w-{number}", performer_id="sg_1", fields=PERSONAL)
+            except SafeVideoError as error:
+                texts += [error.message, str(error.details), repr(error), str(error.__cause__)]
+    texts += [*logged(logs), generate_latest(registry).decode()]
+    assert len([text for text in texts if text]) > len(FAULTS)
+    assert_no_planted_value(texts, simulator.base_url)
+    found = [value for value in PERSONAL.values() for text in texts if value in text]
+    assert found == []
+    assert [text for text in texts if re.search(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", text)] == []  # a signature
