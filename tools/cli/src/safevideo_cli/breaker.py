@@ -8,7 +8,7 @@ import typer
 
 from safevideo_cli.environment import caller
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_table
 from safevideo_cli.redis_services import open_protections
 from safevideo_common.protections.service import MAX_SECONDS, ProtectionService
 from safevideo_common.protections.store import REASON_LENGTH, SHAREGRAM, Action, Override, breaker_key
@@ -92,5 +92,5 @@ def _row(name: str, snapshot: BreakerSnapshot | None, last: Override | None) -> 
     counts = (
         ["", "", ""] if snapshot is None else [str(snapshot.failures), str(snapshot.probes), str(snapshot.processes)]
     )
-    by = [format_minute(last.ends_at), f"{last.actor}: {last.reason}"] if last is not None and forced else ["", ""]
+    by = [format_second(last.ends_at), f"{last.actor}: {last.reason}"] if last is not None and forced else ["", ""]
     return [name, "open" if forced else state, f"{seconds:.0f}", *counts, *by]

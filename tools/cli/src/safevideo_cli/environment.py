@@ -30,14 +30,16 @@ async def open_database() -> AsyncIterator[Database]:
         yield database
 
 
-class _LogSettings(ProcessSettings):
+class LogSettings(ProcessSettings):
+    """The setting of a command that reads or writes log files."""
+
     log_dir: Path | None = None
 
 
 def log_action(message: str, operator: Caller, **fields: object) -> None:
     """Write a line to `audit.log`, as the API does. Without a log folder that this user may write, do nothing."""
     with suppress(OSError):
-        sink = LogSink(log_folder(load_settings(_LogSettings).log_dir), stdout=False)
+        sink = LogSink(log_folder(load_settings(LogSettings).log_dir), stdout=False)
         logger = build_logger("cli", sink).bind(stream="audit", actor=operator.name, request_id=operator.request_id)
         logger.info(message, **fields)
         sink.close()

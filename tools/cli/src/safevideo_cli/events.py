@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
-from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
-from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
+from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
+from safevideo_cli.output import format_second, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound
@@ -67,19 +67,23 @@ def list_events(
     received_from: From = None,
     received_to: To = None,
     page: Page = 1,
+    after: After = None,
     limit: Limit = 20,
     order: Annotated[SortOrder, typer.Option(help="By time of receipt.")] = SortOrder.DESC,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the events that match, the newest first."""
     event_filter = InboxFilter(
         event_type, performer, [_status(each) for each in statuses or ()], received_from, received_to, request_id
     )
-    events, total = asyncio.run(_find(event_filter, page, limit, order))
+    events, total = asyncio.run(_find(event_filter, page, limit, order, after))
     if as_json:
         print_json({"events": [event_document(event) for event in events], "total": total})
     else:
-        _print_events(events)
+        print_events(events, hidden=("performer",) if performer else (), wide=wide)
+        for advice in sorted({advice for event in events if (advice := event_document(event)["advice"])}):
+            print(f"Ignored: {advice}")
         print(f"{len(events)} of {total}")
 
 
@@ -105,7 +109,7 @@ def retry(event: EventId, group: Group = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json([event_document(row) for row in rows])
     else:
-        _print_events(rows)
+        print_events(rows)
 
 
 @app.command()
@@ -153,15 +157,17 @@ def _payload(event: InboxRecord) -> dict[str, object]:
     return {"payload": None, "noPayload": reason}
 
 
-def _print_events(events: Sequence[InboxRecord]) -> None:
+def print_events(events: Sequence[InboxRecord], *, hidden: Sequence[str] = (), wide: bool = False) -> None:
+    """Print a table. On a terminal the row number stands for the id of the event, and `hidden` is left out."""
     rows = (
         (
             str(event.row_id), event.event_id, event.event_type, event.performer_id or "", event.status,
-            str(event.tries), format_minute(event.received_at), event.reason or "",
+            str(event.tries), format_second(event.received_at), event.reason or "",
         )
         for event in events
     )  # fmt: skip
-    print_table(("id", "event", "type", "performer", "status", "tries", "received (UTC)"), rows, sentence="reason")
+    columns = ("id", "event", "type", "performer", "status", "tries", "received (UTC)")
+    print_table(columns, rows, sentence="reason", only_wide=("event", "tries", *hidden), wide=wide)
 
 
 def _print_report(report: RedriveReport, *, is_dry: bool) -> None:
@@ -174,9 +180,13 @@ def _print_report(report: RedriveReport, *, is_dry: bool) -> None:
         print(f"{report.redriven} events are redriven; the workers process them now.{rest}")
 
 
-async def _find(event_filter: InboxFilter, page: int, limit: int, order: SortOrder) -> tuple[list[InboxRecord], int]:
+async def _find(
+    event_filter: InboxFilter, page: int, limit: int, order: SortOrder, after: int | None
+) -> tuple[list[InboxRecord], int]:
     async with open_database() as database, database.read_connection() as connection:
-        return await inbox_queries.find(connection, event_filter, page=page, limit=limit, order=order.value)
+        return await inbox_queries.find(
+            connection, event_filter, page=page, limit=limit, order=order.value, after=after
+        )
 
 
 async def _documents(event: str) -> list[tuple[InboxRecord, EventDocument]]:

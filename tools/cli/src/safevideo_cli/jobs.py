@@ -8,8 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
-from safevideo_cli.options import AsJson, From, Limit, Page, SortOrder, To
-from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
+from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
+from safevideo_cli.output import format_second, print_json, print_table, to_yaml
 from safevideo_common.clock import utc_now
 from safevideo_common.errors import DatabaseUnavailable
 from safevideo_common.jobs.model import FINISHED, REASON_LENGTH, Job, JobStatus, Priority
@@ -33,20 +33,23 @@ def list_jobs(
     status: JobStatus | None = None,
     priority: Priority | None = None,
     runner: Annotated[str | None, typer.Option(help="The service that alone may run it.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="Id of the request that enqueued it.")] = None,
     created_from: From = None,
     created_to: To = None,
     page: Page = 1,
+    after: After = None,
     limit: Limit = 20,
     order: Annotated[SortOrder, typer.Option(help="By id.")] = SortOrder.DESC,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the jobs that match, the newest first."""
-    job_filter = JobFilter(job_type, status, priority, runner, created_from, created_to)
-    jobs, total = asyncio.run(_find(job_filter, page, limit, order))
+    job_filter = JobFilter(job_type, status, priority, runner, created_from, created_to, request_id)
+    jobs, total = asyncio.run(_find(job_filter, page, limit, order, after))
     if as_json:
         print_json({"jobs": [job_document(job) for job in jobs], "total": total})
     else:
-        _print_table(jobs)
+        print_jobs(jobs, wide=wide)
         print(f"{len(jobs)} of {total}")
 
 
@@ -99,18 +102,20 @@ def print_job(job: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(job_document(job))
     else:
-        _print_table([job])
+        print_jobs([job])
 
 
-def _print_table(jobs: Sequence[Job]) -> None:
+def print_jobs(jobs: Sequence[Job], *, wide: bool = False) -> None:
+    """Print a table of jobs."""
     rows = (
         (
             str(job.id), _type(job), job.status, job.priority, f"{job.progress} %",
-            f"{job.attempts}/{job.max_attempts}", format_minute(job.created_at), job.error or "",
+            f"{job.attempts}/{job.max_attempts}", format_second(job.created_at), job.error or "",
         )
         for job in jobs
     )  # fmt: skip
-    print_table(("id", "type", "status", "priority", "done", "tries", "created (UTC)"), rows, sentence="error")
+    columns = ("id", "type", "status", "priority", "done", "tries", "created (UTC)")
+    print_table(columns, rows, sentence="error", only_wide=("priority", "tries"), wide=wide)
 
 
 def _type(job: Job) -> str:
@@ -125,9 +130,13 @@ def _print_details(details: JobDetails, *, as_json: bool) -> None:
         print(to_yaml(document))
 
 
-async def _find(job_filter: JobFilter, page: int, limit: int, order: SortOrder) -> tuple[Sequence[Job], int]:
+async def _find(
+    job_filter: JobFilter, page: int, limit: int, order: SortOrder, after: int | None
+) -> tuple[Sequence[Job], int]:
     async with open_database() as database:
-        return await JobService(database, utc_now).list(job_filter, page=page, limit=limit, order=order.value)
+        return await JobService(database, utc_now).list(
+            job_filter, page=page, limit=limit, order=order.value, after=after
+        )
 
 
 async def _get(job_id: int) -> JobDetails:

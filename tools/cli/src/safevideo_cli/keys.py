@@ -8,7 +8,7 @@ import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_table
 from safevideo_common.audit import store as audit_store
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import CLIENT_NAME, ApiKey, Role, RotatedKey
@@ -67,8 +67,8 @@ def list_keys(as_json: AsJson = False) -> None:
                 key.client,
                 key.role,
                 _state(key),
-                format_minute(key.created_at),
-                format_minute(key.last_used_at),
+                format_second(key.created_at),
+                format_second(key.last_used_at),
             )
             for key in keys
         )
@@ -89,7 +89,7 @@ def rotate(
         print_json({**_document(rotated.key), "key": rotated.secret, "oldExpiresAt": rfc3339(rotated.old_expires_at)})
     else:
         print(f"X-API-Client: {rotated.key.client}\nX-API-Key: {rotated.secret}")
-        print(f"Key {key_id} expires at {format_minute(rotated.old_expires_at)} UTC.")
+        print(f"Key {key_id} expires at {format_second(rotated.old_expires_at)} UTC.")
 
 
 @app.command()
@@ -164,5 +164,5 @@ def _document(key: ApiKey) -> dict[str, object]:
 
 def _state(key: ApiKey) -> str:
     if key.is_valid(utc_now()):
-        return f"until {format_minute(key.expires_at)}" if key.expires_at else "yes"
+        return f"until {format_second(key.expires_at)}" if key.expires_at else "yes"
     return "no: revoked" if key.revoked_at else "no: expired"

@@ -33,7 +33,11 @@ def parse_timestamp(text: str) -> datetime:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for scripts.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show every column in full, however wide the table is.")]
 Page = Annotated[int, typer.Option(min=1, max=1_000_000, help="Page number, from 1.")]
+After = Annotated[
+    int | None, typer.Option(min=1, help="The page behind the row with this id, whatever came meanwhile.")
+]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="Rows a page.")]
 From = Annotated[
     datetime | None,

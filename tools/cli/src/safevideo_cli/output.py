@@ -1,28 +1,45 @@
 """The output of commands: tables and YAML for people, one JSON document for scripts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 import orjson
 
 _MAX_WIDTH: Final = 10_000
-_SENTENCE_WIDTH: Final = 48
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, sentence: str | None = None) -> None:
-    """Print a table; no id is cut, a narrower terminal wraps its lines. The last column, `sentence`, wraps its text."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    sentence: str | None = None,
+    only_wide: Collection[str] = (),
+    wide: bool = False,
+) -> None:
+    """Print a table. Its last column is `sentence`.
+
+    On a terminal it has the terminal's width: the columns in `only_wide` are left out, and long cells are folded, never
+    cut. With `wide`, and in a pipe, each column is there in full.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Column, Table
 
-    table = Table(*columns, *([Column(sentence, max_width=_SENTENCE_WIDTH)] if sentence else []), box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
     console = Console(highlight=False, markup=False)
-    width = Measurement.get(console, console.options.update(max_width=_MAX_WIDTH), table).maximum
-    Console(highlight=False, markup=False, width=width).print(table)
+    is_narrow = console.is_terminal and not wide
+    visible = [number for number, name in enumerate(columns) if not (is_narrow and name in only_wide)]
+    table = Table(*(Column(columns[number], overflow="fold") for number in visible), box=SIMPLE_HEAD)
+    if sentence:
+        table.add_column(sentence, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[number] for number in visible), *row[len(columns) :])
+    if is_narrow:
+        console.print(table)
+    else:
+        width = Measurement.get(console, console.options.update(max_width=_MAX_WIDTH), table).maximum
+        Console(highlight=False, markup=False, width=width).print(table)
 
 
 def print_json(document: object) -> None:
@@ -39,6 +56,6 @@ def to_yaml(document: Mapping[str, object]) -> str:
     return yaml.safe_dump(to_builtins(present), sort_keys=False, allow_unicode=True, width=float("inf")).rstrip("\n")
 
 
-def format_minute(timestamp: datetime | None) -> str:
+def format_second(timestamp: datetime | None) -> str:
     """Return a time for a table, in UTC."""
-    return "never" if timestamp is None else f"{timestamp:%Y-%m-%d %H:%M}"
+    return "never" if timestamp is None else f"{timestamp:%Y-%m-%d %H:%M:%S}"

@@ -8,7 +8,7 @@ import typer
 from safevideo_cli import privacy
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson, Limit, Page
-from safevideo_cli.output import format_minute, print_json, print_table, to_yaml
+from safevideo_cli.output import format_second, print_json, print_table, to_yaml
 from safevideo_cli.sessions import open_sessions
 from safevideo_common.clock import format_timestamp, rfc3339, utc_now
 from safevideo_common.users import store
@@ -43,8 +43,8 @@ def duplicates(page: Page = 1, limit: Limit = 20, as_json: AsJson = False) -> No
             str(user.id),
             user.role,
             user.sharegram_id or "",
-            format_minute(user.created_at),
-            format_minute(user.last_sign_in_at),
+            format_second(user.created_at),
+            format_second(user.last_sign_in_at),
         )
         for group in groups
         for user in group

@@ -1,4 +1,4 @@
-"""`safevideo webhook register|secrets`: where Sharegram sends webhooks; what signs them, and when it was last used."""
+"""`safevideo webhook register|secrets|rejected|reverify`: where Sharegram sends webhooks, and what signs them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from pydantic import Field, SecretStr
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_table
+from safevideo_cli.rejected_webhooks import rejected, reverify
 from safevideo_cli.sharegram import open_client
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
@@ -29,11 +30,13 @@ from safevideo_common.webhooks.signatures.secret import WebhookSecret
 REGISTER_SECONDS: Final = 30.0
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(rejected, name="rejected")
+app.command()(reverify)
 
 
 @app.callback()
 def webhook() -> None:
-    """Register our endpoint at Sharegram, and inspect the secrets that sign webhooks."""
+    """Register our endpoint at Sharegram; manage the secrets that sign webhooks; release refused webhooks."""
 
 
 @app.command()
@@ -83,7 +86,7 @@ def secrets(context: typer.Context, as_json: AsJson = False) -> None:
         print_json([_document(secret) for secret in secrets])
     else:
         rows = (
-            (each.name, each.source, each.state, format_minute(each.expires_at), format_minute(each.last_used_at))
+            (each.name, each.source, each.state, format_second(each.expires_at), format_second(each.last_used_at))
             for each in secrets
         )
         print_table(("name", "from", "state", "expires (UTC)", "last used"), rows)

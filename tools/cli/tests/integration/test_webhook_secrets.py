@@ -48,11 +48,11 @@ def test_secrets_list_shows_end_and_last_use_and_never_the_secret(filled: Run) -
     assert (result.returncode, result.stderr) == (0, "")
     rows = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.strip().splitlines()[2:]]
     assert rows == [
-        ["new", "database", "valid", "2999-01-01 00:00", "2026-11-24 12:00"],
-        ["old", "database", "expired", "2026-11-24 12:00", "never"],
-        [USED, "environment", "valid", "never", "2026-11-24 12:00"],
+        ["new", "database", "valid", "2999-01-01 00:00:00", "2026-11-24 12:00:00"],
+        ["old", "database", "expired", "2026-11-24 12:00:00", "never"],
+        [USED, "environment", "valid", "never", "2026-11-24 12:00:00"],
         [UNUSED, "environment", "valid", "never", "never"],
-        ["env-000000", "environment", "not given here", "never", "2026-11-24 12:00"],
+        ["env-000000", "environment", "not given here", "never", "2026-11-24 12:00:00"],
     ]
     assert not any(part in result.stdout for part in ("sealed", *SETTING.split(",")))
 

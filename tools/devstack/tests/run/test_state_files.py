@@ -78,3 +78,11 @@ def test_large_log_replaces_its_predecessor(tmp_path: Path) -> None:
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_given_secret_wins_and_is_not_stored(tmp_path: Path) -> None:
+    stored = SecretStore(tmp_path / "secrets").get_or_create("WEBHOOK")
+    store = SecretStore(tmp_path / "secrets", {"WEBHOOK": "old,new", "API": "given", "EMPTY": ""})
+    assert [store.get_or_create(name) for name in ("WEBHOOK", "API")] == ["old,new", "given"]
+    assert store.differing() == ["WEBHOOK"]
+    assert SecretStore(tmp_path / "secrets").get_or_create("WEBHOOK") == stored

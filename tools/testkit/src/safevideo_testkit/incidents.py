@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -37,18 +36,19 @@ ToLocal = Callable[[str], str]
 
 
 @asynccontextmanager
-async def incident(folder: Path) -> AsyncIterator[tuple[ToLocal, Mapping[str, str]]]:
+async def incident(folder: Path, safevideo_command: Path) -> AsyncIterator[tuple[ToLocal, Mapping[str, str]]]:
     """Create all incidents. Yield a function that puts local addresses into a command, and its environment."""
     ingest_port, gateway_port, database_url = free_port(), free_port(), f"sqlite+aiosqlite:///{folder / 'safevideo.db'}"
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `safevideo` is
+        "PATH": f"{safevideo_command.parent}:{os.environ['PATH']}",
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
         "ENCRYPTION_KEY": Fernet.generate_key().decode(),
         "HOST": "127.0.0.1",
         "LOG_DIR": str(folder / "logs"),
         "SAFEVIDEO_GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
+        "SAFEVIDEO_INGEST_URL": f"http://127.0.0.1:{ingest_port}",
         "SAFEVIDEO_API_CLIENT": "ops",
         "SAFEVIDEO_API_KEY": await admin_key(database_url),
     }
@@ -72,8 +72,6 @@ async def incident(folder: Path) -> AsyncIterator[tuple[ToLocal, Mapping[str, st
         await create_incident(ingest, f"http://127.0.0.1:{ingest_port}", folder / "logs")
         await until_available(f"http://127.0.0.1:{gateway_port}/healthz")
         paths = {
-            "/var/log/safevideo": str(folder / "logs"),
-            "localhost:3001": f"127.0.0.1:{ingest_port}",
             **{f"events {word} ID": f"events {word} {DEAD}" for word in ("show", "retry")},
         }
         yield lambda line: _replace(line, paths), operator

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NoReturn
 
 import pytest
@@ -34,6 +35,7 @@ from safevideo_testkit.backends_of_run import (
 )
 from safevideo_testkit.certified_provider import MIN_NODE, install_modules, node_version
 from safevideo_testkit.databases import DatabaseCopies, created, dropped, emptied
+from safevideo_testkit.fast_command import fast_command
 from safevideo_testkit.no_skips import NoSkips
 
 RUN: Final = pytest.StashKey[BackendsOfRun]()
@@ -77,6 +79,13 @@ def mysql_server_url(backends: RunningBackends) -> str:
     if not backends.database_url.startswith("mysql"):
         _skip_or_fail(f"no MySQL-family server on the {backends.stack} stack")
     return backends.database_url
+
+
+@pytest.fixture(scope="session")
+def safevideo_command() -> Iterator[Path]:
+    """Return the path of a `safevideo` that starts at once. Its folder may be put on PATH."""
+    with TemporaryDirectory(prefix="safevideo-") as folder, fast_command(Path(folder)) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,13 @@ async def record(tx: AsyncConnection, entry: AuditEntry) -> None:
 
 
 async def find(
-    reading: AsyncConnection, matching: AuditFilter, *, page: int, limit: int, order: Order = "desc"
+    reading: AsyncConnection,
+    matching: AuditFilter,
+    *,
+    page: int,
+    limit: int,
+    order: Order = "desc",
+    after: int | None = None,
 ) -> tuple[list[AuditRecord], int]:
     """Return one page by time, counted from 1, and how many there are in all."""
     exactly = equal(
@@ -89,7 +95,7 @@ async def find(
         (_c.request_id, matching.request_id),
     )
     query = select(audit_log).where(*exactly, *within(_c.at, matching.at_from, matching.at_to))
-    rows, total = await find_page(reading, query, (_c.at, _c.id), page=page, limit=limit, order=order)
+    rows, total = await find_page(reading, query, (_c.at, _c.id), page=page, limit=limit, order=order, after=after)
     return [_record(row) for row in rows], total
 
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, or_
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.errors import ValidationFailed
 
 Order = Literal["asc", "desc"]
 
@@ -40,9 +42,31 @@ async def find_page(
     page: int,
     limit: int,
     order: Order,
+    after: int | None = None,
 ) -> tuple[Sequence[Row[*tuple[Any, ...]]], int]:
-    """Return one page of `query`, counted from 1, and how many rows there are on all pages."""
+    """Return one page of `query`, counted from 1, and how many rows there are on all pages.
+
+    The last column of `sort` is the row's id. `after` is the id of a row: the page is what follows it, so no row comes
+    twice or is left out while others are inserted. Raises `ValidationFailed` if that row is not there any more.
+    """
     total = await reading.scalar(query.with_only_columns(func.count(), maintain_column_froms=True))
+    if after is not None:
+        query = query.where(await _follows(reading, sort, after, order))
     by = sort if order == "asc" else [column.desc() for column in sort]
     rows = await reading.execute(query.order_by(*by).limit(limit).offset((page - 1) * limit))
     return rows.all(), total or 0
+
+
+async def _follows(
+    reading: AsyncConnection, sort: Sequence[Column[Any]], row_id: int, order: Order
+) -> ColumnElement[bool]:
+    """Return the condition of the rows behind that one: by the first column in which they differ."""
+    last = (await reading.execute(select(*sort).where(sort[-1] == row_id))).one_or_none()
+    if last is None:
+        raise ValidationFailed("That row is not there any more.", details={"after": "names no row; begin again"})
+    equal_so_far: list[ColumnElement[bool]] = []
+    alternatives = []
+    for column, value in zip(sort, last, strict=True):
+        alternatives.append(and_(*equal_so_far, column > value if order == "asc" else column < value))
+        equal_so_far.append(column == value)
+    return or_(*alternatives)

@@ -109,8 +109,12 @@ class JobCompleter:
         self._release(finished)
 
     def _log_end(self, job: CompletedJob, error: str | None) -> None:
-        fields = {"job_id": job.lease.job_id, "job_type": job.job_type}
+        fields = job.log_fields
         if job.outcome is AttemptOutcome.COMPLETED:
             self._logger.debug("Job completed", **fields)
-        else:
-            self._logger.warning("Job attempt not completed", **fields, outcome=job.outcome, reason=error)
+            return
+        code, _, reason = (error or job.outcome.upper()).partition(": ")
+        levels = {AttemptOutcome.FAILED: self._logger.error, AttemptOutcome.RETRYABLE: self._logger.warning}
+        levels.get(job.outcome, self._logger.info)(
+            "Job attempt not completed", code=code, **fields, outcome=job.outcome, reason=reason
+        )

@@ -36,7 +36,7 @@ from safevideo_common.jobs.model import (
     error_text,
 )
 from safevideo_common.jobs.store import attempts as job_attempts
-from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.logs import FilteringBoundLogger, log_fields
 from safevideo_common.observability.tracing import SpanKind, Tracer, use_span
 from safevideo_common.resilience.backoff import Backoff, jittered
 
@@ -162,8 +162,15 @@ class JobExecutor:
         """Run the handler and return the completion; None if the lease is lost and nothing must be written.
 
         If this is cancelled, the attempt ends: with a lost lease, an interruption or a failure, as `execution` says.
-        A sampled attempt is a trace, which its calls at Sharegram continue.
+        A sampled attempt is a trace, which its calls at Sharegram continue. Each line that the handler logs names the job,
+        the request that enqueued it, and its performer if it has one.
         """
+        job, performer = execution.job, execution.parameters.get("performerId")
+        about = {"performer_id": performer} if isinstance(performer, str) else {}
+        with log_fields(job_id=job.job_id, job_type=job.job_type, request_id=job.request_id, **about):
+            return await self._traced(execution)
+
+    async def _traced(self, execution: JobExecution) -> JobCompletion | None:
         span = self.tracer.sample(f"job {execution.job_type}", SpanKind.CONSUMER) if self.tracer else None
         if span is None:
             return await self._execute(execution)
@@ -197,7 +204,7 @@ class JobExecutor:
         except (RetryableJobError, SafeVideoError) as error:
             return self._deferred_or_retried(execution, error)
         except Exception as error:
-            self.logger.exception("Job handler failed", job_id=execution.job_id, job_type=execution.job_type)
+            self.logger.exception("Job handler failed")
             sentence = f"the handler raised {type(error).__name__}"
             return self._retry_later(execution, error_text("HANDLER_FAILED", sentence))
         return JobCompletion(lease, AttemptOutcome.COMPLETED, result=result)

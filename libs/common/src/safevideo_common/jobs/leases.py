@@ -88,5 +88,5 @@ class Rescuer:
             rescued = await job_attempts.rescue(tx, delays)
         self.metrics.record_rescued(rescued)
         for job in rescued:
-            self.logger.warning("Job rescued", job_id=job.lease.job_id, job_type=job.job_type, status=job.status)
+            self.logger.warning("Job rescued", **job.log_fields, status=job.status)
         return rescued

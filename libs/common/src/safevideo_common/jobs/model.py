@@ -203,6 +203,13 @@ class CompletedJob(NamedTuple):
     job_type: str
     outcome: AttemptOutcome
     status: JobStatus
+    request_id: str | None = None
+    """The request that enqueued the job."""
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """The fields that each log line about it has."""
+        return {"job_id": self.lease.job_id, "job_type": self.job_type, "request_id": self.request_id}
 
 
 def status_of(word: str) -> JobStatus:

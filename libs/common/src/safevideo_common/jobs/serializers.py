@@ -97,14 +97,14 @@ def details_document(details: JobDetails, now: datetime) -> JobDetailsDocument:
         "leaseUntil": format_timestamp(job.lease_until),
         "estimatedEndAt": format_timestamp(estimated_end(job, attempts, now)),
         "result": job.result,
-        "history": [attempt_document(each) for each in attempts],
+        "history": [attempt_document(number, each) for number, each in enumerate(attempts, start=1)],
     }
 
 
-def attempt_document(attempt: JobAttempt) -> AttemptDocument:
-    """Return an attempt that ended."""
+def attempt_document(number: int, attempt: JobAttempt) -> AttemptDocument:
+    """Return an attempt that ended. `number` counts through all runs of the job."""
     return {
-        "number": attempt.number,
+        "number": number,
         "worker": attempt.worker,
         "startedAt": format_timestamp(attempt.started_at),
         "endedAt": rfc3339(attempt.ended_at),

@@ -40,10 +40,12 @@ class JobService:
         self._clock = clock
         self._notify = notify
 
-    async def list(self, matching: JobFilter, *, page: int, limit: int, order: Order) -> tuple[Sequence[Job], int]:
-        """Return one page, counted from 1, and the number of all matching jobs."""
+    async def list(
+        self, matching: JobFilter, *, page: int, limit: int, order: Order, after: int | None = None
+    ) -> tuple[Sequence[Job], int]:
+        """Return one page, counted from 1 or behind the job `after`, and the number of all matching jobs."""
         async with self._database.read_connection() as connection:
-            return await job_admin.find(connection, matching, page=page, limit=limit, order=order)
+            return await job_admin.find(connection, matching, page=page, limit=limit, order=order, after=after)
 
     async def get(self, job_id: int) -> JobDetails:
         """Return a job with its attempts. Raises `JobNotFound`."""

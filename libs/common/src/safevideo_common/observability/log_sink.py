@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from select import PIPE_BUF
 from typing import Final
@@ -21,6 +22,7 @@ STDOUT: Final = "-"
 
 _URGENT: Final = frozenset({"error", "critical"})
 _STREAMS: Final = frozenset({"sync", "audit"})
+FILES: Final = ("app.log", "error.log", "sync.log", "audit.log")
 _COLUMNS: Final = frozenset({"timestamp", "level", "service", "code", "event"})
 _BARE: Final = re.compile(r"[!#-<>-~]+")  # visible ASCII without the quote and the equals sign
 
@@ -38,6 +40,9 @@ class LogSink:
         self._timer: asyncio.TimerHandle | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
+            for name in FILES:  # so that a `grep` finds them before their first line
+                with suppress(OSError):
+                    self._descriptor(name)
 
     def write(self, line: Line, stream: object = None) -> None:
         """Buffer a line, which must not change any more. `stream` may be `sync` or `audit`, which have own files."""

@@ -6,7 +6,9 @@ or `stream="audit"` also go to `sync.log` or `audit.log`. Values whose key sound
 
 import logging
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +20,19 @@ from structlog.typing import FilteringBoundLogger
 
 from safevideo_common.observability.log_sink import LogSink
 
-__all__ = ["DEFAULT_FOLDER", "FilteringBoundLogger", "LogSink", "build_logger", "capture_stdlib", "log_folder"]
+__all__ = [
+    "DEFAULT_FOLDER",
+    "FilteringBoundLogger",
+    "LogSink",
+    "build_logger",
+    "capture_stdlib",
+    "log_fields",
+    "log_folder",
+]
 
 DEFAULT_FOLDER: Final = Path("/var/log/safevideo")
+
+_fields_of_task: Final[ContextVar[Mapping[str, object]]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed
 
 _SECRET: Final = re.compile("secret|token|password|authorization|signature|api_key|email|document")
 
@@ -46,6 +58,16 @@ def capture_stdlib(logger: FilteringBoundLogger, level: str = "WARNING") -> None
     root.setLevel(level)
 
 
+@contextmanager
+def log_fields(**fields: object) -> Iterator[None]:
+    """Add these fields to each line that this task, and the tasks it starts, log within the block."""
+    token = _fields_of_task.set({**_fields_of_task.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields_of_task.reset(token)
+
+
 class _LineLogger:
     """The destination of one service's lines."""
 
@@ -68,7 +90,7 @@ class _FastBoundLogger:
 
     def _proxy_to_logger(self, method_name: str, event: object = None, **fields: object) -> None:
         columns = {"timestamp": _timestamp(), "level": method_name, "service": self._logger.service, "event": event}
-        self._logger.write({**columns, **self._context, **fields})
+        self._logger.write({**columns, **_fields_of_task.get(), **self._context, **fields})
 
 
 class _StdlibHandler(logging.Handler):

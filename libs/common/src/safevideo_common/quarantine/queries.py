@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final
+from typing import Final, TypedDict
 
 from sqlalchemy import ColumnElement, Row, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import rejected_webhooks
 
 _c: Final = rejected_webhooks.c
+
+_EVENT_IDS: Final = ("X-Sharegram-Event-Id", "webhook-id")
+_TIMESTAMPS: Final = ("X-Sharegram-Timestamp", "webhook-timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,64 @@ class RejectedRecord:
     released_event_id: str | None
 
 
+class RejectedDocument(TypedDict):
+    """A rejected webhook without its body. `timestamp` is what its sender claims."""
+
+    id: int
+    receivedAt: TimestampText
+    lastSeenAt: TimestampText
+    timesSeen: int
+    reason: str
+    code: str
+    scheme: str
+    eventId: str | None
+    timestamp: str | None
+    bodyBytes: int
+    bodySha256: str
+    remote: str
+    requestId: str | None
+    releasedAt: TimestampText | None
+    releasedEventId: str | None
+
+
+def rejected_document(record: RejectedRecord) -> RejectedDocument:
+    """Return the JSON document of a rejected webhook."""
+    return {
+        "id": record.row_id,
+        "receivedAt": rfc3339(record.received_at),
+        "lastSeenAt": rfc3339(record.last_seen_at),
+        "timesSeen": record.times_seen,
+        "reason": record.reason,
+        "code": record.code,
+        "scheme": record.scheme,
+        "eventId": _first_header(record, _EVENT_IDS),
+        "timestamp": _first_header(record, _TIMESTAMPS),
+        "bodyBytes": record.body_bytes,
+        "bodySha256": record.body_sha256,
+        "remote": record.remote,
+        "requestId": record.request_id,
+        "releasedAt": format_timestamp(record.released_at),
+        "releasedEventId": record.released_event_id,
+    }
+
+
 _COLUMNS: Final = (_c.id.label("row_id"), *(_c[each.name] for each in fields(RejectedRecord) if each.name != "row_id"))
 
 
 async def find(
-    reading: AsyncConnection, matching: RejectedFilter, *, page: int, limit: int, order: Order = "desc"
+    reading: AsyncConnection,
+    matching: RejectedFilter,
+    *,
+    page: int,
+    limit: int,
+    order: Order = "desc",
+    after: int | None = None,
 ) -> tuple[list[RejectedRecord], int]:
     """Return one page by time of reception, counted from 1, and how many there are in all."""
     query = select(*_COLUMNS).where(*_conditions(matching))
-    rows, total = await find_page(reading, query, (_c.received_at, _c.id), page=page, limit=limit, order=order)
+    rows, total = await find_page(
+        reading, query, (_c.received_at, _c.id), page=page, limit=limit, order=order, after=after
+    )
     return [_record(row) for row in rows], total
 
 
@@ -92,3 +145,8 @@ def _conditions(matching: RejectedFilter) -> list[ColumnElement[bool]]:
 
 def _record(row: Row[*tuple[object, ...]]) -> RejectedRecord:
     return RejectedRecord(**row._asdict())
+
+
+def _first_header(record: RejectedRecord, names: Sequence[str]) -> str | None:
+    """Return the first value of the first of these headers that was sent."""
+    return next((record.headers[name][0] for name in names if record.headers.get(name)), None)

@@ -99,8 +99,12 @@ def test_reopen_writes_to_a_new_file_after_a_rotation(log: FilteringBoundLogger,
     assert "after" in lines(tmp_path)[0]
 
 
-def test_unwritable_folder_loses_lines_without_an_error(log: FilteringBoundLogger, tmp_path: Path) -> None:
+def test_unwritable_folder_loses_lines_without_an_error(
+    log: FilteringBoundLogger, sink: LogSink, tmp_path: Path
+) -> None:
+    (tmp_path / "app.log").unlink()
     (tmp_path / "app.log").mkdir()
+    sink.reopen()
     log.error("lost")
 
 

@@ -7,13 +7,13 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.http.endpoint import ADMIN_PATH, READERS, Endpoint, Returns, Shape
-from gateway.http.query import PageQuery, StorableTimestamp, parse_query
+from gateway.http.query import KeyedPageQuery, StorableTimestamp, parse_query
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditDocument, AuditFilter, audit_document
 from safevideo_common.database.engine import Database
 
 
-class AuditQuery(PageQuery):
+class AuditQuery(KeyedPageQuery):
     """The filter of the list. `from` and `to` are a range of `at`, without its end."""
 
     actor: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
@@ -57,6 +57,6 @@ class AuditApi:
         query = parse_query(AuditQuery, request)
         async with self._database.read_connection() as connection:
             records, total = await audit_store.find(
-                connection, query.filter(), page=query.page, limit=query.limit, order=query.order
+                connection, query.filter(), page=query.page, limit=query.limit, order=query.order, after=query.after
             )
         return query.response(map(audit_document, records), total)

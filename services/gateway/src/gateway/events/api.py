@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from gateway.http.body import Body, BodyTimestamp, parse_body, parse_field
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape, VisibleAscii
-from gateway.http.query import PageQuery, Query, StorableTimestamp, parse_query
+from gateway.http.query import KeyedPageQuery, Query, StorableTimestamp, parse_query
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import InvalidStatusTransition, NotFound, ValidationFailed
@@ -51,7 +51,7 @@ def _statuses(value: object) -> object:
 _Statuses = Annotated[str, BeforeValidator(_statuses), Field(examples=["dead", "dead,stale"])]
 
 
-class EventQuery(PageQuery):
+class EventQuery(KeyedPageQuery):
     """The filter of the list. `from` and `to` are a range of `receivedAt`, without its end."""
 
     type: _Type | None = None
@@ -135,6 +135,7 @@ _EVENT: Final[EventDocument] = {
     "version": None,
     "won": [],
     "overtaken": [],
+    "advice": None,
 }
 _OVERTAKEN: Final[EventDocument] = {
     **_EVENT,
@@ -214,6 +215,7 @@ class EventsApi:
                 limit=query.limit,
                 sort=_SORT[query.sort],
                 order=query.order,
+                after=query.after,
             )
         return query.response(map(event_document, records), total)
 

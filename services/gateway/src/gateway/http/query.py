@@ -8,7 +8,16 @@ from math import ceil
 from typing import Annotated, Final, Literal, TypeVar
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from safevideo_common.clock import utc_text
@@ -41,8 +50,15 @@ def _true_or_false(value: object) -> object:
     return value
 
 
+def _row_number(value: object) -> object:
+    if isinstance(value, str) and not _ROW_ID.fullmatch(value):
+        raise ValueError("must be the id of an item")
+    return value
+
+
 Number = Annotated[int, BeforeValidator(_plain_number)]
 QueryFlag = Annotated[bool, BeforeValidator(_true_or_false)]
+RowNumber = Annotated[int, BeforeValidator(_row_number)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -80,6 +96,26 @@ class PageQuery(Query):
             "hasNextPage": self.page < pages,
             "hasPreviousPage": self.page > 1,
         }
+
+
+class KeyedPageQuery(PageQuery):
+    """The parameters of a list that grows while it is read: `after` is the id of the last item that the caller has."""
+
+    after: RowNumber | None = None
+
+    @field_validator("after")
+    @classmethod
+    def _is_one_way(cls, after: int | None, info: ValidationInfo) -> int | None:
+        if after is not None and info.data.get("page", 1) > 1:
+            raise ValueError("page and after exclude each other")
+        return after
+
+    def response(self, items: Iterable[object], total: int) -> web.Response:
+        """Return the items. Behind `after`, `hasNextPage` says that the page is full: more may follow."""
+        page, pagination = list(items), self.pagination(total)
+        if self.after is not None:
+            pagination |= {"hasNextPage": len(page) == self.limit, "hasPreviousPage": True}
+        return success(page, extra={"pagination": pagination})
 
 
 Parsed = TypeVar("Parsed", bound=Query)

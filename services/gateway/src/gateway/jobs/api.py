@@ -9,7 +9,7 @@ from pydantic import Field
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
-from gateway.http.query import PageQuery, Query, StorableTimestamp, parse_query, row_id_of
+from gateway.http.query import KeyedPageQuery, Query, StorableTimestamp, parse_query, row_id_of
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import PRINCIPAL
 from safevideo_common.clock import Clock
@@ -22,19 +22,20 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.responses import success
 
 
-class JobQuery(PageQuery):
+class JobQuery(KeyedPageQuery):
     """The filter of the list. `from` and `to` are a range of `createdAt`, without its end."""
 
     type: str | None = Field(None, pattern=r"^[a-z0-9_]{1,64}$")
     status: JobStatus | None = None
     priority: Priority | None = None
     runner: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    request_id: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
     from_: StorableTimestamp | None = Field(None, alias="from")
     to: StorableTimestamp | None = None
 
     def filter(self) -> JobFilter:
         """Return the filter of the job store."""
-        return JobFilter(self.type, self.status, self.priority, self.runner, self.from_, self.to)
+        return JobFilter(self.type, self.status, self.priority, self.runner, self.from_, self.to, self.request_id)
 
 
 class CancelBody(Body):
@@ -135,7 +136,9 @@ class JobsApi:
     async def list(self, request: web.Request) -> web.Response:
         """Return one page of jobs, by default the newest first. Raises `ValidationFailed`."""
         query = parse_query(JobQuery, request)
-        jobs, total = await self._jobs.list(query.filter(), page=query.page, limit=query.limit, order=query.order)
+        jobs, total = await self._jobs.list(
+            query.filter(), page=query.page, limit=query.limit, order=query.order, after=query.after
+        )
         return query.response(map(job_document, jobs), total)
 
     async def show(self, request: web.Request) -> web.Response:

@@ -9,24 +9,21 @@ from pydantic import Field, SecretStr
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
-from gateway.http.query import PageQuery, StorableTimestamp, parse_query, row_id_of
+from gateway.http.query import KeyedPageQuery, StorableTimestamp, parse_query, row_id_of
 from gateway.quarantine.reverify import VALID, ReverifyReport, ReverifyRequest, ReverifyService
-from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import NotFound, ValidationFailed
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine import queries as quarantine_queries
-from safevideo_common.quarantine.queries import RejectedFilter, RejectedRecord
+from safevideo_common.quarantine.queries import RejectedDocument, RejectedFilter, rejected_document
 from safevideo_common.weak_secrets import MIN_SECRET_LENGTH, explain_weak_secret
 from safevideo_common.web.responses import success
 from safevideo_common.webhooks.signatures import WebhookSecret, name_of_secret
 
 MAX_IDS: Final = 10_000
-_EVENT_IDS: Final = ("X-Sharegram-Event-Id", "webhook-id")
-_TIMESTAMPS: Final = ("X-Sharegram-Timestamp", "webhook-timestamp")
 
 
-class RejectedQuery(PageQuery):
+class RejectedQuery(KeyedPageQuery):
     """The filter of the list. `from` and `to` are a range of `receivedAt`, without its end."""
 
     reason: str | None = Field(None, pattern=r"^[a-z_]{1,64}$")
@@ -50,26 +47,6 @@ class ReverifyBody(Body):
         """Return the options of the run. Raises `ValidationFailed` for a malformed secret."""
         secret = None if self.secret is None else _webhook_secret(self.secret)
         return ReverifyRequest(secret, None if self.ids is None else frozenset(self.ids), self.dry_run)
-
-
-class RejectedDocument(TypedDict):
-    """A rejected webhook without its body. `timestamp` is what its sender claims."""
-
-    id: int
-    receivedAt: TimestampText
-    lastSeenAt: TimestampText
-    timesSeen: int
-    reason: str
-    code: str
-    scheme: str
-    eventId: str | None
-    timestamp: str | None
-    bodyBytes: int
-    bodySha256: str
-    remote: str
-    requestId: str | None
-    releasedAt: TimestampText | None
-    releasedEventId: str | None
 
 
 class ResultDocument(TypedDict):
@@ -142,7 +119,7 @@ class QuarantineApi:
         query = parse_query(RejectedQuery, request)
         async with self._database.read_connection() as connection:
             records, total = await quarantine_queries.find(
-                connection, query.filter(), page=query.page, limit=query.limit, order=query.order
+                connection, query.filter(), page=query.page, limit=query.limit, order=query.order, after=query.after
             )
         return query.response(map(rejected_document, records), total)
 
@@ -176,27 +153,6 @@ class QuarantineApi:
         return success(report_document(report, options))
 
 
-def rejected_document(record: RejectedRecord) -> RejectedDocument:
-    """Return the JSON document of a rejected webhook."""
-    return {
-        "id": record.row_id,
-        "receivedAt": rfc3339(record.received_at),
-        "lastSeenAt": rfc3339(record.last_seen_at),
-        "timesSeen": record.times_seen,
-        "reason": record.reason,
-        "code": record.code,
-        "scheme": record.scheme,
-        "eventId": _first_header(record, _EVENT_IDS),
-        "timestamp": _first_header(record, _TIMESTAMPS),
-        "bodyBytes": record.body_bytes,
-        "bodySha256": record.body_sha256,
-        "remote": record.remote,
-        "requestId": record.request_id,
-        "releasedAt": format_timestamp(record.released_at),
-        "releasedEventId": record.released_event_id,
-    }
-
-
 def report_document(report: ReverifyReport, request: ReverifyRequest) -> ReverifyDocument:
     """Return the JSON document of a run: counts and row ids by reason."""
     return {
@@ -223,8 +179,3 @@ def _webhook_secret(secret: SecretStr) -> WebhookSecret:
         return WebhookSecret(name_of_secret(key), key)
     except ValueError:  # the error of a surrogate would quote the secret
         raise ValidationFailed("Invalid secret.", details={"secret": "is not well-formed"}) from None
-
-
-def _first_header(record: RejectedRecord, names: Sequence[str]) -> str | None:
-    """Return the first value of the first of these headers that was sent."""
-    return next((record.headers[name][0] for name in names if record.headers.get(name)), None)

@@ -1,7 +1,7 @@
 """`GET /api/v1/admin/events` and `/{id}`, on every kind of database."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import pytest
@@ -56,6 +56,7 @@ async def test_event_is_shown_with_its_outcome_and_without_its_payload(
         "version": None,
         "won": [],
         "overtaken": [],
+        "advice": None,
     }
     listed = await gateway.get(EVENTS, admin)
     assert listed.status == 200, listed
@@ -135,6 +136,30 @@ async def test_events_of_one_time_keep_their_order_across_pages(
 
 
 @ON_BOTH
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_rows_do_not_move_between_pages_while_events_come(
+    gateway: Api, admin: dict[str, str], record: Record, order: str
+) -> None:
+    moment = datetime(2026, 11, 24, tzinfo=UTC)
+    for number in range(5):
+        await record(f"evt-{number}", received_at=moment + timedelta(seconds=number // 2))
+    found: list[str] = []
+    last = ""
+    while page := (await gateway.get(f"{EVENTS}?limit=2&order={order}{last}", admin)).json["data"]:
+        found += [event["eventId"] for event in page]
+        last = f"&after={page[-1]['id']}"
+        await record(f"new-{len(found)}", received_at=moment + timedelta(hours=len(found) if order == "desc" else -1))
+    names = [f"evt-{number}" for number in range(5)]
+    assert found == (names if order == "asc" else names[::-1])
+
+
+@pytest.mark.parametrize("query", ["after=0", "after=99", "after=x", "after=1&page=2"])
+async def test_wrong_position_in_a_list_is_named(gateway: Api, admin: dict[str, str], query: str) -> None:
+    answer = await gateway.get(f"{EVENTS}?{query}", admin)
+    assert (answer.code, list(answer.json["error"]["details"])) == ("VALIDATION_ERROR", ["after"])
+
+
+@ON_BOTH
 async def test_empty_inbox_is_an_empty_page(gateway: Api, admin: dict[str, str]) -> None:
     answer = await gateway.get(EVENTS, admin)
     assert answer.json["data"] == []
@@ -187,3 +212,14 @@ async def test_event_list_takes_several_statuses_and_the_id_of_a_request(
     await record("evt-3", status=Status.IGNORED)
     assert await ids(gateway, "status=applied,stale&order=asc", admin) == ["evt-1", "evt-2"]
     assert await ids(gateway, "requestId=request-1", admin) == ["evt-1"]
+
+
+async def test_ignored_event_of_a_type_that_is_known_now_says_what_applies_it(
+    gateway: Api, admin: dict[str, str], record: Record
+) -> None:
+    ignored = {"status": Status.IGNORED, "source_topic": "sharegram.other.v1"}
+    await record("evt-1", event_type="performer.status.changed", **ignored)
+    await record("evt-2", event_type="performer.badge.awarded", **ignored)
+    known, unknown = [(await gateway.get(f"{EVENTS}/evt-{number}", admin)).json["data"]["advice"] for number in (1, 2)]
+    assert "replay --topic sharegram.other.v1 --target sync-worker --type performer.status.changed" in known
+    assert unknown is None

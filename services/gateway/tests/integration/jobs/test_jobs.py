@@ -112,7 +112,7 @@ async def test_job_is_shown_with_attempts_errors_and_estimated_end(
     data = (await gateway.get("/api/v1/admin/jobs/2", admin)).json["data"]
     assert [(each["number"], each["outcome"], each["error"]) for each in data["history"]] == [
         (1, "reset", "RESET_BY_HAND: it was"),
-        (1, "retryable", "AWAY: it is"),
+        (2, "retryable", "AWAY: it is"),
     ]
     assert (data["processedItems"], data["totalItems"], data["status"]) == (5, 10, "processing")
     seconds, since = (jobs_moment(data["estimatedEndAt"]) - now).total_seconds(), (utc_now() - now).total_seconds()

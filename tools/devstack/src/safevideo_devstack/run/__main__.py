@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import sys
 
 import uvloop
@@ -10,7 +11,7 @@ from safevideo_common.errors import SafeVideoError, StartupError
 from safevideo_common.service import BackgroundTaskDied
 from safevideo_devstack.run.app import run
 from safevideo_devstack.run.config import Config, moved_ports, read_config, require_free
-from safevideo_devstack.run.context import RunContext
+from safevideo_devstack.run.context import PARTNER_SECRETS, RunContext
 from safevideo_devstack.run.state_files import Paths, PidRegistry, SecretStore, single_instance
 
 
@@ -42,7 +43,11 @@ def _prepare(config: Config, paths: Paths) -> RunContext:
     if orphans := pids.stop_orphans():
         _say(f"Ended the processes of an earlier run: {', '.join(orphans)}.")
     require_free(config.port_offset)
-    return RunContext(config.stack, paths, moved_ports(config.port_offset), SecretStore(paths.secrets), pids, _say)
+    external = {name: os.environ[name] for name in PARTNER_SECRETS if name in os.environ}
+    secrets = SecretStore(paths.secrets, external)
+    if differing := secrets.differing():
+        _say(f"Taken from the environment, in place of {paths.secrets}: {', '.join(differing)}.")
+    return RunContext(config.stack, paths, moved_ports(config.port_offset), secrets, pids, _say)
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,9 @@ from safevideo_devstack.run.config import HOST, SIMULATOR, Stack
 from safevideo_devstack.run.state_files import Paths, PidRegistry, SecretStore
 
 API_CLIENT: Final = "make-run"
+WEBHOOK_SECRET: Final = "SHAREGRAM_WEBHOOK_SECRET"
+PARTNER_SECRETS: Final = (WEBHOOK_SECRET, "SHAREGRAM_API_KEY", "SHAREGRAM_SECRET_KEY")
+"""The secrets that are shared with Sharegram. Those of the environment win."""
 
 SERVICES: Final = ("gateway", "kyc-worker", "sync-worker", "webhook-ingest")
 """The services in the order of their start: webhook-ingest accepts webhooks when the others run."""
@@ -39,6 +42,11 @@ class RunContext:
         return f"{self.url('webhook-ingest')}/webhooks/sharegram"
 
     @property
+    def webhook_secret(self) -> str:
+        """The secret that the simulator signs with."""
+        return self.secrets.get_or_create(WEBHOOK_SECRET).partition(",")[0].strip()
+
+    @property
     def logout_url(self) -> str:
         """The full address that the provider's logout tokens are sent to."""
         return f"{self.url('gateway')}/auth/sso/backchannel-logout"
@@ -62,10 +70,15 @@ def shell_environment(run: RunContext, backends: BackendUrls, api_key: str) -> d
     return {
         "SAFEVIDEO_GATEWAY_URL": run.url("gateway"),
         "SAFEVIDEO_WEBHOOK_URL": run.webhook_url,
+        "SAFEVIDEO_INGEST_URL": run.url("webhook-ingest"),
+        "SAFEVIDEO_KYC_WORKER_URL": run.url("kyc-worker"),
+        "SAFEVIDEO_SYNC_WORKER_URL": run.url("sync-worker"),
         "SAFEVIDEO_SIMULATOR_URL": run.url(SIMULATOR),
-        "SHAREGRAM_WEBHOOK_SECRET": run.secrets.get_or_create("SHAREGRAM_WEBHOOK_SECRET"),
         "SAFEVIDEO_API_CLIENT": API_CLIENT,
         "SAFEVIDEO_API_KEY": api_key,
+        **_partner_secrets(run),
+        "SHAREGRAM_API_URL": f"{run.url(SIMULATOR)}/v1",
+        "ENCRYPTION_KEY": run.secrets.get_or_create("ENCRYPTION_KEY"),
         **backends.environment(),
         "LOG_DIR": str(run.paths.logs),
     }
@@ -97,16 +110,16 @@ def service_environment(run: RunContext, backends: BackendUrls, name: str) -> di
 
 
 def simulator_environment(run: RunContext) -> dict[str, str]:
-    """Return the settings of the simulator."""
+    """Return the settings of the simulator. Of several webhook secrets it signs with the first."""
     return {
         "SIMULATOR_HOST": HOST,
         "SIMULATOR_PORT": str(run.ports[SIMULATOR]),
         "SAFEVIDEO_WEBHOOK_URL": run.webhook_url,
         "SIMULATOR_BACKCHANNEL_LOGOUT_URL": run.logout_url,
         **_partner_secrets(run),
+        WEBHOOK_SECRET: run.webhook_secret,
     }
 
 
 def _partner_secrets(run: RunContext) -> Mapping[str, str]:
-    names = ("SHAREGRAM_WEBHOOK_SECRET", "SHAREGRAM_API_KEY", "SHAREGRAM_SECRET_KEY")
-    return {name: run.secrets.get_or_create(name) for name in names}
+    return {name: run.secrets.get_or_create(name) for name in PARTNER_SECRETS}

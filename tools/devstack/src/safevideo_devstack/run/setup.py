@@ -82,7 +82,7 @@ async def serve_simulator(run: RunContext) -> AsyncIterator[None]:
         port=run.ports[SIMULATOR],
         webhook_url=run.webhook_url,
         backchannel_logout_url=run.logout_url,
-        webhook_secret=SecretStr(run.secrets.get_or_create("SHAREGRAM_WEBHOOK_SECRET")),
+        webhook_secret=SecretStr(run.webhook_secret),
         api_key=SecretStr(run.secrets.get_or_create("SHAREGRAM_API_KEY")),
         secret_key=SecretStr(run.secrets.get_or_create("SHAREGRAM_SECRET_KEY")),
     )

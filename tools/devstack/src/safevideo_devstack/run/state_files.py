@@ -93,12 +93,18 @@ def write_env(path: Path, variables: Mapping[str, str]) -> None:
 class SecretStore:
     """Secrets by name, made once. Only their owner can read them; nothing prints them.
 
-    They are in no environment but that of the services.
+    They are in no environment but that of the services, and in the file `env`. A secret in `external` wins over
+    the stored one and is not stored.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, external: Mapping[str, str] | None = None) -> None:
         self._path = path
         self._secrets = _read_secrets(path)
+        self._external = {name: secret for name, secret in (external or {}).items() if secret}
+
+    def differing(self) -> list[str]:
+        """Return the names of the external secrets that differ from the stored ones."""
+        return [name for name, secret in self._external.items() if self._secrets.get(name) not in {None, secret}]
 
     def get(self, name: str) -> str | None:
         """Return the secret, if there is one."""
@@ -106,6 +112,8 @@ class SecretStore:
 
     def get_or_create(self, name: str) -> str:
         """Return the secret; a new random one the first time, in URL-safe base64 as `ENCRYPTION_KEY` needs it."""
+        if name in self._external:
+            return self._external[name]
         if name not in self._secrets:
             self.put(name, urlsafe_b64encode(token_bytes(SECRET_BYTES)).decode())
         return self._secrets[name]

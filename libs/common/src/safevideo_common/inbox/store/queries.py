@@ -16,6 +16,7 @@ from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.events.envelope import time_of
+from safevideo_common.events.topics import CONSUMED, TOPIC_BY_TYPE
 
 Sort = Literal["received_at", "occurred_at", "decided_at"]
 
@@ -105,6 +106,7 @@ class EventDocument(TypedDict):
     version: int | None
     won: list[str]
     overtaken: list[OvertakenFieldDocument]
+    advice: str | None
 
 
 def event_document(record: InboxRecord, writers: Mapping[WriteVersion, str] | None = None) -> EventDocument:
@@ -134,7 +136,21 @@ def event_document(record: InboxRecord, writers: Mapping[WriteVersion, str] | No
         "version": record.event_version,
         "won": list(record.fields_won),
         "overtaken": [_overtaken(name, write, writers) for name, write in record.fields_overtaken.items()],
+        "advice": _advice(record),
     }
+
+
+def _advice(record: InboxRecord) -> str | None:
+    """Return what applies an event that was ignored because its type was unknown then, if it is known now."""
+    if record.status is not Status.IGNORED or record.event_type not in TOPIC_BY_TYPE:
+        return None
+    target = next(group for group, topics in CONSUMED.items() if TOPIC_BY_TYPE[record.event_type] in topics)
+    if record.source_topic not in CONSUMED[target]:
+        return "This release knows the type, but its worker does not read that topic: ask Sharegram to send it again."
+    return (
+        f"This release knows the type. To apply it: safevideo replay --topic {record.source_topic} "
+        f"--target {target} --type {record.event_type} --force --yes"
+    )
 
 
 def _overtaken(name: str, write: WriteVersion, writers: Mapping[WriteVersion, str] | None) -> OvertakenFieldDocument:
@@ -156,10 +172,14 @@ async def find(
     limit: int,
     sort: Sort = "received_at",
     order: Order = "desc",
+    after: int | None = None,
 ) -> tuple[list[InboxRecord], int]:
-    """Return one page, counted from 1, and how many there are in all. Ties are in the order of arrival."""
+    """Return one page, counted from 1, and how many there are in all. Ties are in the order of arrival.
+
+    `after` is the id of a row: the page is what follows it.
+    """
     query = select(*_COLUMNS).where(*_conditions(matching))
-    rows, total = await find_page(reading, query, (_c[sort], _c.id), page=page, limit=limit, order=order)
+    rows, total = await find_page(reading, query, (_c[sort], _c.id), page=page, limit=limit, order=order, after=after)
     return [_record(row) for row in rows], total
 
 

@@ -4,7 +4,7 @@ A job is enqueued together with the message that wakes its workers, which goes i
 If the process has an outbox relay, wake it after the commit.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from secrets import token_hex
 from typing import Final, NamedTuple
@@ -28,6 +28,7 @@ from safevideo_common.jobs.model import (
     NewJob,
     Priority,
     error_text,
+    is_new_run,
     priority_of,
     status_of,
 )
@@ -51,6 +52,8 @@ class JobFilter:
     runner: str | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
+    request_id: str | None = None
+    """The id of the request that enqueued the job."""
 
 
 class Enqueued(NamedTuple):
@@ -70,11 +73,17 @@ async def get(reading: AsyncConnection, job_id: int, *, locked: bool = False) ->
 
 
 async def find(
-    reading: AsyncConnection, matching: JobFilter, *, page: int, limit: int, order: Order = "desc"
+    reading: AsyncConnection,
+    matching: JobFilter,
+    *,
+    page: int,
+    limit: int,
+    order: Order = "desc",
+    after: int | None = None,
 ) -> tuple[list[Job], int]:
     """Return one page in the order of ids, counted from 1, and how many there are in all."""
     query = select(*_COLUMNS).where(*_conditions(matching))
-    rows, total = await find_page(reading, query, (_c.id,), page=page, limit=limit, order=order)
+    rows, total = await find_page(reading, query, (_c.id,), page=page, limit=limit, order=order, after=after)
     return [_job(row) for row in rows], total
 
 
@@ -82,14 +91,30 @@ def _conditions(matching: JobFilter) -> list[ColumnElement[bool]]:
     of_status = [is_unknown] if matching.status is JobStatus.UNKNOWN else equal((_c.status, matching.status))
     return [
         *equal((_c.job_type, matching.job_type), (_c.priority, matching.priority), (_c.runner, matching.runner)),
+        *equal((_c.request_id, matching.request_id)),
         *of_status,
         *within(_c.created_at, matching.created_from, matching.created_to),
     ]
 
 
 def _job(row: Row[*tuple[object, ...]]) -> Job:
-    values = row._asdict()
-    return Job(**values | {"priority": priority_of(row.priority), "status": status_of(row.status)})
+    status = status_of(row.status)
+    job = Job(**row._asdict() | {"priority": priority_of(row.priority), "status": status})
+    return _without_former_run(job) if status is JobStatus.QUEUED else job
+
+
+def _without_former_run(job: Job) -> Job:
+    """Return a queued job without what its last attempt has left, and without its last run if a new one begins."""
+    waits = replace(
+        job, worker=None, heartbeat_at=None, lease_until=None, finished_at=None, result=None,
+        cancel_requested_at=None, cancel_reason=None,
+    )  # fmt: skip
+    if not is_new_run(job.error):
+        return waits
+    return replace(
+        waits, attempts=0, free_attempts=0, progress=0, processed_items=0, total_items=None, cursor=None,
+        started_at=None,
+    )  # fmt: skip
 
 
 async def enqueue(tx: AsyncConnection, job: NewJob) -> Enqueued:

@@ -51,7 +51,8 @@ _LOCK_LEASES: Final = for_update_skip_locked(select(_c.id, _c.lease_token).where
 
 _select_attempt: Final = select(
     _c.id, _c.job_type, _c.lease_token, _c.active_key, _c.tries, _c.max_tries, _c.free_tries, _c.progress,
-    _c.next_try_at, _c.worker, _c.started_at, _c.cancel_requested_at, now_plus().label("now"),
+    _c.next_try_at, _c.worker, _c.started_at, _c.cancel_requested_at, _c.request_id,
+    now_plus().label("now"),
 )  # fmt: skip
 _LOCK_ATTEMPTS: Final = for_update_skip_locked(_select_attempt.where(*_is_processing))
 # By this index, because the database locks each row that it reads on the way.
@@ -191,7 +192,7 @@ async def _write(
     ]
     await _WRITE.execute(tx, [_row_after(row, completion) for row, completion in ended])
     await record_attempts(tx, [_attempt(row, completion) for row, completion in ended])
-    return [CompletedJob(_lease(row), row.job_type, each.outcome, each.status) for row, each in ended]
+    return [CompletedJob(_lease(row), row.job_type, each.outcome, each.status, row.request_id) for row, each in ended]
 
 
 def _cancel_if_requested(row: Row[*tuple[object, ...]], completion: JobCompletion) -> JobCompletion:
