@@ -6,14 +6,17 @@ With `--json` it prints JSON.
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 import yaml
 
+from safevideo_common.broker.types import Message
+from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events import change_events, commands, kyc, performer, topics
 from safevideo_common.events.dead_letters import DeadLetterHeaders
-from safevideo_common.events.envelope import SOURCE, Attributes
+from safevideo_common.events.envelope import SOURCE, Attributes, Envelope
 
 Document = dict[str, object]
 
@@ -32,8 +35,12 @@ ABOUT: Final[Mapping[str, str]] = {
 }
 
 BODIES: Final[Mapping[str, type]] = (
-    dict.fromkeys(kyc.TYPES, kyc.Verification)
-    | dict.fromkeys(performer.TYPES, performer.PerformerData)
+    {
+        kyc.COMPLETED: kyc.Verification,
+        kyc.FAILED: kyc.Verification,
+        performer.PROFILE_UPDATED: performer.PerformerData,
+        performer.STATUS_CHANGED: performer.PerformerData,
+    }
     | {
         change_events.PERFORMER_CHANGED: change_events.PerformerChange,
         change_events.KYC_CHANGED: change_events.KycChange,
@@ -107,6 +114,9 @@ def _operation(action: str, topic: str) -> Document:
 
 def _messages() -> Document:
     messages = {_slug(name): _message(name, _payload(name)) for name in BODIES}
+    for name, example in _change_examples().items():
+        headers = {key: value.decode() for key, value in example.headers}
+        messages[name]["examples"] = [{"headers": headers, "payload": json.loads(example.value)}]
     other = _message(OTHER_WEBHOOK, _webhook({"type": "string"}, {"type": "object"}))
     dead = _message(DEAD_EVENT, {"description": "The bytes of the event, unchanged."})
     dead["headers"] = _ref("schemas", "DeadLetterHeaders")
@@ -115,6 +125,37 @@ def _messages() -> Document:
 
 def _message(name: str, payload: Document) -> Document:
     return {"name": name, "headers": _ref("schemas", "EventHeaders"), "payload": payload}
+
+
+def _change_examples() -> Mapping[str, Message]:
+    """Return a change of each type, as the code encodes it."""
+    at = datetime(2026, 11, 24, 20, 58, 25, tzinfo=UTC)
+    profile = Envelope("evt_1007", performer.PROFILE_UPDATED, at, "sg_ada", "0f8fad5bd9cb469fa16570867728950e")
+    result = profile._replace(id="evt_1008", type=kyc.COMPLETED)
+    fields = {"displayName": "Ada Bright", "bio": None}
+    return {
+        change_events.PERFORMER_CHANGED: change_events.performer_changed(
+            profile,
+            change_events.PerformerChange(
+                "sg_ada", fields, 1_764_017_905_000_000, 9, at, change_events.Cause.of(profile)
+            ),
+        ),
+        change_events.KYC_CHANGED: change_events.kyc_changed(
+            result,
+            change_events.KycChange(
+                performer_id="sg_ada",
+                kyc_request_id=123,
+                verification_id="ver_1",
+                status=KycStatus.VERIFIED,
+                previous_status=KycStatus.IN_PROGRESS,
+                risk_score=93.0,
+                sequence=1_764_017_905_000_001,
+                version=None,
+                at=at,
+                caused_by=change_events.Cause.of(result),
+            ),
+        ),
+    }
 
 
 def _payload(event_type: str) -> Document:
@@ -129,13 +170,14 @@ def _webhook(event: Document, data: Document) -> Document:
 
 
 def _schemas() -> Document:
-    types = [*dict.fromkeys(BODIES.values()), DeadLetterHeaders, Attributes]
+    types = [*dict.fromkeys(BODIES.values()), change_events.ChangedFields, DeadLetterHeaders, Attributes]
     _, schemas = msgspec.json.schema_components(
         types,
         schema_hook=lambda _: {"description": "Anything."},  # of `object`
         ref_template="#/components/schemas/{name}",
     )
     schemas = _with_common_patterns(schemas)
+    schemas["PerformerChange"]["properties"]["changes"] = _ref("schemas", "ChangedFields")
     headers = schemas.pop("Attributes")
     headers["title"] = "EventHeaders"
     fixed = {"ce_specversion": {"const": "1.0"}, "content-type": {"const": "application/json"}}

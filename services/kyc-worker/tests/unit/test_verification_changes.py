@@ -40,7 +40,7 @@ def test_change_has_the_status_before_and_after() -> None:
     first, second = changes(states)
     assert msgspec.json.decode(first.value) == {
         "performerId": "sg_1",
-        "requestId": 42,
+        "kycRequestId": 42,
         "verificationId": "ver-1",
         "status": "verified",
         "previousStatus": "in_progress",
@@ -48,7 +48,7 @@ def test_change_has_the_status_before_and_after() -> None:
         "sequence": 0,
         "version": None,
         "at": "2026-11-24T12:00:01Z",
-        "causedBy": TYPE,
+        "causedBy": {"id": "evt-1", "type": TYPE},
     }
     after = msgspec.json.decode(second.value)
     assert (after["previousStatus"], after["status"], after["riskScore"]) == ("verified", "rejected", None)

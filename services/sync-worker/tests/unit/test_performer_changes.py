@@ -7,6 +7,7 @@ import msgspec
 
 from safevideo_common.broker.types import Message
 from safevideo_common.domain.outcomes import APPLIED, Outcome, Status
+from safevideo_common.events.change_events import ChangedFields
 from safevideo_common.events.envelope import Envelope, parse_headers
 from safevideo_common.inbox.handler import Delivery
 from sync_worker.performers.handler import PerformerHandler, PerformerStates
@@ -45,6 +46,7 @@ class DecidedBatch:
 def test_change_has_the_new_values_by_wire_names() -> None:
     batch = DecidedBatch()
     batch.decide({"displayName": "Näme 🎬", "bio": None, "verified": True}, 1, version=7, status="active")
+    assert msgspec.convert(batch.bodies()[0]["changes"], ChangedFields).display_name == "Näme 🎬"
     assert batch.bodies() == [
         {
             "performerId": "sg_1",
@@ -52,7 +54,7 @@ def test_change_has_the_new_values_by_wire_names() -> None:
             "sequence": 0,
             "version": 7,
             "at": "2026-11-24T12:00:01Z",
-            "causedBy": TYPE,
+            "causedBy": {"id": "evt-1", "type": TYPE},
         }
     ]
 

@@ -9,13 +9,14 @@ KYC request. A consumer that skips every change whose `sequence` is not higher t
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import msgspec
 
 from safevideo_common.broker.types import Message
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.envelope import Envelope, ExternalId
+from safevideo_common.events.performer import Profile, Status
 from safevideo_common.events.topics import CHANGES, KYC_WORKER, SYNC_WORKER
 
 PERFORMER_CHANGED: Final = "integration.performer.changed"
@@ -36,30 +37,50 @@ SOURCES: Final = {
 """Each type of change has one publisher."""
 
 
+class Cause(msgspec.Struct, frozen=True, gc=False):
+    """The cause of a change: the id and the type of a webhook, of a sync, or of a person's decision."""
+
+    id: str
+    type: str
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> Self:
+        """Return the cause that has this envelope."""
+        return cls(envelope.id, envelope.type)
+
+
+class ChangedFields(Profile, frozen=True, rename="camel", omit_defaults=True):
+    """The fields that a change of a performer may name. Only the changed ones are present; null is an empty value."""
+
+    status: Status | msgspec.UnsetType = msgspec.UNSET
+    deleted_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class PerformerChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """The fields of a performer that an event changed, by their names on the wire, with their new values.
 
     The change with the highest `sequence` that names a field has its value.
-    `version` and `at` are Sharegram's, of the event that caused the change; `causedBy` is the type of that event. They
-    may be lower than those of an earlier change of other fields.
+    `version` and `at` are Sharegram's, of the event `causedBy`. They may be lower than those of an earlier change of
+    other fields.
     """
 
     performer_id: ExternalId
-    changes: Annotated[Mapping[str, object], msgspec.Meta(description="Fields of Profile, status, deletedAt.")]
+    changes: Mapping[str, object]
+    """`ChangedFields`, as they are encoded."""
     sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this performer.")]
     version: int | None
     at: datetime
-    caused_by: str
+    caused_by: Cause
 
 
 class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A result that was applied, or a decision that was made. `requestId` is ours; `status` may be the same as before.
+    """A result that was applied, or a decision that was made. `status` may be the same as before.
 
     `verificationId` is null if the provider has not begun. `version` is null for a decision.
     """
 
     performer_id: ExternalId
-    request_id: int
+    kyc_request_id: Annotated[int, msgspec.Meta(description="Our id of the KYC request.")]
     verification_id: ExternalId | None
     status: KycStatus
     previous_status: KycStatus
@@ -67,14 +88,14 @@ class KycChange(msgspec.Struct, frozen=True, rename="camel", gc=False):
     sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this request.")]
     version: int | None
     at: datetime
-    caused_by: str
+    caused_by: Cause
 
 
 class KycExpiryWarning(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """A verified request will expire: 30 days before, and 7 days before. The performer may renew it now."""
 
     performer_id: ExternalId
-    request_id: int
+    kyc_request_id: Annotated[int, msgspec.Meta(description="Our id of the KYC request.")]
     expires_at: datetime
     days_left: Annotated[int, msgspec.Meta(description="Whole days, rounded up.")]
     sequence: Annotated[int, msgspec.Meta(description="Rises with each change of this request.")]

@@ -20,6 +20,7 @@ from safevideo_common.domain.kyc import (
 )
 from safevideo_common.events.change_events import (
     KYC_EXPIRING,
+    Cause,
     KycChange,
     KycExpiryWarning,
     kyc_changed,
@@ -65,9 +66,10 @@ async def record_decision(
     await kyc_requests.set_values(
         tx, before.id, decision_reason=reason, decision_notes=notes, decided_by=decided_by, review_reason=None
     )
+    cause = Envelope(f"kyc-decision-{before.id}-{sequence}", caused_by, now, before.performer_id, correlation_id or "")
     change = KycChange(
         performer_id=before.performer_id,
-        request_id=before.id,
+        kyc_request_id=before.id,
         verification_id=before.verification_id,
         status=status,
         previous_status=before.status,
@@ -75,9 +77,8 @@ async def record_decision(
         sequence=sequence,
         version=None,
         at=now,
-        caused_by=caused_by,
+        caused_by=Cause.of(cause),
     )
-    cause = Envelope(f"kyc-decision-{before.id}-{sequence}", caused_by, now, before.performer_id, correlation_id or "")
     await outbox_store.record(tx, [kyc_changed(cause, change)], now)
     if status is KycStatus.VERIFIED:
         await end_replaced(tx, [after], now, rules)
@@ -127,7 +128,7 @@ async def record_expiry_step(tx: AsyncConnection, request_id: int, now: datetime
     )
     warning = KycExpiryWarning(
         performer_id=request.performer_id,
-        request_id=request_id,
+        kyc_request_id=request_id,
         expires_at=request.expires_at,
         days_left=math.ceil((request.expires_at - now) / timedelta(days=1)),
         sequence=sequence,

@@ -17,7 +17,7 @@ from safevideo_common.database import erasures, performers
 from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.performers import PUBLIC_NAMES, Performer, PerformerPatch, changed_fields, take_record
-from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
+from safevideo_common.events.change_events import Cause, PerformerChange, next_sequence, performer_changed
 from safevideo_common.events.envelope import Envelope, id_with_suffix, write_version_of
 from safevideo_common.events.performer import LongText, ShortText, Status, Url
 from safevideo_common.outbox import store as outbox_store
@@ -126,8 +126,9 @@ class PerformerMirror:
             row = stored[name]
             after = row.performer._replace(deleted_at=now)
             sequence = next_sequence(row.sequence, now)
-            change = PerformerChange(name, {"deletedAt": now}, sequence, None, now, CAUSED_BY)
-            messages.append(_published(change, f"#{cause.name}-deleted", cause))
+            envelope = _envelope(name, f"#{cause.name}-deleted", now, cause)
+            change = PerformerChange(name, {"deletedAt": now}, sequence, None, now, Cause.of(envelope))
+            messages.append(performer_changed(envelope, change))
             marked.append(LockedPerformer(row.id, after, sequence))
         await self._store(tx, [], marked, {}, messages, now)
         return [row.id for row in marked]
@@ -206,10 +207,10 @@ def _changes(before: Performer | None, after: Performer) -> dict[str, object]:
 
 
 def _message(record: PerformerRecord, changes: Mapping[str, object], sequence: int, cause: SyncCause) -> Message:
-    change = PerformerChange(record.performer_id, changes, sequence, record.version, record.updated_at, CAUSED_BY)
-    return _published(change, f"#{cause.name}@{record.version}", cause)
+    name, at = record.performer_id, record.updated_at
+    envelope = _envelope(name, f"#{cause.name}@{record.version}", at, cause)
+    return performer_changed(envelope, PerformerChange(name, changes, sequence, record.version, at, Cause.of(envelope)))
 
 
-def _published(change: PerformerChange, suffix: str, cause: SyncCause) -> Message:
-    event_id = id_with_suffix(change.performer_id, suffix)
-    return performer_changed(Envelope(event_id, CAUSED_BY, change.at, change.performer_id, cause.request_id), change)
+def _envelope(sharegram_id: str, suffix: str, at: datetime, cause: SyncCause) -> Envelope:
+    return Envelope(id_with_suffix(sharegram_id, suffix), CAUSED_BY, at, sharegram_id, cause.request_id)

@@ -23,7 +23,7 @@ from safevideo_common.domain.kyc import (
 from safevideo_common.domain.outcomes import IGNORED, Outcome, Status, dead, waiting
 from safevideo_common.events import kyc
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason, storable_document
-from safevideo_common.events.change_events import KycChange, kyc_changed, next_sequence
+from safevideo_common.events.change_events import Cause, KycChange, kyc_changed, next_sequence
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.inbox.handler import Delivery, Differences
 from safevideo_common.kyc.decisions import end_replaced
@@ -230,7 +230,7 @@ def _number(states: KycRequestStates, now: datetime) -> None:
 def _change_event(before: KycRequest, after: KycRequest, event: VerificationEvent) -> Message:
     change = KycChange(
         performer_id=after.performer_id,
-        request_id=after.id,
+        kyc_request_id=after.id,
         verification_id=after.verification_id,
         status=after.status,
         previous_status=before.status,
@@ -238,6 +238,6 @@ def _change_event(before: KycRequest, after: KycRequest, event: VerificationEven
         sequence=after.sequence,
         version=event.result.write_version.version,
         at=event.cause.time,
-        caused_by=event.cause.type,
+        caused_by=Cause.of(event.cause),
     )
     return kyc_changed(event.cause, change)

@@ -25,7 +25,7 @@ from safevideo_common.domain.performers import (
 )
 from safevideo_common.events import performer
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason
-from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
+from safevideo_common.events.change_events import Cause, PerformerChange, next_sequence, performer_changed
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.inbox.handler import Delivery, Differences
 from safevideo_common.performer_sync.mirror import CacheInvalidator
@@ -210,7 +210,7 @@ def _change_event(applied: AppliedChange, fields: Mapping[str, object]) -> Messa
         sequence=applied.sequence,
         version=event.patch.write_version.version,
         at=event.cause.time,
-        caused_by=event.cause.type,
+        caused_by=Cause.of(event.cause),
     )
     return performer_changed(event.cause, change)
 
