@@ -12,7 +12,8 @@ from aiomysql import OperationalError
 from pymysql.constants import CLIENT, CR, FIELD_TYPE
 from pymysql.converters import conversions
 from sqlalchemy import URL, event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from safevideo_common.database.dialect.columns import utc_datetime
@@ -31,20 +32,23 @@ IDLE_SECONDS: Final = 15
 """The server ends the session of a frozen or lost process after this time, and so releases its row locks. A running
 process takes less between two statements, and within one that it sends or reads."""
 
-RECYCLE_SECONDS: Final = IDLE_SECONDS - 5
-"""Age at which a pooled connection is replaced. MySQL does not distinguish an idle transaction from an idle connection,
-so no connection of the pool may be idle for as long. Proxies and firewalls drop connections only later."""
-
-_SESSION: Final = (
-    f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, lock_wait_timeout = {SCHEMA_LOCK_SECONDS}, "
-    f"wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS}, net_write_timeout = {IDLE_SECONDS}, "
-    "time_zone = '+00:00'"
-)
+RECYCLE_SHARE: Final = 2 / 3
+"""Share of the idle time after which a pooled connection is replaced. MySQL does not distinguish an idle transaction
+from an idle connection, so no connection of the pool may be idle for as long. Proxies and firewalls drop them later."""
 
 
-def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEngine]:
+def _session(idle_seconds: int) -> str:
+    return (
+        f"SET innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, lock_wait_timeout = {SCHEMA_LOCK_SECONDS}, "
+        f"wait_timeout = {idle_seconds}, net_read_timeout = {idle_seconds}, net_write_timeout = {idle_seconds}, "
+        "time_zone = '+00:00'"
+    )
+
+
+def open_engine(url: URL, pool_size: int, idle_seconds: int = IDLE_SECONDS) -> AbstractAsyncContextManager[AsyncEngine]:
     """Open an engine for the server of `url`. It connects when it is first used; the end closes its connections.
 
+    A MySQL server closes a connection that is idle for `idle_seconds`; the pool replaces it without a log line.
     If all `pool_size` connections are in use, a caller waits up to `CONNECT_SECONDS`. Raises `StartupError` for
     another kind of server, and for TLS settings that cannot be used.
 
@@ -52,28 +56,29 @@ def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEn
     does `ssl_mode=VERIFY_IDENTITY`, with the system's roots. The server's certificate and host are always verified.
     """
     if url.drivername == "mysql+aiomysql":
-        return _mysql_engine(url, pool_size)
+        return _mysql_engine(url, pool_size, idle_seconds)
     if url.drivername == "sqlite+aiosqlite":
         return _sqlite_engine(url, pool_size)
     raise StartupError("DATABASE_URL must begin with mysql+aiomysql:// or sqlite+aiosqlite://.")
 
 
 @asynccontextmanager
-async def _mysql_engine(url: URL, pool_size: int) -> AsyncIterator[AsyncEngine]:
+async def _mysql_engine(url: URL, pool_size: int, idle_seconds: int) -> AsyncIterator[AsyncEngine]:
     if tls := _tls_of(url):
         url = url.difference_update_query(_TLS_PARAMETERS)
     session: dict[str, object] = {
         "charset": "utf8mb4",
         "conv": {**conversions, FIELD_TYPE.DATETIME: utc_datetime},  # a tenth of the driver's time
         "connect_timeout": CONNECT_SECONDS,
-        "init_command": _SESSION,
+        "init_command": _session(idle_seconds),
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
     }
     if tls:
         session |= {"ssl": tls, "async_creator_fn": _connect_encrypted}
     # Under REPEATABLE READ gaps are locked too, and workers on different performers would deadlock.
-    settings = {"isolation_level": "READ COMMITTED", "pool_recycle": RECYCLE_SECONDS}
+    settings = {"isolation_level": "READ COMMITTED", "pool_recycle": idle_seconds * RECYCLE_SHARE}
     async with _disposed(_engine(url, pool_size, session, **settings)) as engine:
+        _close_without_farewell(engine.dialect)
         yield engine
 
 
@@ -107,6 +112,15 @@ async def _connect_encrypted(**arguments: Any) -> EncryptedConnection:
     connection = EncryptedConnection(**arguments)
     await connection._connect()
     return connection
+
+
+def _close_without_farewell(dialect: Dialect) -> None:
+    """Let the pool drop a connection without a last message: the server may have closed it, and that is no error."""
+
+    def close(connection: DBAPIConnection) -> None:
+        dialect.get_driver_connection(connection).close()
+
+    dialect.do_terminate = close  # type: ignore[assignment, method-assign]  # a hook of the dialect, for this engine alone
 
 
 @asynccontextmanager
