@@ -14,6 +14,7 @@ PROFILE_UPDATED: Final = "performer.profile.updated"
 STATUS_CHANGED: Final = "performer.status.changed"
 VERIFICATION_COMPLETED: Final = "kyc.verification.completed"
 VERIFICATION_FAILED: Final = "kyc.verification.failed"
+TYPES: Final = (PROFILE_UPDATED, STATUS_CHANGED, VERIFICATION_COMPLETED, VERIFICATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)

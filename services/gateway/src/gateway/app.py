@@ -18,6 +18,7 @@ from gateway.health.sharegram import SharegramHealthProbe
 from gateway.http.endpoint import Api, Endpoint
 from gateway.http.guard import Guard
 from gateway.http.idempotency import IdempotentRequests
+from gateway.http.planned import planned_routes
 from gateway.http.rate_limits import RateLimits, show_rate_limit
 from gateway.integrations.api import IntegrationsApi
 from gateway.integrations.configuration import IntegrationConfiguration
@@ -221,6 +222,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 idempotency_keys = IdempotentRequests(database)
                 guard = Guard(authenticator, limits, idempotency_keys, addresses, metrics, logger)
                 app[ENDPOINTS] = endpoints
+                app.add_routes(planned_routes())
                 app.add_routes([each.route(guard.protect(each)) for each in endpoints])
                 retention = Retention(database, utc_now, logger, audit_days=settings.audit_retention_days)
                 async with (

@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.app import ENDPOINTS, build_app
+from gateway.http.planned import PLANNED
 from gateway.settings import GatewaySettings
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.broker.port import Broker
@@ -92,9 +93,9 @@ ALLOWED: Final = {
 
 
 def routes(app: web.Application) -> set[str]:
-    """The routes of the app, but HEAD, which goes with each GET."""
+    """The routes of the app that are built, but HEAD, which goes with each GET."""
     found = {(each.method, each.resource.canonical) for each in app.router.routes() if each.resource}
-    return {f"{method} {path}" for method, path in found if method != "HEAD"}
+    return {f"{method} {path}" for method, path in found - {*PLANNED} if method != "HEAD"}
 
 
 async def test_every_route_with_every_role(
@@ -107,6 +108,9 @@ async def test_every_route_with_every_role(
     async with running(app, settings) as api:
         assert routes(app) == PUBLIC | set(ALLOWED)
         assert {f"{each.method} {each.path}" for each in app[ENDPOINTS]} <= routes(app)
+        for method, path in PLANNED:
+            answer = await api.request(method, path.replace("{id}", "1"))
+            assert (answer.code, "not built yet" in answer.json["error"]["message"]) == ("NOT_FOUND", True)
         headers = {role: await key(role) for role in Role}
         for route in sorted(routes(app)):
             method, path = route.replace("{document}", "1").split(" ")
