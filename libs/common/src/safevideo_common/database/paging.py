@@ -51,22 +51,14 @@ async def find_page(
     """
     total = await reading.scalar(query.with_only_columns(func.count(), maintain_column_froms=True))
     if after is not None:
-        query = query.where(await _follows(reading, sort, after, order))
+        query = query.where(behind(sort[0], sort[-1], await _position(reading, sort, after), order))
     by = sort if order == "asc" else [column.desc() for column in sort]
     rows = await reading.execute(query.order_by(*by).limit(limit).offset((page - 1) * limit))
     return rows.all(), total or 0
 
 
-async def _follows(
-    reading: AsyncConnection, sort: Sequence[Column[Any]], row_id: int, order: Order
-) -> ColumnElement[bool]:
-    """Return the condition of the rows behind that one: by the first column in which they differ."""
-    last = (await reading.execute(select(*sort).where(sort[-1] == row_id))).one_or_none()
-    if last is None:
+async def _position(reading: AsyncConnection, sort: Sequence[Column[Any]], row_id: int) -> tuple[object, int]:
+    row = (await reading.execute(select(*sort).where(sort[-1] == row_id))).one_or_none()
+    if row is None:
         raise ValidationFailed("That row is not there any more.", details={"after": "names no row; begin again"})
-    equal_so_far: list[ColumnElement[bool]] = []
-    alternatives = []
-    for column, value in zip(sort, last, strict=True):
-        alternatives.append(and_(*equal_so_far, column > value if order == "asc" else column < value))
-        equal_so_far.append(column == value)
-    return or_(*alternatives)
+    return row[0], row_id

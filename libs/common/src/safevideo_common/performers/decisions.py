@@ -19,7 +19,7 @@ from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.domain.performer_status import StatusDecision
 from safevideo_common.domain.performers import Performer, changed_fields, decide_status, end_suspension
 from safevideo_common.errors import PerformerNotFound, SafeVideoError
-from safevideo_common.events.change_events import PerformerChange, next_sequence, performer_changed
+from safevideo_common.events.change_events import Cause, PerformerChange, next_sequence, performer_changed
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
@@ -106,8 +106,8 @@ class PerformerDecisions:
         name, sequence = after.sharegram_id, row.sequence
         if changes := changed_fields(row.performer, after):
             sequence = next_sequence(sequence, now)
-            change = PerformerChange(name, changes, sequence, None, now, cause)
             envelope = Envelope(f"performer-decision-{row.id}-{sequence}", cause, now, name, request_id)
+            change = PerformerChange(name, changes, sequence, None, now, Cause.of(envelope))
             await outbox_store.record(tx, [performer_changed(envelope, change)], now)
         written = LockedPerformer(row.id, after, sequence)
         await performers.update(tx, [written], now)

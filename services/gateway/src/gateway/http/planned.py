@@ -7,9 +7,7 @@ from aiohttp import web
 
 from safevideo_common.errors import NotFound
 
-PLANNED: Final[Sequence[tuple[str, str]]] = (
-    ("GET", "/console"),
-)
+PLANNED: Final[Sequence[tuple[str, str]]] = (("GET", "/console"),)
 """What is built is taken out here, and its mark in `docs/contract.md`: a test compares both."""
 
 
