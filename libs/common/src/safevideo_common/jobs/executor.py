@@ -162,8 +162,8 @@ class JobExecutor:
         """Run the handler and return the completion; None if the lease is lost and nothing must be written.
 
         If this is cancelled, the attempt ends: with a lost lease, an interruption or a failure, as `execution` says.
-        A sampled attempt is a trace, which its calls at Sharegram continue. Each line that the handler logs names the job,
-        the request that enqueued it, and its performer if it has one.
+        A sampled attempt is a trace, which its calls at Sharegram continue. Each line that the handler logs names the
+        job, the request that enqueued it, and its performer if it has one.
         """
         job, performer = execution.job, execution.parameters.get("performerId")
         about = {"performer_id": performer} if isinstance(performer, str) else {}
