@@ -81,6 +81,7 @@ def shell_environment(run: RunContext, backends: BackendUrls, api_key: str) -> d
         "ENCRYPTION_KEY": run.secrets.get_or_create("ENCRYPTION_KEY"),
         **backends.environment(),
         "LOG_DIR": str(run.paths.logs),
+        "UPLOAD_DIR": str(run.paths.data / "documents"),
     }
 
 
