@@ -34,7 +34,7 @@ from safevideo_common.domain.kyc import OPEN, KycRules, KycStatus, RejectionReas
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, PUBLIC_NAMES
 from safevideo_common.encryption import Cipher, DecryptionFailed
-from safevideo_common.events.change_events import KYC_CHANGED, PerformerChange, next_sequence, performer_changed
+from safevideo_common.events.change_events import KYC_CHANGED, Cause, PerformerChange, next_sequence, performer_changed
 from safevideo_common.events.envelope import Envelope
 from safevideo_common.inbox.processor import PERSON_ERASED
 from safevideo_common.jobs.model import JobStatus
@@ -92,7 +92,7 @@ async def erase_performers(tx: AsyncConnection, person: Person, now: datetime) -
         emptied.append(LockedPerformer(row.id, after, sequence))
         changes = {PUBLIC_NAMES[field]: value for field, value in ERASED_FIELDS.items()} | {"deletedAt": now}
         cause = Envelope(f"{ERASURE_ID.decode()}{row.id}-{sequence}", ERASED_CAUSE, now, name)
-        messages.append(performer_changed(cause, PerformerChange(name, changes, sequence, None, now, ERASED_CAUSE)))
+        messages.append(performer_changed(cause, PerformerChange(name, changes, sequence, None, now, Cause.of(cause))))
     await performers_store.update(tx, emptied, now)
     await outbox_store.discard(tx, [name.encode() for name in person.performer_ids], _has_no_personal_data)
     await outbox_store.record(tx, messages, now)
