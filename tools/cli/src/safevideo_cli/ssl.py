@@ -13,7 +13,7 @@ import typer
 from pydantic import Field
 
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_minute, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_table
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.errors import StartupError
 from safevideo_common.settings import ProcessSettings, load_settings
@@ -50,7 +50,7 @@ def check(
         print_json([_document(each, now) for each in results])
     else:
         rows = [
-            (each.name, each.host, format_minute(each.expires_at) if each.expires_at else "-", _state(each, now, days))
+            (each.name, each.host, format_second(each.expires_at) if each.expires_at else "-", _state(each, now, days))
             for each in results
         ]
         print_table(("address", "host", "expires (UTC)"), rows, sentence="state")
