@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from kyc_worker.verifications.expiry_job import ExpiryJob
-from safevideo_common.database import kyc_requests
+from safevideo_common.database import erasures, kyc_requests
 from safevideo_common.database.engine import Database
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.tables import kyc_documents, outbox
 from safevideo_common.database.tables import kyc_requests as table
 from safevideo_common.documents import store as documents
@@ -151,6 +152,18 @@ async def test_request_whose_documents_never_came_expires_and_its_files_go(reque
     assert await requests.files.get(name) is None
     async with requests.database.read_connection() as reading:
         assert await reading.scalar(select(kyc_documents.c.id)) is None
+
+
+async def test_end_of_an_erased_performer_is_not_announced(requests: ExpiryHarness) -> None:
+    request_id = await requests.submitted()
+    await requests.decide(request_id, KycStatus.VERIFIED)
+    async with requests.database.transaction() as tx:
+        performer = {IdentifierKind.PERFORMER: [requests.name]}
+        await erasures.create_order(tx, performer, "asked for it", "an-admin", START)
+    requests.now = START + 95 * DAY
+    assert await requests.run() == {}
+    requests.now = START + 100 * DAY
+    assert await requests.run() == {"expired": 1}
 
 
 async def test_verified_request_without_an_end_gets_one(requests: ExpiryHarness) -> None:

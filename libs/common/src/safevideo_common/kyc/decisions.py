@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import kyc_requests
+from safevideo_common.database.erasures import IdentifierKind, erased
 from safevideo_common.domain.kyc import (
     KycRequest,
     KycRules,
@@ -122,6 +123,9 @@ async def record_expiry_step(tx: AsyncConnection, request_id: int, now: datetime
     if step.warning is None:
         await record_decision(tx, request, KycStatus.EXPIRED, now, rules, decided_by=CLOCK, caused_by=EXPIRED)
         return "expired"
+    if await erased(tx, IdentifierKind.PERFORMER, [request.performer_id]):
+        await kyc_requests.set_values(tx, request_id, expiry_due_at=request.expires_at)
+        return None  # nobody renews it, and nothing more is told about the person
     sequence = next_sequence(request.sequence, now)
     await kyc_requests.set_values(
         tx, request_id, expires_at=request.expires_at, expiry_due_at=step.next_at, change_sequence=sequence
