@@ -63,6 +63,7 @@ async def test_workers_give_each_event_one_effect_and_one_outcome_under_faults(
                 unsettled = [*await operator.wait_for_replays(SETTLE_SECONDS), *await _unsettled(system)]
             settled_in = time.monotonic() - ended
             print(", ".join(f"{times} {what}" for what, times in sorted(operator.counts.items())))
+            unsettled += await fleet.unhealthy()
             comparison = await system.compare(stream)
             _print(comparison, done, settled_in)
     assert chaos.counts.keys() == {*STREAM_FAULTS}

@@ -1,8 +1,11 @@
 """Worker processes that a test kills, freezes, stops and starts."""
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import aiohttp
 
 from safevideo_testkit.service_process import ServiceProcess
 
@@ -19,6 +22,10 @@ SETTINGS = {
     "JOB_RETRY_MAX_SECONDS": "2",
 }
 """Small batches, so that faults interrupt some of them, early retries, and as many redriven events as one likes."""
+
+
+ANSWER_SECONDS = 60.0
+_STARTED = re.compile(r'"Service started","port":(\d+)')
 
 
 class Fleet:
@@ -60,6 +67,16 @@ class Fleet:
                     self.failures.append(f"{service} ended by itself with {worker.ended}: {worker.output()[-2000:]}")
                 await self.start(service)
 
+    async def unhealthy(self) -> list[str]:
+        """Return the workers whose `/healthz` is red, with the answer. A worker that is still starting is none."""
+        found: list[str] = []
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
+            for service, workers in self.members.items():
+                for port in filter(None, map(_port, workers)):
+                    async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:
+                        found += [] if answer.status == 200 else [f"{service} is unhealthy: {await answer.text()}"]
+        return found
+
     def thaw(self) -> None:
         for workers in self.members.values():
             for worker in workers:
@@ -85,6 +102,11 @@ async def running_fleet(
     finally:
         fleet.thaw()
         await fleet.stop_all()
+
+
+def _port(worker: ServiceProcess) -> int | None:
+    started = _STARTED.search(worker.output())
+    return int(started[1]) if started and worker.ended is None else None
 
 
 def _has_started(worker: ServiceProcess) -> bool:
