@@ -21,6 +21,7 @@ from payloads import Keys
 from replay_bench import replay_table
 from rich.console import Console, RenderableType
 from stages_bench import stages_table
+from sync_bench import sync_table
 from worker_bench import worker_table
 
 from safevideo_common.broker.open import open_broker
@@ -40,6 +41,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "inbox": lambda environment, folder, its: inbox_table(environment, folder, its.events // 2, its.rounds),
     "jobs": lambda environment, folder, its: jobs_table(environment, folder, its.rounds),
     "replay": lambda environment, folder, its: replay_table(environment, folder, _keys(its), its.events, its.rounds),
+    "sync": lambda environment, folder, its: sync_table(environment, folder, its.events // 2, its.rounds),
     "latency": lambda environment, folder, its: latency_table(environment, folder, 4 * its.seconds),
 }
 
