@@ -15,6 +15,7 @@ from safevideo_common.cache.redis import open_redis
 from safevideo_common.database.engine import Database
 from safevideo_common.users import store as users
 from safevideo_common.users.store import Identity
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Answer, Api, Json
 
 JWT_SECRET = "a secret of this test, long enough"
@@ -56,7 +57,16 @@ class KycClient:
         return await self.post("submit", {**SUBMISSION, **changes})
 
     async def submitted(self) -> int:
+        """Submit a request and return its id. While the site is too busy to read the session, ask again."""
         answer = await self.submit()
+
+        async def is_answered() -> bool:
+            nonlocal answer
+            if answer.status == 503:
+                answer = await self.submit()
+            return answer.status != 503
+
+        await eventually(is_answered)
         assert answer.status == 201, answer.body
         request_id: int = answer.json["data"]["requestId"]
         return request_id

@@ -17,9 +17,7 @@ async def connection_id(engine: AsyncEngine) -> object:
         return await connection.scalar(text("SELECT CONNECTION_ID()"))
 
 
-async def test_idle_connection_is_replaced_without_a_log_line(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_idle_connection_is_replaced_without_a_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sqlalchemy.pool")
     server = make_url(url)
     async with open_engine(server, 1, IDLE_SECONDS) as engine, open_engine(server, 1) as other:
