@@ -81,7 +81,7 @@ def shell_environment(run: RunContext, backends: BackendUrls, api_key: str) -> d
         "ENCRYPTION_KEY": run.secrets.get_or_create("ENCRYPTION_KEY"),
         **backends.environment(),
         "LOG_DIR": str(run.paths.logs),
-        "UPLOAD_DIR": str(run.paths.data / "documents"),
+        "UPLOAD_DIR": str(run.paths.documents),
     }
 
 
@@ -103,7 +103,7 @@ def service_environment(run: RunContext, backends: BackendUrls, name: str) -> di
         "PUBLIC_URL": run.url("gateway"),
         "JWT_SECRET": run.secrets.get_or_create("JWT_SECRET"),
         "SPOOL_DIR": str(run.paths.data / "spool"),
-        "UPLOAD_DIR": str(run.paths.data / "documents"),
+        "UPLOAD_DIR": str(run.paths.documents),
         "ENCRYPTION_KEY": run.secrets.get_or_create("ENCRYPTION_KEY"),
         **backends.environment(),
         **_partner_secrets(run),

@@ -67,10 +67,15 @@ class Paths:
         """The data of this stack, and the output of its processes."""
         return self.folder / self.stack
 
+    @property
+    def documents(self) -> Path:
+        """The encrypted documents of this stack: `UPLOAD_DIR`."""
+        return self.data / "documents"
+
     def make(self) -> None:
         """Create the folders, closed to other users."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.logs, self.data):
+        for folder in (self.logs, self.data, self.documents):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def rotate_large_logs(self) -> None:
