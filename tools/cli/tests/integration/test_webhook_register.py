@@ -2,26 +2,23 @@
 
 import asyncio
 import os
-import sys
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from safevideo_common.audit import store as audit
 from safevideo_common.audit.store import AuditFilter
 from safevideo_common.database.engine import Database
-from safevideo_testkit.command import run_command
+from safevideo_testkit.command import command_path, run_command
 from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.testing import running_simulator
 
-COMMAND = Path(sys.executable).parent / "safevideo"
 URL = "https://safevideo.example/webhooks/sharegram"
 SECONDS = 120
 
 
 async def register(database_url: str, base_url: str, redis_url: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(COMMAND, "webhook", "register", URL, "--event", "performer.status.changed"),
+        *(command_path(), "webhook", "register", URL, "--event", "performer.status.changed"),
         env={
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database_url,

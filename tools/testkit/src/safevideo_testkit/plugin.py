@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, NoReturn
 
 import pytest
@@ -35,7 +34,6 @@ from safevideo_testkit.backends_of_run import (
 )
 from safevideo_testkit.certified_provider import MIN_NODE, install_modules, node_version
 from safevideo_testkit.databases import DatabaseCopies, created, dropped, emptied
-from safevideo_testkit.fast_command import fast_command
 from safevideo_testkit.no_skips import NoSkips
 
 RUN: Final = pytest.StashKey[BackendsOfRun]()
@@ -82,10 +80,11 @@ def mysql_server_url(backends: RunningBackends) -> str:
 
 
 @pytest.fixture(scope="session")
-def safevideo_command() -> Iterator[Path]:
+def safevideo_command() -> Path:
     """Return the path of a `safevideo` that starts at once. Its folder may be put on PATH."""
-    with TemporaryDirectory(prefix="safevideo-") as folder, fast_command(Path(folder)) as path:
-        yield path
+    from safevideo_testkit.command import command_path
+
+    return command_path()
 
 
 @pytest.fixture(scope="session")
