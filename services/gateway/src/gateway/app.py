@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import ClientSession, web
@@ -52,7 +53,7 @@ from safevideo_common.auth.access_tokens import AccessTokens
 from safevideo_common.auth.authentication import RequestAuthenticator
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
 from safevideo_common.auth.sessions import SessionStore
-from safevideo_common.broker.port import Broker
+from safevideo_common.broker.port import BatchProducer, Broker
 from safevideo_common.cache.invalidator import RedisCacheInvalidator
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
@@ -105,135 +106,213 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
     Redis and without the broker it starts, serves and is ready.
     """
     registry = CollectorRegistry()
-    metrics = GatewayMetrics(registry)
     app = base_app(logger, registry, ready=[HealthCheck("database", lambda: check_schema(app[DATABASE]))])
 
-    async def current_secrets() -> Sequence[WebhookSecret]:
-        return [*settings.webhook_secrets(), *await _stored_secrets(app[DATABASE], settings.encryption_keys())]
-
     async def serve(app: web.Application) -> AsyncIterator[None]:
-        async with _connections(settings) as (database, redis, sso_redis, http), AsyncExitStack() as stack:
-            await check_schema(database)
-            app[DATABASE] = database
-            protections = await stack.enter_async_context(run_protections(app, settings, database, registry, logger))
-            api_keys = ApiKeyAuthenticator(database, utc_now, logger)
-            accounts = UserAccounts(database, utc_now)
+        async with (
+            _connections(settings) as (database, redis, sso_redis, http),
+            _shared(app, settings, broker, (database, redis), registry, logger) as shared,
+            _sign_in(app, shared, sso_redis, http) as (sign_in, authenticator, api_keys),
+            _health(app, shared, broker, redis, api_keys) as health,
+            DocumentConverter.open() as converter,
+        ):
             sessions = SessionStore(sso_redis, seconds=settings.redis_timeout_seconds)
-            pending = PendingSignIns(sso_redis, seconds=settings.redis_timeout_seconds)
-            providers = {
-                name: IdentityProvider(name, each, http, utc_now, logger) for name, each in settings.providers().items()
-            }
-            tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
-            authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
-            audit = SignInAudit(database, utc_now, logger)
-            sign_in = SignInService(
-                providers, accounts, sessions, tokens, audit, metrics, logger, lambda: protections.is_sso_enabled
+            endpoints = all_endpoints(
+                *(HealthApi(health), *sign_in),
+                *(*_performers(shared, redis), *_kyc(shared, converter)),
+                *(*_operations(shared), *_integrations(shared)),
+                UsersApi(database, UserMerges(database, sessions, utc_now), logger),
+                LegalHoldsApi(database, LegalHolds(database, utc_now)),
             )
-            cache = BestEffortCache(PerformerCache(redis, seconds=settings.redis_timeout_seconds), logger)
-            limiter_redis = FailFastRedis(redis, seconds=settings.redis_timeout_seconds)
-            addresses = ClientAddresses(settings.trusted_networks())
-            invalidator = RedisCacheInvalidator(PerformerCache(redis), logger)
-            memory_limit = settings.memory_limit_mb << 20
-            keys = StoredIdempotencyKeys(database, utc_now)
-            async with (
-                open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
-                _sharegram_health(app, settings, sharegram, redis, protections) as sharegram_health,
-                background_task(app, "api-key-uses", api_keys.write_uses()),
-                background_task(app, "cache-invalidation", invalidator.run()),
-                _fetching_keys(app, providers.values()),
-                broker.producer(SERVICE) as producer,
-                DocumentConverter.open() as converter,
-                CachedHealthCheck(
-                    build_checks(
-                        database,
-                        redis,
-                        broker,
-                        api_keys,
-                        sharegram_health.latest,
-                        memory_limit,
-                        protections,
-                    ),
-                    utc_now,
-                ) as health,
-            ):
-                encryption = settings.encryption_keys()
-                reverify = ReverifyService(
-                    database,
-                    producer,
-                    encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if encryption else None,
-                    settings.webhook_scheme,
-                    current_secrets,
-                    clock=utc_now,
-                )
-                notifier = JobNotifier(producer, utc_now)
-                mirror = PerformerMirror(invalidator, utc_now)
-                performer_sync = PerformerSync(database, sharegram, mirror, utc_now, logger)
-                jobs = JobService(database, utc_now, notifier.notify)
-                operations = ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now)
-                files, applicants = None, None
-                if encryption:
-                    files = EncryptedFiles(FolderStore(settings.upload_dir), encryption.cipher(Purpose.KYC_DOCUMENT))
-                    applicants = encryption.cipher(Purpose.KYC_APPLICANT)
-                kyc = KycService(database, applicants, utc_now, settings.kyc_rules(), notifier.notify)
-                performers = PerformerService(database, cache, metrics)
-                endpoints = all_endpoints(
-                    HealthApi(health),
-                    PerformersApi(performers, performer_sync, database),
-                    PerformerDecisionsApi(performers, PerformerDecisions(database, invalidator, utc_now), utc_now),
-                    PerformerSyncsApi(database, jobs, utc_now),
-                    EventsApi(database, RedriveService(database, utc_now), logger),
-                    JobsApi(jobs, utc_now, logger),
-                    ReplaysApi(jobs, logger),
-                    QuarantineApi(database, reverify, logger),
-                    AuditApi(database),
-                    SignInApi(sign_in, accounts, settings.public_url, utc_now),
-                    BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
-                    IntegrationsApi(
-                        database,
-                        IntegrationStatus(database, protections.integration, utc_now),
-                        IntegrationConfiguration(
-                            database,
-                            protections.integration,
-                            encryption.cipher(Purpose.SHAREGRAM_CREDENTIALS) if encryption else None,
-                            operations,
-                            utc_now,
-                            has_environment_keys=settings.credentials() is not None,
-                        ),
-                        protections.integration,
-                        SecretRotation(database, _encrypt_secret(settings), utc_now),
-                        sharegram,
-                        utc_now,
-                        logger,
-                    ),
-                    KycApi(
-                        kyc,
-                        UploadService(kyc, converter, files, utc_now, logger),
-                        protections.require_kyc,
-                        utc_now,
-                    ),
-                    KycRecordsApi(kyc, database, applicants, files, utc_now, logger),
-                    UsersApi(database, UserMerges(database, sessions, utc_now), logger),
-                    LegalHoldsApi(database, LegalHolds(database, utc_now)),
-                    BreakersApi(operations),
-                    FallbackApi(operations),
-                    FlagsApi(FlagService(database, protections.flag_store, utc_now)),
-                )
-                limits = RateLimits(RateLimiter(limiter_redis, prefix="ratelimit"), settings.rates(), addresses)
-                idempotency_keys = IdempotentRequests(database)
-                guard = Guard(authenticator, limits, idempotency_keys, addresses, metrics, logger)
-                app[ENDPOINTS] = endpoints
-                app.add_routes(planned_routes())
-                app.add_routes([each.route(guard.protect(each)) for each in endpoints])
-                retention = Retention(database, utc_now, logger, audit_days=settings.audit_retention_days)
-                async with (
-                    background_task(app, "job-notifier", notifier.run()),
-                    background_task(app, "retention", retention.run()),
-                ):
-                    yield
+            guard = _guard(shared, redis, authenticator)
+            app[ENDPOINTS] = endpoints
+            app.add_routes(planned_routes())
+            app.add_routes([each.route(guard.protect(each)) for each in endpoints])
+            retention = Retention(database, utc_now, logger, audit_days=settings.audit_retention_days)
+            async with background_task(app, "retention", retention.run()):
+                yield
 
     app.on_response_prepare.append(show_rate_limit)
     app.cleanup_ctx.append(serve)
     return app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What several features use."""
+
+    settings: GatewaySettings
+    database: Database
+    protections: Protections
+    sharegram: SharegramClient
+    producer: BatchProducer
+    invalidator: RedisCacheInvalidator
+    notifier: JobNotifier
+    operations: ProtectionService
+    encryption: EncryptionKeys | None
+    metrics: GatewayMetrics
+    logger: FilteringBoundLogger
+
+
+@asynccontextmanager
+async def _shared(
+    app: web.Application,
+    settings: GatewaySettings,
+    broker: Broker,
+    connections: tuple[Database, Redis],
+    registry: CollectorRegistry,
+    logger: FilteringBoundLogger,
+) -> AsyncIterator[_Shared]:
+    database, redis = connections
+    await check_schema(database)
+    app[DATABASE] = database
+    keys = StoredIdempotencyKeys(database, utc_now)
+    invalidator = RedisCacheInvalidator(PerformerCache(redis), logger)
+    async with (
+        run_protections(app, settings, database, registry, logger) as protections,
+        open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
+        background_task(app, "cache-invalidation", invalidator.run()),
+        broker.producer(SERVICE) as producer,
+    ):
+        notifier = JobNotifier(producer, utc_now)
+        async with background_task(app, "job-notifier", notifier.run()):
+            yield _Shared(
+                settings=settings,
+                database=database,
+                protections=protections,
+                sharegram=sharegram,
+                producer=producer,
+                invalidator=invalidator,
+                notifier=notifier,
+                operations=ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now),
+                encryption=settings.encryption_keys(),
+                metrics=GatewayMetrics(registry),
+                logger=logger,
+            )
+
+
+@asynccontextmanager
+async def _sign_in(
+    app: web.Application, shared: _Shared, redis: Redis, http: ClientSession
+) -> AsyncIterator[tuple[Sequence[Api], RequestAuthenticator, ApiKeyAuthenticator]]:
+    settings, database, logger = shared.settings, shared.database, shared.logger
+    api_keys = ApiKeyAuthenticator(database, utc_now, logger)
+    accounts = UserAccounts(database, utc_now)
+    sessions = SessionStore(redis, seconds=settings.redis_timeout_seconds)
+    pending = PendingSignIns(redis, seconds=settings.redis_timeout_seconds)
+    providers = {
+        name: IdentityProvider(name, each, http, utc_now, logger) for name, each in settings.providers().items()
+    }
+    tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
+    authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
+    audit = SignInAudit(database, utc_now, logger)
+    sign_in = SignInService(
+        providers, accounts, sessions, tokens, audit, shared.metrics, logger, lambda: shared.protections.is_sso_enabled
+    )
+    apis: Sequence[Api] = [
+        SignInApi(sign_in, accounts, settings.public_url, utc_now),
+        BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
+    ]
+    async with (
+        background_task(app, "api-key-uses", api_keys.write_uses()),
+        _fetching_keys(app, providers.values()),
+    ):
+        yield apis, authenticator, api_keys
+
+
+@asynccontextmanager
+async def _health(
+    app: web.Application, shared: _Shared, broker: Broker, redis: Redis, api_keys: ApiKeyAuthenticator
+) -> AsyncIterator[CachedHealthCheck]:
+    settings, protections = shared.settings, shared.protections
+    client = shared.sharegram if settings.sharegram_api_url else None
+    probe = SharegramHealthProbe(client, FailFastRedis(redis), protections)
+    memory_limit = settings.memory_limit_mb << 20
+    checks = build_checks(shared.database, redis, broker, api_keys, probe.latest, memory_limit, protections)
+    async with (
+        background_task(app, "sharegram-health", probe.run()),
+        CachedHealthCheck(checks, utc_now) as health,
+    ):
+        yield health
+
+
+def _guard(shared: _Shared, redis: Redis, authenticator: RequestAuthenticator) -> Guard:
+    settings = shared.settings
+    addresses = ClientAddresses(settings.trusted_networks())
+    limiter = RateLimiter(FailFastRedis(redis, seconds=settings.redis_timeout_seconds), prefix="ratelimit")
+    limits = RateLimits(limiter, settings.rates(), addresses)
+    requests = IdempotentRequests(shared.database)
+    return Guard(authenticator, limits, requests, addresses, shared.metrics, shared.logger)
+
+
+def _performers(shared: _Shared, redis: Redis) -> Sequence[Api]:
+    database, invalidator = shared.database, shared.invalidator
+    cache = BestEffortCache(PerformerCache(redis, seconds=shared.settings.redis_timeout_seconds), shared.logger)
+    performers = PerformerService(database, cache, shared.metrics)
+    mirror = PerformerMirror(invalidator, utc_now)
+    sync = PerformerSync(database, shared.sharegram, mirror, utc_now, shared.logger)
+    return [
+        PerformersApi(performers, sync, database),
+        PerformerDecisionsApi(performers, PerformerDecisions(database, invalidator, utc_now), utc_now),
+        PerformerSyncsApi(database, JobService(database, utc_now, shared.notifier.notify), utc_now),
+    ]
+
+
+def _kyc(shared: _Shared, converter: DocumentConverter) -> Sequence[Api]:
+    settings, database, logger = shared.settings, shared.database, shared.logger
+    files, applicants = None, None
+    if shared.encryption:
+        files = EncryptedFiles(FolderStore(settings.upload_dir), shared.encryption.cipher(Purpose.KYC_DOCUMENT))
+        applicants = shared.encryption.cipher(Purpose.KYC_APPLICANT)
+    kyc = KycService(database, applicants, utc_now, settings.kyc_rules(), shared.notifier.notify)
+    uploads = UploadService(kyc, converter, files, utc_now, logger)
+    return [
+        KycApi(kyc, uploads, shared.protections.require_kyc, utc_now),
+        KycRecordsApi(kyc, database, applicants, files, utc_now, logger),
+    ]
+
+
+def _operations(shared: _Shared) -> Sequence[Api]:
+    """Return what operators use: events, jobs, the quarantine, the audit log, breakers, fallback and flags."""
+    settings, database, logger = shared.settings, shared.database, shared.logger
+
+    async def current_secrets() -> Sequence[WebhookSecret]:
+        return [*settings.webhook_secrets(), *await _stored_secrets(database, shared.encryption)]
+
+    quarantined = shared.encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if shared.encryption else None
+    reverify = ReverifyService(
+        database, shared.producer, quarantined, settings.webhook_scheme, current_secrets, clock=utc_now
+    )
+    jobs = JobService(database, utc_now, shared.notifier.notify)
+    return [
+        EventsApi(database, RedriveService(database, utc_now), logger),
+        JobsApi(jobs, utc_now, logger),
+        ReplaysApi(jobs, logger),
+        QuarantineApi(database, reverify, logger),
+        AuditApi(database),
+        BreakersApi(shared.operations),
+        FallbackApi(shared.operations),
+        FlagsApi(FlagService(database, shared.protections.flag_store, utc_now)),
+    ]
+
+
+def _integrations(shared: _Shared) -> Sequence[Api]:
+    settings, database, integration = shared.settings, shared.database, shared.protections.integration
+    configuration = IntegrationConfiguration(
+        database,
+        integration,
+        shared.encryption.cipher(Purpose.SHAREGRAM_CREDENTIALS) if shared.encryption else None,
+        shared.operations,
+        utc_now,
+        has_environment_keys=settings.credentials() is not None,
+    )
+    status = IntegrationStatus(database, integration, utc_now)
+    rotation = SecretRotation(database, _encrypt_secret(settings), utc_now)
+    return [
+        IntegrationsApi(
+            database, status, configuration, integration, rotation, shared.sharegram, utc_now, shared.logger
+        )
+    ]
 
 
 def all_endpoints(*apis: Api) -> Sequence[Endpoint]:
@@ -263,15 +342,6 @@ def _encrypt_secret(settings: GatewaySettings) -> Encrypt | None:
         return None
     cipher = keys.cipher(Purpose.WEBHOOK_SECRET)
     return lambda row, plain: cipher.encrypt(plain, row)
-
-
-@asynccontextmanager
-async def _sharegram_health(
-    app: web.Application, settings: GatewaySettings, client: SharegramClient, redis: Redis, protections: Protections
-) -> AsyncIterator[SharegramHealthProbe]:
-    health = SharegramHealthProbe(client if settings.sharegram_api_url else None, FailFastRedis(redis), protections)
-    async with background_task(app, "sharegram-health", health.run()):
-        yield health
 
 
 @asynccontextmanager
