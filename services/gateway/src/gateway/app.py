@@ -139,7 +139,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
-    """What several features use."""
+    """The objects that several features use."""
 
     settings: GatewaySettings
     database: Database

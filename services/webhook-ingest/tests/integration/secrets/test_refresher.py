@@ -10,10 +10,13 @@ from aiohttp.test_utils import unused_port
 from cryptography.fernet import Fernet
 from sqlalchemy import text
 
+from safevideo_common.database import integrations
 from safevideo_common.database.engine import Database
+from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.database.migrate import migrate
 from safevideo_common.encryption import Cipher, EncryptionKeys, Purpose
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_devstack.backends import RunningServer
 from safevideo_testkit.eventually import FakeClock, eventually, running_task
 from webhook_ingest.secrets import KeyRing, SecretRefresher
@@ -251,8 +254,7 @@ async def test_refresher_starts_before_first_migration(
         await eventually(has_logged(lines))
         await migrate(fresh_sqlite_url)
         async with database.transaction() as tx:
-            sealed = cipher.encrypt(b"a-secret-of-the-database", "sharegram/new")
-            values = {"sealed": sealed, "at": str(clock.now.replace(tzinfo=None))}
-            await tx.execute(text("INSERT INTO integrations VALUES (1, 'sharegram', 0, :at, :at)"), values)
-            await tx.execute(text("INSERT INTO webhook_secrets VALUES (1, 1, 'new', :sealed, :at, NULL, NULL)"), values)
+            integration = await integrations.ensure(tx, SHAREGRAM, clock.now)
+            sealed = cipher.encrypt(b"a-secret-of-the-database", webhook_secrets.encryption_row(SHAREGRAM, "new"))
+            await webhook_secrets.add(tx, integration, "new", sealed, clock.now, None)
         await eventually(are(names, "new"))
