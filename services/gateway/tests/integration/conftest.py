@@ -78,6 +78,7 @@ def settings(database_url: str, redis_url: str) -> GatewaySettings:
         kafka_bootstrap_servers="",
         redis_timeout_seconds=2,  # so that a busy machine makes no outage; tests of outages wait less
         shutdown_seconds=1,
+        memory_limit_mb=16_384,  # the check counts the whole test process
         rate_limit_authentication="100000/60",  # tests of the limits set their own
         rate_limit_general="100000/60",
     )

@@ -227,9 +227,13 @@ class SpoolDrainer:
             self._start(partition)
 
     def _partition_of(self, message: Message, source: TopicPartition | None) -> TopicPartition:
-        """Return the partition of the message; the unknown one of its topic while earlier events wait for that."""
+        """Return the partition of the message; the unknown one of its topic while earlier events wait for that.
+
+        An event that waits for a partition never goes back to the unknown one: two tasks would pass it to and fro for
+        ever. It cannot overtake: events go from the unknown partition to a known one in their order.
+        """
         unknown = TopicPartition(message.topic, UNKNOWN_PARTITION)
-        if unknown != source and unknown in self._spool.deferred:
+        if source is None and unknown in self._spool.deferred:
             return unknown
         return self._producer.partition_of(message)
 

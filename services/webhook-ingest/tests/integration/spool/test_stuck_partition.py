@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safevideo_common.broker.partitioner import partition_of
+from safevideo_common.broker.port import UNKNOWN_PARTITION
 from safevideo_testkit.broker_helpers import PARTITIONS
 from safevideo_testkit.harness.spool import OpenHarness, ReadBroker, SpoolHarness
 from webhook_ingest.publishing.spool_drainer import WINDOW
@@ -97,3 +98,18 @@ async def test_events_that_wait_for_a_partition_survive_a_restart_in_order(
     found = first_copies(await read_broker())
     for key in KEYS:
         assert found[key] == [str(number) for number in range(60)]
+
+
+async def test_events_of_an_unknown_partition_are_delivered_past_and_into_one_that_was_away(
+    open_harness: OpenHarness, read_broker: ReadBroker, tmp_path: Path
+) -> None:
+    async with open_harness(tmp_path / "spool", timeout=DEADLINE) as harness:
+        harness.gate.knows_partitions, harness.gate.stuck = False, {UNKNOWN_PARTITION}
+        await asyncio.gather(*(publish_rounds(harness, [key], range(60)) for key in KEYS))
+        await harness.wait_until(lambda: UNKNOWN_PARTITION in {each.partition for each in harness.spool.deferred})
+        harness.gate.knows_partitions, harness.gate.stuck = True, {STUCK}
+        await harness.wait_until(lambda: STUCK in {each.partition for each in harness.spool.deferred})
+        harness.gate.stuck = set()
+        await harness.wait_until_drained()
+    found = first_copies(await read_broker())
+    assert found == {key: [str(number) for number in range(60)] for key in KEYS}

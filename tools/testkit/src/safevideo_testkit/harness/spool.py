@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.broker.port import PartitionedProducer
+from safevideo_common.broker.port import UNKNOWN_PARTITION, PartitionedProducer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_testkit.eventually import DEADLINE_SECONDS
@@ -37,11 +37,15 @@ class BrokerGate:
         """False: probes fail even while it is open."""
         self.stuck: set[int] = set()
         """Partitions whose messages hang."""
+        self.knows_partitions = True
+        """False: as before the first answer of the broker."""
         self._waiting: defaultdict[bytes, deque[object]] = defaultdict(deque)
         """The messages of each key, oldest first."""
         self._producer = producer
 
     def partition_of(self, message: Message) -> TopicPartition:
+        if not self.knows_partitions:
+            return TopicPartition(message.topic, UNKNOWN_PARTITION)
         return self._producer.partition_of(message)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
