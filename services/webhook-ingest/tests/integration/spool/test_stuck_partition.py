@@ -6,8 +6,9 @@ from pathlib import Path
 
 from safevideo_common.broker.partitioner import partition_of
 from safevideo_common.broker.port import UNKNOWN_PARTITION
+from safevideo_common.broker.types import TopicPartition
 from safevideo_testkit.broker_helpers import PARTITIONS
-from safevideo_testkit.harness.spool import OpenHarness, ReadBroker, SpoolHarness
+from safevideo_testkit.harness.spool import TOPIC, OpenHarness, ReadBroker, SpoolHarness
 from webhook_ingest.publishing.spool_drainer import WINDOW
 
 KEYS = [f"sg_{number}" for number in range(12)]
@@ -106,9 +107,18 @@ async def test_events_of_an_unknown_partition_are_delivered_past_and_into_one_th
     async with open_harness(tmp_path / "spool", timeout=DEADLINE) as harness:
         harness.gate.knows_partitions, harness.gate.stuck = False, {UNKNOWN_PARTITION}
         await asyncio.gather(*(publish_rounds(harness, [key], range(60)) for key in KEYS))
-        await harness.wait_until(lambda: UNKNOWN_PARTITION in {each.partition for each in harness.spool.deferred})
+        unknown = TopicPartition(TOPIC, UNKNOWN_PARTITION)
+        await harness.wait_until(lambda: harness.spool.deferred.get(unknown) == 60 * len(KEYS))
         harness.gate.knows_partitions, harness.gate.stuck = True, {STUCK}
-        await harness.wait_until(lambda: STUCK in {each.partition for each in harness.spool.deferred})
+        waiting: list[int] = []
+
+        def is_known_of_all() -> bool:
+            waiting.append(harness.spool.deferred.get(unknown, 0))
+            return not waiting[-1]
+
+        await harness.wait_until(is_known_of_all)
+        assert waiting == sorted(waiting, reverse=True), "an event went back to the unknown partition"
+        assert {each.partition for each in harness.spool.deferred} == {STUCK}
         harness.gate.stuck = set()
         await harness.wait_until_drained()
     found = first_copies(await read_broker())
