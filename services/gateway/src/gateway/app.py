@@ -116,12 +116,10 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             _health(app, shared, broker, redis, api_keys) as health,
             DocumentConverter.open() as converter,
         ):
-            sessions = SessionStore(sso_redis, seconds=settings.redis_timeout_seconds)
             endpoints = all_endpoints(
                 *(HealthApi(health), *sign_in),
                 *(*_performers(shared, redis), *_kyc(shared, converter)),
                 *(*_operations(shared), *_integrations(shared)),
-                UsersApi(database, UserMerges(database, sessions, utc_now), logger),
                 LegalHoldsApi(database, LegalHolds(database, utc_now)),
             )
             guard = _guard(shared, redis, authenticator)
@@ -148,6 +146,7 @@ class _Shared:
     producer: BatchProducer
     invalidator: RedisCacheInvalidator
     notifier: JobNotifier
+    jobs: JobService
     operations: ProtectionService
     encryption: EncryptionKeys | None
     metrics: GatewayMetrics
@@ -184,6 +183,7 @@ async def _shared(
                 producer=producer,
                 invalidator=invalidator,
                 notifier=notifier,
+                jobs=JobService(database, utc_now, notifier.notify),
                 operations=ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now),
                 encryption=settings.encryption_keys(),
                 metrics=GatewayMetrics(registry),
@@ -212,6 +212,7 @@ async def _sign_in(
     apis: Sequence[Api] = [
         SignInApi(sign_in, accounts, settings.public_url, utc_now),
         BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
+        UsersApi(database, UserMerges(database, sessions, utc_now), logger),
     ]
     async with (
         background_task(app, "api-key-uses", api_keys.write_uses()),
@@ -254,7 +255,7 @@ def _performers(shared: _Shared, redis: Redis) -> Sequence[Api]:
     return [
         PerformersApi(performers, sync, database),
         PerformerDecisionsApi(performers, PerformerDecisions(database, invalidator, utc_now), utc_now),
-        PerformerSyncsApi(database, JobService(database, utc_now, shared.notifier.notify), utc_now),
+        PerformerSyncsApi(database, shared.jobs, utc_now),
     ]
 
 
@@ -283,11 +284,10 @@ def _operations(shared: _Shared) -> Sequence[Api]:
     reverify = ReverifyService(
         database, shared.producer, quarantined, settings.webhook_scheme, current_secrets, clock=utc_now
     )
-    jobs = JobService(database, utc_now, shared.notifier.notify)
     return [
         EventsApi(database, RedriveService(database, utc_now), logger),
-        JobsApi(jobs, utc_now, logger),
-        ReplaysApi(jobs, logger),
+        JobsApi(shared.jobs, utc_now, logger),
+        ReplaysApi(shared.jobs, logger),
         QuarantineApi(database, reverify, logger),
         AuditApi(database),
         BreakersApi(shared.operations),

@@ -1,6 +1,5 @@
 """The metrics of kyc-worker: requests that wait, and documents that cannot be read."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from math import nan
@@ -16,7 +15,6 @@ from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.metric import gauge
-from safevideo_common.resilience.backoff import jittered
 from safevideo_common.resilience.duty_cycle import DutyCycle
 
 MEASURED: Final = (KycStatus.IN_PROGRESS, KycStatus.IN_REVIEW)
@@ -37,12 +35,7 @@ class KycMonitor:
 
     async def run(self) -> None:
         """Measure until cancelled."""
-        duty_cycle = DutyCycle(MEASURE_SHARE)
-        while True:
-            if duty_cycle.is_due():
-                with duty_cycle.measured():
-                    await self.measure()
-            await asyncio.sleep(jittered(MEASURE_INTERVAL))
+        await DutyCycle(MEASURE_SHARE).repeat(self.measure, MEASURE_INTERVAL)
 
     async def measure(self) -> None:
         """Measure once. If the database fails, the metrics have no values until the next time."""

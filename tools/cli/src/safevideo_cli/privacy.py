@@ -13,7 +13,7 @@ from safevideo_cli.options import AsJson, Limit, Page
 from safevideo_cli.output import print_json, print_table, to_yaml
 from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.privacy.erasure import ErasurePlan, Erasures, ExportedOrder, decode_orders, encode_orders
-from safevideo_common.privacy.holds import Hold, LegalHolds, find_active
+from safevideo_common.privacy.holds import Hold, LegalHolds, find_active, hold_document
 
 erasures_app = typer.Typer(no_args_is_help=True)
 PersonReference = Annotated[
@@ -140,7 +140,7 @@ async def _find(page: int, limit: int) -> Sequence[Hold]:
 
 def _print(found: Sequence[Hold], *, as_json: bool) -> None:
     if as_json:
-        print_json({"holds": [_document(each) for each in found]})
+        print_json({"holds": [hold_document(each) for each in found]})
         return
     rows = [
         (
@@ -154,14 +154,3 @@ def _print(found: Sequence[Hold], *, as_json: bool) -> None:
         for each in found
     ]
     print_table(("hold", "user", "performer", "placed", "by"), rows, sentence="reason")
-
-
-def _document(each: Hold) -> dict[str, object]:
-    return {
-        "holdId": each.id,
-        "userId": each.user_id,
-        "performerId": each.performer_id,
-        "reason": each.reason,
-        "placedAt": rfc3339(each.placed_at),
-        "placedBy": each.placed_by,
-    }

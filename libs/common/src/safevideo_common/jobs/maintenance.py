@@ -12,7 +12,6 @@ from safevideo_common.jobs.metrics import JobMetrics
 from safevideo_common.jobs.store import stats as job_stats
 from safevideo_common.jobs.store.stats import InvalidValues
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.resilience.backoff import jittered
 from safevideo_common.resilience.duty_cycle import DutyCycle
 
 JOB_HOUSEKEEPING: Final = "job_housekeeping"
@@ -58,12 +57,7 @@ class QueueMonitor:
 
     async def run(self) -> None:
         """Measure until cancelled."""
-        duty_cycle = DutyCycle(MEASURE_SHARE)
-        while True:
-            if duty_cycle.is_due():
-                with duty_cycle.measured():
-                    await self.measure()
-            await asyncio.sleep(jittered(MEASURE_INTERVAL))
+        await DutyCycle(MEASURE_SHARE).repeat(self.measure, MEASURE_INTERVAL)
 
     async def measure(self) -> None:
         """Measure and normalize once. If the database fails, the metrics have no values until the next time."""

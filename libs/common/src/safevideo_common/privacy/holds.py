@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypedDict
 
 from sqlalchemy import ColumnElement, Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import Caller
-from safevideo_common.clock import Clock
+from safevideo_common.clock import Clock, TimestampText, rfc3339
 from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
@@ -38,6 +38,29 @@ class Hold:
     reason: str
     placed_at: datetime
     placed_by: str
+
+
+class HoldDocument(TypedDict):
+    """A legal hold. `userId` is null for a performer without an account."""
+
+    holdId: int
+    userId: int | None
+    performerId: str | None
+    reason: str
+    placedAt: TimestampText
+    placedBy: str
+
+
+def hold_document(hold: Hold) -> HoldDocument:
+    """Return the JSON document of a legal hold."""
+    return {
+        "holdId": hold.id,
+        "userId": hold.user_id,
+        "performerId": hold.performer_id,
+        "reason": hold.reason,
+        "placedAt": rfc3339(hold.placed_at),
+        "placedBy": hold.placed_by,
+    }
 
 
 class LegalHolds:

@@ -1,8 +1,11 @@
 """A duty cycle: periodic work that takes at most a share of the time."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+
+from safevideo_common.resilience.backoff import jittered
 
 
 class DutyCycle:
@@ -27,3 +30,11 @@ class DutyCycle:
         finally:
             ended = self._seconds()
             self._due = started + (ended - started) / self._share
+
+    async def repeat(self, work: Callable[[], Awaitable[None]], interval: float) -> None:
+        """Do `work` every `interval` seconds (jittered) if it is due, until cancelled."""
+        while True:
+            if self.is_due():
+                with self.measured():
+                    await work()
+            await asyncio.sleep(jittered(interval))

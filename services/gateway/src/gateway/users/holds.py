@@ -1,7 +1,7 @@
 """`/api/v1/admin/users/…/hold`: legal holds, which stop retention and erasure (contract, §6)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, TypedDict
+from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import StringConstraints
@@ -10,10 +10,9 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, parse_query, row_id_of
-from safevideo_common.clock import TimestampText, rfc3339
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import InvalidStatusTransition, UserNotFound
-from safevideo_common.privacy.holds import MAX_REASON, Hold, LegalHolds, find_active
+from safevideo_common.privacy.holds import MAX_REASON, HoldDocument, LegalHolds, find_active, hold_document
 from safevideo_common.web.responses import success
 
 Reason = Annotated[
@@ -28,17 +27,6 @@ class HoldBody(Body):
     """The reason, such as the number of a case. No personal data: it is in the audit log."""
 
     reason: Reason
-
-
-class HoldDocument(TypedDict):
-    """A legal hold. `userId` is null for a performer without an account."""
-
-    holdId: int
-    userId: int | None
-    performerId: str | None
-    reason: str
-    placedAt: TimestampText
-    placedBy: str
 
 
 _HOLD: Final[HoldDocument] = {
@@ -102,15 +90,3 @@ class LegalHoldsApi:
         body = await parse_body(HoldBody, request)
         released = await self._holds.release(row_id_of(request), body.reason, caller_of(request))
         return success([hold_document(each) for each in released])
-
-
-def hold_document(hold: Hold) -> HoldDocument:
-    """Return a hold as the API shows it."""
-    return {
-        "holdId": hold.id,
-        "userId": hold.user_id,
-        "performerId": hold.performer_id,
-        "reason": hold.reason,
-        "placedAt": rfc3339(hold.placed_at),
-        "placedBy": hold.placed_by,
-    }
