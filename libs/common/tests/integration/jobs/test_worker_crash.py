@@ -110,13 +110,15 @@ async def test_job_that_always_kills_its_process_fails_after_its_last_attempt(
 
 
 async def test_worker_with_a_blocked_event_loop_reports_it_and_loses_its_lease(
-    harness: JobHarness, migrated_url: str
+    harness: JobHarness, migrated_url: str, tmp_path: Path
 ) -> None:
+    until = tmp_path / "until"
     async with worker_process(migrated_url) as worker:
-        job_id = await harness.enqueue(NewJob("block_the_loop", {"seconds": 4}))
+        job_id = await harness.enqueue(NewJob("block_the_loop", {"until": str(until)}))
         await worker.wait_for_output(f"blocking in {job_id}")
         async with harness.running({"block_the_loop": FunctionHandler(answer)}, LIMITS):
             job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
+            until.touch()
             await worker.wait_for_output("Job heartbeat late", f'"code":"LEASE_LOST","job_id":{job_id}')
     assert job.result == {"by": "test", "cursor": {}}
     assert await harness.job(job_id) == job

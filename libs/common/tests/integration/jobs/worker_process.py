@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -43,9 +44,10 @@ async def kill_the_process(_job: JobContext) -> None:
 
 
 async def block_the_loop(job: JobContext) -> Mapping[str, object]:
-    seconds = float(str(job.parameters["seconds"]))
+    """Block the event loop until the file `until` exists."""
     os.write(1, f"blocking in {job.job_id}\n".encode())
-    time.sleep(seconds)  # noqa: ASYNC251 - the test is about this
+    while not Path(str(job.parameters["until"])).exists():  # noqa: ASYNC240 - the test is about this
+        time.sleep(0.05)  # noqa: ASYNC251
     return {"by": "program"}
 
 
