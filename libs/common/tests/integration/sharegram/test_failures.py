@@ -6,11 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import SecretStr
 
 from safevideo_common.errors import CircuitBreakerOpen, FallbackActive, IntegrationNotConfigured, SafeVideoError
 from safevideo_common.sharegram.client import CallProtections, SharegramClient
@@ -26,7 +28,10 @@ from safevideo_common.sharegram.http import parse_retry_after
 from safevideo_common.sharegram.operations import SharegramCaller
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import eventually
+from sharegram_simulator.certificates import CertificateKind
 from sharegram_simulator.client import SimulatorClient
+from sharegram_simulator.serving import serving
+from sharegram_simulator.settings import SimulatorSettings
 
 Open = Callable[..., AbstractAsyncContextManager[SharegramClient]]
 
@@ -76,6 +81,9 @@ class BudgetProbe:
 
     def hold(self, seconds: float) -> None:
         self.held.append(seconds)
+
+
+LONG = FallbackOn(datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def logged(logs: Path) -> list[str]:
@@ -291,22 +299,44 @@ def test_retry_after_is_seconds_or_a_date_and_capped(value: str | None, seconds:
 PERSONAL = {"email": "planted@example.com", "documentNumber": "PLANTED-4711", "lastName": "Plantagenet-Planted"}
 
 
+async def texts_of_failed_verification(client: SharegramClient, work: str) -> list[str]:
+    """Ask for a verification with planted personal data; return what the error says, if there is one."""
+    caller = SharegramCaller.api(f"request-{work}")
+    try:
+        await client.start_verification(caller, work=work, performer_id="sg_1", fields=PERSONAL)
+    except SafeVideoError as error:
+        return [error.message, str(error.details), repr(error), str(error.__cause__)]
+    return []
+
+
 async def test_no_secret_signature_or_personal_datum_is_in_a_log_a_metric_or_an_error(
-    simulator: SimulatorClient, open_client: Open, logs: Path
+    simulator: SimulatorClient, open_client: Open, logs: Path, tmp_path: Path
 ) -> None:
-    texts, registry = [], CollectorRegistry()
+    texts, registry, ca = [], CollectorRegistry(), tmp_path / "ca.pem"
     faults: list[dict[str, object]] = [{"mode": "ok"}, *(fault for fault, *_ in FAULTS)]
     faults.sort(key=lambda fault: fault["mode"] == "unauthorized")  # after it no call is sent for a minute
     async with open_client(simulator.base_url, registry=registry, **ONCE) as client:
         for number, fault in enumerate(faults):
             await simulator.put("/_sim/faults", {**fault, "paths": ["/v1/kyc"]})
-            caller = SharegramCaller.api(f"request-{number}")
-            try:
-                await client.start_verification(caller, work=f"w-{number}", performer_id="sg_1", fields=PERSONAL)
-            except SafeVideoError as error:
-                texts += [error.message, str(error.details), repr(error), str(error.__cause__)]
+            texts += await texts_of_failed_verification(client, f"fault-{number}")
+    for kind in get_args(CertificateKind):
+        settings = SimulatorSettings(
+            port=0, webhook_secret=SecretStr("secret"), api_key=SecretStr(PLANTED[0]), tls=kind, tls_ca_file=ca
+        )
+        tls = CollectorRegistry()
+        async with (
+            serving(settings) as address,
+            open_client(address, registry=tls, sharegram_ca_file=ca, **ONCE) as client,
+        ):
+            texts += [*await texts_of_failed_verification(client, kind), generate_latest(tls).decode()]
+    for number, protections in enumerate((CallProtections(BreakerProbe(is_open=True)), CallProtections(fallback=LONG))):
+        rejected = CollectorRegistry()
+        async with open_client(simulator.base_url, protections=protections, registry=rejected, **ONCE) as client:
+            texts += await texts_of_failed_verification(client, f"rejected-{number}")
+            texts.append(generate_latest(rejected).decode())
     texts += [*logged(logs), generate_latest(registry).decode()]
     assert len([text for text in texts if text]) > len(FAULTS)
+    assert [cause for cause in ("TLS: ", "CircuitBreakerOpen", "FallbackActive") if cause not in "".join(texts)] == []
     assert_no_planted_value(texts, simulator.base_url)
     found = [value for value in PERSONAL.values() for text in texts if value in text]
     assert found == []
