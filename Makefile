@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images lint-deploy clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ performers-page: venv ## write docs/performers.md from the statuses of a perform
 
 images: ## build the container images; VERSION=1.2.3 is their tag; LOCAL_BASE=1 needs no image registry
 	@deploy/docker/build.sh $(VERSION)
+
+lint-deploy: ## check the Dockerfile with hadolint, and the manifests strictly against three versions of Kubernetes
+	@PYTHON=$(PYTHON) deploy/tests/lint.sh
 
 clean: ## remove all state of `make run`: data, secrets, logs
 	@$(PYTHON) tools/devstack/clean.py $(RUN_DIR)

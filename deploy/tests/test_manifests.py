@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 from pydantic_settings import BaseSettings
@@ -37,6 +38,18 @@ def documents(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("*.yaml")):
         if path.name != "kustomization.yaml":
             yield from filter(None, yaml.safe_load_all(path.read_text()))
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema that refuses the fields that it does not name, as `kubectl --validate=strict` does."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    whole = {name: closed(each) for name, each in schema.items()}
+    is_open = {"additionalProperties", "x-kubernetes-preserve-unknown-fields"} & schema.keys()
+    has_fields = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    return whole | {"additionalProperties": False} if has_fields and not is_open else whole
 
 
 def literals(kustomization: Path) -> dict[str, str]:
@@ -138,6 +151,34 @@ def test_workers_scale_between_two_and_what_the_partitions_feed() -> None:
         assert 2 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= PARTITIONS
         assert {each["metadata"]["offsetResetPolicy"] for each in spec["triggers"]} == {"earliest"}
         assert spec["fallback"]["replicas"] >= 2
+
+
+def test_resources_of_operators_agree_strictly_with_the_schemas_of_these() -> None:
+    schemas = {}
+    for definition in documents(KUBERNETES / "tests" / "crds"):
+        spec = definition["spec"]
+        for version in filter(lambda each: each["served"], spec["versions"]):
+            key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
+            schemas[key] = closed(version["schema"]["openAPIV3Schema"])
+            schemas[key]["properties"]["metadata"] = {"type": "object"}
+    checked = set()
+    for each in (each for folder in KUBERNETES.glob("components/*") for each in documents(folder)):
+        key = each["apiVersion"], each["kind"]
+        if "k8s.io" not in key[0] and key[0] != "autoscaling/v2":
+            checked.add(key)
+            schema = jsonschema_rs.Draft202012Validator(schemas[key])
+            assert not [str(error) for error in schema.iter_errors(each)], each["metadata"]["name"]
+            assert not schema.is_valid(each | {"spec": each["spec"] | {"no-such-field": 1}})
+    assert checked == schemas.keys()
+
+
+@pytest.mark.parametrize("overlay", ["local", "production"])
+def test_each_release_has_a_migration_job_of_its_own(overlay: str) -> None:
+    """The name comes from the tag, which the overlay sets last. A Job of the same name could not be applied again."""
+    kustomization = yaml.safe_load((KUBERNETES / "overlays" / overlay / "kustomization.yaml").read_text())
+    (replacement,) = kustomization["replacements"]
+    assert replacement["source"]["name"] == WORKLOADS["migrate-version"]["metadata"]["name"]
+    assert replacement["targets"][0]["fieldPaths"] == ["metadata.name"]
 
 
 def test_secrets_come_by_reference_alone() -> None:

@@ -41,7 +41,7 @@ def kafka_topics() -> list[dict[str, Any]]:
     """Return a `KafkaTopic` for each topic. Deleting the resource deletes no topic."""
     return [
         {
-            "apiVersion": "kafka.strimzi.io/v1beta2",
+            "apiVersion": "kafka.strimzi.io/v1",
             "kind": "KafkaTopic",
             "metadata": {
                 "name": topic.name,
