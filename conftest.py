@@ -6,6 +6,7 @@ pytest_plugins = [
     "safevideo_testkit.plugin",
     "safevideo_testkit.parallel",
     "safevideo_testkit.stacks",
+    "safevideo_testkit.file_stores",
 ]
 
 # How fast examples are made says how busy the machine is, not whether the code is right.

@@ -206,6 +206,14 @@ def test_every_setting_that_is_deployed_exists() -> None:
         assert set(composed["secrets"]) <= COMPOSED["secrets"].keys(), service
 
 
+@pytest.mark.parametrize("service", ["gateway", "kyc-worker"])
+def test_who_deletes_documents_may_write_to_their_volume(service: str) -> None:
+    (container,) = SERVICES[service]["containers"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "documents"]
+    assert not mount.get("readOnly")
+    assert mount["mountPath"] == str(KycWorkerSettings.model_fields["upload_dir"].default)
+
+
 def test_nginx_and_webhook_ingest_take_bodies_of_the_same_size() -> None:
     template = (ROOT / "deploy" / "nginx" / "nginx.conf.template").read_text()
     default = IngestSettings.model_fields["max_webhook_bytes"].default

@@ -271,6 +271,10 @@ class DatabaseUnavailable(ServiceUnavailable):
     """The database does not answer in time or accepts no writes. A commit may have succeeded nevertheless."""
 
 
+class FilesUnavailable(ServiceUnavailable):
+    """The store of documents does not answer in time, or refuses. A write may have succeeded nevertheless."""
+
+
 class DatabaseConflict(ServiceUnavailable):
     """Another transaction won the conflict and nothing was written: run this one again, including its reads."""
 

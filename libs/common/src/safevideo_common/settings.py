@@ -29,7 +29,7 @@ class ProcessSettings(BaseSettings):
     )
     allow_plaintext: str = Field(
         "",
-        description="Comma-separated: database, redis, kafka. A production reaches these on other hosts without TLS.",
+        description="Comma-separated: database, redis, kafka, s3. A production reaches these elsewhere without TLS.",
     )
 
     @field_validator("allow_plaintext")
@@ -160,7 +160,12 @@ def _reject_unsafe(settings: ProcessSettings) -> None:
             )
 
 
-_SERVERS: Final = {"database": "database_url", "redis": "redis_url", "kafka": "kafka_bootstrap_servers"}
+_SERVERS: Final = {
+    "database": "database_url",
+    "redis": "redis_url",
+    "kafka": "kafka_bootstrap_servers",
+    "s3": "s3_endpoint",
+}
 """The servers that a production may reach in plain text if it says so, and the setting that has the address."""
 
 
@@ -169,11 +174,13 @@ def _names(text: str) -> set[str]:
 
 
 def _is_plaintext(settings: ProcessSettings, name: str) -> bool:
-    """Return whether passwords and events would cross a network unencrypted."""
+    """Return whether passwords, events or documents would cross a network unencrypted."""
     value = getattr(settings, name, None)
     if isinstance(settings, KafkaSettings) and name == "kafka_bootstrap_servers":
         hosts = (server.rpartition(":")[0].strip("[] ") for server in _names(settings.kafka_bootstrap_servers))
         return not settings.kafka_security_protocol.endswith("SSL") and not all(map(_is_local, hosts))
+    if name == "s3_endpoint" and isinstance(value, str):
+        return value.startswith("http:") and not _is_local(urlsplit(value).hostname)
     if not isinstance(value, SecretStr):
         return False
     parts = urlsplit(value.get_secret_value())

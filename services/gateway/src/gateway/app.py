@@ -60,7 +60,8 @@ from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
-from safevideo_common.documents.files import EncryptedFiles, FolderStore
+from safevideo_common.documents.files import EncryptedFiles
+from safevideo_common.documents.open import open_file_store
 from safevideo_common.encryption import DecryptionFailed, EncryptionKeys, Purpose
 from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
@@ -263,7 +264,7 @@ def _kyc(shared: _Shared, converter: DocumentConverter) -> Sequence[Api]:
     settings, database, logger = shared.settings, shared.database, shared.logger
     files, applicants = None, None
     if shared.encryption:
-        files = EncryptedFiles(FolderStore(settings.upload_dir), shared.encryption.cipher(Purpose.KYC_DOCUMENT))
+        files = EncryptedFiles(open_file_store(settings), shared.encryption.cipher(Purpose.KYC_DOCUMENT))
         applicants = shared.encryption.cipher(Purpose.KYC_APPLICANT)
     kyc = KycService(database, applicants, utc_now, settings.kyc_rules(), shared.notifier.notify)
     uploads = UploadService(kyc, converter, files, utc_now, logger)

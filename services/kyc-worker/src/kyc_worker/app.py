@@ -20,7 +20,8 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
-from safevideo_common.documents.files import EncryptedFiles, FolderStore
+from safevideo_common.documents.files import EncryptedFiles
+from safevideo_common.documents.open import open_file_store
 from safevideo_common.encryption import Purpose
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
@@ -95,7 +96,7 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 background_task(app, "kyc-monitor", KycMonitor(database, registry, utc_now).run()),
             ):
-                store = FolderStore(settings.upload_dir)
+                store = open_file_store(settings)
                 periods = RetentionPeriods(settings.kyc_retention_days_verified, settings.kyc_retention_days_rejected)
                 deletions = RetentionMetrics(registry)
                 jobs[RETENTION_JOB] = RetentionJob(database, store, periods, deletions, utc_now, logger)

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.documents import store as documents
 from safevideo_common.documents.files import FolderStore
+from safevideo_common.documents.s3 import S3FileStore
 from safevideo_common.documents.store import FileFault, NewDocument
 from safevideo_common.domain.kyc import KycStatus, ReviewReason
 from safevideo_common.domain.kyc_documents import DocumentType, Slot
 from safevideo_common.jobs.model import JobStatus, NewJob
 from safevideo_common.kyc.requests import CLEANUP_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_testkit.file_stores import MockS3
 from safevideo_testkit.harness.jobs import JobHarness
 from safevideo_testkit.stacks import StackUnderTest
 
@@ -88,6 +91,27 @@ async def test_only_files_that_never_get_a_row_are_deleted(stored: Documents) ->
         True,
     ]
     assert await stored.run() == {"deleted": 0, "missing": 0}
+
+
+def _later(age: timedelta) -> datetime:
+    return utc_now() + age
+
+
+async def test_the_same_in_object_storage(stored: Documents, mock_s3: MockS3) -> None:
+    store, jobs = S3FileStore(mock_s3.bucket()), JobHarness(stored.database, stored.logger)
+    for name in ("0" * 32, "a" * 32):
+        await store.put(name, b"encrypted")
+    lost = await stored.row("f" * 32, Slot.ID_FRONT)
+    await stored.row("0" * 32, Slot.SELFIE)
+    results = []
+    for age in (timedelta(hours=23), timedelta(hours=25)):
+        handler = DocumentCleanupJob(stored.database, store, partial(_later, age), stored.logger)
+        async with jobs.running({CLEANUP_JOB: handler}):
+            job_id = await jobs.enqueue(NewJob(CLEANUP_JOB))
+            results.append((await jobs.wait_for_status(job_id, JobStatus.COMPLETED)).result)
+    assert results == [{"deleted": 0, "missing": 1}, {"deleted": 1, "missing": 0}]
+    assert [await store.get(name) for name in ("0" * 32, "a" * 32)] == [b"encrypted", None]
+    assert (await stored.faults())[lost] is FileFault.MISSING
 
 
 async def test_row_without_its_file_has_a_fault_until_the_file_is_back(stored: Documents) -> None:

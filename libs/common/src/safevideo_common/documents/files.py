@@ -7,19 +7,20 @@ not finished, or that failed.
 import asyncio
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
 
 from safevideo_common.encryption import Cipher, DecryptionFailed
-from safevideo_common.errors import SafeVideoError
+from safevideo_common.errors import FilesUnavailable, SafeVideoError
 
-_NAME: Final = re.compile(r"[0-9a-f]{32}(\.new)?")
+NAME: Final = re.compile(r"[0-9a-f]{32}")
 _UNFINISHED: Final = ".new"
 """The end of the name of a file that is being written, or whose writer was killed."""
+RETRY_AFTER_SECONDS: Final = 5
 
 
 class DocumentUnreadable(SafeVideoError):
@@ -33,31 +34,51 @@ class DocumentMissing(DocumentUnreadable):
 
 
 class FileStore(Protocol):
-    """Bytes by name. A name is 32 hexadecimal digits."""
+    """Bytes by name. A name is 32 hexadecimal digits. Each method raises `FilesUnavailable`."""
 
     async def put(self, name: str, content: bytes) -> None:
-        """Write a file that survives a crash once this returns. Raises `OSError`."""
+        """Write a file that survives a crash once this returns. A name that is there is refused, as unavailable."""
         ...
 
     async def get(self, name: str) -> bytes | None:
-        """Return the content, or None if there is no such file. Raises `OSError`."""
+        """Return the content, or None if there is no such file."""
         ...
 
     async def delete(self, name: str) -> None:
-        """Delete the file if there is one. Raises `OSError`."""
+        """Delete the file if there is one."""
         ...
 
 
 class FileInventory(Protocol):
-    """All files of a store, in parts."""
+    """All files of a store, in parts. Each method raises `FilesUnavailable`."""
 
     async def find(self, digit: str) -> Mapping[str, datetime]:
-        """Return the files whose names begin with a digit, by name, with the times of writing. Raises `OSError`."""
+        """Return the files whose names begin with a digit, by name, with the times of writing."""
         ...
 
     async def delete(self, name: str) -> None:
-        """Delete the file if there is one. Raises `OSError`."""
+        """Delete the file if there is one."""
         ...
+
+
+def path_of(name: str) -> str:
+    """Return the path of a file in its store. The same in each kind of store, so files can be copied between them.
+
+    Raises `ValueError` for what is no name.
+    """
+    if not NAME.fullmatch(name.removesuffix(_UNFINISHED)):
+        raise ValueError("the name of a file is 32 hexadecimal digits")
+    return f"{name[:2]}/{name}"
+
+
+@contextmanager
+def unavailable_on(*errors: type[Exception]) -> Iterator[None]:
+    """Raise `FilesUnavailable` for errors of a store. Its message has their class, since theirs may name paths."""
+    try:
+        yield
+    except errors as error:
+        reason = type(error).__name__
+        raise FilesUnavailable(f"Documents are unavailable ({reason}).", retry_after=RETRY_AFTER_SECONDS) from error
 
 
 class FolderStore:
@@ -68,50 +89,56 @@ class FolderStore:
 
     async def put(self, name: str, content: bytes) -> None:
         """See `FileStore`."""
-        await asyncio.to_thread(self._write, self._path(name), content)
+        path = self._folder / path_of(name)
+        with unavailable_on(OSError):
+            await asyncio.to_thread(_write, path, content)
 
     async def get(self, name: str) -> bytes | None:
         """See `FileStore`."""
-        try:
-            return await asyncio.to_thread(self._path(name).read_bytes)
-        except FileNotFoundError:
-            return None
+        path = self._folder / path_of(name)
+        with unavailable_on(OSError):
+            try:
+                return await asyncio.to_thread(path.read_bytes)
+            except FileNotFoundError:
+                return None
 
     async def delete(self, name: str) -> None:
         """See `FileStore`."""
-        await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
+        path = self._folder / path_of(name)
+        with unavailable_on(OSError):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def find(self, digit: str) -> Mapping[str, datetime]:
         """See `FileInventory`. Unfinished files are among them."""
-        return await asyncio.to_thread(self._find, digit)
+        with unavailable_on(OSError):
+            return await asyncio.to_thread(self._find, digit)
 
     def _find(self, digit: str) -> Mapping[str, datetime]:
         found: dict[str, datetime] = {}
         for path in self._folder.glob(f"{digit}?/*"):
-            if _NAME.fullmatch(path.name):
+            if NAME.fullmatch(path.name.removesuffix(_UNFINISHED)):
                 with suppress(FileNotFoundError):  # deleted, or finished, meanwhile
                     found[path.name] = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         return found
 
-    def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise ValueError("the name of a file is 32 hexadecimal digits")
-        return self._folder / name[:2] / name
 
-    def _write(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = path.with_suffix(_UNFINISHED)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        unfinished.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_suffix(_UNFINISHED)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if path.exists():  # nobody else writes it now: the unfinished file is ours
+            unfinished.unlink()
+            raise FileExistsError
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class EncryptedFiles:
@@ -122,13 +149,13 @@ class EncryptedFiles:
         self._cipher = cipher
 
     async def put(self, row: str, content: bytes) -> str:
-        """Encrypt and write a new file for `row`, and return its name. Raises `OSError`."""
+        """Encrypt and write a new file for `row`, and return its name. Raises `FilesUnavailable`."""
         name = token_hex(16)
         await self._store.put(name, await asyncio.to_thread(self._cipher.encrypt, content, _bound(row, name)))
         return name
 
     async def get(self, row: str, name: str) -> bytes:
-        """Return the content. Raises `DocumentUnreadable`, `OSError`."""
+        """Return the content. Raises `DocumentUnreadable`, `FilesUnavailable`."""
         encrypted = await self._store.get(name)
         if encrypted is None:
             raise DocumentMissing("The file of the document is missing.")
@@ -138,7 +165,7 @@ class EncryptedFiles:
             raise DocumentUnreadable(f"The file of the document cannot be decrypted. {error.message}") from None
 
     async def delete(self, name: str) -> None:
-        """Delete a file. Raises `OSError`."""
+        """Delete a file. Raises `FilesUnavailable`."""
         await self._store.delete(name)
 
 

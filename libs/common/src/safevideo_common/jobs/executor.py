@@ -17,6 +17,7 @@ from safevideo_common.errors import (
     DatabaseUnavailable,
     Deferral,
     FallbackActive,
+    FilesUnavailable,
     SafeVideoError,
     ServiceUnavailable,
 )
@@ -219,7 +220,7 @@ class JobExecutor:
     def _deferred_or_retried(self, execution: JobExecution, error: RetryableJobError | SafeVideoError) -> JobCompletion:
         text = error_text(error.code, error.message)
         if not isinstance(error, Deferral):
-            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable)
+            is_outage = isinstance(error, BrokerUnavailable | DatabaseUnavailable | FilesUnavailable)
             return self._retry_later(execution, text, is_outage=is_outage)
         is_gated = isinstance(error, CircuitBreakerOpen | FallbackActive)  # the job is woken when that ends
         seconds = DEFERRAL_SECONDS if is_gated or error.retry_after is None else float(error.retry_after)

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 import pytest
 from sqlalchemy import text
 
-from safevideo_common.errors import BrokerUnavailable, DatabaseUnavailable, InvalidStatusTransition, ServiceUnavailable
+from safevideo_common.errors import (
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    FilesUnavailable,
+    InvalidStatusTransition,
+    ServiceUnavailable,
+)
 from safevideo_common.jobs.handler import JobContext, RetryableJobError
 from safevideo_common.jobs.model import DEFAULT_MAX_ATTEMPTS, Job, JobProgress, JobStatus, NewJob
 from safevideo_common.jobs.store import admin as job_admin
@@ -73,7 +79,7 @@ async def test_same_cursor_again_is_no_progress(harness: JobHarness) -> None:
     assert (job.attempts, job.free_attempts) == (DEFAULT_MAX_ATTEMPTS + 1, 1)
 
 
-@pytest.mark.parametrize("error", [BrokerUnavailable, DatabaseUnavailable])
+@pytest.mark.parametrize("error", [BrokerUnavailable, DatabaseUnavailable, FilesUnavailable])
 async def test_outage_costs_no_attempt(harness: JobHarness, error: type[ServiceUnavailable]) -> None:
     async def wait_for_the_dependency(job: JobContext) -> Mapping[str, object]:
         if job.attempt <= 2 * DEFAULT_MAX_ATTEMPTS:

@@ -19,6 +19,7 @@ from safevideo_common.documents.store import NewDocument, file_row
 from safevideo_common.domain.kyc_documents import DocumentType, Side, Slot, slot_of
 from safevideo_common.errors import (
     FileRequired,
+    FilesUnavailable,
     IntegrationNotConfigured,
     Overloaded,
     PayloadTooLarge,
@@ -86,13 +87,9 @@ class UploadService:
             converted = await self._converter.convert(form.content)
             try:
                 name = await files.put(file_row(stored.request.id, form.slot), converted.content)
-            except OSError as error:
-                self._logger.error(
-                    "Document cannot be stored", code="DOCUMENT_STORE_FAILED", reason=type(error).__name__
-                )
-                raise ServiceUnavailable(
-                    "The document cannot be stored now.", retry_after=RETRY_AFTER_SECONDS
-                ) from None
+            except FilesUnavailable as error:
+                self._logger.error("Document cannot be stored", code="DOCUMENT_STORE_FAILED", reason=error.message)
+                raise
         document = NewDocument(
             stored.request.id,
             form.slot,
@@ -127,8 +124,8 @@ class UploadService:
     async def _delete(self, files: EncryptedFiles, name: str) -> None:
         try:
             await files.delete(name)
-        except OSError as error:  # the periodic job deletes it
-            self._logger.warning("Document file not deleted", file=name, reason=type(error).__name__)
+        except FilesUnavailable as error:  # the periodic job deletes it
+            self._logger.warning("Document file not deleted", file=name, reason=error.message)
 
 
 async def read_form(request: web.Request) -> UploadForm:

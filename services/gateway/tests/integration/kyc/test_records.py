@@ -1,14 +1,18 @@
 """Reading of a submission and its documents: by whom, how, and what the audit log has of it."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from gateway.settings import GatewaySettings
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import audit_log
-from safevideo_testkit.kyc import SUBMISSION, KycClient
+from safevideo_testkit.file_stores import MockS3
+from safevideo_testkit.http import Api
+from safevideo_testkit.kyc import SUBMISSION, KycClient, kyc_settings, sign_in
 
 Performer = Callable[[str], Awaitable[KycClient]]
 
@@ -78,3 +82,30 @@ async def test_document_that_cannot_be_read_has_its_code(ada: KycClient, upload_
         file.write_bytes(file.read_bytes()[:-1])
     answer = await ada.get(f"{request_id}/documents/{document_id}")
     assert (answer.status, answer.code) == (500, "DOCUMENT_UNREADABLE")
+
+
+async def test_documents_in_object_storage(
+    start: Callable[[GatewaySettings], AbstractAsyncContextManager[Api]],
+    settings: GatewaySettings,
+    database: Database,
+    upload_dir: Path,
+    mock_s3: MockS3,
+) -> None:
+    bucket = mock_s3.bucket()
+    in_bucket = {
+        "upload_bucket": f"s3://{bucket.name}/documents/",
+        "s3_endpoint": mock_s3.endpoint,
+        "s3_access_key_id": bucket.access_key_id,
+        "s3_secret_access_key": bucket.secret_access_key,
+    }
+    changed = GatewaySettings.model_validate(settings.model_dump() | kyc_settings(upload_dir) | in_bucket)
+    async with start(changed) as site:
+        owner = await sign_in(site, database, settings.redis_url.get_secret_value(), "sg_ada")
+        request_id, document_id = await uploaded(owner)
+        answer = await owner.get(f"{request_id}/documents/{document_id}")
+        assert (answer.status, answer.body[:3]) == (200, b"\xff\xd8\xff")
+        assert files(upload_dir) == []
+        mock_s3.remove_all()
+        for refused in (await owner.get(f"{request_id}/documents/{document_id}"), await owner.upload(request_id)):
+            assert (refused.status, refused.code) == (503, "SERVICE_UNAVAILABLE")
+            assert refused.headers["Retry-After"] == "5"

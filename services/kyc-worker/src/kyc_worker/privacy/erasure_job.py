@@ -72,7 +72,7 @@ class ErasureJob:
     async def run(self, job: JobContext) -> Mapping[str, object]:
         """Return the numbers of orders that were applied, and of those that a legal hold stops.
 
-        Raises `OSError`, `RetryableJobError` and the errors of the database and of Redis: another attempt follows.
+        Raises `FilesUnavailable`, `RetryableJobError` and errors of the database and of Redis: another attempt follows.
         """
         after, applied, stopped = (_number(job, name) for name in ("after", "applied", "held"))
         while orders := await self._orders(job, after):

@@ -118,7 +118,7 @@ async def requests_to_erase(connection: AsyncConnection, person: Person) -> Sequ
 async def erase_request(tx: AsyncConnection, files: FileStore, request_id: int, now: datetime, rules: KycRules) -> None:
     """Delete the files of a request, then its rows of documents and its personal data. Its decision stays.
 
-    An open request is rejected, so that nobody waits for it. Raises `OSError`: then nothing of the row changes.
+    An open request is rejected, so that nobody waits for it. Raises `FilesUnavailable`: then the row stays as it is.
     """
     stored = await requests_store.get(tx, request_id, locked=True)
     if stored is None:

@@ -79,7 +79,7 @@ class RetentionJob:
     async def run(self, job: JobContext) -> Mapping[str, object]:
         """Return the numbers of requests whose data was deleted, and of those that a legal hold keeps.
 
-        Raises `OSError` and the errors of the database; another attempt goes on at the cursor.
+        Raises `FilesUnavailable` and the errors of the database; another attempt goes on at the cursor.
         """
         after, deleted, held_back = (_number(job, name) for name in ("after", "deleted", "held"))
         while request_ids := await self._due(after):
@@ -128,7 +128,7 @@ class RetentionJob:
 async def delete_request_data(tx: AsyncConnection, files: FileStore, request_id: int) -> int:
     """Delete the files of a locked request, then their rows and the applicant. Return the number of files.
 
-    Raises `OSError`: then the rows stay, and a repetition deletes what is left.
+    Raises `FilesUnavailable`: then the rows stay, and a repetition deletes what is left.
     """
     found = await documents.of_request(tx, request_id)
     for each in found:

@@ -69,9 +69,9 @@ class ExpiryJob:
             after = page[-1]
 
     async def _abandon(self, tx: AsyncConnection, request_id: int, now: datetime) -> bool:
-        """End a request that lacks documents, and delete what there is unless a legal hold keeps it. Raises `OSError`.
+        """End a request that lacks documents, and delete what there is unless a legal hold keeps it.
 
-        Return False if it lacks none any more.
+        Return False if it lacks none any more. Raises `FilesUnavailable`.
         """
         stored = await kyc_requests.get(tx, request_id, locked=True)
         if stored is None or stored.request.status is not KycStatus.PENDING:
