@@ -102,6 +102,14 @@ class KycSystem:
     async def report(self, verification_id: str, status: str, risk_score: float) -> None:
         await self.simulator.post(f"/_sim/verifications/{verification_id}", {"status": status, "riskScore": risk_score})
 
+    async def fetch(self, request_ids: list[int]) -> Json:
+        url = f"{self.reviewer.site.base_url}/api/v1/admin/kyc/resync"
+        body = {"requestIds": request_ids}
+        async with self.reviewer.site.session.post(url, headers=self.reviewer.headers, json=body) as answer:
+            assert answer.status == 202
+            data: Json = (await answer.json())["data"]
+        return data
+
 
 @pytest.fixture
 async def system(
@@ -203,11 +211,7 @@ async def test_result_that_never_came_is_fetched_and_its_late_webhook_changes_no
         verification_id = await system.verification_of(request_id)
         silent = {"status": "passed", "riskScore": 88, "silent": True}
         await system.simulator.post(f"/_sim/verifications/{verification_id}", silent)
-        url = f"{system.reviewer.site.base_url}/api/v1/admin/kyc/resync"
-        body = {"requestIds": [request_id, 999999]}
-        async with system.reviewer.site.session.post(url, headers=system.reviewer.headers, json=body) as answer:
-            assert answer.status == 202
-            data = (await answer.json())["data"]
+        data = await system.fetch([request_id, 999999])
         assert (data["accepted"], data["notFound"]) == ([request_id], [999999])
         await system.becomes(request_id, "verified")
         before = await system.row(request_id)
@@ -242,22 +246,54 @@ async def test_late_failure_of_a_replaced_verification_puts_its_successor_before
         assert listed["reviewReason"] == "predecessor_failed"
 
 
+@pytest.mark.parametrize("way", ["webhook", "fetch"])
+async def test_late_pass_of_a_superseded_verification_is_shown_and_verifies_nothing(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger, way: str
+) -> None:
+    async with worker(system, broker, log):
+        first = await system.submitted()
+        first_verification = await system.verification_of(first)
+        await system.report(first_verification, "failed", 9)
+        await system.becomes(first, "rejected")
+        second = await system.submitted()
+        await system.verification_of(second)
+        body = {"status": "passed", "riskScore": 93, "silent": way == "fetch"}
+        await system.simulator.post(f"/_sim/verifications/{first_verification}", body)
+        if way == "fetch":
+            await system.fetch([first])
+
+        async def is_shown() -> bool:
+            data = (await system.performer.get(f"{first}/status")).json["data"]
+            assert (data["status"], data["supersededBy"]) == ("rejected", second)
+            return data["provider"]["status"] == "passed"
+
+        await eventually(is_shown)
+        assert await system.performer.status(second) == "in_progress"
+        assert (await system.reviewer.get("pending")).json["data"] == []
+        await system.report(first_verification, "failed", 3)
+
+        async def is_before_a_person() -> bool:
+            listed = (await system.reviewer.get("pending")).json["data"]
+            return [(each["requestId"], each["reviewReason"]) for each in listed] == [(second, "predecessor_failed")]
+
+        await eventually(is_before_a_person)
+        assert await system.performer.status(second) == "in_progress"
+
+
 async def test_switched_off_kyc_takes_no_submission_and_sends_none_but_applies_results(
     system: KycSystem, broker: Broker, log: FilteringBoundLogger, stack: StackUnderTest
 ) -> None:
-    earlier_verification = f"ver_{token_hex(6)}"
-    async with system.database.transaction() as tx:
-        earlier = await kyc_request_store.insert_request(
-            tx, system.name, earlier_verification, KycStatus.REJECTED, utc_now()
-        )
     request_id = await system.submitted()
+    verification_id = f"ver_{token_hex(6)}"
+    async with system.database.transaction() as tx:
+        begun = await kyc_request_store.insert_request(tx, system.name, verification_id, KycStatus.REJECTED, utc_now())
     async with open_redis(stack.redis_url, FLAGS_DB, seconds=5) as redis:
         await redis.set("feature:kyc:enabled", "false")
         async with worker(system, broker, log):
             result = {"status": "review", "riskScore": 70, "checks": {}}
-            data = {"verificationId": earlier_verification, "performerId": system.name, "result": result}
+            data = {"verificationId": verification_id, "performerId": system.name, "result": result}
             await system.simulator.post("/_sim/webhooks", {"event": "kyc.verification.completed", "data": data})
-            await system.becomes(earlier, "in_review")
+            await system.becomes(begun, "in_review")
 
             async def is_refused() -> bool:
                 return (await system.performer.submit()).code == "FEATURE_DISABLED"

@@ -142,6 +142,36 @@ async def test_forced_replay_of_a_further_record_does_not_win_a_tie_that_the_fir
     assert await forced.risk_score() == 2
 
 
+async def test_forced_replay_of_a_late_pass_leaves_a_superseded_request_rejected(forced: ForcedReplay) -> None:
+    await forced.insert_request()
+    failed = forced.event(1, offset=1, version=1)
+    late = forced.event(95, offset=2, version=2, status="passed")
+    await forced.consume(failed)
+    async with forced.database.transaction() as tx:
+        second = await kyc_requests.insert_request(tx, forced.name, f"{forced.name}-2", KycStatus.VERIFIED, AT)
+        await kyc_requests.supersede(tx, forced.name, second)
+
+    async def standing() -> list[tuple[str, float | None]]:
+        async with forced.database.read_connection() as reading:
+            found = await kyc_requests.load(reading, [forced.name, f"{forced.name}-2"])
+        return [(each.status, each.risk_score) for _, each in sorted(found.items())]
+
+    await forced.consume(late)
+    assert await standing() == [("rejected", 95), ("verified", None)]
+    await forced.replay(failed, late)
+    await forced.replay(late)
+    assert await standing() == [("rejected", 95), ("verified", None)]
+    assert await forced.statuses() == ["applied", "applied"]
+    again = forced.event(3, offset=3, version=3)
+    await forced.consume(again)
+    async with forced.database.transaction() as tx:
+        assert await kyc_requests.count_flagged(tx) == 1
+        await kyc_requests.set_values(tx, second, review_reason=None)  # a reviewer has answered it
+    await forced.replay(failed, late, again)
+    async with forced.database.read_connection() as reading:
+        assert await kyc_requests.count_flagged(reading) == 0
+
+
 async def test_sequences_rise_with_each_change_also_of_a_replay(forced: ForcedReplay) -> None:
     await forced.insert_request()
     await forced.consume(forced.event(1, offset=1), forced.event(2, offset=2))

@@ -37,6 +37,8 @@ def show(
     print(f"Request {request_id} of {found['performerId']}: {found['status']}, expires at {found['expiresAt'] or '-'}")
     if found["reviewReason"]:
         print(f"Waits for a person: {found['reviewReason']}")
+    if found["supersededBy"]:
+        print(f"Superseded by request {found['supersededBy']}: no later result opens or verifies it again.")
     provider, decision = found["provider"], found["decision"]
     rows = []
     if provider is not None:

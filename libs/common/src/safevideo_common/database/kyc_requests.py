@@ -13,7 +13,7 @@ from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked, force_index
 from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import kyc_documents, kyc_requests
-from safevideo_common.domain.kyc import KycRequest, KycStatus, ManualDecision, RejectionReason, ReviewReason
+from safevideo_common.domain.kyc import ENDED, KycRequest, KycStatus, ManualDecision, RejectionReason, ReviewReason
 from safevideo_common.domain.ordering import WriteVersion
 
 
@@ -53,6 +53,8 @@ _UPDATE: Final = Bulk(
     ("id", "performer_id", "verification_id", *_RESULT_COLUMNS, "created_at", "updated_at", *_OUR_COLUMNS),
 )
 _WAITS_FOR_PERSON: Final = or_(_c.status == KycStatus.IN_REVIEW, _c.review_reason.is_not(None))
+REPLACEABLE: Final = frozenset({KycStatus.VERIFIED, KycStatus.IN_REVIEW})
+"""A later request that becomes verified ends these."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -193,19 +195,24 @@ async def without_documents_since(reading: AsyncConnection, before: datetime, af
     return list(await reading.scalars(select(_c.id).where(*is_late, _c.id > after).order_by(_c.id).limit(limit)))
 
 
-async def verified_of(reading: AsyncConnection, performer_ids: Iterable[str]) -> list[KycRequest]:
-    """Return the verified requests of performers, without locks."""
+async def replaceable_of(reading: AsyncConnection, performer_ids: Iterable[str]) -> list[KycRequest]:
+    """Return the requests of performers that a later verified one ends, without locks: verified or in review."""
     found: list[KycRequest] = []
     for chunk in chunks(performer_ids):
-        query = select(kyc_requests).where(_c.performer_id.in_(chunk), _c.status == KycStatus.VERIFIED)
+        query = select(kyc_requests).where(_c.performer_id.in_(chunk), _c.status.in_(REPLACEABLE))
         found += [_request(row) for row in await reading.execute(query.order_by(_c.id))]
     return found
 
 
+async def supersede(tx: AsyncConnection, performer_id: str, later_id: int) -> None:
+    """Write that `later_id` took the place of the requests before it that have ended. The first one to do so stays."""
+    earlier = (_c.performer_id == performer_id, _c.id < later_id, _c.status.in_(ENDED), _c.superseded_by.is_(None))
+    await tx.execute(update_of(kyc_requests).where(*earlier).values(superseded_by=later_id))
+
+
 async def flag_successors(tx: AsyncConnection, request: KycRequest, reason: ReviewReason) -> int:
     """Put the later requests of the same performer, but those that have ended, before a person. Return their number."""
-    ended = (KycStatus.REJECTED, KycStatus.EXPIRED)
-    later = (_c.performer_id == request.performer_id, _c.id > request.id, _c.status.not_in(ended))
+    later = (_c.performer_id == request.performer_id, _c.id > request.id, _c.status.not_in(ENDED))
     flagged = await tx.execute(update_of(kyc_requests).where(*later).values(review_reason=reason))
     return flagged.rowcount
 
@@ -264,6 +271,7 @@ def _request(row: Row[*tuple[Any, ...]]) -> KycRequest:
         document_expires_on=row.document_expires_on,
         expires_at=row.expires_at,
         expiry_due_at=row.expiry_due_at,
+        superseded_by=row.superseded_by,
     )
 
 

@@ -148,6 +148,7 @@ kyc_requests: Final = Table(
     Column("decision_version", BigId),  # the provider's, of the result that the decision was based on
     Column("expiry_due_at", UtcDateTime),  # of its next warning, or of its end; NULL unless it is verified
     Column("review_reason", String(32)),  # why a person must look at it again, whatever its status is
+    Column("superseded_by", BigId),  # the later request that took its place: no result opens or verifies it again
     UniqueConstraint("verification_id", name="uq_kyc_requests_verification"),
     Index("idx_kyc_status", "status", "created_at"),
     Index("idx_kyc_performer", "performer_id"),

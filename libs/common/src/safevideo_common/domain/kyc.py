@@ -40,6 +40,8 @@ class KycStatus(StrEnum):
 
 OPEN: Final = frozenset({KycStatus.PENDING, KycStatus.IN_PROGRESS, KycStatus.IN_REVIEW})
 """A request that is not decided yet."""
+ENDED: Final = frozenset({KycStatus.REJECTED, KycStatus.EXPIRED})
+"""A later request takes the place of such a one for good."""
 
 
 class Trigger(StrEnum):
@@ -76,7 +78,8 @@ TRANSITIONS: Final = frozenset(
         {
             before: tuple(after for after in _RESULTS if after is not before)
             for before in (KycStatus.IN_PROGRESS, *_RESULTS, KycStatus.EXPIRED)
-        },
+        }
+        | {KycStatus.REJECTED: (KycStatus.IN_REVIEW, KycStatus.VERIFIED, KycStatus.EXPIRED)},
     )
     | _transitions(
         Trigger.PERSON,
@@ -87,7 +90,9 @@ TRANSITIONS: Final = frozenset(
             KycStatus.VERIFIED: (KycStatus.REJECTED,),
         },
     )
-    | _transitions(Trigger.CLOCK, {KycStatus.PENDING: (KycStatus.EXPIRED,), KycStatus.VERIFIED: (KycStatus.EXPIRED,)})
+    | _transitions(
+        Trigger.CLOCK, dict.fromkeys((KycStatus.PENDING, KycStatus.IN_REVIEW, KycStatus.VERIFIED), (KycStatus.EXPIRED,))
+    )
 )
 """The state machine of a request. `docs/kyc.md` draws it."""
 
@@ -175,18 +180,21 @@ class KycRequest:
     """The end of a verified request; of an expired one the time at which it ended. None in every other status."""
     expiry_due_at: datetime | None = None
     """When the next warning of that end is due, or the end itself; None unless the request is verified."""
+    superseded_by: int | None = None
+    """The later request of the performer that took the place of this one; None while it may still be verified."""
 
 
 def decide(request: KycRequest, result: VerificationResult, rules: KycRules) -> tuple[KycRequest, Outcome]:
     """Return the request after `result`, and the outcome of the event.
 
-    A provider may correct itself, so every newer result applies, also to a request that was verified or rejected.
+    A provider may correct itself, so every newer result applies, also to a request that was verified or rejected. A
+    superseded request takes it too, and shows it. But no result opens or verifies such a request again.
     """
     if contradiction := _contradiction(request, result):
         return request, contradiction
     if request.write_version is not None and request.write_version.wins_over(result.write_version):
         return request, stale(FieldOutcome(result.write_version.version, overtaken={"result": request.write_version}))
-    status, since = _status(request.decision, result, rules)
+    status, since = _status(request, result, rules)
     after = replace(
         request,
         status=status,
@@ -283,12 +291,19 @@ def status_after(result_status: str, risk_score: float | None, auto_approve_scor
     return KycStatus.VERIFIED if result_status == "passed" and safe else KycStatus.IN_REVIEW
 
 
-def _status(decision: ManualDecision | None, newest: VerificationResult, rules: KycRules) -> tuple[KycStatus, int]:
+def _status(request: KycRequest, newest: VerificationResult, rules: KycRules) -> tuple[KycStatus, int]:
     """Return the status, and the Unix microseconds of the result or decision that it comes from."""
-    status, write = status_after(newest.status, newest.risk_score, rules.auto_approve_score), newest.write_version
+    decision, write = request.decision, newest.write_version
+    status = status_after(newest.status, newest.risk_score, rules.auto_approve_score)
+    since = write.at_micros
     if decision is not None and (_is_before(write, decision) or status is decision.basis):
-        return decision.status, decision.at_micros
-    return status, write.at_micros
+        status, since = decision.status, decision.at_micros
+    if request.superseded_by is None or status in ENDED:
+        return status, since
+    # How a superseded request ended depends on its decision alone. So each order of arrival ends in the same row.
+    if decision is not None and decision.status is KycStatus.EXPIRED:
+        return KycStatus.EXPIRED, decision.at_micros
+    return KycStatus.REJECTED, since
 
 
 def _with_expiry(request: KycRequest, since_micros: int, rules: KycRules) -> KycRequest:

@@ -57,7 +57,7 @@ async def record_decision(
     """Write a decision on a locked request and publish it. Return the request afterwards.
 
     The caller has checked that it may be made. It stands behind every result that the request has, whatever the clocks
-    say. A request that becomes verified replaces the verified requests of the performer before it.
+    say. A request that becomes verified replaces the requests of the performer before it.
     """
     latest = before.write_version.at_micros if before.write_version else 0
     at_micros = max(int(now.timestamp() * 1_000_000), latest)
@@ -87,18 +87,23 @@ async def record_decision(
 
 
 async def end_replaced(tx: AsyncConnection, verified: Sequence[KycRequest], now: datetime, rules: KycRules) -> int:
-    """Let the verified requests before each of `verified`, of the same performer, expire. Return their number."""
+    """Let what came before each of `verified`, of the same performer, end. Return the number of expired requests.
+
+    Those that were verified or in review expire. All that have ended are superseded: no late result revives them.
+    """
     newest = {each.performer_id: each.id for each in sorted(verified, key=lambda each: each.id)}
     ended = 0
-    for found in await kyc_requests.verified_of(tx, newest):
+    for found in await kyc_requests.replaceable_of(tx, newest):
         if found.id >= newest[found.performer_id]:
             continue
         stored = await kyc_requests.get(tx, found.id, locked=True)
-        if stored is not None and stored.request.status is KycStatus.VERIFIED:
+        if stored is not None and stored.request.status in kyc_requests.REPLACEABLE:
             await record_decision(
                 tx, stored.request, KycStatus.EXPIRED, now, rules, decided_by=CLOCK, caused_by=REPLACED
             )
             ended += 1
+    for performer_id, later_id in newest.items():
+        await kyc_requests.supersede(tx, performer_id, later_id)
     return ended
 
 

@@ -26,7 +26,10 @@ class KycDecisionDocument(TypedDict):
 
 
 class KycStandingDocument(TypedDict):
-    """A status and the two that it comes from. `reviewReason` says why a decided request waits for a person again."""
+    """A status and the two that it comes from. `reviewReason` says why a decided request waits for a person again.
+
+    `supersededBy` is the later request that took its place: then `provider` may say `passed`, and the status stays.
+    """
 
     requestId: int
     performerId: str
@@ -35,6 +38,7 @@ class KycStandingDocument(TypedDict):
     decision: KycDecisionDocument | None
     expiresAt: TimestampText | None
     reviewReason: str | None
+    supersededBy: int | None
 
 
 def standing(stored: StoredKycRequest, *, for_reviewer: bool) -> KycStandingDocument:
@@ -48,6 +52,7 @@ def standing(stored: StoredKycRequest, *, for_reviewer: bool) -> KycStandingDocu
         "decision": _decision(stored, for_reviewer=for_reviewer),
         "expiresAt": format_timestamp(request.expires_at),
         "reviewReason": stored.review_reason if for_reviewer else None,
+        "supersededBy": request.superseded_by,
     }
 
 

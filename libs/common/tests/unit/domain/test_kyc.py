@@ -187,6 +187,27 @@ def test_step_before_the_end_is_the_last_warning_that_is_due(
     assert (step and (step.warning, step.next_at and step.next_at - AT)) == expected
 
 
+@pytest.mark.parametrize("status", ["passed", "review", "failed"])
+def test_superseded_request_takes_a_late_result_and_is_not_opened_or_verified_again(status: str) -> None:
+    late = replace(PASSED, status=status, risk_score=99.0, write_version=WriteVersion(None, 30))
+    rejected, _ = decide(REQUEST, replace(PASSED, status="failed"), RULES)
+    after, outcome = decide(replace(rejected, superseded_by=2), late, RULES)
+    assert (after.status, outcome) == (KycStatus.REJECTED, APPLIED)
+    assert after.result == {"status": status, "riskScore": 99.0, "checks": {"face": "match"}}
+    assert decide(after, late, RULES)[0] == after
+    expired = decide_manually(decide(REQUEST, PASSED, RULES)[0], KycStatus.EXPIRED, 20, RULES)
+    after, _ = decide(replace(expired, superseded_by=2), late, RULES)
+    assert after.status is (KycStatus.REJECTED if status == "failed" else KycStatus.EXPIRED)
+
+
+def test_superseded_request_is_not_verified_by_a_result_that_repeats_what_its_approval_was_based_on() -> None:
+    approved = decide_manually(decide(REQUEST, REVIEW, RULES)[0], KycStatus.VERIFIED, 20, RULES)
+    rejected, _ = decide(approved, replace(PASSED, status="failed", write_version=WriteVersion(None, 30)), RULES)
+    late = replace(REVIEW, write_version=WriteVersion(None, 40))
+    assert decide(rejected, late, RULES)[0].status is KycStatus.VERIFIED
+    assert decide(replace(rejected, superseded_by=2), late, RULES)[0].status is KycStatus.REJECTED
+
+
 def test_any_newer_result_replaces_a_decision_without_one() -> None:
     rejected = decide_manually(REQUEST, KycStatus.REJECTED, 5, RULES)
     assert decide(rejected, PASSED, RULES)[0].status is KycStatus.VERIFIED
@@ -198,17 +219,18 @@ def test_any_newer_result_replaces_a_decision_without_one() -> None:
     ),
     st.integers(0, 8),
     st.integers(0, 9),
+    st.none() | st.just(2),
     st.randoms(),
 )
 def test_results_after_a_manual_decision_end_in_one_status_in_any_order(
-    sent: list[tuple[str, int | None, int]], known: int, at: int, random: Random
+    sent: list[tuple[str, int | None, int]], known: int, at: int, superseded_by: int | None, random: Random
 ) -> None:
     results = [
         replace(PASSED, status=status, write_version=WriteVersion(version, seconds, arrival))
         for arrival, (status, version, seconds) in enumerate(sent)
     ]
     before = reduce(lambda request, result: decide(request, result, RULES)[0], results[:known], REQUEST)
-    decided = decide_manually(before, KycStatus.EXPIRED, at, RULES)
+    decided = replace(decide_manually(before, KycStatus.EXPIRED, at, RULES), superseded_by=superseded_by)
 
     def after(arrivals: list[VerificationResult]) -> KycRequest:
         return reduce(lambda request, result: decide(request, result, RULES)[0], arrivals, decided)

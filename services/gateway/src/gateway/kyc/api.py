@@ -167,7 +167,7 @@ class VerificationStatusDocument(TypedDict):
     """A request. `riskScore` is from 0 to 100, higher is safer; null until the provider has reported one.
 
     `provider` and `decision` are the newest result and the last decision. The later word of the two that says something
-    new is `status`. `reviewReason` is for reviewers.
+    new is `status`. `reviewReason` is for reviewers. `supersededBy` is the later request that took the place of this one.
     """
 
     requestId: int
@@ -177,6 +177,7 @@ class VerificationStatusDocument(TypedDict):
     decision: KycDecisionDocument | None
     expiresAt: TimestampText | None
     reviewReason: str | None
+    supersededBy: int | None
     verificationSteps: list[VerificationStepDocument]
     riskScore: float | None
     estimatedCompletionTime: TimestampText | None
@@ -209,6 +210,7 @@ _STATUS: Final[VerificationStatusDocument] = {
     "decision": None,
     "expiresAt": None,
     "reviewReason": None,
+    "supersededBy": None,
     "verificationSteps": [{"stepType": "document_upload", "status": "completed", "completedAt": _AT}],
     "riskScore": 71.5,
     "estimatedCompletionTime": "2026-11-26T20:58:25.123Z",

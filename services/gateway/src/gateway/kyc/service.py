@@ -109,6 +109,7 @@ class KycService:
                     applicant=cipher.encrypt(plain, applicant_row(performer_id)),
                     created_at=now,
                 )
+                await kyc_requests.supersede(tx, performer_id, request_id)
                 await documents.set_step(tx, request_id, StepType.DOCUMENT_UPLOAD, StepStatus.PENDING)
                 await audit_store.record(tx, caller.entry("kyc.submitted", self._clock, {"requestId": request_id}))
                 stored = await _locked(tx, request_id)

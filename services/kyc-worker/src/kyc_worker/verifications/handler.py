@@ -164,13 +164,14 @@ class VerificationHandler:
     async def _tell_other_requests(self, tx: AsyncConnection, states: KycRequestStates, now: datetime) -> None:
         """End what a newly verified request replaces. Put the successors of one that failed after all before a person.
 
-        A late result never changes the status of a successor: the performer may have been verified again since.
+        A late result never changes the status of a successor: the performer may have been verified again since. A
+        superseded request had its passed result only shown, so its status need not change with the failed one.
         """
         verified = [each for each in states.current.values() if each.status is KycStatus.VERIFIED]
         if newly := [each for each in verified if states.stored[str(each.verification_id)].status is not each.status]:
             await end_replaced(tx, newly, now, self._rules)
         for before, after, event in states.applied:
-            if event.result.status == "failed" and had_passed(before) and after.status is not before.status:
+            if event.result.status == "failed" and had_passed(before) and after.status is KycStatus.REJECTED:
                 await kyc_requests.flag_successors(tx, after, ReviewReason.PREDECESSOR_FAILED)
 
     def changes(self, states: KycRequestStates) -> Sequence[Message]:
