@@ -17,6 +17,7 @@ NOBODY: Final[frozenset[Role]] = frozenset()
 ANY: Final = frozenset(Role)
 READERS: Final = {Role.AUDITOR, Role.ADMIN}
 ADMIN: Final = {Role.ADMIN}
+REVIEWERS: Final = {Role.MODERATOR, Role.ADMIN}
 
 PUBLIC: Final = {
     "GET /healthz",
@@ -34,17 +35,17 @@ PUBLIC: Final = {
 }
 ALLOWED: Final = {
     "GET /api/v1/performers": ANY,
-    "GET /api/v1/performers/pending-approval": {Role.MODERATOR, Role.ADMIN},
+    "GET /api/v1/performers/pending-approval": REVIEWERS,
     "GET /api/v1/performers/{id}": ANY,
     "POST /api/v1/performers/{id}/approve": ADMIN,
     "POST /api/v1/performers/{id}/reject": ADMIN,
     "PUT /api/v1/performers/{id}/status": ADMIN,
     "POST /api/v1/kyc/submit": {Role.PERFORMER},
     "POST /api/v1/kyc/{id}/documents": {Role.PERFORMER},
-    "GET /api/v1/kyc/{id}/status": {Role.PERFORMER, Role.ADMIN},
-    "GET /api/v1/kyc/{id}/submission": {Role.PERFORMER, Role.ADMIN},
-    "GET /api/v1/kyc/{id}/documents/{document}": {Role.PERFORMER, Role.ADMIN},
-    "GET /api/v1/kyc/pending": {Role.MODERATOR, Role.ADMIN},
+    "GET /api/v1/kyc/{id}/status": {Role.PERFORMER, *REVIEWERS},
+    "GET /api/v1/kyc/{id}/submission": {Role.PERFORMER, *REVIEWERS},
+    "GET /api/v1/kyc/{id}/documents/{document}": {Role.PERFORMER, *REVIEWERS},
+    "GET /api/v1/kyc/pending": REVIEWERS,
     "POST /api/v1/kyc/{id}/approve": ADMIN,
     "POST /api/v1/kyc/{id}/reject": ADMIN,
     "POST /api/v1/kyc/{id}/reopen": ADMIN,

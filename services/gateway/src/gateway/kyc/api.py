@@ -39,9 +39,10 @@ from safevideo_common.web.responses import success
 
 PATH: Final = "/api/v1/kyc"
 PERFORMERS: Final = frozenset({Role.PERFORMER})
-READERS: Final = frozenset({Role.PERFORMER, Role.ADMIN})
-REVIEWERS: Final = frozenset({str(Role.ADMIN)})
-NO_REVIEWERS: Final[frozenset[str]] = frozenset()
+REVIEWERS: Final = MODERATORS
+"""Those who read the requests of others: they see the list of requests that wait for a person. Admins decide."""
+READERS: Final = REVIEWERS | PERFORMERS
+NO_REVIEWERS: Final[frozenset[Role]] = frozenset()
 ADULT_YEARS: Final = 18
 ESTIMATES: Final = {KycStatus.IN_PROGRESS: timedelta(days=1), KycStatus.IN_REVIEW: timedelta(days=2)}
 """The time that a request usually takes in a status, from its last change."""
@@ -274,7 +275,7 @@ class KycApi:
                 errors,
             ),
             Endpoint(
-                "GET", f"{PATH}/pending", self.pending, MODERATORS,
+                "GET", f"{PATH}/pending", self.pending, REVIEWERS,
                 Returns(KycRequestDocument, _REQUEST, shape=Shape.PAGE), query=PendingQuery,
             ),
             Endpoint(
@@ -328,7 +329,7 @@ class KycApi:
         return success(uploaded_document, status=201)
 
     async def status(self, request: web.Request) -> web.Response:
-        """Return the status of a request to its owner or an admin. Raises `KycRequestNotFound`."""
+        """Return the status of a request to its owner or a reviewer. Raises `KycRequestNotFound`."""
         stored = await self._kyc.get(row_id_of(request), request[PRINCIPAL], REVIEWERS)
         is_reviewer = request[PRINCIPAL].role in REVIEWERS
         return success(_status_document(stored, await self._kyc.steps(stored.request.id), for_reviewer=is_reviewer))

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import Caller
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import Principal
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests
@@ -118,7 +119,7 @@ class KycService:
 
         return await retry_on_conflict(attempt)
 
-    async def get(self, request_id: int, principal: Principal, reviewers: frozenset[str]) -> StoredKycRequest:
+    async def get(self, request_id: int, principal: Principal, reviewers: frozenset[Role]) -> StoredKycRequest:
         """Return a request to its owner, and to the roles `reviewers`. Raises `KycRequestNotFound`."""
         performer_id: str | None = None
         if principal.role not in reviewers:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import GatewaySettings
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.database.engine import Database
 from safevideo_testkit.http import Api
 from safevideo_testkit.kyc import KycClient, kyc_settings, sign_in
@@ -40,3 +41,8 @@ async def ada(performer: Callable[[str], Awaitable[KycClient]]) -> KycClient:
 @pytest.fixture
 async def reviewer(site: Api, admin: dict[str, str]) -> KycClient:
     return KycClient(site, admin)
+
+
+@pytest.fixture
+async def moderator(site: Api, key: Callable[[Role], Awaitable[dict[str, str]]]) -> KycClient:
+    return KycClient(site, await key(Role.MODERATOR))

@@ -8,8 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from gateway.settings import GatewaySettings
+from safevideo_common.auth.api_keys import Role
+from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import audit_log
+from safevideo_common.domain.kyc import ReviewReason
 from safevideo_testkit.file_stores import MockS3
 from safevideo_testkit.http import Api
 from safevideo_testkit.kyc import SUBMISSION, KycClient, kyc_settings, sign_in
@@ -35,11 +38,11 @@ async def readings(database: Database) -> list[tuple[str, str, str | None]]:
         return [tuple(row) for row in await reading.execute(query)]
 
 
-async def test_owner_and_reviewer_read_what_was_submitted_and_each_reading_is_audited(
-    ada: KycClient, reviewer: KycClient, database: Database
+async def test_owner_and_reviewers_read_what_was_submitted_and_each_reading_is_audited(
+    ada: KycClient, moderator: KycClient, reviewer: KycClient, database: Database
 ) -> None:
     request_id, document_id = await uploaded(ada)
-    for client in (ada, reviewer):
+    for client in (ada, moderator, reviewer):
         data = (await client.get(f"{request_id}/submission")).json["data"]
         assert data["applicant"] == SUBMISSION | {"address": {**SUBMISSION["address"], "state": None}}
         (listed,) = data["documents"]
@@ -53,8 +56,28 @@ async def test_owner_and_reviewer_read_what_was_submitted_and_each_reading_is_au
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     actions = [("kyc.submission_read", f"kyc_request:{request_id}"), ("kyc.document_read", f"kyc_request:{request_id}")]
     found = await readings(database)
-    assert [each[1:] for each in found] == actions * 2
-    assert found[0][0] == found[1][0] != found[2][0] == found[3][0] == "a-admin"
+    assert [each[1:] for each in found] == actions * 3
+    readers = [actor for actor, _, _ in found]
+    assert readers == [readers[0]] * 2 + ["a-moderator"] * 2 + ["a-admin"] * 2
+
+
+async def test_who_sees_the_list_of_reviewers_opens_each_request_of_it(
+    ada: KycClient, key: Callable[[Role], Awaitable[dict[str, str]]], database: Database
+) -> None:
+    request_id, document_id = await uploaded(ada)
+    async with database.transaction() as tx:
+        await kyc_requests.set_values(tx, request_id, review_reason=ReviewReason.PREDECESSOR_FAILED)
+    for role in Role:
+        client = KycClient(ada.site, await key(role))
+        listed = await client.get("pending")
+        paths = ("status", "submission", f"documents/{document_id}")
+        answers = [await client.get(f"{request_id}/{path}") for path in paths]
+        if listed.status == 200:
+            assert [each["requestId"] for each in listed.json["data"]] == [request_id]
+            assert [each.status for each in answers] == [200, 200, 200]
+            assert answers[0].json["data"]["reviewReason"] == "predecessor_failed"
+        else:  # a key of a performer's role belongs to no performer
+            assert {each.status for each in answers} == ({404} if role is Role.PERFORMER else {403})
 
 
 async def test_to_a_stranger_there_is_no_request_and_no_document(
