@@ -52,8 +52,8 @@ performer is verified; and a pending one whose documents do not come within `KYC
 A request in review ends too once a later request is verified.
 [ADR 27](adr/0027-kyc-expiry-and-the-place-of-decisions.md) has the reasons.
 
-A rejected or expired request is **superseded** once the performer submits again, and a request that a later verified one
-ends is so at once. What Sharegram reports late is shown, and changes its status as this table says:
+A rejected or expired request is **superseded** once the performer submits again, or once a later request is verified.
+What Sharegram reports late is shown, and changes its status as this table says:
 
 | late result | `rejected` becomes | `expired` becomes | later requests of the performer |
 | --- | --- | --- | --- |
@@ -87,7 +87,9 @@ def _late_row(result_status: str, risk_score: float | None) -> str:
     expired = decide_manually(decide(_REQUEST, passed, rules)[0], KycStatus.EXPIRED, 20, rules)
     after = [decide(replace(each, superseded_by=2), result, rules)[0].status for each in (rejected, expired)]
     before_a_person = "before a reviewer, if the earlier result was `passed`"
-    return f"| `{result_status}` | `{after[0]}` | `{after[1]}` | {before_a_person if result_status == 'failed' else '-'} |"
+    return (
+        f"| `{result_status}` | `{after[0]}` | `{after[1]}` | {before_a_person if result_status == 'failed' else '-'} |"
+    )
 
 
 def _names(reasons: Iterable[RejectionReason]) -> str:

@@ -9,18 +9,23 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, insert, select, update
 
+from gateway.app import ENDPOINTS, build_app
 from gateway.audit.retention import Retention
 from gateway.http.idempotency import CLAIM, KEY_HEADER, REPLAYED_HEADER, IdempotentRequests, delete_expired
+from gateway.settings import GatewaySettings
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import PRINCIPAL, Principal
+from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
+from safevideo_common.database import kyc_requests
 from safevideo_common.database.dialect import now_plus
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import batch_jobs, idempotency_keys, schedule_fires
+from safevideo_common.database.tables import batch_jobs, idempotency_keys, legal_holds, schedule_fires, users
+from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.web.app import base_app
 from safevideo_common.web.responses import success
-from safevideo_testkit.http import Answer, Api
+from safevideo_testkit.http import Answer, Api, running
 
 REPLAYS = "/api/v1/admin/replays"
 BODY = {"topic": "sharegram.performer.v1", "target": "sync-worker"}
@@ -55,6 +60,44 @@ async def test_repetition_gets_the_first_response_and_has_no_effect(post: Post, 
     assert (first.headers.get(REPLAYED_HEADER), again.headers.get(REPLAYED_HEADER)) == (None, "true")
     assert await count(database) == 1
     assert (await post("b")).json["data"]["jobId"] != first.json["data"]["jobId"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "table"),
+    [("kyc/resync", {"requestIds": [1]}, batch_jobs), ("users/1/hold", {"reason": "case 7"}, legal_holds)],
+)
+async def test_repeated_resync_or_hold_has_one_effect(
+    gateway: Api, admin: dict[str, str], database: Database, path: str, body: object, table: object
+) -> None:
+    now = utc_now()
+    async with database.transaction() as tx:
+        await kyc_requests.insert_request(tx, "sg_1", "ver_1", KycStatus.IN_PROGRESS, now)
+        await tx.execute(insert(users).values(created_at=now, updated_at=now))
+    keyed = admin | {KEY_HEADER: "a"}
+    first, again = [await gateway.post(f"/api/v1/admin/{path}", keyed, body) for _ in range(2)]
+    assert (first.status, again.json, again.headers[REPLAYED_HEADER]) == (again.status, first.json, "true")
+    assert first.status in {201, 202}
+    assert await count(database, table) == 1
+
+
+REPEATABLE = {
+    "/api/v1/kyc/{id}/documents": "a further file for the same side replaces the first one",
+    "/api/v1/admin/jobs/{id}/retry": "a repetition finds the job unfinished",
+    "/api/v1/admin/jobs/{id}/cancel": "a repetition finds the job finished, or asks for the same",
+    "/api/v1/performers/sync/cancel": "a repetition finds the job finished, or asks for the same",
+    "/api/v1/admin/events/{id}/retry": "a repetition makes the same row due",
+}
+"""POSTs that answer 201 or 202 and may be repeated without a key."""
+
+
+async def test_each_post_that_creates_takes_a_key(
+    settings: GatewaySettings, embedded_broker: Broker, log: FilteringBoundLogger
+) -> None:
+    app = build_app(settings, embedded_broker, log)
+    async with running(app, settings):
+        endpoints = app[ENDPOINTS]
+    creating = {each.path: each for each in endpoints if each.method == "POST" and each.returns.status in {201, 202}}
+    assert {path for path, each in creating.items() if not each.takes_idempotency_key} == set(REPEATABLE)
 
 
 async def test_the_key_with_another_request_is_422(post: Post, database: Database) -> None:

@@ -89,7 +89,16 @@ class Claim:
 
 
 CLAIM: Final = web.RequestKey("claim", Claim)
-"""The claim of a request with an idempotency key: its handler calls `keep` in the transaction of its effect."""
+"""The claim of a request with an idempotency key."""
+
+
+async def keep_response(request: web.Request, tx: AsyncConnection, status: int, document: Mapping[str, object]) -> None:
+    """Store the response of a request that has an idempotency key, in the transaction of its effect.
+
+    `document` has no secret. Raises `IdempotencyKeyInUse` if the claim has ended.
+    """
+    if (claim := request.get(CLAIM)) is not None:
+        await claim.keep(tx, status, document)
 
 
 class IdempotentRequests:

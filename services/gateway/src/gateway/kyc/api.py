@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, MODERATORS, Endpoint, Returns, Shape
-from gateway.http.idempotency import CLAIM
+from gateway.http.idempotency import keep_response
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from gateway.http.rate_limits import RateLimitClass
 from gateway.kyc.service import KycService, Submission
@@ -34,6 +34,7 @@ from safevideo_common.errors import (
     UnsupportedDocument,
     ValidationFailed,
 )
+from safevideo_common.jobs.model import Job
 from safevideo_common.kyc.standing import KycDecisionDocument, ProviderResultDocument, standing
 from safevideo_common.web.responses import success
 
@@ -168,7 +169,7 @@ class VerificationStatusDocument(TypedDict):
     """A request. `riskScore` is from 0 to 100, higher is safer; null until the provider has reported one.
 
     `provider` and `decision` are the newest result and the last decision. The later word of the two that says something
-    new is `status`. `reviewReason` is for reviewers. `supersededBy` is the later request that took the place of this one.
+    new is `status`. `reviewReason` is for reviewers. `supersededBy` is the later request that took its place.
     """
 
     requestId: int
@@ -289,7 +290,8 @@ class KycApi:
             Endpoint("POST", f"{PATH}/{{id}}/reopen", self.reopen, ADMINS, decided, errors),
             Endpoint(
                 "POST", f"{ADMIN_PATH}/kyc/resync", self.resync, ADMINS, Returns(ResyncDocument, _RESYNC, status=202),
-                (KycRequestNotFound,), body=ResyncBody, body_example={"requestIds": [123, 456, 789]},
+                (KycRequestNotFound,), takes_idempotency_key=True, body=ResyncBody,
+                body_example={"requestIds": [123, 456, 789]},
             ),
         ]  # fmt: skip
 
@@ -303,11 +305,9 @@ class KycApi:
         self._check_dates(body)
         applicant = body.model_dump(mode="json", by_alias=True)
         submission = Submission(body.document_type, body.document_expiry_date, applicant)
-        claim = request.get(CLAIM)
 
         async def keep(tx: AsyncConnection, stored: StoredKycRequest) -> None:
-            if claim is not None:
-                await claim.keep(tx, 201, _submitted_document(stored))
+            await keep_response(request, tx, 201, _submitted_document(stored))
 
         stored = await self._kyc.submit(request[PRINCIPAL], submission, caller_of(request), keep)
         self._uploads.expect()
@@ -361,10 +361,15 @@ class KycApi:
         Raises `KycRequestNotFound` if there is none of them.
         """
         body = await parse_body(ResyncBody, request)
-        job, accepted = await self._kyc.resync(body.request_ids, caller_of(request))
-        missing = sorted(set(body.request_ids) - set(accepted))
-        document: ResyncDocument = {"jobId": job.id, "accepted": list(accepted), "notFound": missing}
-        return success(document, status=202)
+        documents: list[ResyncDocument] = []
+
+        async def keep(tx: AsyncConnection, job: Job, accepted: Sequence[int]) -> None:
+            missing = sorted(set(body.request_ids) - set(accepted))
+            documents[:] = [{"jobId": job.id, "accepted": list(accepted), "notFound": missing}]
+            await keep_response(request, tx, 202, documents[0])
+
+        await self._kyc.resync(body.request_ids, caller_of(request), keep)
+        return success(documents[0], status=202)
 
     def _check_dates(self, body: KycSubmissionBody) -> None:
         today = self._clock().date()

@@ -192,16 +192,24 @@ class KycService:
             await audit_store.record(tx, caller.entry("kyc.reopened", self._clock, {"requestId": request_id}))
             return await _locked(tx, request_id)
 
-    async def resync(self, request_ids: Sequence[int], caller: Caller) -> tuple[Job, Sequence[int]]:
-        """Enqueue a job that fetches results, and return it with the ids that exist. Raises `KycRequestNotFound`."""
+    async def resync(
+        self, request_ids: Sequence[int], caller: Caller,
+        keep: Callable[[AsyncConnection, Job, Sequence[int]], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        """Enqueue a job that fetches results. Raises `KycRequestNotFound` if there is no such request.
+
+        `keep` gets the job and the ids that exist, in the transaction.
+        """
         async with self._database.read_connection() as reading:
             accepted = await kyc_requests.existing(reading, request_ids)
         if not accepted:
             raise _not_found()
+
+        async def also(tx: AsyncConnection, job: Job) -> None:
+            await keep(tx, job, accepted)
+
         jobs = JobService(self._database, self._clock, self._notify)
-        return await jobs.enqueue(
-            resync_job(accepted, caller.name, caller.request_id), RESYNC_REQUESTED, caller
-        ), accepted
+        await jobs.enqueue(resync_job(accepted, caller.name, caller.request_id), RESYNC_REQUESTED, caller, also)
 
     async def _decide(
         self, request_id: int, status: KycStatus, reason: RejectionReason | None, notes: str | None, caller: Caller

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final, Literal, NotRequired, TypedDict
 import msgspec
 from aiohttp import web
 from pydantic import BeforeValidator, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, parse_body
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, ANY_ROLE, MODERATORS, READERS, Endpoint, Returns, Shape
+from gateway.http.idempotency import keep_response
 from gateway.http.query import (
     CursorQuery,
     QueryFlag,
@@ -18,7 +20,7 @@ from gateway.http.query import (
     encode_cursor,
     parse_query,
 )
-from gateway.performers.service import PerformerService, PerformerView, view_of
+from gateway.performers.service import PerformerService, PerformerView, view_of, written_view
 from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import TimestampText
 from safevideo_common.database.engine import Database
@@ -200,7 +202,8 @@ class PerformersApi:
             Endpoint("GET", history, self.history, READERS, document, errors, path_types=ids),
             Endpoint(
                 *("POST", f"{path}/sync", self.sync, ADMINS, synced),
-                errors=_SYNC_ERRORS, body=SyncBody, body_example={"force": True}, path_types=ids,
+                errors=_SYNC_ERRORS, takes_idempotency_key=True, body=SyncBody, body_example={"force": True},
+                path_types=ids,
             ),
         ]  # fmt: skip
 
@@ -256,9 +259,15 @@ class PerformersApi:
         if isinstance(performer_id, int):
             performer_id = await self._performers.sharegram_id_of(performer_id)
         caller = SharegramCaller.api(request[CORRELATION].request_id)
-        updated = await self._sync.sync(performer_id, caller, force=body.force)
-        view = await self._performers.refreshed(performer_id)
-        return success({"updated": updated, "performer": visible_to(request[PRINCIPAL], view)})
+        document: dict[str, object] = {}
+
+        async def keep(tx: AsyncConnection, updated: bool) -> None:
+            view = await written_view(tx, performer_id)
+            document.update(updated=updated, performer=visible_to(request[PRINCIPAL], view))
+            await keep_response(request, tx, 200, document)
+
+        await self._sync.sync(performer_id, caller, force=body.force, also=keep)
+        return success(document)
 
     async def history(self, request: web.Request) -> web.Response:
         """Return each field of a performer with its last writer, and the newest events that lost or are not applied.

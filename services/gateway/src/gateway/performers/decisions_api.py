@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMINS, Endpoint, Returns
-from gateway.http.idempotency import CLAIM
+from gateway.http.idempotency import keep_response
 from gateway.performers.api import DECISION, PerformerId, parse_performer_id
 from gateway.performers.service import PerformerService
 from safevideo_common.audit import store as audit_store
@@ -154,7 +154,7 @@ class PerformerDecisionsApi:
         return await self._decide(request, order)
 
     async def _decide(self, request: web.Request, order: _Order) -> web.Response:
-        caller, claim = caller_of(request), request.get(CLAIM)
+        caller = caller_of(request)
         performer_id = await self._performers.id_of(parse_performer_id(request))
         before: list[Performer] = []
 
@@ -173,8 +173,7 @@ class PerformerDecisionsApi:
                     details["days"] = order.days
                 entry = caller.entry(order.action, self._clock, details, f"performer:{row.id}")
                 await audit_store.record(tx, entry)
-            if claim is not None:
-                await claim.keep(tx, 200, _document(row))
+            await keep_response(request, tx, 200, _document(row))
 
         return success(_document(await self._decisions.make(performer_id, decide, finish, caller.request_id)))
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.metrics import GatewayMetrics
 from safevideo_common.clock import format_timestamp, rfc3339
@@ -133,15 +134,6 @@ class PerformerService:
         await self._cache.set_if_not_invalidated(performer_id, msgspec.json.encode(view))
         return view
 
-    async def refreshed(self, sharegram_id: str) -> PerformerView:
-        """Return the performer as the database has it now, whatever the cache holds."""
-        async with self._database.read_connection() as connection:
-            performer_id = await performers.id_of(connection, sharegram_id)
-            stored = performer_id and await performers.get(connection, performer_id)
-        if not stored:
-            raise _not_found()
-        return view_of(stored)
-
     async def sharegram_id_of(self, performer_id: int) -> str:
         """Return Sharegram's id of the performer with our id."""
         return (await self.by_id(performer_id)).performer_id
@@ -175,6 +167,15 @@ class PerformerService:
         if performer_id is None:
             raise _not_found()
         return await self.by_id(performer_id)
+
+
+async def written_view(tx: AsyncConnection, sharegram_id: str) -> PerformerView:
+    """Return the performer as this transaction has written it, whatever the cache holds. Raises `PerformerNotFound`."""
+    performer_id = await performers.id_of(tx, sharegram_id)
+    stored = None if performer_id is None else await performers.get(tx, performer_id)
+    if stored is None:
+        raise _not_found()
+    return view_of(stored)
 
 
 def view_of(stored: StoredPerformer) -> PerformerView:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.http.body import Body, BodyTimestamp, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMINS, Endpoint, Returns, Shape
-from gateway.http.idempotency import CLAIM
+from gateway.http.idempotency import keep_response
 from gateway.http.query import Number, PageQuery, Query, parse_query
 from gateway.http.rate_limits import RateLimitClass
 from gateway.jobs.api import QUEUED_JOB, CancelBody
@@ -101,11 +101,9 @@ class PerformerSyncsApi:
     async def start(self, request: web.Request) -> web.Response:
         """Queue a sync of all performers. Raises `SyncAlreadyInProgress`, `ValidationFailed`."""
         body = await parse_body(SyncAllBody, request)
-        claim = request.get(CLAIM)
 
         async def keep(tx: AsyncConnection, job: Job) -> None:
-            if claim is not None:
-                await claim.keep(tx, 202, job_document(job))
+            await keep_response(request, tx, 202, job_document(job))
 
         job = await enqueue_sync(self._database, body.parameters(), caller_of(request), self._clock, keep)
         return success(job_document(job), status=202)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.http.body import Body, BodyTimestamp, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, Endpoint, Returns
-from gateway.http.idempotency import CLAIM
+from gateway.http.idempotency import keep_response
 from gateway.jobs.api import QUEUED_JOB
 from safevideo_common.jobs.model import Job
 from safevideo_common.jobs.serializers import JobDocument, job_document
@@ -86,11 +86,9 @@ class ReplaysApi:
     async def start(self, request: web.Request) -> web.Response:
         """Enqueue a replay. Raises `ValidationFailed`."""
         parameters, caller = (await parse_body(ReplayBody, request)).parameters(), caller_of(request)
-        claim = request.get(CLAIM)
 
         async def keep(tx: AsyncConnection, job: Job) -> None:
-            if claim is not None:
-                await claim.keep(tx, 202, job_document(job))
+            await keep_response(request, tx, 202, job_document(job))
 
         job = await enqueue_replay(self._jobs, parameters, caller, keep)
         self._logger.info(

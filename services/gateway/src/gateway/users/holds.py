@@ -5,14 +5,16 @@ from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import StringConstraints
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
+from gateway.http.idempotency import keep_response
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import InvalidStatusTransition, UserNotFound
-from safevideo_common.privacy.holds import MAX_REASON, HoldDocument, LegalHolds, find_active, hold_document
+from safevideo_common.privacy.holds import MAX_REASON, Hold, HoldDocument, LegalHolds, find_active, hold_document
 from safevideo_common.web.responses import success
 
 Reason = Annotated[
@@ -57,7 +59,7 @@ class LegalHoldsApi:
             ),
             Endpoint(
                 "POST", f"{path}/{{id}}/hold", self.create, ADMINS, Returns(HoldDocument, _HOLD, status=201),
-                (UserNotFound,), body=HoldBody, body_example=_REASON,
+                (UserNotFound,), takes_idempotency_key=True, body=HoldBody, body_example=_REASON,
             ),
             Endpoint(
                 "POST", f"{path}/{{id}}/release", self.release, ADMINS, Returns(HoldDocument, _HOLD, shape=Shape.LIST),
@@ -78,9 +80,12 @@ class LegalHoldsApi:
         Raises `UserNotFound`.
         """
         body = await parse_body(HoldBody, request)
-        return success(
-            hold_document(await self._holds.create(row_id_of(request), body.reason, caller_of(request))), status=201
-        )
+
+        async def keep(tx: AsyncConnection, hold: Hold) -> None:
+            await keep_response(request, tx, 201, hold_document(hold))
+
+        hold = await self._holds.create(row_id_of(request), body.reason, caller_of(request), keep)
+        return success(hold_document(hold), status=201)
 
     async def release(self, request: web.Request) -> web.Response:
         """Release every hold on the person with this account, and return them.

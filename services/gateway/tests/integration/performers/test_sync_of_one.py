@@ -111,6 +111,29 @@ async def test_sync_without_force_is_refused_for_five_minutes(
     assert (await gateway.post("/api/v1/performers/sg_1/sync", admin, {"force": True})).status == 200
 
 
+@ON_BOTH
+async def test_repeated_sync_with_an_idempotency_key_calls_sharegram_once_and_is_not_refused(
+    gateway: Api, admin: dict[str, str], simulator: SimulatorClient, store: Store, database: Database
+) -> None:
+    await store("sg_1", version=3, bio="old")
+    await at_master(simulator, "sg_1", 9, username="jane", bio="new")
+    keyed = admin | {"Idempotency-Key": "once"}
+    first = await gateway.post("/api/v1/performers/sg_1/sync", keyed, {})
+    await at_master(simulator, "sg_1", 10, username="jane", bio="newer")
+    again = await gateway.post("/api/v1/performers/sg_1/sync", keyed, {})
+    assert (first.status, again.status, again.json) == (200, 200, first.json)
+    assert again.json["data"]["performer"]["bio"] == "new"
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(await published(database)) == 1
+    other = await gateway.post("/api/v1/performers/sg_1/sync", keyed, {"force": True})
+    assert other.code == "IDEMPOTENCY_KEY_REUSED"
+    failed = await gateway.post("/api/v1/performers/sg_2/sync", keyed | {"Idempotency-Key": "two"}, {})
+    assert failed.code == "PERFORMER_NOT_FOUND"
+    await at_master(simulator, "sg_2", 1, username="new")  # a failure keeps no response
+    created = await gateway.post("/api/v1/performers/sg_2/sync", keyed | {"Idempotency-Key": "two"}, {})
+    assert created.json["data"]["updated"] is True
+
+
 async def test_failed_sync_changes_nothing_and_is_in_the_log_of_syncs(
     gateway: Api, admin: dict[str, str], simulator: SimulatorClient, store: Store, logs: Path,
     logged: Callable[[], list[str]],
