@@ -21,7 +21,13 @@ from safevideo_devstack.run.testing import RunningRun, free_offset, serving_run
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.runbook_pages import commands
 
-NEEDS_ANOTHER_MACHINE = ("mysql", "dmesg", "safevideo topics", "safevideo users erasures import")
+NEEDS_ANOTHER_MACHINE = (
+    "mysql",
+    "dmesg",
+    "safevideo topics",
+    "safevideo users erasures import",
+    "safevideo users holds import",
+)
 """A container may not read kernel messages; the embedded stack has no Kafka and no MySQL, and nobody made a backup."""
 
 COMMAND_SECONDS = 120.0

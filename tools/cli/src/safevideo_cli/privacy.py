@@ -1,6 +1,7 @@
-"""`safevideo users hold|release|holds|erase`: what keeps the data of a person, and its erasure."""
+"""`safevideo users hold|release|holds|erase|erasures`: what keeps the data of a person, and its erasure."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,19 @@ from safevideo_cli.options import AsJson, Limit, Page
 from safevideo_cli.output import print_json, print_table, to_yaml
 from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.privacy.erasure import ErasurePlan, Erasures, ExportedOrder, decode_orders, encode_orders
-from safevideo_common.privacy.holds import Hold, LegalHolds, find_active, hold_document
+from safevideo_common.privacy.holds import (
+    ExportedHold,
+    Hold,
+    ImportedHolds,
+    LegalHolds,
+    decode_holds,
+    encode_holds,
+    find_active,
+    hold_document,
+)
 
 erasures_app = typer.Typer(no_args_is_help=True)
+holds_app = typer.Typer()
 PersonReference = Annotated[
     str, typer.Argument(metavar="PERSON", help="The id of an account, or Sharegram's id of a performer.")
 ]
@@ -32,8 +43,11 @@ def release(person: PersonReference, reason: Reason, as_json: AsJson = False) ->
     _print(asyncio.run(_release(person, reason)), as_json=as_json)
 
 
-def holds(page: Page = 1, limit: Limit = 20, as_json: AsJson = False) -> None:
+@holds_app.callback(invoke_without_command=True)
+def holds(context: typer.Context, page: Page = 1, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Show the active legal holds."""
+    if context.invoked_subcommand:
+        return
     _print(asyncio.run(_find(page, limit)), as_json=as_json)
 
 
@@ -96,6 +110,42 @@ def import_orders(
     except ValueError as error:
         raise typer.BadParameter(f"is no export of erasure orders: {error}", param_hint="FILE") from None
     print(f"{asyncio.run(_import(orders))} of {len(orders)} orders were missing. The job person_erasure is enqueued.")
+
+
+@holds_app.command("export")
+def export_holds() -> None:
+    """Print all active holds as JSON, to be kept with each backup. It has ids, digests and reasons, and no names."""
+    print(encode_holds(asyncio.run(_export_holds())))
+
+
+@holds_app.command("import")
+def import_holds(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The output of `holds export`.")],
+) -> None:
+    """Place the holds that a restored database does not have. It fails if the person of one is not there."""
+    try:
+        exported = decode_holds(file.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"is no export of legal holds: {error}", param_hint="FILE") from None
+    imported = asyncio.run(_import_holds(exported))
+    print(f"{len(imported.added)} of {len(exported)} holds were missing.")
+    if imported.without_person:
+        names = ", ".join(str(each) for each in imported.without_person)
+        print(f"The database has nobody for these holds of the file: {names}. Place them by hand.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+async def _export_holds() -> Sequence[ExportedHold]:
+    async with open_database() as database:
+        return await LegalHolds(database, utc_now).export()
+
+
+async def _import_holds(exported: Sequence[ExportedHold]) -> ImportedHolds:
+    who = caller()
+    async with open_database() as database:
+        imported = await LegalHolds(database, utc_now).import_holds(exported, who)
+    log_action("Legal holds imported", who, added=len(imported.added))
+    return imported
 
 
 async def _export() -> Sequence[ExportedOrder]:

@@ -16,8 +16,9 @@ from safevideo_common.users.merge import UserChanges, UserMerges
 from safevideo_common.users.store import User
 
 app = typer.Typer(no_args_is_help=True)
-for _command in (privacy.hold, privacy.release, privacy.holds, privacy.erase):
+for _command in (privacy.hold, privacy.release, privacy.erase):
     app.command()(_command)
+app.add_typer(privacy.holds_app, name="holds")
 app.add_typer(privacy.erasures_app, name="erasures", help="Keep the orders of erasures with backups.")
 
 MAX_ID = 2**63 - 1

@@ -12,6 +12,7 @@ from safevideo_common.auth.sessions import NewSession, SessionStore
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import legal_holds
 from safevideo_common.users import store
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.store import Identity
@@ -83,6 +84,29 @@ def test_legal_hold_is_placed_shown_and_released(command: Run) -> None:
     assert command("users", "release", "a", "--reason", "closed").returncode == 0
     again = command("users", "release", "1", "--reason", "closed")
     assert (again.returncode, again.stderr.startswith("INVALID_STATUS_TRANSITION: ")) == (1, True)
+
+
+def test_legal_holds_are_kept_with_backups(command: Run, migrated_sqlite_url: str, tmp_path: Path) -> None:
+    assert command("users", "hold", "1", "--reason", "case 7").returncode == 0
+    export = tmp_path / "holds.json"
+    export.write_text(command("users", "holds", "export").stdout)
+    (exported,) = orjson.loads(export.read_bytes())["holds"]
+    assert (exported["performerIds"], len(exported["identities"]), exported["reason"]) == (["a"], 1, "case 7")
+    assert command("users", "holds", "import", str(export)).stdout == "0 of 1 holds were missing.\n"
+
+    async def restore() -> None:
+        async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
+            await tx.execute(legal_holds.delete())
+
+    asyncio.run(restore())
+    assert command("users", "holds", "import", str(export)).stdout == "1 of 1 holds were missing.\n"
+    (found,) = orjson.loads(command("users", "holds", "--json").stdout)["holds"]
+    assert (found["userId"], found["performerId"], found["reason"]) == (1, "a", "case 7")
+    export.write_bytes(orjson.dumps({"holds": [{**exported, "performerIds": [], "identities": ["gone"]}]}))
+    unknown = command("users", "holds", "import", str(export))
+    assert (unknown.returncode, "Place them by hand" in unknown.stderr) == (1, True)
+    export.write_text("[]")
+    assert command("users", "holds", "import", str(export)).returncode == 2
 
 
 def test_erasure_is_previewed_ordered_and_kept_with_backups(command: Run, tmp_path: Path) -> None:

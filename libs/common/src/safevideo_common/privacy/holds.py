@@ -1,10 +1,12 @@
 """Legal holds. While a person has an active one, no retention and no erasure deletes anything of them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypedDict
+from functools import partial
+from typing import Final, Literal, NamedTuple, TypedDict
 
+import msgspec
 from sqlalchemy import ColumnElement, Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,9 +18,10 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.paging import Order, find_page
-from safevideo_common.database.tables import legal_holds
+from safevideo_common.database.tables import legal_holds, user_identities
 from safevideo_common.errors import InvalidStatusTransition, LegalHold, ValidationFailed
-from safevideo_common.privacy.person import Person, find_person
+from safevideo_common.events.envelope import ExternalId, Timestamp
+from safevideo_common.privacy.person import Person, find_person, person_of_performer
 from safevideo_common.users import store as users
 
 HOLD_PLACED: Final = "users.hold_placed"
@@ -26,6 +29,7 @@ HOLD_RELEASED: Final = "users.hold_released"
 MAX_REASON: Final = 255
 
 _h: Final = legal_holds.c
+_i: Final = user_identities.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,24 @@ class HoldDocument(TypedDict):
     placedBy: str
 
 
+class ExportedHold(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """An active hold as it is kept with a backup, with all of the person that it is on. `identities` are digests."""
+
+    id: int
+    reason: str
+    placed_at: Timestamp
+    placed_by: str
+    performer_ids: Sequence[ExternalId]
+    identities: Sequence[ExternalId]
+
+
+class ImportedHolds(NamedTuple):
+    """The ids, as exported, of the holds that were placed again, and of those whose person is not here."""
+
+    added: Sequence[int]
+    without_person: Sequence[int]
+
+
 def hold_document(hold: Hold) -> HoldDocument:
     """Return the JSON document of a legal hold."""
     return {
@@ -63,6 +85,10 @@ def hold_document(hold: Hold) -> HoldDocument:
     }
 
 
+AlsoInTransaction = Callable[[AsyncConnection, Hold], Awaitable[None]]
+"""A further effect in the transaction that places a hold."""
+
+
 class LegalHolds:
     """Places and releases holds. Every method raises the errors of the database."""
 
@@ -70,8 +96,12 @@ class LegalHolds:
         self._database = database
         self._clock = clock
 
-    async def create(self, reference: int | str, reason: str, caller: Caller) -> Hold:
+    async def create(
+        self, reference: int | str, reason: str, caller: Caller, also: AlsoInTransaction | None = None
+    ) -> Hold:
         """Place a hold on the person with this account, or performer of Sharegram. A person may have several.
+
+        `also` adds to its transaction.
 
         Raises `UserNotFound`, `PerformerNotFound`, `ValidationFailed`, and `InvalidStatusTransition` for a person who
         is erased already.
@@ -93,7 +123,10 @@ class LegalHolds:
                 hold_id = (await tx.execute(insert(legal_holds).values(row))).lastrowid
                 details = {"holdId": hold_id, "userId": user_id, "reason": reason}
                 await audit_store.record(tx, caller.entry(HOLD_PLACED, self._clock, details, f"hold:{hold_id}"))
-                return (await active_holds(tx, person))[-1]
+                hold = (await active_holds(tx, person))[-1]
+                if also is not None:
+                    await also(tx, hold)
+                return hold
 
         return await retry_on_conflict(attempt)
 
@@ -118,6 +151,74 @@ class LegalHolds:
 
         return await retry_on_conflict(attempt)
 
+    async def export(self) -> Sequence[ExportedHold]:
+        """Return all active holds, by what a restored backup knows a person by.
+
+        An account's id is not among it: after a restore another person may have that id.
+        """
+        async with self._database.read_connection() as reading:
+            rows = await reading.execute(select(legal_holds).where(_h.released_at.is_(None)).order_by(_h.id))
+            exported: list[ExportedHold] = []
+            for hold in map(_hold, rows):
+                reference = hold.user_id if hold.performer_id is None else hold.performer_id
+                person = Person((), ()) if reference is None else await _person_of(reading, reference)
+                digests = select(_i.digest).where(_i.user_id.in_(person.user_ids)).order_by(_i.digest)
+                identities = list(await reading.scalars(digests))
+                exported.append(
+                    ExportedHold(hold.id, hold.reason, hold.placed_at, hold.placed_by, person.performer_ids, identities)
+                )
+        return exported
+
+    async def import_holds(self, exported: Sequence[ExportedHold], caller: Caller) -> ImportedHolds:
+        """Place the holds that a restored database does not have. A repetition places none twice.
+
+        A hold that was released after it was exported is placed again only if the database does not have it.
+        Raises `ValidationFailed`.
+        """
+        added: list[int] = []
+        without_person: list[int] = []
+        for each in exported:
+            check_reason(each.reason)
+            outcome = await retry_on_conflict(partial(self._import, each, caller))
+            if outcome is None:
+                without_person.append(each.id)
+            elif outcome:
+                added.append(each.id)
+        return ImportedHolds(added, without_person)
+
+    async def _import(self, exported: ExportedHold, caller: Caller) -> bool | None:
+        """Return whether the hold was placed, or None if nothing here belongs to its person."""
+        async with self._database.transaction() as tx:
+            existing_ids = list(await tx.scalars(select(_i.user_id).where(_i.digest.in_(exported.identities))))
+            references: list[int | str] = [*existing_ids, *exported.performer_ids]
+            if not references:
+                return None
+            person = await _person_of(tx, references[0])
+            await users.lock(tx, person.user_ids)
+            if await tx.scalar(select(_h.id).where(_of(person), *_is_same(exported)).limit(1)) is not None:
+                return False
+            row = {
+                "user_id": person.user_ids[0] if person.user_ids else None,
+                "performer_id": person.performer_ids[0] if person.performer_ids else None,
+                "reason": exported.reason,
+                "placed_at": exported.placed_at,
+                "placed_by": exported.placed_by,
+            }
+            hold_id = (await tx.execute(insert(legal_holds).values(row))).lastrowid
+            details = {"holdId": hold_id, "importedFrom": exported.id, "reason": exported.reason}
+            await audit_store.record(tx, caller.entry(HOLD_PLACED, self._clock, details, f"hold:{hold_id}"))
+            return True
+
+
+def encode_holds(holds: Sequence[ExportedHold]) -> str:
+    """Return the file that is kept with a backup, as JSON."""
+    return msgspec.json.format(msgspec.json.encode({"holds": holds})).decode()
+
+
+def decode_holds(content: bytes) -> Sequence[ExportedHold]:
+    """Return the holds of a file of `encode_holds`. Raises `ValueError`."""
+    return msgspec.json.decode(content, type=dict[Literal["holds"], list[ExportedHold]]).get("holds", [])
+
 
 async def active_holds(connection: AsyncConnection, person: Person) -> Sequence[Hold]:
     """Return the active holds on a person, the oldest first."""
@@ -139,6 +240,17 @@ async def find_active(
     query = select(legal_holds).where(_h.released_at.is_(None))
     rows, total = await find_page(reading, query, (_h.placed_at, _h.id), page=page, limit=limit, order=order)
     return [_hold(row) for row in rows], total
+
+
+async def _person_of(connection: AsyncConnection, reference: int | str) -> Person:
+    """Return the person, also of a performer of whom nothing is here yet: a sync may bring it."""
+    if isinstance(reference, int):
+        return await find_person(connection, reference)
+    return await person_of_performer(connection, reference)
+
+
+def _is_same(exported: ExportedHold) -> tuple[ColumnElement[bool], ...]:
+    return (_h.reason == exported.reason, _h.placed_at == exported.placed_at, _h.placed_by == exported.placed_by)
 
 
 def _of(person: Person) -> ColumnElement[bool]:

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from safevideo_common.audit.store import Caller
 from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import audit_log
+from safevideo_common.database.tables import audit_log, legal_holds, user_identities, users
 from safevideo_common.errors import (
     InvalidStatusTransition,
     LegalHold,
@@ -17,7 +17,14 @@ from safevideo_common.errors import (
     UserNotFound,
     ValidationFailed,
 )
-from safevideo_common.privacy.holds import LegalHolds, active_holds, require_no_hold
+from safevideo_common.privacy.holds import (
+    ExportedHold,
+    LegalHolds,
+    active_holds,
+    decode_holds,
+    encode_holds,
+    require_no_hold,
+)
 from safevideo_common.privacy.person import find_person, person_of_performer
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
@@ -79,6 +86,38 @@ async def test_hold_stays_with_the_person_whose_accounts_are_merged(
             person = await find_person(reading, reference)
             assert (person.user_ids, person.performer_ids) == ((first, second), ("sg_1", "sg_2"))
             assert [each.id for each in await active_holds(reading, person)] == [created.id]
+
+
+async def test_restored_backup_gets_its_holds_back_once_and_no_released_one(
+    holds: LegalHolds, database: Database
+) -> None:
+    user_id = await account(database, "sg_ada")
+    await holds.create(user_id, "case 7", CALLER)
+    exported = decode_holds(encode_holds(await holds.export()).encode())
+    assert await holds.import_holds(exported, CALLER) == ([], [])
+    async with database.transaction() as tx:  # as an older backup is: without the hold, and with other account ids
+        await tx.execute(legal_holds.delete())
+        await tx.execute(update(user_identities).values(user_id=user_id + 5))
+        await tx.execute(update(users).values(id=user_id + 5))
+    assert (await holds.import_holds(exported, CALLER)).added == [exported[0].id]
+    assert await holds.import_holds(exported, CALLER) == ([], [])
+    async with database.read_connection() as reading:
+        (hold,) = await active_holds(reading, await find_person(reading, user_id + 5))
+    assert (hold.reason, hold.placed_by, hold.placed_at) == ("case 7", "legal", exported[0].placed_at)
+    await holds.release("sg_ada", "case 7 is closed", CALLER)
+    assert await holds.import_holds(exported, CALLER) == ([], [])
+
+
+async def test_imported_hold_is_on_a_performer_that_only_a_later_sync_brings(
+    holds: LegalHolds, database: Database
+) -> None:
+    exported = ExportedHold(3, "case 7", FakeClock()(), "legal", ["sg_new"], [])
+    assert (await holds.import_holds([exported], CALLER)).added == [3]
+    async with database.read_connection() as reading:
+        with pytest.raises(LegalHold):
+            await require_no_hold(reading, await person_of_performer(reading, "sg_new"))
+    nobody = ExportedHold(4, "case 8", exported.placed_at, "legal", [], ["0" * 64])
+    assert await holds.import_holds([nobody], CALLER) == ([], [4])
 
 
 async def test_nobody_is_held_by_mistake(holds: LegalHolds, database: Database) -> None:
