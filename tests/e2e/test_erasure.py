@@ -15,11 +15,13 @@ from sqlalchemy import select
 import gateway.app
 import kyc_worker.app
 import sync_worker.app
+import webhook_ingest.app
 from gateway.settings import GatewaySettings
 from kyc_worker.settings import KycWorkerSettings
 from safevideo_common.audit.store import Caller
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import Role
+from safevideo_common.broker.kafka import KafkaBroker
 from safevideo_common.broker.port import Broker
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
@@ -38,6 +40,8 @@ from sharegram_simulator.client import SimulatorClient
 from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.testing import running_simulator
 from sync_worker.settings import SyncWorkerSettings
+from webhook_ingest.api import PATH
+from webhook_ingest.settings import IngestSettings
 
 PLANTED = "Zebedee-Planted"
 API_KEY, SECRET_KEY = "the-api-key-of-this-run", "the-secret-key-of-this-run"
@@ -54,6 +58,7 @@ class Site:
     performer: KycClient
     admin: KycClient
     name: str
+    webhook_url: str
     logs: Path
 
     async def profile(self, version: int) -> None:
@@ -80,6 +85,12 @@ class Site:
             return condition(await self.status_of(event_inbox.c.performer_id == self.name))
 
         await eventually(is_so)
+
+    async def wait_for_event(self, event_id: str, status: str) -> None:
+        async def has_it() -> bool:
+            return await self.status_of(event_inbox.c.event_id == event_id) == [status]
+
+        await eventually(has_it)
 
     async def post(self, path: str, body: object) -> dict[str, Any]:
         url = f"{self.admin.site.base_url}/api/v1/{path}"
@@ -141,7 +152,18 @@ async def running_site(
             key = await api_keys.create(tx, "an-admin", Role.ADMIN, utc_now())
         admin = KycClient(site, {"X-API-Client": "an-admin", "X-API-Key": key})
         redis = await opened.enter_async_context(open_redis(stack.redis_url, 0, seconds=5))
-        yield Site(database, broker, redis, simulator, performer, admin, name, logs)
+        yield Site(database, broker, redis, simulator, performer, admin, name, hook, logs)
+
+
+@asynccontextmanager
+async def ingest_with_spool(
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, spool: Path
+) -> AsyncIterator[str]:
+    """Run a further webhook-ingest; yield the URL of its webhooks."""
+    values = settings_of(stack) | {"sharegram_webhook_secret": SECRET, "spool_dir": str(spool)}
+    settings = IngestSettings.model_validate(values)
+    async with serving(webhook_ingest.app.build_app(settings, broker, log), settings) as port:
+        yield f"http://127.0.0.1:{port}{PATH}"
 
 
 async def test_nothing_brings_an_erased_person_back(
@@ -158,6 +180,16 @@ async def test_nothing_brings_an_erased_person_back(
         await site.redis.set(f"performer:{row_id}", PLANTED)  # reads cache nothing shortly after a write
         assert {"performers", "event_inbox", f"performer:{row_id}"} <= await site.places()
 
+        spool, no_kafka = tmp_path / "spool", KafkaBroker("127.0.0.1:1")
+        async with ingest_with_spool(stack, no_kafka, log, spool) as url:
+            await site.simulator.put("/_sim/webhook-url", {"url": url})
+            changes = {"performerId": site.name, "changes": {"displayName": PLANTED}, "version": 5}
+            event = {"event": "performer.profile.updated", "data": changes, "id": "evt_spooled"}
+            (answer,) = (await site.simulator.post("/_sim/webhooks", event))["answers"]
+            assert answer["status"] == 200
+            await site.simulator.put("/_sim/webhook-url", {"url": site.webhook_url})
+        assert any(PLANTED.encode() in each.read_bytes() for each in spool.rglob("*") if each.is_file())
+
         caller = Caller("privacy-officer", "admin", None, "r1")
         plan = await Erasures(site.database, utc_now).order(site.name, "request 7", caller)
         assert plan.job_id is not None
@@ -166,9 +198,11 @@ async def test_nothing_brings_an_erased_person_back(
         assert await site.places() == set()
         assert [each for each in (tmp_path / "documents").rglob("*") if each.is_file()] == []
 
+        async with ingest_with_spool(stack, broker, log, spool):  # Kafka is available again
+            await site.wait_for_event("evt_spooled", "ignored")
         await site.profile(version=2)  # the master still has the person
         await site.broken_event("evt_broken_again")
-        await site.wait_for(lambda statuses: statuses.count("ignored") >= 3)
+        await site.wait_for(lambda statuses: statuses.count("ignored") >= 4)
         replay = {"topic": "sharegram.performer.v1", "target": "sync-worker", "performerIds": [site.name]}
         for options in ({"dryRun": True, "force": True}, {"dryRun": False}, {"dryRun": False, "force": True}):
             started = await site.post("admin/replays", replay | options)
