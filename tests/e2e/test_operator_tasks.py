@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -111,7 +111,7 @@ class Operator:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def operator(tmp_path_factory: pytest.TempPathFactory, safevideo_command: Path) -> AsyncIterator[Operator]:
     folder = tmp_path_factory.mktemp("operator")
-    async with serving_run(folder / "run", free_offset()) as run:
+    async with serving_run(folder / ".run", free_offset()) as run:
         (folder / "secret.txt").write_text(SECRET)
         environment = run.environment()
         assert f"{Path(sys.executable).parent}:" in environment["PATH"], "the folder of `safevideo`"
@@ -160,7 +160,6 @@ class Task:
     number: int
     commands_in_table: int
     lines: Sequence[str]
-    is_typed_here: bool
 
 
 def tasks() -> Mapping[int, Task]:
@@ -171,9 +170,8 @@ def tasks() -> Mapping[int, Task]:
     found = {}
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         number = int(section.partition(".")[0])
-        blocks = re.findall(r"```(bash|sh)\n(.*?)```", section, re.DOTALL)
-        lines = [line for _, block in blocks for line in block.splitlines()]
-        found[number] = Task(number, table[number], lines, any(kind == "bash" for kind, _ in blocks))
+        blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", section, re.DOTALL)
+        found[number] = Task(number, table[number], [line for block in blocks for line in block.splitlines()])
     return found
 
 
@@ -213,6 +211,14 @@ async def until_shown(operator: Operator, performer: str, text: str) -> None:
 def profile(performer: str, event_id: str, version: int, **changes: object) -> Mapping[str, object]:
     data = {"performerId": performer, "version": version, "changes": changes}
     return {"event": "performer.profile.updated", "id": event_id, "data": data}
+
+
+async def test_sourced_file_of_the_first_task_lets_one_type_all_others(operator: Operator) -> None:
+    start, source = TASKS[1].lines
+    assert start == "make run"
+    typed_there = replace(operator, environment={"PATH": operator.environment["PATH"], "SAFEVIDEO_ENV": "production"})
+    health = await typed_there.type(f"{source.partition('  #')[0]} && safevideo health")
+    assert "webhooks" in health.out, health
 
 
 async def test_lost_and_dead_names_are_explained_by_one_command(operator: Operator) -> None:
