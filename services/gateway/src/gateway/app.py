@@ -86,6 +86,7 @@ from safevideo_common.web.client_address import ClientAddresses
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.signatures import WebhookSecret
+from safevideo_common.webhooks.spool_reports import SpoolReports
 
 SERVICE: Final = "gateway"
 
@@ -228,9 +229,11 @@ async def _health(
 ) -> AsyncIterator[CachedHealthCheck]:
     settings, protections = shared.settings, shared.protections
     client = shared.sharegram if settings.sharegram_api_url else None
-    probe = SharegramHealthProbe(client, FailFastRedis(redis), protections)
+    fail_fast = FailFastRedis(redis)
+    probe = SharegramHealthProbe(client, fail_fast, protections)
     memory_limit = settings.memory_limit_mb << 20
-    checks = build_checks(shared.database, redis, broker, api_keys, probe.latest, memory_limit, protections)
+    spools = SpoolReports(fail_fast)
+    checks = build_checks(shared.database, redis, broker, api_keys, probe.latest, memory_limit, protections, spools)
     async with (
         background_task(app, "sharegram-health", probe.run()),
         CachedHealthCheck(checks, utc_now) as health,

@@ -6,8 +6,10 @@ from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
 from safevideo_common.broker.port import Broker
+from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.encryption import Purpose
@@ -15,12 +17,14 @@ from safevideo_common.events.topic_checks import monitor_topics
 from safevideo_common.events.topics import KYC, OTHER, PERFORMER
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.tracing import open_tracer
+from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.service import background_task
 from safevideo_common.web.app import add_buffered_post, base_app
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.web.http_protocol import ServerLimits
 from safevideo_common.web.server import LIMITS
 from safevideo_common.webhooks.signatures import SCHEMES
+from safevideo_common.webhooks.spool_reports import SpoolReports
 from webhook_ingest.api import PATH, ReceiveWebhook
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.protection.limits import Limits
@@ -29,7 +33,7 @@ from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 from webhook_ingest.secrets import KeyRing, SecretRefresher, SecretUsageRecorder
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.spool.reporting import SpoolEvents
+from webhook_ingest.spool.reporting import SpoolEvents, report_depth
 
 SERVICE = "webhook-ingest"
 
@@ -40,6 +44,8 @@ RECEIVED: Final = (KYC, PERFORMER, OTHER)
 
 DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
+REDIS_SECONDS: Final = 1.0
+"""No request waits for Redis."""
 
 
 def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLogger) -> web.Application:
@@ -74,6 +80,8 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
             _open_database_parts(app, settings, registry, logger) as (key_ring, quarantine),
             broker.producer(SERVICE, acknowledged_within=timeout) as producer,
             open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
+            open_redis(settings.redis_url.get_secret_value(), 0, seconds=REDIS_SECONDS) as redis,
+            background_task(app, "spool-report", report_depth(_spool_reports(redis), publisher.depth, logger)),
             background_task(app, "topic-checks", monitor_topics(broker, RECEIVED, logger)),
             open_tracer(settings, SERVICE, logger) as tracer,
         ):
@@ -95,6 +103,10 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
 
     app.cleanup_ctx.append(endpoint)
     return app
+
+
+def _spool_reports(redis: Redis) -> SpoolReports:
+    return SpoolReports(FailFastRedis(redis, seconds=REDIS_SECONDS))
 
 
 @asynccontextmanager

@@ -20,7 +20,9 @@ from safevideo_common.observability.memory import resident_bytes
 from safevideo_common.protections.runtime import Protections
 from safevideo_common.quarantine import queries as quarantine_queries
 from safevideo_common.resilience.breaker.breaker import BreakerState, BreakerStatus
+from safevideo_common.resilience.fail_fast_redis import RedisUnavailable
 from safevideo_common.tasks import cancel_and_wait
+from safevideo_common.webhooks.spool_reports import SpoolReports
 
 CRITICAL: Final = "database"
 """The whole is unhealthy without this component, and degraded without any other."""
@@ -168,6 +170,7 @@ def build_checks(
     sharegram: Callable[[], Awaitable[CheckResult]],
     memory_limit: int,
     protections: Protections,
+    spools: SpoolReports,
 ) -> list[IntegrationCheck]:
     """Return the checks in the order of the contract, §6. `memory_limit` is in bytes."""
 
@@ -178,7 +181,7 @@ def build_checks(
         return breaker_result(protections.breaker.status())
 
     async def webhooks() -> CheckResult:
-        return await webhooks_result(database, utc_now())
+        return await webhooks_result(database, spools, utc_now())
 
     async def fallback() -> CheckResult:
         until = protections.fallback.until()
@@ -208,19 +211,38 @@ def breaker_result(status: BreakerStatus) -> CheckResult:
     return CheckResult(CheckStatus.UNHEALTHY, f"{word}{by_whom}, next call in {status.retry_after} s")
 
 
-async def webhooks_result(database: Database, now: datetime) -> CheckResult:
-    """Return the result for the webhooks that came: it is unhealthy if they were only refused in `WEBHOOKS_WINDOW`."""
-    since = now - WEBHOOKS_WINDOW
-    async with database.read_connection() as reading:
-        last_accepted = await inbox_queries.last_received_at(reading)
-        refused = await quarantine_queries.summarize(reading, since)
+async def webhooks_result(database: Database, spools: SpoolReports, now: datetime) -> CheckResult:
+    """Return the result for the webhooks that came: it is unhealthy if they were only refused in `WEBHOOKS_WINDOW`.
+
+    What waits in spools is known without Kafka and without the database. It is a warning: it is safe, and late.
+    """
+    since, (spooled, is_late) = now - WEBHOOKS_WINDOW, await _spooled(spools)
+    try:
+        async with database.read_connection() as reading:
+            last_accepted = await inbox_queries.last_received_at(reading)
+            refused = await quarantine_queries.summarize(reading, since)
+    except SafeVideoError as error:
+        return CheckResult(CheckStatus.UNHEALTHY, f"{error.message} {spooled}")
     accepted = "none accepted yet" if last_accepted is None else f"last accepted {rfc3339(last_accepted)}"
     minutes = WEBHOOKS_WINDOW // timedelta(minutes=1)
     why = f" ({', '.join(sorted(refused.recent_reasons))})" if refused.recent_reasons else ""
     message = f"{accepted}; {refused.recent} refused in {minutes} minutes{why}; {refused.waiting} in the quarantine"
+    message += f"; {spooled}"
     if refused.recent and (last_accepted is None or last_accepted < since):
         return CheckResult(CheckStatus.UNHEALTHY, message)
-    return CheckResult(CheckStatus.WARNING if refused.recent else CheckStatus.HEALTHY, message)
+    return CheckResult(CheckStatus.WARNING if refused.recent or is_late else CheckStatus.HEALTHY, message)
+
+
+async def _spooled(spools: SpoolReports) -> tuple[str, bool]:
+    """Return what is known of the spools in words, and whether something waits there."""
+    try:
+        total = await spools.total()
+    except RedisUnavailable:
+        return "spool not known without Redis", False
+    if not total.processes:
+        return "spool not reported", False
+    oldest = f", the oldest for {total.oldest_seconds:.0f} s" if total.events else ""
+    return f"{total.events} in the spool{oldest}", total.events > 0
 
 
 def memory_result(resident: int | None, limit: int) -> CheckResult:

@@ -1,9 +1,14 @@
-"""The metrics and log lines of the spool. A line is logged when something changes, not for each event."""
+"""The metrics and log lines of the spool, and its report for health. A line is logged when something changes."""
 
+import asyncio
 import errno
+import os
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from random import uniform
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -11,11 +16,17 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import counter, gauge
+from safevideo_common.resilience.fail_fast_redis import RedisUnavailable
+from safevideo_common.webhooks.spool_reports import SpoolReport, SpoolReports
 from webhook_ingest.spool.segment import CorruptRange, StoredEvent
 from webhook_ingest.spool.store import LockResult
 
 QUIET_SECONDS: Final = 10.0
 """A nearly full disk takes one event and rejects the next, many times a second. That is reported as one failure."""
+
+
+REPORT_EVERY_SECONDS: Final = 5.0
+"""Short beside the time for which a report holds, so that one that is late or lost makes no gap."""
 
 
 class SpoolDepth(NamedTuple):
@@ -121,6 +132,29 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno, str(error.errno))
     return type(error).__name__
+
+
+async def report_depth(
+    reports: SpoolReports, depth: Callable[[], SpoolDepth], logger: FilteringBoundLogger,
+    *, every_seconds: float = REPORT_EVERY_SECONDS,
+) -> None:  # fmt: skip
+    """Report `depth` until cancelled, and withdraw the report then. An outage of Redis is logged once."""
+    process, is_reported = f"{socket.gethostname()}-{os.getpid()}", True
+    try:
+        while True:
+            now = depth()
+            try:
+                await reports.write(process, SpoolReport(now.events, now.oldest_seconds))
+            except RedisUnavailable as error:
+                if is_reported:
+                    logger.warning("Spool not reported, will retry", code="REDIS_UNAVAILABLE", reason=str(error))
+                is_reported = False
+            else:
+                is_reported = True
+            await asyncio.sleep(every_seconds * uniform(0.8, 1.2))  # noqa: S311 - no secret depends on jitter
+    finally:
+        with suppress(RedisUnavailable):
+            await reports.withdraw(process)
 
 
 def _read_field(depth: Callable[[], SpoolDepth], field: str) -> float:
