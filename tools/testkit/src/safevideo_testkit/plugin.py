@@ -6,6 +6,8 @@ in which a test was skipped for another reason.
 
 A test requests a backend by its fixture. If it uses `request.getfixturevalue`, it needs the mark `kafka` or `mysql`,
 for instance `pytest.param("kafka", marks=pytest.mark.kafka)`.
+
+A fixture imports what takes long to import: some runs have no test that needs it.
 """
 
 import asyncio
@@ -19,7 +21,6 @@ from typing import Final, NoReturn
 
 import pytest
 
-from safevideo_common.database.migrate import migrate
 from safevideo_common.errors import StartupError
 from safevideo_devstack.backends.install import TEST_PROGRAMS, find
 from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer
@@ -32,7 +33,6 @@ from safevideo_testkit.backends_of_run import (
     wants_backends,
     worker_input,
 )
-from safevideo_testkit.certified_provider import MIN_NODE, install_modules, node_version
 from safevideo_testkit.databases import DatabaseCopies, created, dropped, emptied
 from safevideo_testkit.no_skips import NoSkips
 
@@ -108,6 +108,8 @@ def chromium(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def node(request: pytest.FixtureRequest) -> str:
     """Return Node.js, in a version that the certified identity provider runs on."""
+    from safevideo_testkit.certified_provider import MIN_NODE, node_version
+
     program = _test_program("node", request)
     if (version := node_version(program)) < MIN_NODE:
         _skip_or_fail(f"Node.js is version {version}, {MIN_NODE} or newer is needed")
@@ -117,6 +119,8 @@ def node(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def identity_provider_modules(node: str) -> Path:
     """Return the folder with the modules of a certified identity provider."""
+    from safevideo_testkit.certified_provider import install_modules
+
     try:
         return install_modules(find("npm") or "npm")
     except BackendFailed as error:
@@ -140,6 +144,8 @@ def fresh_sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def mysql_copies(mysql_server_url: str) -> Iterator[DatabaseCopies]:
     """Return copies of a migrated database. Migrations take longer than most tests."""
+    from safevideo_common.database.migrate import migrate
+
     template_url = created(mysql_server_url)
     asyncio.run(migrate(template_url))
     with closing(DatabaseCopies(template_url)) as copies:
@@ -158,6 +164,8 @@ def migrated_mysql_database(mysql_copies: DatabaseCopies) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a migrated SQLite database to copy."""
+    from safevideo_common.database.migrate import migrate
+
     file = tmp_path_factory.mktemp("template") / "safevideo.db"
     asyncio.run(migrate(_sqlite_url(file)))
     return file
