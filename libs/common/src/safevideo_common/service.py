@@ -23,13 +23,8 @@ from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.port import Broker
 from safevideo_common.errors import ServiceUnavailable, StartupError
-from safevideo_common.observability.logs import (
-    FilteringBoundLogger,
-    LogSink,
-    build_logger,
-    capture_stdlib,
-    log_folder,
-)
+from safevideo_common.observability.log_sink import LogSink, log_folder
+from safevideo_common.observability.logs import FilteringBoundLogger, build_logger, capture_stdlib
 from safevideo_common.observability.memory import MemoryMonitor, MemoryOverLimit
 from safevideo_common.settings import CommonSettings, Settings, load_settings
 from safevideo_common.tasks import running_task

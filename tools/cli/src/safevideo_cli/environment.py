@@ -1,4 +1,7 @@
-"""The environment of a command: its database, and the operator at the terminal."""
+"""The environment of a command: its database, and the operator at the terminal.
+
+Imports are most of what a start costs. What few commands need is imported by the functions that need it.
+"""
 
 import socket
 from collections.abc import AsyncIterator
@@ -11,7 +14,7 @@ from uuid import uuid4
 from safevideo_common.audit.store import Caller
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
-from safevideo_common.observability.logs import LogSink, build_logger, log_folder
+from safevideo_common.observability.log_sink import LogSink, log_folder
 from safevideo_common.settings import DatabaseSettings, ProcessSettings, load_settings
 
 _NAME_LENGTH: Final = 64
@@ -38,6 +41,8 @@ class LogSettings(ProcessSettings):
 
 def log_action(message: str, operator: Caller, **fields: object) -> None:
     """Write a line to `audit.log`, as the API does. Without a log folder that this user may write, do nothing."""
+    from safevideo_common.observability.logs import build_logger
+
     with suppress(OSError):
         sink = LogSink(log_folder(load_settings(LogSettings).log_dir), stdout=False)
         logger = build_logger("cli", sink).bind(stream="audit", actor=operator.name, request_id=operator.request_id)

@@ -10,12 +10,7 @@ from safevideo_cli.environment import caller, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json, print_table
-from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
-from safevideo_cli.sharegram import open_client
 from safevideo_common.audit import store as audit
-from safevideo_common.cache.invalidator import RedisCacheInvalidator
-from safevideo_common.cache.performers import PerformerCache
-from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database import performers as performer_store
 from safevideo_common.database.engine import Database
@@ -24,11 +19,8 @@ from safevideo_common.events.envelope import is_external_id
 from safevideo_common.inbox.performer_history import FieldDocument, PerformerHistoryDocument, performer_history
 from safevideo_common.inbox.store.queries import EVENT_ID, EventDocument, OvertakenFieldDocument
 from safevideo_common.jobs.model import Job
-from safevideo_common.performer_sync.mirror import PerformerMirror
-from safevideo_common.performer_sync.one import PerformerSync
 from safevideo_common.performer_sync.request import SyncParameters, enqueue_sync
 from safevideo_common.settings import load_settings
-from safevideo_common.sharegram.operations import SharegramCaller
 
 SYNC_SECONDS: Final = 60.0
 
@@ -163,6 +155,15 @@ def _check_usage(performer: str, *, dry_run: bool) -> None:
 
 
 async def _sync_one(performer: str, *, force: bool) -> tuple[str, bool]:
+    from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
+    from safevideo_cli.sharegram import open_client
+    from safevideo_common.cache.invalidator import RedisCacheInvalidator
+    from safevideo_common.cache.performers import PerformerCache
+    from safevideo_common.cache.redis import open_redis
+    from safevideo_common.performer_sync.mirror import PerformerMirror
+    from safevideo_common.performer_sync.one import PerformerSync
+    from safevideo_common.sharegram.operations import SharegramCaller
+
     settings, who = load_settings(RedisSettings), caller()
     redis_url = settings.redis_url.get_secret_value()
     async with (

@@ -22,7 +22,7 @@ from safevideo_common.jobs.model import Job
 from safevideo_common.jobs.serializers import job_document
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.jobs.store.admin import JobFilter
-from safevideo_common.observability.logs import log_folder
+from safevideo_common.observability.log_sink import log_folder
 from safevideo_common.settings import load_settings
 
 DEFAULT_AGE: Final = timedelta(days=1)

@@ -9,7 +9,6 @@ from safevideo_cli import privacy
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson, Limit, Page
 from safevideo_cli.output import format_second, print_json, print_table, to_yaml
-from safevideo_cli.sessions import open_sessions
 from safevideo_common.clock import format_timestamp, rfc3339, utc_now
 from safevideo_common.users import store
 from safevideo_common.users.merge import UserChanges, UserMerges
@@ -72,12 +71,16 @@ async def _duplicates(page: int, limit: int) -> tuple[list[list[User]], int]:
 
 
 async def _merge(primary: int, duplicate_ids: list[int], *, dry_run: bool) -> UserChanges:
+    from safevideo_cli.sessions import open_sessions
+
     async with open_database() as database, open_sessions() as sessions:
         merges = UserMerges(database, sessions, utc_now)
         return await merges.merge(primary, duplicate_ids, caller(), dry_run=dry_run)
 
 
 async def _unmerge(user_id: int, *, dry_run: bool) -> UserChanges:
+    from safevideo_cli.sessions import open_sessions
+
     async with open_database() as database, open_sessions() as sessions:
         return await UserMerges(database, sessions, utc_now).unmerge(user_id, caller(), dry_run=dry_run)
 

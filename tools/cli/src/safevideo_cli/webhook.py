@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from pydantic import Field, SecretStr
@@ -13,7 +13,6 @@ from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import format_second, print_json, print_table
 from safevideo_cli.rejected_webhooks import rejected, reverify
-from safevideo_cli.sharegram import open_client
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database import integrations
@@ -21,11 +20,13 @@ from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import InvalidStatusTransition, NotFound, StartupError
 from safevideo_common.settings import DatabaseSettings, load_settings
-from safevideo_common.sharegram.operations import RegisteredWebhook, SharegramCaller
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
 from safevideo_common.webhooks.signatures.secret import WebhookSecret
+
+if TYPE_CHECKING:
+    from safevideo_common.sharegram.operations import RegisteredWebhook
 
 REGISTER_SECONDS: Final = 30.0
 
@@ -57,7 +58,10 @@ def register(
         print(f"Sharegram sends {types} to {registered.url} ({registered.webhook_id}).")
 
 
-async def _register(url: str, events: Sequence[str] | None) -> RegisteredWebhook:
+async def _register(url: str, events: Sequence[str] | None) -> "RegisteredWebhook":
+    from safevideo_cli.sharegram import open_client
+    from safevideo_common.sharegram.operations import SharegramCaller
+
     who = caller()
     async with open_client() as (sharegram, database, _):
         origin = SharegramCaller.api(who.request_id, seconds=REGISTER_SECONDS)

@@ -19,6 +19,7 @@ import orjson
 FLUSH_SECONDS: Final = 0.05
 FLUSH_LINES: Final = 250
 STDOUT: Final = "-"
+DEFAULT_FOLDER: Final = Path("/var/log/safevideo")
 
 _URGENT: Final = frozenset({"error", "critical"})
 _STREAMS: Final = frozenset({"sync", "audit"})
@@ -27,6 +28,11 @@ _COLUMNS: Final = frozenset({"timestamp", "level", "service", "code", "event"})
 _BARE: Final = re.compile(r"[!#-<>-~]+")  # visible ASCII without the quote and the equals sign
 
 Line = Mapping[str, object]
+
+
+def log_folder(configured: Path | None) -> Path | None:
+    """Return `LOG_DIR`, or the default folder where it exists, or None."""
+    return configured or (DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else None)
 
 
 class LogSink:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from time import time_ns
 from typing import Final
 
@@ -21,25 +20,16 @@ from structlog.typing import FilteringBoundLogger
 from safevideo_common.observability.log_sink import LogSink
 
 __all__ = [
-    "DEFAULT_FOLDER",
     "FilteringBoundLogger",
     "LogSink",
     "build_logger",
     "capture_stdlib",
     "log_fields",
-    "log_folder",
 ]
-
-DEFAULT_FOLDER: Final = Path("/var/log/safevideo")
 
 _fields_of_task: Final[ContextVar[Mapping[str, object]]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed
 
 _SECRET: Final = re.compile("secret|token|password|authorization|signature|api_key|email|document")
-
-
-def log_folder(configured: Path | None) -> Path | None:
-    """Return `LOG_DIR`, or the default folder where it exists, or None."""
-    return configured or (DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else None)
 
 
 def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringBoundLogger:
