@@ -1,4 +1,7 @@
-"""`make run` as people start it: a process that shows its table, serves, and ends without a trace."""
+"""`make run` as people start it: a process that shows its table, serves, and ends without a trace.
+
+All tests but one share a run, in the order of this file. The last one kills it.
+"""
 
 import asyncio
 import os
@@ -9,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from aiohttp import ClientSession
 
 from safevideo_devstack.backends import process
@@ -17,21 +21,20 @@ from safevideo_testkit.eventually import eventually
 
 OUTCOMES = ("applied", "duplicate", "stale", "ignored", "401 WEBHOOK_SIGNATURE_INVALID", "refused")
 SECONDS = 180.0
+EVENTS_OF_DEMO = 9
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "run"
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("make-run")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def offset() -> int:
     return free_offset()
 
 
-@pytest.fixture
-async def run(folder: Path, offset: int) -> AsyncIterator[RunningRun]:
-    async with serving_run(folder, offset) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def run(tmp_path_factory: pytest.TempPathFactory, offset: int) -> AsyncIterator[RunningRun]:
+    async with serving_run(tmp_path_factory.mktemp("make-run") / "run", offset) as running:
         yield running
 
 
@@ -42,7 +45,7 @@ async def test_make_run_shows_the_outcomes_of_the_demo(run: RunningRun) -> None:
 
 async def test_make_run_writes_a_working_env(run: RunningRun) -> None:
     env = run.environment()
-    assert await _events(env) == 9
+    assert await _events(env) == EVENTS_OF_DEMO
     async with ClientSession() as session:
         async with session.get(f"{env['SAFEVIDEO_GATEWAY_URL']}/api/integration/health") as response:
             assert (await response.json())["status"] == "healthy"
@@ -80,32 +83,8 @@ def has_report(logs: Path) -> bool:
     return any(logs.glob("memory-host-*.txt"))
 
 
-async def test_make_run_writes_a_memory_report_and_ends_in_time_without_orphans(run: RunningRun) -> None:
-    logs = Path(run.environment()["LOG_DIR"])
-    os.kill(run.pids()["host"], signal.SIGUSR2)
-    await eventually(lambda: asyncio.to_thread(has_report, logs))
-    start_times = {name: process.start_time_of(pid) for name, pid in run.pids().items()}
-    pids = run.pids()
-    assert pids.keys() == {"host", "valkey"}
-    assert None not in start_times.values()
-    assert await run.interrupt() == 0
-    assert [name for name, pid in pids.items() if process.start_time_of(pid) == start_times[name]] == []
-    assert not (run.folder / "pids").exists()
-    assert "Traceback" not in run.output
-
-
-async def test_make_run_ends_in_time_while_a_client_hangs(run: RunningRun) -> None:
-    address = run.environment()["SAFEVIDEO_WEBHOOK_URL"].removeprefix("http://").partition("/")[0]
-    host, _, port = address.partition(":")
-    _reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-    await writer.drain()
-    assert await run.interrupt() == 0
-    writer.close()
-
-
-async def test_make_run_ends_on_ctrl_c_before_the_table(folder: Path, offset: int) -> None:
-    async with running_run(folder, offset) as run:
+async def test_make_run_ends_on_ctrl_c_before_the_table(tmp_path: Path) -> None:
+    async with running_run(tmp_path / "run", free_offset()) as run:
         await run.until("Database migrated")
         assert await run.interrupt() == 0
         assert "Traceback" not in run.output
@@ -117,21 +96,48 @@ async def test_make_run_refuses_a_second_start_with_the_pid(run: RunningRun, off
         assert await second.process.wait() == 1
 
 
-async def test_make_run_starts_again_after_kill_9_without_a_loss(run: RunningRun, offset: int) -> None:
-    env, valkey = run.environment(), run.pids()["valkey"]
-    await run.kill()
-    async with serving_run(run.folder, offset) as again:
-        assert again.environment() == env
-        assert process.start_time_of(valkey) is None
-        assert await _events(env) == 18
-
-
 async def test_make_run_restarts_valkey_that_dies(run: RunningRun) -> None:
     valkey = run.pids()["valkey"]
     os.kill(valkey, signal.SIGKILL)
     await run.until("valkey has ended; it is started again", seconds=SECONDS)
     await run.until_healthy({"host", "valkey"}, seconds=SECONDS)
     assert run.pids()["valkey"] != valkey
+
+
+async def test_make_run_writes_a_memory_report(run: RunningRun) -> None:
+    logs = Path(run.environment()["LOG_DIR"])
+    os.kill(run.pids()["host"], signal.SIGUSR2)
+    await eventually(lambda: asyncio.to_thread(has_report, logs))
+
+
+async def test_make_run_loses_nothing_when_it_is_killed_and_ends_in_time_while_a_client_hangs(
+    run: RunningRun, offset: int
+) -> None:
+    env, valkey, events = run.environment(), run.pids()["valkey"], await _events(run.environment())
+    await run.kill()
+    async with serving_run(run.folder, offset) as again:
+        assert again.environment() == env
+        assert process.start_time_of(valkey) is None
+        assert await _events(env) == events + EVENTS_OF_DEMO
+        pids = again.pids()
+        start_times = {name: process.start_time_of(pid) for name, pid in pids.items()}
+        assert pids.keys() == {"host", "valkey"}
+        assert None not in start_times.values()
+        writer = await _send_half_a_request(env)
+        assert await again.interrupt() == 0
+        writer.close()
+        assert [name for name, pid in pids.items() if process.start_time_of(pid) == start_times[name]] == []
+        assert not (again.folder / "pids").exists()
+        assert "Traceback" not in again.output
+
+
+async def _send_half_a_request(env: Mapping[str, str]) -> asyncio.StreamWriter:
+    address = env["SAFEVIDEO_WEBHOOK_URL"].removeprefix("http://").partition("/")[0]
+    host, _, port = address.partition(":")
+    _reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /webhooks/sharegram HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    await writer.drain()
+    return writer
 
 
 def readme_blocks(*words: str) -> list[str]:
@@ -154,8 +160,9 @@ def _type_after_env(run: RunningRun, command: str) -> str:
     ).stdout
 
 
-async def _events(env: Mapping[str, str]) -> object:
+async def _events(env: Mapping[str, str]) -> int:
     headers = {"X-API-Client": env["SAFEVIDEO_API_CLIENT"], "X-API-Key": env["SAFEVIDEO_API_KEY"]}
     url = f"{env['SAFEVIDEO_GATEWAY_URL']}/api/v1/admin/events"
     async with ClientSession() as session, session.get(url, headers=headers) as response:
-        return (await response.json())["pagination"]["totalItems"]
+        total: int = (await response.json())["pagination"]["totalItems"]
+        return total
