@@ -28,10 +28,11 @@ check: venv ## check style, types, imports, and that documents agree with the co
 bench: venv ## measure webhook-ingest and a worker against their limits, on a real Kafka and MariaDB
 	@$(BIN)/python tests/load/run.py $(ARGS)
 
-chaos: venv ## kill, freeze and restart workers, database and broker under load; CHAOS_SECONDS=300 is how long
+chaos: venv ## kill, freeze and restart workers, database and brokers under load; CHAOS_SECONDS=300 is how long, CHAOS_BROKERS=3 takes three
 	@export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
-		CHAOS_SYNC_PERFORMERS=1000 CHAOS_SYNC_KILLS=10 CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5}; \
-		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos \
+		CHAOS_SYNC_PERFORMERS=1000 CHAOS_SYNC_KILLS=10 CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5} \
+		CHAOS_QUIET_SECONDS=8 CHAOS_EVENTS_PER_SECOND=300 WORKER_KILLS=5 RUN_KILLS=5; \
+		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos tests/e2e/test_worker_kills.py tests/e2e/test_make_run_kills.py \
 		services/sync-worker/tests/integration/performers/test_scan_kills.py $(ARGS)
 
 fuzz: venv ## send malformed and forged requests to webhook-ingest, and any record to a worker; ARGS="--seconds 60" is how long

@@ -27,6 +27,8 @@ from safevideo_testkit.stacks import REAL, StackUnderTest
 TAKEOVER_SECONDS = 300.0
 PERFORMERS = ORPHAN_EVERY // 2
 """So few that each has a KYC request. Without one, its results would wait until their attempts are exhausted."""
+EARLY_DEAD = {"RETRY_MAX_ATTEMPTS": "4"}
+"""What the database refuses is dead after a second: the test waits for it three times."""
 EFFECTS = (event_inbox, performers, kyc_requests)
 
 Rows = Sequence[Sequence[object]]
@@ -41,12 +43,12 @@ async def test_workers_change_and_commit_nothing_when_they_continue_after_their_
     tmp_path: Path,
 ) -> None:
     """Freeze one worker within a transaction that has locked rows, the other between its batches."""
-    stream = write_poisonous_stream(performers=PERFORMERS, events=1200, seed=11, prefix=f"sg_{token_hex(4)}")
-    first, middle, last = stream.messages[:400], stream.messages[400:1000], stream.messages[1000:]
+    stream = write_poisonous_stream(performers=PERFORMERS, events=600, seed=11, prefix=f"sg_{token_hex(4)}")
+    first, middle, last = stream.messages[:200], stream.messages[200:500], stream.messages[500:]
     async with (
         open_system(stack, broker) as system,
         broker.producer("fencing") as producer,
-        running_fleet(environment(stack), tmp_path, each=1) as fleet,
+        running_fleet({**environment(stack), **EARLY_DEAD}, tmp_path, each=1) as fleet,
         open_groups(stack.kafka_bootstrap_servers) as groups,
     ):
         await refuse_poison(system.database)

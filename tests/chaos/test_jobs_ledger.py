@@ -29,8 +29,8 @@ from safevideo_testkit.chaos.workers import running_fleet
 from safevideo_testkit.eventually import eventually, running_task
 from safevideo_testkit.faults.process_faults import JOB_FAULTS, Chaos, plan
 
-JOBS = int(os.environ.get("CHAOS_JOBS", "60"))
-SECONDS = int(os.environ.get("CHAOS_SECONDS", "15"))
+JOBS = int(os.environ.get("CHAOS_JOBS", "30"))
+SECONDS = int(os.environ.get("CHAOS_SECONDS", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
 WORKER = "safevideo_testkit.chaos.job_worker"
 STEPS = 40
@@ -71,7 +71,7 @@ async def test_workers_do_each_step_once_and_end_each_job_under_faults(
         running_fleet(environment, tmp_path, each=3, services=[WORKER]) as fleet,
     ):
         job_ids = await enqueue_all(database)
-        chaos = Chaos(fleet, None, mysql_server, migrated_mysql_database, SEED)
+        chaos = Chaos(fleet, (), mysql_server, migrated_mysql_database, SEED)
         operator = Operator(database, job_ids, random.Random(SEED))
         async with running_task(operator.run()):
             faults = plan(SECONDS, SEED, services=[WORKER], kinds=JOB_FAULTS, long_seconds=LEASE_SECONDS)

@@ -35,8 +35,8 @@ SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**6)
 SLOTS = 5
 TOGGLES = 16
 TOGGLE_SECONDS = 0.5
-QUIET_SECONDS = 8.0
-EVENTS_PER_SECOND = 300
+QUIET_SECONDS = float(os.environ.get("CHAOS_QUIET_SECONDS", "3"))
+EVENTS_PER_SECOND = int(os.environ.get("CHAOS_EVENTS_PER_SECOND", "150"))
 STANDSTILL_SECONDS = float(os.environ.get("CHAOS_STANDSTILL_SECONDS", "inf"))
 SETTLE_SECONDS = 300.0
 

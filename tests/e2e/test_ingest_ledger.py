@@ -43,7 +43,7 @@ from safevideo_testkit.simulator_control import REJECTED, Provider
 SECRET = "rG7xq2LmV9cTb4YwKz81NfHd"
 PERFORMERS = 200
 PER_SECOND = 350.0
-WEBHOOKS = int(os.environ.get("INGEST_LEDGER_WEBHOOKS", "2100"))
+WEBHOOKS = int(os.environ.get("INGEST_LEDGER_WEBHOOKS", "1400"))
 LEADERLESS_WEBHOOKS = int(os.environ.get("LEADERLESS_WEBHOOKS", "1600"))
 LEADERLESS = 0
 """The partition, of each of two topics."""

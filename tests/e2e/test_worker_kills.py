@@ -1,6 +1,10 @@
-"""SIGKILL of the workers mid-stream loses nothing: a transaction is rolled back, or its events are recognised later."""
+"""SIGKILL of the workers mid-stream loses nothing: a transaction is rolled back, or its events are recognised later.
+
+`make chaos` kills them five times; `WORKER_KILLS` says how often. Each time their groups wait for the dead members.
+"""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -20,8 +24,8 @@ from safevideo_testkit.service_process import ServiceProcess
 from safevideo_testkit.stacks import REAL, StackUnderTest
 from safevideo_testkit.webhook_sender import send_all
 
-KILLS = 5
-EVENTS = 1500
+KILLS = int(os.environ.get("WORKER_KILLS", "2"))
+EVENTS = 300 * KILLS
 WORKERS = ("sync_worker", "kyc_worker")
 
 

@@ -13,7 +13,8 @@ from safevideo_testkit.eventually import DEADLINE_SECONDS
 DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS: Final = 4
 """The number of partitions of a test topic."""
-CONCURRENT_MESSAGES: Final = 50
+CONCURRENT_MESSAGES: Final = 500
+PACED_MESSAGES: Final = 50
 PAGE_RECORDS: Final = 2000
 
 
@@ -91,10 +92,21 @@ async def records_since(broker: Broker, begins: Mapping[TopicPartition, int]) ->
 
 
 async def publish_spread(producer: Producer, messages: Sequence[Message], seconds: float) -> None:
-    """Publish the messages at a constant rate, except in an outage, and again if an acknowledgement was lost."""
-    began = time.monotonic()
-    for start in range(0, len(messages), CONCURRENT_MESSAGES):
-        await asyncio.sleep(max(0.0, began + seconds * start / len(messages) - time.monotonic()))
-        async with asyncio.TaskGroup() as tasks:
-            for each in messages[start : start + CONCURRENT_MESSAGES]:
-                tasks.create_task(publish_when_available(producer, each))
+    """Publish the messages at a constant rate, except in an outage, and again if an acknowledgement was lost.
+
+    Those of a partition that takes no writes wait for it, while others are published.
+    """
+    began, room = time.monotonic(), asyncio.Semaphore(CONCURRENT_MESSAGES)
+
+    async def publish(each: Message) -> None:
+        try:
+            await publish_when_available(producer, each)
+        finally:
+            room.release()
+
+    async with asyncio.TaskGroup() as tasks:
+        for number, each in enumerate(messages):
+            if number % PACED_MESSAGES == 0:
+                await asyncio.sleep(max(0.0, began + seconds * number / len(messages) - time.monotonic()))
+            await room.acquire()
+            tasks.create_task(publish(each))

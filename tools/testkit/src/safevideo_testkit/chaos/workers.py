@@ -21,7 +21,8 @@ SETTINGS = {
     "JOB_RETRY_INITIAL_SECONDS": "0.5",
     "JOB_RETRY_MAX_SECONDS": "2",
 }
-"""Small batches, so that faults interrupt some of them, early retries, and as many redriven events as one likes."""
+"""Small batches, so that faults interrupt some of them, early retries, and as many redriven events as one likes. The
+environment of a fleet may change them."""
 
 
 ANSWER_SECONDS = 60.0
@@ -93,7 +94,7 @@ async def running_fleet(
     environment: Mapping[str, str], folder: Path, each: int, services: Sequence[str] = SERVICES
 ) -> AsyncIterator[Fleet]:
     """Run `each` workers of each service, and stop them at the end."""
-    fleet = Fleet({**environment, **SETTINGS}, folder, services)
+    fleet = Fleet({**SETTINGS, **environment}, folder, services)
     try:
         for service in services:
             for _ in range(each):

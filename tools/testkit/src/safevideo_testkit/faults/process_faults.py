@@ -36,6 +36,7 @@ class Kind(StrEnum):
     RESTART_DATABASE = "database restarted"
     PAUSE_BROKER = "broker paused"
     RESTART_BROKER = "broker restarted"
+    LEADERLESS = "partitions without a leader"
 
 
 STREAM_FAULTS = (
@@ -43,7 +44,9 @@ STREAM_FAULTS = (
     *(Kind.STOP, Kind.RESTART_DATABASE) * 2,
     *(Kind.FREEZE_LONG, Kind.PAUSE_BROKER, Kind.RESTART_BROKER),
 )
-"""The kinds that are used up before any repeats. Short faults are more frequent."""
+"""The kinds, as often as one plan has each before it repeats. Short faults are more frequent."""
+CLUSTER_FAULTS = (*STREAM_FAULTS, Kind.LEADERLESS)
+"""Likewise for several brokers, of which the last one alone has some partitions."""
 JOB_FAULTS = (
     *(Kind.START, Kind.FREEZE_LONG) * 4,
     *(Kind.KILL,) * 2,
@@ -71,14 +74,17 @@ def plan(
 ) -> Sequence[Fault]:
     """Return one fault a second, all of which end within `faults` seconds.
 
-    The first fault is a freeze longer than `long_seconds`, after which other workers take over.
+    Each kind comes once before any comes twice, so that a short plan has all of them. The first fault is a freeze
+    longer than `long_seconds`, after which other workers take over.
 
     The faults are those of one service for half a minute, then those of the other. A group with a dead member pauses
     until the session of that member ends, and would never work under continuous faults.
     """
     dice = random.Random(seed)
-    planned = [kind for _ in range(0, faults, len(kinds)) for kind in dice.sample(kinds, len(kinds))]
-    planned.insert(0, planned.pop(planned.index(Kind.FREEZE_LONG)))
+    each_once = dict.fromkeys([Kind.FREEZE_LONG, *dice.sample(kinds, len(kinds))])
+    repeated = [*(Counter(kinds) - Counter([*each_once])).elements()]
+    planned = [*each_once, *dice.sample(repeated, len(repeated))]
+    planned += [kind for _ in range(len(kinds), faults, len(kinds)) for kind in dice.sample(kinds, len(kinds))]
     order, period = dice.sample(services, len(services)), min(PERIOD_SECONDS, -(-faults // len(services)))
     return [
         Fault(kind, order[second // period % len(order)], min(_seconds(dice, kind, long_seconds), faults - second))
@@ -88,7 +94,7 @@ def plan(
 
 def _seconds(dice: random.Random, kind: Kind, long_seconds: float) -> float:
     match kind:
-        case Kind.FREEZE_LONG:
+        case Kind.FREEZE_LONG | Kind.LEADERLESS:  # longer than the session of a worker, or of a broker (9 s)
             return long_seconds + dice.uniform(1, 4)
         case Kind.FREEZE | Kind.PAUSE_BROKER:
             return dice.uniform(0.3, 4)
@@ -105,7 +111,8 @@ class Chaos:
     """
 
     fleet: Fleet
-    kafka: RunningServer | None
+    brokers: Sequence[RunningServer]
+    """Of these one at a time is killed or frozen. A fleet without Kafka has none."""
     mysql: RunningServer
     database_url: str
     seed: int
@@ -144,9 +151,11 @@ class Chaos:
             case Kind.RESTART_DATABASE:
                 return self._restart(self.mysql, self._database, fault)
             case Kind.RESTART_BROKER:
-                return self._restart(self._kafka(), self._broker, fault)
+                return self._restart(self._dice.choice(self.brokers), self._broker, fault)
             case Kind.PAUSE_BROKER:
-                return self._pause_broker(self._kafka(), fault)
+                return self._pause_broker(self._dice.choice(self.brokers), fault)
+            case Kind.LEADERLESS:
+                return self._kill_for_long(self.brokers[-1], fault)
             case _:
                 return self._disturb_worker(fault)
 
@@ -180,20 +189,24 @@ class Chaos:
 
     async def _restart(self, server: RunningServer, lock: asyncio.Lock, fault: Fault) -> None:
         async with lock:
-            self._record(fault.kind)
+            self._record(f"{fault.kind}: {server.name}")
             await asyncio.to_thread(server.restart)
-            self._record(f"{fault.kind}: available", fault.kind)
+            self._record(f"{fault.kind}: {server.name} is available", fault.kind)
 
     async def _pause_broker(self, kafka: RunningServer, fault: Fault) -> None:
         async with self._broker:
-            self._record(f"{fault.kind} {_for(fault)}", fault.kind)
+            self._record(f"{fault.kind} {_for(fault)}: {kafka.name}", fault.kind)
             await asyncio.to_thread(kafka.pause)  # returns when it is frozen
             await asyncio.sleep(fault.seconds)
             await asyncio.to_thread(kafka.resume)
 
-    def _kafka(self) -> RunningServer:
-        assert self.kafka is not None
-        return self.kafka
+    async def _kill_for_long(self, kafka: RunningServer, fault: Fault) -> None:
+        async with self._broker:
+            self._record(f"{fault.kind} {_for(fault)}: {kafka.name} killed")
+            await asyncio.to_thread(kafka.kill)
+            await asyncio.sleep(fault.seconds)
+            await asyncio.to_thread(kafka.start)
+            self._record(f"{fault.kind}: {kafka.name} is available", fault.kind)
 
     async def _cut_connections(self) -> None:
         cut = await asyncio.to_thread(_cut, self.database_url)
