@@ -5,7 +5,7 @@ The settings of a service extend `CommonSettings`. `.env.example` is generated f
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -23,6 +23,8 @@ class ProcessSettings(BaseSettings):
     """Settings of every process. The variable of a field is its name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
+    required_in_production: ClassVar[tuple[str, ...]] = ()
+    """Names of optional secrets without which a production would not do all that it must."""
 
     safevideo_env: Literal["production", "development"] = Field(
         "production", description="In production the process does not start with a weak or default secret."
@@ -147,7 +149,10 @@ def load_settings(kind: type[AnySettings], secrets: Path = SECRETS_FOLDER) -> An
 
 
 def _reject_unsafe(settings: ProcessSettings) -> None:
-    """Raise `StartupError` for the first setting that a production must not have. It never shows the value."""
+    """Raise `StartupError` for the first setting that a production lacks or must not have. It never shows a value."""
+    for name in settings.required_in_production:
+        if getattr(settings, name) is None:
+            raise StartupError(f"{name.upper()} is missing. Set it, or SAFEVIDEO_ENV=development.")
     for name, value in settings:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and (reason := _explain_unsafe(name, text, is_secret=isinstance(value, SecretStr))):

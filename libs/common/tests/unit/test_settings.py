@@ -1,6 +1,7 @@
 """A start with wrong settings ends with a list of names, and never shows a value."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pydantic import Field, SecretStr
@@ -10,12 +11,20 @@ from safevideo_common.settings import CommonSettings, load_settings
 
 
 class ServiceSettings(CommonSettings):
+    required_in_production: ClassVar[tuple[str, ...]] = ("a_key",)
+
     a_secret: SecretStr = Field(description="guards something")
+    a_key: SecretStr | None = Field(None, description="opens something")
     sharegram_api_url: str = Field("", description="an address")
     trusted_proxies: str = Field("", description="networks")
 
 
-GOOD = {"DATABASE_URL": "sqlite+aiosqlite://", "KAFKA_BOOTSTRAP_SERVERS": "", "A_SECRET": "kR9-something-random-71"}
+GOOD = {
+    "DATABASE_URL": "sqlite+aiosqlite://",
+    "KAFKA_BOOTSTRAP_SERVERS": "",
+    "A_SECRET": "kR9-something-random-71",
+    "A_KEY": "pT4-something-random-38",
+}
 
 
 @pytest.fixture
@@ -54,6 +63,13 @@ def test_settings_error_names_each_wrong_variable_without_its_value(environment:
     assert "DATABASE_URL" in said
     assert "PORT" in said
     assert "wrong-place" not in said
+
+
+def test_missing_secret_raises_startup_error_in_production(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("A_KEY")
+    assert refusal() == "A_KEY is missing. Set it, or SAFEVIDEO_ENV=development."
+    environment.setenv("SAFEVIDEO_ENV", "development")
+    load_settings(ServiceSettings)
 
 
 @pytest.mark.parametrize("secret", ["zX7-brief", "changeme-changeme-1", "aaaaaaaaaaaaaaaaaa", "your-secret-goes-here"])

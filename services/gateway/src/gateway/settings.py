@@ -1,7 +1,7 @@
 """Settings of the gateway, in addition to the common ones."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, ValidationError, field_validator, model_validator
@@ -30,6 +30,8 @@ def _names(text: str) -> frozenset[str]:
 
 class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
     """Settings of `gateway`."""
+
+    required_in_production: ClassVar[tuple[str, ...]] = ("encryption_key",)
 
     port: int = Field(3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     redis_timeout_seconds: float = Field(

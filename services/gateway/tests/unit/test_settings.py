@@ -16,12 +16,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "PORT",
         "SHAREGRAM_WEBHOOK_SECRET",
-        "ENCRYPTION_KEY",
         "SHAREGRAM_ISSUER",
         "JWT_SECRET",
         "SAFEVIDEO_ENV",
     ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ENCRYPTION_KEY", Fernet.generate_key().decode())
 
 
 def test_settings_have_the_port_of_the_contract_and_no_sharegram() -> None:
@@ -30,6 +30,8 @@ def test_settings_have_the_port_of_the_contract_and_no_sharegram() -> None:
 
 
 def test_settings_read_optional_secrets_and_key_like_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFEVIDEO_ENV", "development")
+    monkeypatch.delenv("ENCRYPTION_KEY")
     without = load_settings(GatewaySettings)
     assert (without.webhook_secrets(), without.encryption_keys()) == ((), None)
     monkeypatch.setenv("SHAREGRAM_WEBHOOK_SECRET", "kR9-fQ2-vB7m-new-1, xT4-mW8-cN3p-old-2")

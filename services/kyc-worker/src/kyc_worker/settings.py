@@ -1,5 +1,7 @@
 """The settings of `kyc-worker`."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from safevideo_common.auth.sessions import SSO_DB
@@ -11,6 +13,8 @@ from safevideo_common.protections.settings import ProtectionSettings
 
 class KycWorkerSettings(KycSettings, ConsumerSettings, JobSettings, ProtectionSettings):
     """Settings of `kyc-worker`."""
+
+    required_in_production: ClassVar[tuple[str, ...]] = ("encryption_key",)
 
     port: int = Field(3002, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
     redis_sso_db: int = Field(SSO_DB, ge=0, le=15, description="As for the gateway: sessions of an erased person end.")

@@ -1,5 +1,7 @@
 """The settings of `sync-worker`."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from safevideo_common.inbox.settings import ConsumerSettings
@@ -9,6 +11,8 @@ from safevideo_common.protections.settings import ProtectionSettings
 
 class SyncWorkerSettings(ConsumerSettings, JobSettings, ProtectionSettings):
     """Settings of `sync-worker`."""
+
+    required_in_production: ClassVar[tuple[str, ...]] = ("encryption_key",)
 
     sync_interval_seconds: int = Field(
         3600, ge=60, description="Seconds between two incremental syncs of performers with Sharegram."

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -14,6 +15,8 @@ from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, envi
 
 class IngestSettings(CommonSettings, ProxySettings):
     """Settings of `webhook-ingest`."""
+
+    required_in_production: ClassVar[tuple[str, ...]] = ("encryption_key",)
 
     port: int = Field(3001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     sharegram_webhook_secret: SecretStr = Field(

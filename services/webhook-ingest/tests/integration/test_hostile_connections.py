@@ -69,6 +69,7 @@ async def post(client: aiohttp.ClientSession, body: bytes, signature: str) -> in
 async def test_honest_sender_is_served_among_hostile_connections_within_the_memory_limit(tmp_path: Path) -> None:
     port = free_port()
     environment = {
+        "SAFEVIDEO_ENV": "development",
         "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'x.db'}",
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",  # nobody is there: webhooks are spooled
         "SHAREGRAM_WEBHOOK_SECRET": SECRET,

@@ -28,6 +28,7 @@ async def started(folder: Path, kafka: str, port: int, name: str, **variables: s
     own = folder / name
     own.mkdir()
     environment = {
+        "SAFEVIDEO_ENV": "development",
         "DATABASE_URL": f"sqlite+aiosqlite:///{own / 'x.db'}",
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
         "SHAREGRAM_WEBHOOK_SECRET": SECRET,
