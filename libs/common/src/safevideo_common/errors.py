@@ -286,6 +286,8 @@ class RowLocked(DatabaseConflict):
 class DataRejected(SafeVideoError):
     """The database always rejects these values: they are too long, out of range or break a constraint."""
 
+    code = "DATA_REJECTED"
+
 
 class Deferral(ServiceUnavailable):
     """The work has to wait for a dependency that is known to be unavailable; it did nothing wrong.

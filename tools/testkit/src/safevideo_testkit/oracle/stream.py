@@ -346,7 +346,7 @@ def _refused_effect(dice: random.Random, stream: Stream, event_id: str) -> Webho
     name, data = dice.choice(stream.performers), {"changes": {"bio": REFUSED_EFFECT}}
     # The newest of all: what is older is stale, and its effect is not written.
     return write_webhook(
-        "performer.profile.updated", event_id, name, data, version=NEWEST, outcome=_dead("INTERNAL_ERROR")
+        "performer.profile.updated", event_id, name, data, version=NEWEST, outcome=_dead("DATA_REJECTED")
     )
 
 
