@@ -82,6 +82,8 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     headers: Headers
+    unreadable: str = ""
+    """The reason why `value` is a whole batch of another producer. It has the place of the batch's last record."""
 
     @property
     def published_at(self) -> datetime:

@@ -30,6 +30,8 @@ class Delivery(NamedTuple):
 def delivery_of(record: Record) -> Delivery:
     """Return the delivery of `record`. Never raise: a record without a valid envelope gets a `fault`."""
     try:
+        if record.unreadable:
+            raise EnvelopeInvalid(record.unreadable)
         envelope, fault = parse_headers(record.headers), None
     except EnvelopeInvalid as error:
         envelope, fault = _positional_envelope(record), dead("ENVELOPE_INVALID", str(error))

@@ -13,11 +13,12 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from safevideo_common.broker.kafka import KafkaBroker
 from safevideo_common.broker.kafka.admin import open_admin
 from safevideo_common.broker.kafka.records import TolerantRecords
-from safevideo_common.broker.types import Record, TopicPartition
+from safevideo_common.broker.types import Record, TopicPartition, next_offsets
 from safevideo_common.inbox.handler import delivery_of
 from safevideo_testkit.broker_helpers import fetch_exactly
 
 GZIP = 1
+ZSTD = 4
 MICROSECONDS = 1_764_000_000_000_000
 Headers = Sequence[tuple[str, bytes | None]]
 Written = tuple[int, bytes | None, bytes | None, Headers]
@@ -73,10 +74,35 @@ async def test_consumer_and_reader_get_past_hostile_records(
     assert [delivery_of(each).fault is None for each in fetched] == [False] * len(HOSTILE)
 
 
+async def test_consumer_and_reader_pass_a_batch_that_they_cannot_decompress(
+    kafka_broker: KafkaBroker, kafka_bootstrap_servers: str, group: str
+) -> None:
+    topic, plain = f"{group}-zstd", HOSTILE[:1]
+    await create_topic_for_any_time(kafka_bootstrap_servers, topic)
+    for codec, records in ((0, plain), (ZSTD, plain * 3), (0, plain)):
+        await write(kafka_bootstrap_servers, topic, records, codec)
+    async with kafka_broker.subscribe(group, [topic], "test") as subscription:
+        fetched = await fetch_exactly(subscription, 3)
+        await subscription.commit(next_offsets(fetched[:2]))
+    async with kafka_broker.subscribe(group, [topic], "test") as subscription:
+        (behind,) = await fetch_exactly(subscription, 1)
+    async with kafka_broker.reader("test") as reader:
+        read = await reader.read(TopicPartition(topic, 0), 2, 100)
+    assert [each.offset for each in fetched] == [0, 3, 4]
+    assert [fetched[2], fetched[1:]] == [behind, read]
+    fault = delivery_of(fetched[1]).fault
+    reason = "ENVELOPE_INVALID: no worker reads zstd, which compresses the batch of offsets 1 to 3"
+    assert fault is not None
+    assert fault.reason == reason
+    assert fetched[1].value.count(b"before") == 3
+
+
 def test_aiokafka_has_the_private_parts_of_records() -> None:
     """An upgrade that renames one of them fails here, not at the first hostile record."""
     assert "MemoryRecords(part_data[-1])" in inspect.getsource(fetcher.Fetcher)
-    assert {"_maybe_uncompress", "_read_msg"} <= set(dir(default_records._DefaultRecordBatchPy))
+    assert {"_maybe_uncompress", "_read_msg", "next_offset", "compression_type"} <= set(
+        dir(default_records._DefaultRecordBatchPy)
+    )
     batch = default_records._DefaultRecordBatchPy(bytes(batch_of(HOSTILE[:1])))
     assert (batch._pos, batch._num_records) == (61, 1)
 
@@ -102,8 +128,20 @@ def batch_of(records: Sequence[Written], codec: int = 0) -> bytearray:
     return built
 
 
+class ZstdBuilder(_DefaultRecordBatchBuilderPy):  # type: ignore[misc]  # who inherits from it is warned
+    """A builder of batches in the format of zstd, in one raw block. It needs no library for it."""
+
+    def _maybe_compress(self) -> bool:
+        header = self.HEADER_STRUCT.size
+        data = bytes(self._buffer[header:])
+        last_raw_block = (len(data) << 3 | 1).to_bytes(3, "little")
+        frame = b"\x28\xb5\x2f\xfd\xa0" + len(data).to_bytes(4, "little") + last_raw_block + data
+        self._buffer[header:] = frame
+        return True
+
+
 def builder_of(records: Sequence[Written], codec: int) -> _DefaultRecordBatchBuilderPy:
-    builder = _DefaultRecordBatchBuilderPy(2, codec, 0, -1, -1, -1, 1 << 20)
+    builder = (ZstdBuilder if codec == ZSTD else _DefaultRecordBatchBuilderPy)(2, codec, 0, -1, -1, -1, 1 << 20)
     for offset, (timestamp, key, value, headers) in enumerate(records):
         builder.append(offset, timestamp, key, value, list(headers))
     return builder

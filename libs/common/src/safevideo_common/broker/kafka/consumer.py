@@ -20,7 +20,7 @@ from safevideo_common.broker.kafka.client import (
     stop_consumer,
     translate_errors,
 )
-from safevideo_common.broker.kafka.records import accept_any_header_name, to_record
+from safevideo_common.broker.kafka.records import accept_any_batch, to_record
 from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.port import ALL_PARTITIONS, PartitionClaim, PartitionShard
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Record, TopicPartition
@@ -151,7 +151,7 @@ async def open_consumer(
 
     Raises `KafkaError` if no broker answers or a topic does not exist.
     """
-    accept_any_header_name()
+    accept_any_batch()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,

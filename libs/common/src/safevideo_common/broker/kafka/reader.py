@@ -19,7 +19,7 @@ from safevideo_common.broker.kafka.client import (
     stop_consumer,
     translate_errors,
 )
-from safevideo_common.broker.kafka.records import accept_any_header_name, to_record
+from safevideo_common.broker.kafka.records import accept_any_batch, to_record
 from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.port import READ_BYTES
 from safevideo_common.broker.types import MAX_RECORD_BYTES, Record, TopicPartition
@@ -126,7 +126,7 @@ class ReaderSession(Session):
 @asynccontextmanager
 async def open_reader(bootstrap_servers: str, security: KafkaSecurity, client_id: str) -> AsyncIterator[ReaderSession]:
     """Open a connected reader. Raises an error of aiokafka if no broker answers."""
-    accept_any_header_name()
+    accept_any_batch()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,

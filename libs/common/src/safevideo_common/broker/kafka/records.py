@@ -1,8 +1,10 @@
-"""Records as aiokafka returns them. A record of another producer is read too, whatever the names of its headers are.
+"""Records as aiokafka returns them. Records of another producer are read too, or at least passed.
 
-Kafka says that the name of a header is UTF-8, and no broker checks it. aiokafka fails at the first name that is not, at
-each attempt, so nobody would get past that record. Private parts of aiokafka 0.14 are replaced here; the test
-`test_aiokafka_has_the_private_parts_of_records` fails if an upgrade renames one of them.
+- Kafka says that the name of a header is UTF-8, and no broker checks it. aiokafka fails at the first name that is not.
+- A topic may keep the compression of its producers. aiokafka fails at a batch of snappy, lz4 or zstd: it has gzip only.
+
+It fails at each attempt, so nobody would get past that record. Private parts of aiokafka 0.14 are replaced here; the
+test `test_aiokafka_has_the_private_parts_of_records` fails if an upgrade renames one of them.
 """
 
 import struct
@@ -13,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord
 from aiokafka.consumer import fetcher
+from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
@@ -22,7 +25,14 @@ from safevideo_common.broker.types import Record
 _LENGTH_AT: Final = struct.calcsize(">q")
 _LENGTH: Final = struct.Struct(">i")
 _BEFORE_BATCH: Final = _LENGTH_AT + _LENGTH.size
+_CODECS: Final = {2: "snappy", 3: "lz4", 4: "zstd"}
 _header_value: Final = itemgetter(1)
+
+
+class _UnreadableBatch(bytes):
+    """The bytes of a whole batch, in the place of the value of its last record."""
+
+    reason: str
 
 
 def to_record(fetched: ConsumerRecord) -> Record:
@@ -38,11 +48,12 @@ def to_record(fetched: ConsumerRecord) -> Record:
         fetched.key or b"",
         fetched.value or b"",
         headers,
+        fetched.value.reason if type(fetched.value) is _UnreadableBatch else "",
     )
 
 
-def accept_any_header_name() -> None:
-    """Let all consumers of this process read headers whose names are not UTF-8. Further calls change nothing."""
+def accept_any_batch() -> None:
+    """Let all consumers of this process read or pass any batch. Further calls change nothing."""
     fetcher.MemoryRecords = TolerantRecords
 
 
@@ -91,6 +102,8 @@ class TolerantBatch:
                 yield record
         except UnicodeDecodeError:
             yield from islice(_decode(self._data), decoded, None)
+        except UnsupportedCodecError:
+            yield _unreadable(self._data)
 
 
 class _DecodedRecord(NamedTuple):
@@ -117,6 +130,15 @@ def _decode(data: memoryview) -> Iterator[_DecodedRecord]:
         if batch.timestamp_type:  # of the broker: one for all
             timestamp = batch.max_timestamp
         yield _DecodedRecord(offset, timestamp, batch.timestamp_type, key, value, headers)
+
+
+def _unreadable(data: memoryview) -> _DecodedRecord:
+    """Return the batch in the place of its last record: who has passed that one has passed the batch."""
+    batch = _DefaultRecordBatchPy(data)
+    value, last = _UnreadableBatch(data), batch.next_offset - 1
+    codec = _CODECS.get(batch.compression_type, f"codec {batch.compression_type}")
+    value.reason = f"no worker reads {codec}, which compresses the batch of offsets {batch.base_offset} to {last}"
+    return _DecodedRecord(last, batch.max_timestamp, batch.timestamp_type, None, value, [])
 
 
 class _Fields:
