@@ -79,13 +79,18 @@ async def end_offsets(broker: Broker, topics: Iterable[str]) -> dict[TopicPartit
 
 
 async def records_since(broker: Broker, begins: Mapping[TopicPartition, int]) -> list[Record]:
-    """Return the records from these offsets on, in order within each partition."""
+    """Return the records from these offsets on, in order within each partition.
+
+    Raises `AssertionError` if the broker returns fewer than its end offset says.
+    """
     found: list[Record] = []
     ends = await end_offsets(broker, sorted({partition.topic for partition in begins}))
     async with broker.reader("test") as reader:
         for partition, begin in begins.items():
             offset = begin
-            while offset < ends[partition] and (records := await reader.read(partition, offset, PAGE_RECORDS)):
+            while offset < ends[partition]:
+                records = await reader.read(partition, offset, PAGE_RECORDS)
+                assert records, f"{partition} ends at {ends[partition]} and has no record from {offset} on"
                 found += records
                 offset = records[-1].offset + 1
     return found

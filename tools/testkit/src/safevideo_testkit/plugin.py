@@ -190,12 +190,12 @@ def kafka_server(
     backends: RunningBackends,
 ) -> Iterator[RunningServer]:
     """Return the broker, for tests that kill, freeze and start it. It is restored when the test ends."""
-    with _breakable("kafka", backends) as server:
-        yield server
     # aiokafka leaves a connection open when its first request is cancelled. Without this, the warning about it would
     # fail whatever test runs when it is collected.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "Unclosed AIOKafkaConnection", ResourceWarning)
+        with _breakable("kafka", backends) as server:
+            yield server
         gc.collect()
 
 

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -11,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from safevideo_common.errors import StartupError
 from safevideo_common.tls import TlsFiles, client_context
@@ -53,7 +54,8 @@ async def open_redis(url: str, db: int, *, seconds: float = ANSWER_SECONDS) -> A
     try:
         yield client
     finally:
-        await client.aclose()
+        with suppress(RedisError):  # a hanging Redis must not make an orderly stop fail
+            await client.aclose()
 
 
 class _TlsConnection(SSLConnection):
