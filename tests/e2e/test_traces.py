@@ -12,12 +12,18 @@ import orjson
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+import gateway.app
 import sync_worker.app
 import webhook_ingest.app
+from gateway.settings import GatewaySettings
+from safevideo_common.auth import api_keys
+from safevideo_common.auth.principal import Role
 from safevideo_common.broker.port import Broker
+from safevideo_common.clock import utc_now
+from safevideo_common.database.engine import Database
 from safevideo_common.events.topics import CHANGES
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.sharegram.operations import SHOW_PERFORMER
+from safevideo_common.sharegram.operations import LIST_PERFORMERS, SHOW_PERFORMER
 from safevideo_testkit.all_services import SECRET, serving, settings_of
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.stacks import StackUnderTest
@@ -143,3 +149,44 @@ async def test_trace_of_a_webhook_is_complete_and_a_job_and_its_answer_are_one_t
             answer = await collector.one(f"POST {PATH}", call.trace_id.hex())
             assert answer.parent_span_id == call.span_id
             assert not any(each.trace_id.hex() == forged for each in collector.spans), "no span before the signature"
+
+
+async def test_trace_of_a_request_goes_through_its_job_to_the_call_at_sharegram_and_the_change_event(
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
+) -> None:
+    async with (
+        running_collector() as (collector, endpoint),
+        running_simulator(SimulatorSettings.model_validate({"port": 0, "webhook_secret": SECRET, **KEYS})) as simulator,
+        Database.open(stack.database_url) as database,
+    ):
+        performer = f"sg_{token_hex(4)}"
+        profile = {"username": "jane"}
+        await simulator.post("/_sim/performers", {"performerId": performer, "profile": profile, "silent": True})
+        values = settings_of(stack) | {"otel_exporter_otlp_endpoint": endpoint, "otel_traces_sampler_arg": 1.0}
+        values |= {"sharegram_api_url": f"{simulator.base_url}/v1"} | {f"sharegram_{k}": v for k, v in KEYS.items()}
+        front, sync = GatewaySettings.model_validate(values), SyncWorkerSettings.model_validate(values)
+        async with database.transaction() as tx:
+            key = await api_keys.create(tx, "an-admin", Role.ADMIN, utc_now())
+        async with (
+            serving(gateway.app.build_app(front, broker, log), front) as port,
+            serving(sync_worker.app.build_app(sync, broker, log), sync),
+            aiohttp.ClientSession() as session,
+        ):
+            url = f"http://127.0.0.1:{port}/api/v1/performers/sync"
+            trace, refused, caller = token_hex(16), token_hex(16), token_hex(8)
+            admin = {"X-API-Client": "an-admin", "X-API-Key": key}
+            for credentials, trace_id, status in (({}, refused, 401), (admin, trace, 202)):
+                headers = credentials | {"traceparent": f"00-{trace_id}-{caller}-00"}
+                async with session.post(url, json={"fullSync": True}, headers=headers) as answer:
+                    assert answer.status == status, await answer.text()
+
+            request = await collector.one("POST /api/v1/performers/sync", trace)
+            job = await collector.one("job performer_sync", trace)
+            await collector.one(f"send {CHANGES}", trace)
+            calls = collector.named(f"Sharegram {LIST_PERFORMERS.name}", trace, None)
+            changes = collector.named(f"send {CHANGES}", trace, None)
+            assert request.parent_span_id.hex() == caller
+            assert job.parent_span_id == request.span_id
+            assert calls
+            assert {each.parent_span_id for each in (*calls, *changes)} == {job.span_id}
+            assert not any(each.trace_id.hex() == refused for each in collector.spans), "no span of an unknown caller"

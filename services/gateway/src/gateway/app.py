@@ -67,6 +67,7 @@ from safevideo_common.inbox.redrive import RedriveService
 from safevideo_common.jobs.notifications import JobNotifier
 from safevideo_common.jobs.service import JobService
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import Tracer, open_tracer
 from safevideo_common.performer_sync.mirror import PerformerMirror
 from safevideo_common.performer_sync.one import PerformerSync
 from safevideo_common.performers.decisions import PerformerDecisions
@@ -117,6 +118,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             _sign_in(app, shared, sso_redis, http) as (sign_in, authenticator, api_keys),
             _health(app, shared, broker, redis, api_keys) as health,
             DocumentConverter.open() as converter,
+            open_tracer(settings, SERVICE, logger) as tracer,
         ):
             endpoints = all_endpoints(
                 *(HealthApi(health), *sign_in),
@@ -124,7 +126,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
                 *(*_operations(shared), *_integrations(shared)),
                 LegalHoldsApi(database, LegalHolds(database, utc_now)),
             )
-            guard = _guard(shared, redis, authenticator)
+            guard = _guard(shared, redis, authenticator, tracer)
             app[ENDPOINTS] = endpoints
             app.add_routes(planned_routes())
             app.add_routes([each.route(guard.protect(each)) for each in endpoints])
@@ -241,13 +243,13 @@ async def _health(
         yield health
 
 
-def _guard(shared: _Shared, redis: Redis, authenticator: RequestAuthenticator) -> Guard:
+def _guard(shared: _Shared, redis: Redis, authenticator: RequestAuthenticator, tracer: Tracer | None) -> Guard:
     settings = shared.settings
     addresses = ClientAddresses(settings.trusted_networks())
     limiter = RateLimiter(FailFastRedis(redis, seconds=settings.redis_timeout_seconds), prefix="ratelimit")
     limits = RateLimits(limiter, settings.rates(), addresses)
     requests = IdempotentRequests(shared.database)
-    return Guard(authenticator, limits, requests, addresses, shared.metrics, shared.logger)
+    return Guard(authenticator, limits, requests, addresses, shared.metrics, shared.logger, tracer)
 
 
 def _performers(shared: _Shared, redis: Redis) -> Sequence[Api]:

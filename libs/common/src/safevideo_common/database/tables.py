@@ -442,6 +442,7 @@ batch_jobs: Final = Table(
     Column("created_by", String(128)),
     Column("request_id", String(128)),
     Column("free_tries", Integer, nullable=False, server_default=text("0")),  # of `tries`: these cost nothing
+    Column("traceparent", String(55)),  # of the sampled span that enqueued it
     UniqueConstraint("active_key", name="uq_batch_jobs_active_key"),
     Index("idx_batch_jobs_due", "status", "job_type", "priority", "next_try_at", "id", "runner"),
     Index("idx_batch_jobs_type", "job_type", "created_at"),

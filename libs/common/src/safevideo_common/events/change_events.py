@@ -18,6 +18,7 @@ from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.events.envelope import Envelope, ExternalId
 from safevideo_common.events.performer import Profile, Status
 from safevideo_common.events.topics import CHANGES, KYC_WORKER, SYNC_WORKER
+from safevideo_common.observability.tracing import current_traceparent
 
 PERFORMER_CHANGED: Final = "integration.performer.changed"
 KYC_CHANGED: Final = "integration.kyc.changed"
@@ -130,6 +131,12 @@ def kyc_expiring(cause: Envelope, warning: KycExpiryWarning) -> Message:
 
 def _message(change_type: str, cause: Envelope, performer_id: str, body: bytes) -> Message:
     envelope = Envelope(
-        cause.id, change_type, cause.time, performer_id, cause.request_id, cause.traceparent, SOURCES[change_type]
+        cause.id,
+        change_type,
+        cause.time,
+        performer_id,
+        cause.request_id,
+        cause.traceparent or current_traceparent(),
+        SOURCES[change_type],
     )
     return Message(CHANGES, performer_id.encode(), body, envelope.headers())

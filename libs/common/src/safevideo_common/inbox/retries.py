@@ -31,6 +31,7 @@ from safevideo_common.inbox.processor import (
 )
 from safevideo_common.inbox.store import retries as inbox_retries
 from safevideo_common.inbox.store.retries import QueueHead, WaitingEvent
+from safevideo_common.observability.tracing import SpanKind
 from safevideo_common.resilience.duty_cycle import DutyCycle
 
 HEADS_PER_SCAN: Final = 200
@@ -54,6 +55,8 @@ class RetryPolicy(Generic[Event, States]):
     max_attempts: int
     failure: Outcome | None = None
     """The outcome of the head, if its handler fails."""
+    traceparent: str = ""
+    """The span of this attempt, if it is sampled."""
     counts_duplicates: ClassVar[bool] = False
     holds_locked_events: ClassVar[bool] = False
     _queue: list[WaitingEvent] = field(default_factory=list)
@@ -62,12 +65,17 @@ class RetryPolicy(Generic[Event, States]):
         """Lock the due events of the queue; `parsed` is empty."""
         consumer = self.consumer
         self._queue = await inbox_retries.waiting_of(tx, consumer.group, self.head, consumer.clock(), self.max_events)
-        deliveries = [_delivery(event) for event in self._queue]
+        deliveries = [_delivery(event, self.traceparent) for event in self._queue]
         if self.failure is None:
             parsed = await without_erased(tx, parse_all(consumer.handler, deliveries))
         else:
             parsed = [Parsed(delivery, self.failure) for delivery in deliveries]
         return LoadedBatch(parsed, await consumer.handler.load(tx, events_of(parsed)), {}, set())
+
+    @property
+    def first_request_id(self) -> str:
+        """The request that brought the first event of the queue; empty if it is unknown or nothing was due."""
+        return (self._queue[0].request_id or "") if self._queue else ""
 
     def decide(self, batch: LoadedBatch[Event, States]) -> Decisions:
         """Decide in order and stop after an event that must wait. The last attempt dead-letters such an event."""
@@ -98,9 +106,16 @@ class RetryPolicy(Generic[Event, States]):
         return self.consumer.handler.changes(states)
 
 
-def _delivery(event: WaitingEvent) -> Delivery:
+def _delivery(event: WaitingEvent, traceparent: str) -> Delivery:
     return Delivery(
-        Envelope(event.event_id, event.event_type, event.occurred_at, event.performer_id, event.request_id or ""),
+        Envelope(
+            event.event_id,
+            event.event_type,
+            event.occurred_at,
+            event.performer_id,
+            event.request_id or "",
+            traceparent,
+        ),
         event.payload,
         event.source_topic,
         event.source_partition,
@@ -197,5 +212,16 @@ class RetryScanner(Generic[Event, States]):
             return await self._process_once(head, 1, describe_error(error)), 1
 
     async def _process_once(self, head: QueueHead, max_events: int, failure: Outcome | None = None) -> int:
-        policy = RetryPolicy(self.consumer, head, max_events, self.max_attempts, failure)
-        return len((await BatchProcessor(self.consumer, policy).process_once(())).new)
+        tracer, group = self.consumer.tracer, self.consumer.group
+        span = tracer.sample(f"retry {group}", SpanKind.CONSUMER) if tracer else None
+        traceparent = span.traceparent if span else ""
+        policy = RetryPolicy(self.consumer, head, max_events, self.max_attempts, failure, traceparent)
+        completed, error = 0, "NOT_PROCESSED"
+        try:
+            completed = len((await BatchProcessor(self.consumer, policy).process_once(())).new)
+            error = ""
+        finally:
+            if span:
+                attributes = {"messaging.consumer.group.name": group, "safevideo.events.completed": completed}
+                span.end(attributes | {"safevideo.request_id": policy.first_request_id}, error)
+        return completed

@@ -38,7 +38,7 @@ from safevideo_common.jobs.model import (
 )
 from safevideo_common.jobs.store import attempts as job_attempts
 from safevideo_common.observability.logs import FilteringBoundLogger, log_fields
-from safevideo_common.observability.tracing import SpanKind, Tracer, use_span
+from safevideo_common.observability.tracing import Span, SpanKind, Tracer, use_span
 from safevideo_common.resilience.backoff import Backoff, jittered
 
 STOP_CHECK_SECONDS: Final = 1.0
@@ -163,7 +163,8 @@ class JobExecutor:
         """Run the handler and return the completion; None if the lease is lost and nothing must be written.
 
         If this is cancelled, the attempt ends: with a lost lease, an interruption or a failure, as `execution` says.
-        A sampled attempt is a trace, which its calls at Sharegram continue. Each line that the handler logs names the
+        An attempt of a job that a sampled span enqueued is in that trace; else a sampled one begins its own. Its calls
+        at Sharegram are below it. Each line that the handler logs names the
         job, the request that enqueued it, and its performer if it has one.
         """
         job, performer = execution.job, execution.parameters.get("performerId")
@@ -172,7 +173,7 @@ class JobExecutor:
             return await self._traced(execution)
 
     async def _traced(self, execution: JobExecution) -> JobCompletion | None:
-        span = self.tracer.sample(f"job {execution.job_type}", SpanKind.CONSUMER) if self.tracer else None
+        span = self._span_of(execution)
         if span is None:
             return await self._execute(execution)
         with use_span(span):
@@ -187,6 +188,13 @@ class JobExecutor:
             "" if outcome == AttemptOutcome.COMPLETED.value else outcome,
         )
         return completion
+
+    def _span_of(self, execution: JobExecution) -> Span | None:
+        if self.tracer is None:
+            return None
+        name, cause = f"job {execution.job_type}", execution.job.traceparent
+        follow, sample = self.tracer.follow, self.tracer.sample
+        return follow(name, SpanKind.CONSUMER, cause) if cause else sample(name, SpanKind.CONSUMER)
 
     async def _execute(self, execution: JobExecution) -> JobCompletion | None:
         lease = execution.job.lease

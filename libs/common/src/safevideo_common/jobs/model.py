@@ -165,6 +165,8 @@ class ClaimedJob(NamedTuple):
     max_attempts: int
     request_id: str | None
     lease: Lease
+    traceparent: str
+    """The sampled span that enqueued it, or empty."""
 
 
 @dataclass(frozen=True, slots=True)

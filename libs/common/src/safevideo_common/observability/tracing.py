@@ -114,8 +114,14 @@ _CURRENT: Final[ContextVar[Span | None]] = ContextVar("span", default=None)
 
 
 def current_span() -> Span | None:
-    """Return the span of the job that runs in this task, or None."""
+    """Return the span of the job or request that runs in this task, or None."""
     return _CURRENT.get()
+
+
+def current_traceparent() -> str:
+    """Return the header by which others continue the current span; empty if there is none, or it is not sampled."""
+    span = _CURRENT.get()
+    return span.traceparent if span else ""
 
 
 @contextmanager

@@ -4,8 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from safevideo_common.domain.outcomes import Outcome
+from safevideo_common.inbox.handler import Delivery
+from safevideo_common.observability.tracing import FinishedSpan, Tracer
 from safevideo_testkit.eventually import eventually, running_task
-from safevideo_testkit.harness.processor import ProcessorHarness, sample_event
+from safevideo_testkit.harness.processor import ProcessorHarness, SampleEvent, SampleHandler, sample_event
 
 
 async def test_scanner_processes_a_queue_in_order_once_its_head_is_applicable(harness: ProcessorHarness) -> None:
@@ -87,3 +90,38 @@ async def test_scanner_pauses_after_too_many_dead_letters_and_goes_on(harness: P
     async with running_task(scanner.run()):
         await eventually(all_are_dead)
     assert "TOO_MANY_DEAD Retries paused" in (logs / "error.log").read_text()
+
+
+class Spans:
+    def __init__(self) -> None:
+        self.finished: list[FinishedSpan] = []
+
+    def add(self, span: FinishedSpan) -> None:
+        self.finished.append(span)
+
+
+class HandlerOfTraces(SampleHandler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.traceparents: set[str] = set()
+
+    def parse(self, delivery: Delivery) -> SampleEvent | Outcome:
+        self.traceparents.add(delivery.envelope.traceparent)
+        return super().parse(delivery)
+
+
+async def test_sampled_attempt_at_a_queue_is_a_trace_that_its_events_continue(harness: ProcessorHarness) -> None:
+    spans, handler = Spans(), HandlerOfTraces()
+    consumer = replace(harness.scanner.consumer, tracer=Tracer(spans, 1.0), handler=handler)
+    handler.is_open = False
+    harness.scanner = replace(harness.scanner, consumer=consumer)
+    harness.handler.is_open = False
+    await harness.process(sample_event("sg_1", "wait"), sample_event("sg_1", "b"))
+    await harness.scan_after(1)
+    handler.is_open = True
+    await harness.scan_after(10)
+    still_waits, applied = spans.finished
+    assert {each.name for each in spans.finished} == {f"retry {consumer.group}"}
+    assert [each.attributes["safevideo.events.completed"] for each in (still_waits, applied)] == [0, 2]
+    assert not applied.error
+    assert handler.traceparents == {f"00-{each.trace_id}-{each.span_id}-01" for each in (still_waits, applied)}

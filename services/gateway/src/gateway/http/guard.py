@@ -11,9 +11,10 @@ from gateway.http.idempotency import IdempotentRequests
 from gateway.http.rate_limits import RateLimitClass, RateLimits
 from gateway.metrics import GatewayMetrics
 from safevideo_common.auth.principal import PRINCIPAL, Authenticator, Principal
-from safevideo_common.errors import CredentialsMissing, Forbidden, SafeVideoError, Unauthorized
+from safevideo_common.errors import CredentialsMissing, Forbidden, InternalError, SafeVideoError, Unauthorized
 from safevideo_common.observability.http_metrics import route_of
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import SpanKind, Tracer, use_span
 from safevideo_common.web.client_address import ClientAddresses
 from safevideo_common.web.correlation import CORRELATION
 
@@ -32,6 +33,7 @@ class Guard:
         addresses: ClientAddresses,
         metrics: GatewayMetrics,
         logger: FilteringBoundLogger,
+        tracer: Tracer | None,
     ) -> None:
         self._authenticator = authenticator
         self._limits = limits
@@ -39,6 +41,7 @@ class Guard:
         self._addresses = addresses
         self._metrics = metrics
         self._logger = logger.bind(stream="audit")
+        self._tracer = tracer
 
     def protect(self, endpoint: Endpoint) -> Handler:
         """Return the endpoint's handler behind its checks.
@@ -62,9 +65,32 @@ class Guard:
                     raise self._refused(request, Forbidden(f"This needs the role {' or '.join(sorted(roles))}."))
             elif limit is not None:
                 await self._limits.take_for_address(request, limit)
-            return await handler(request)
+            return await self._traced(request, handler)
 
         return guarded
+
+    async def _traced(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Call the handler, in a span if chance samples it: after the checks, so nobody else fills the collector.
+
+        Calls at Sharegram and jobs that it enqueues are in the same trace.
+        """
+        correlation, tracer = request[CORRELATION], self._tracer
+        name = f"{request.method} {route_of(request)}"
+        span = tracer.sample(name, SpanKind.SERVER, correlation.traceparent) if tracer else None
+        if span is None:
+            return await handler(request)
+        error = InternalError.code
+        status = InternalError.status
+        try:
+            with use_span(span):
+                response = await handler(request)
+            status, error = response.status, ""
+        except SafeVideoError as raised:
+            status, error = raised.status, raised.code
+            raise
+        finally:
+            span.end({"http.response.status_code": status, "safevideo.request_id": correlation.request_id}, error)
+        return response
 
     async def _limit_of(self, request: web.Request, endpoint: Endpoint, limit: RateLimitClass) -> RateLimitClass:
         """Return the limit to count for: a repetition that only gets its stored response starts nothing."""

@@ -33,6 +33,7 @@ from safevideo_common.jobs.model import (
     status_of,
 )
 from safevideo_common.jobs.store.stats import is_unknown
+from safevideo_common.observability.tracing import current_traceparent
 from safevideo_common.outbox import store as outbox_store
 
 _MAX_INSERTS: Final = 3
@@ -154,6 +155,7 @@ async def _insert(tx: AsyncConnection, job: NewJob) -> int | None:
         "max_tries": job.max_attempts,
         "created_by": job.created_by,
         "request_id": job.request_id,
+        "traceparent": current_traceparent() or None,
     }
     now = dict.fromkeys(("created_at", "queued_at", "next_try_at"), now_plus())
     try:

@@ -70,7 +70,7 @@ _has_id: Final = _c.id.in_(bindparam("ids", expanding=True))
 _LOCK_DUE: Final = for_update_skip_locked(
     select(
         _c.id, _c.job_type, _c.parameters, _c.error, _c.tries, _c.max_tries, _c.cursor, _c.unique_key, _c.active_key,
-        _c.request_id, _c.lease_token, _c.worker, _c.started_at, now_plus().label("now"),
+        _c.request_id, _c.traceparent, _c.lease_token, _c.worker, _c.started_at, now_plus().label("now"),
     ).where(_has_id, _c.status == JobStatus.QUEUED, or_(_c.next_try_at <= now_plus(), _c.error.is_(None)))
 )  # fmt: skip
 _claimed_columns: Final[Mapping[str, object]] = {
@@ -220,7 +220,10 @@ class Claimer:
 def _claimed(row: Row[*tuple[object, ...]], token: str) -> ClaimedJob:
     cursor, attempt = (None, 1) if is_new_run(row.error) else (row.cursor, row.tries + 1)
     lease = Lease(row.id, token)
-    return ClaimedJob(row.id, row.job_type, row.parameters, cursor, attempt, row.max_tries, row.request_id, lease)
+    return ClaimedJob(
+        row.id, row.job_type, row.parameters, cursor, attempt, row.max_tries, row.request_id, lease,
+        row.traceparent or "",
+    )  # fmt: skip
 
 
 def _reset_attempt(row: Row[*tuple[object, ...]]) -> JobAttempt:
