@@ -17,7 +17,7 @@ import sync_worker.app
 import webhook_ingest.app
 from gateway.settings import GatewaySettings
 from safevideo_common.auth import api_keys
-from safevideo_common.auth.principal import Role
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.broker.port import Broker
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database

@@ -222,6 +222,12 @@ class RetryScanner(Generic[Event, States]):
             error = ""
         finally:
             if span:
-                attributes = {"messaging.consumer.group.name": group, "safevideo.events.completed": completed}
-                span.end(attributes | {"safevideo.request_id": policy.first_request_id}, error)
+                span.end(
+                    {
+                        "messaging.consumer.group.name": group,
+                        "safevideo.events.completed": completed,
+                        "safevideo.request_id": policy.first_request_id,
+                    },
+                    error,
+                )
         return completed
