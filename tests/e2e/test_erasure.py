@@ -35,6 +35,7 @@ from safevideo_testkit.broker_helpers import end_offsets, records_since
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Api
 from safevideo_testkit.kyc import KycClient, kyc_settings, sign_in
+from safevideo_testkit.log_lines import app_lines, without_context
 from safevideo_testkit.stacks import StackUnderTest
 from sharegram_simulator.client import SimulatorClient
 from sharegram_simulator.settings import SimulatorSettings
@@ -220,5 +221,7 @@ async def test_nothing_brings_an_erased_person_back(
         published = await records_since(broker, begins)
         assert not any(PLANTED.encode() in each.value for each in published)
         assert set(await site.status_of(event_inbox.c.performer_id == site.name)) <= {"applied", "ignored", "stale"}
-        log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before
+        lines = app_lines(log, logs)
+        assert any("Event dead-lettered" in line for line in lines)
+        assert without_context(lines) == []
         assert PLANTED not in "".join(each.read_text() for each in logs.glob("*.log"))  # noqa: ASYNC240

@@ -32,6 +32,7 @@ from safevideo_testkit.all_services import SECRET, ingest_only, serving, setting
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Api, Json
 from safevideo_testkit.kyc import KycClient, kyc_settings, sign_in
+from safevideo_testkit.log_lines import app_lines, without_context
 from safevideo_testkit.stacks import StackUnderTest
 from sharegram_simulator.client import SimulatorClient
 from sharegram_simulator.settings import SimulatorSettings
@@ -113,7 +114,7 @@ class KycSystem:
 
 @pytest.fixture
 async def system(
-    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, tmp_path: Path
+    stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger, logs: Path, tmp_path: Path
 ) -> AsyncIterator[KycSystem]:
     async with AsyncExitStack() as opened:
         name = f"sg_{token_hex(4)}"
@@ -151,6 +152,7 @@ async def system(
         reviewer = {"X-API-Client": "a-reviewer", "X-API-Key": key}
 
         yield KycSystem(database, simulator, performer, KycClient(site, reviewer), name, values)
+        assert without_context(app_lines(log, logs)) == []
 
 
 @asynccontextmanager
@@ -201,6 +203,22 @@ async def test_result_before_the_answer_waits_and_is_applied_once_its_verificati
         await system.becomes(request_id, "verified")
     assert await system.stored_verification(request_id) == begun["verificationId"]
     assert len(await system.verifications()) == 1
+
+
+async def test_line_about_a_retried_job_names_job_request_and_performer(
+    system: KycSystem, broker: Broker, log: FilteringBoundLogger, logs: Path
+) -> None:
+    await system.simulator.put("/_sim/faults", {"mode": "errors", "rate": 1, "status": 500})
+    async with worker(system, broker, log):
+        await system.submitted()
+
+        async def is_logged() -> bool:
+            return any("Job attempt not completed" in line for line in app_lines(log, logs))
+
+        await eventually(is_logged)
+    line = next(line for line in app_lines(log, logs) if "Job attempt not completed" in line)
+    for pair in ("job_id=", "job_type=kyc_verification", "request_id=", f"performer_id={system.name}"):
+        assert f" {pair}" in line
 
 
 async def test_result_that_never_came_is_fetched_and_its_late_webhook_changes_nothing(

@@ -105,7 +105,7 @@ class JobCompleter:
                 self._log_end(job, completion.error)
             elif completion.lease in finished:
                 self._metrics.record_lease_lost()
-                self._logger.warning("Job lease lost", code="LEASE_LOST", job_id=completion.lease.job_id)
+                self._logger.warning("Job lease lost", code="LEASE_LOST", **completion.log_fields)
         self._release(finished)
 
     def _log_end(self, job: CompletedJob, error: str | None) -> None:

@@ -167,10 +167,10 @@ class JobExecutor:
         at Sharegram are below it. Each line that the handler logs names the
         job, the request that enqueued it, and its performer if it has one.
         """
-        job, performer = execution.job, execution.parameters.get("performerId")
-        about = {"performer_id": performer} if isinstance(performer, str) else {}
-        with log_fields(job_id=job.job_id, job_type=job.job_type, request_id=job.request_id, **about):
-            return await self._traced(execution)
+        about = execution.job.log_fields
+        with log_fields(**about):
+            completion = await self._traced(execution)
+        return None if completion is None else completion._replace(log_fields=about)
 
     async def _traced(self, execution: JobExecution) -> JobCompletion | None:
         span = self._span_of(execution)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 DEFAULT_MAX_ATTEMPTS: Final = 5
@@ -168,6 +169,20 @@ class ClaimedJob(NamedTuple):
     traceparent: str
     """The sampled span that enqueued it, or empty."""
 
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """The fields that each log line about it has: the job, the request that enqueued it, and its performer."""
+        return log_fields_of(self.job_id, self.job_type, self.request_id, self.parameters)
+
+
+def log_fields_of(
+    job_id: int, job_type: str, request_id: str | None, parameters: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the fields of log lines about a job. One that the clock enqueued has no request."""
+    performer = parameters.get("performerId")
+    about = {"performer_id": performer} if isinstance(performer, str) else {}
+    return {"job_id": job_id, "job_type": job_type, "request_id": request_id, **about}
+
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
@@ -191,6 +206,8 @@ class JobCompletion(NamedTuple):
     """Seconds until the next attempt, if there is one."""
     is_outage: bool = False
     """The database or the broker was unavailable, so the attempt costs nothing."""
+    log_fields: Mapping[str, object] = MappingProxyType({})
+    """The fields that each log line about the attempt has."""
 
     @property
     def status(self) -> JobStatus:
@@ -205,13 +222,8 @@ class CompletedJob(NamedTuple):
     job_type: str
     outcome: AttemptOutcome
     status: JobStatus
-    request_id: str | None = None
-    """The request that enqueued the job."""
-
-    @property
-    def log_fields(self) -> dict[str, object]:
-        """The fields that each log line about it has."""
-        return {"job_id": self.lease.job_id, "job_type": self.job_type, "request_id": self.request_id}
+    log_fields: Mapping[str, object] = MappingProxyType({})
+    """As in `JobCompletion`."""
 
 
 def status_of(word: str) -> JobStatus:

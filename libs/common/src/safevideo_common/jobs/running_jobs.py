@@ -96,7 +96,7 @@ class RunningJobs:
             self.completer.complete(completion)
             return
         self._metrics.record_lease_lost()
-        self._logger.warning("Job lease lost", code="LEASE_LOST", job_id=execution.job_id, job_type=execution.job_type)
+        self._logger.warning("Job lease lost", code="LEASE_LOST", **execution.job.log_fields)
         self._remove([lease])
 
     def apply(self, renewal: Renewal) -> None:

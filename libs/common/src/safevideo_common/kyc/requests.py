@@ -19,11 +19,11 @@ CLEANUP_JOB: Final = "kyc_document_cleanup"
 RESYNC_REQUESTED: Final = "kyc.resync.requested"
 
 
-def verification_job(request_id: int, created_by: str, correlation_id: str | None) -> NewJob:
+def verification_job(request_id: int, performer_id: str, created_by: str, correlation_id: str | None) -> NewJob:
     """Return the job that begins the verification of a request. There is at most one at a time."""
     return NewJob(
         VERIFICATION_JOB,
-        {"requestId": request_id},
+        {"requestId": request_id, "performerId": performer_id},
         Priority.HIGH,
         unique_key=f"{VERIFICATION_JOB}:{request_id}",
         max_attempts=VERIFICATION_ATTEMPTS,

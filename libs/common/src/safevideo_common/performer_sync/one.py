@@ -55,7 +55,9 @@ class PerformerSync:
                 "Performer sync failed", code=error.code, performer_id=sharegram_id, request_id=caller.request_id
             )
             raise
-        self._logger.info("Performer synced", performer_id=sharegram_id, updated=updated, force=force)
+        self._logger.info(
+            "Performer synced", performer_id=sharegram_id, updated=updated, force=force, request_id=caller.request_id
+        )
         return updated
 
     async def _check_interval(self, sharegram_id: str) -> None:

@@ -169,7 +169,7 @@ class KycService:
         await kyc_requests.set_values(tx, request_id, status=KycStatus.IN_PROGRESS, updated_at=now)
         await documents.set_step(tx, request_id, StepType.DOCUMENT_UPLOAD, StepStatus.COMPLETED, now)
         await documents.set_step(tx, request_id, StepType.PROVIDER_SUBMISSION, StepStatus.PENDING)
-        job = verification_job(request_id, caller.name, caller.request_id)
+        job = verification_job(request_id, stored.request.performer_id, caller.name, caller.request_id)
         return await job_admin.get(tx, (await job_admin.enqueue(tx, job)).job_id)
 
     async def approve(self, request_id: int, notes: str | None, caller: Caller) -> StoredKycRequest:

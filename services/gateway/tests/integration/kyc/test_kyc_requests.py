@@ -57,7 +57,7 @@ async def test_last_required_document_begins_the_verification(ada: KycClient, da
         ("document_upload", "completed"),
         ("provider_submission", "pending"),
     ]
-    assert await jobs(database) == [("kyc_verification", "high", {"requestId": request_id})]
+    assert await jobs(database) == [("kyc_verification", "high", {"requestId": request_id, "performerId": "sg_ada"})]
     late = await ada.upload(request_id, "selfie")
     assert (late.status, late.code) == (409, "INVALID_KYC_STATUS")
 

@@ -13,6 +13,7 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import erasures, kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
+from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, fetched_write_version, has_result
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.events import kyc
@@ -20,7 +21,7 @@ from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.kyc.requests import RESYNC_JOB, verification_job
-from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.logs import FilteringBoundLogger, log_fields
 from safevideo_common.outbox import store as outbox_store
 from safevideo_common.sharegram.client import SharegramClient
 from safevideo_common.sharegram.errors import InvalidResponse, SharegramRejected
@@ -71,6 +72,11 @@ class ResyncJob:
             stored = await kyc_requests.get(reading, request_id)
         if stored is None:
             return "not_found"
+        with log_fields(performer_id=stored.request.performer_id):
+            return await self._fetch_result(job, stored, number, total)
+
+    async def _fetch_result(self, job: JobContext, stored: StoredKycRequest, number: int, total: int) -> str:
+        request_id = stored.request.id
         state: VerificationState | None = None
         if stored.request.verification_id is not None:
             try:
@@ -91,7 +97,7 @@ class ResyncJob:
         if state is None:
             if request.status is not KycStatus.IN_PROGRESS:
                 return "without_verification"
-            await job_admin.enqueue(tx, verification_job(request.id, RESYNC_JOB, job.request_id))
+            await job_admin.enqueue(tx, verification_job(request.id, request.performer_id, RESYNC_JOB, job.request_id))
             return "submitted_again"
         if state.result is None:
             return "pending"

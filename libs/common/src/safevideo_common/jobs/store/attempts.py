@@ -28,6 +28,7 @@ from safevideo_common.jobs.model import (
     JobStatus,
     Lease,
     error_text,
+    log_fields_of,
 )
 
 MAX_RESCUED_PER_SCAN: Final = 100
@@ -58,9 +59,9 @@ _LOCK_ATTEMPTS: Final = for_update_skip_locked(_select_attempt.where(*_is_proces
 # By this index, because the database locks each row that it reads on the way.
 _LOCK_EXPIRED: Final = for_update_skip_locked(
     force_index(
-        _select_attempt.where(
-            _c.status == JobStatus.PROCESSING, or_(_c.lease_until <= now_plus(), _c.lease_until.is_(None))
-        ).limit(MAX_RESCUED_PER_SCAN),
+        _select_attempt.add_columns(_c.parameters)
+        .where(_c.status == JobStatus.PROCESSING, or_(_c.lease_until <= now_plus(), _c.lease_until.is_(None)))
+        .limit(MAX_RESCUED_PER_SCAN),
         batch_jobs,
         "idx_batch_jobs_due",
     )
@@ -179,7 +180,8 @@ def _lease(row: Row[*tuple[object, ...]]) -> Lease:
 
 def _rescued(row: Row[*tuple[object, ...]], delays: Sequence[float]) -> JobCompletion:
     delay = delays[min(max(row.tries, 1), len(delays)) - 1]
-    return JobCompletion(_lease(row), AttemptOutcome.LEASE_LOST, _LEASE_LOST, delay=delay)
+    about = log_fields_of(row.id, row.job_type, row.request_id, row.parameters)
+    return JobCompletion(_lease(row), AttemptOutcome.LEASE_LOST, _LEASE_LOST, delay=delay, log_fields=about)
 
 
 async def _write(
@@ -192,7 +194,7 @@ async def _write(
     ]
     await _WRITE.execute(tx, [_row_after(row, completion) for row, completion in ended])
     await record_attempts(tx, [_attempt(row, completion) for row, completion in ended])
-    return [CompletedJob(_lease(row), row.job_type, each.outcome, each.status, row.request_id) for row, each in ended]
+    return [CompletedJob(_lease(row), row.job_type, each.outcome, each.status, each.log_fields) for row, each in ended]
 
 
 def _cancel_if_requested(row: Row[*tuple[object, ...]], completion: JobCompletion) -> JobCompletion:
