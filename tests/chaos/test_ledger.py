@@ -118,8 +118,9 @@ async def _publish_under_faults(chaos: Chaos, system: System, stream: Stream) ->
         return await count_deliveries(system.database) >= len(first)
 
     async with system.broker.producer("chaos") as producer:
+        since = datetime.now(UTC)
         await publish_spread(producer, first, 0)
-        operator = ChaosOperator(system.database, datetime.now(UTC))
+        operator = ChaosOperator(system.database, since, datetime.now(UTC))
         await eventually(is_first_consumed, START_SECONDS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publish_spread(producer, rest, SECONDS))

@@ -38,11 +38,11 @@ _UNFINISHED = (JobStatus.QUEUED, JobStatus.PROCESSING)
 class ChaosOperator:
     """Redrives and replays, which must change nothing. `counts` says how many there were."""
 
-    def __init__(self, database: Database, until: datetime) -> None:
-        """Replay what was received before `until`: the workers have consumed it."""
+    def __init__(self, database: Database, since: datetime, until: datetime) -> None:
+        """Replay what was received in this time: the workers have consumed it. Before it are records of other tests."""
         self.counts = Counter[str]()
         self._database = database
-        self._until = until
+        self._since, self._until = since, until
         self._redrives = RedriveService(database, utc_now)
         self._jobs = JobService(database, utc_now)
 
@@ -74,7 +74,13 @@ class ChaosOperator:
 
     async def _replay(self, topic: str, worker: str, force: bool) -> None:
         parameters = ReplayParameters(
-            topic, worker, until=self._until, dry_run=False, force=force, events_per_second=MAX_EVENTS_PER_SECOND
+            topic,
+            worker,
+            since=self._since,
+            until=self._until,
+            dry_run=False,
+            force=force,
+            events_per_second=MAX_EVENTS_PER_SECOND,
         )
         await enqueue_replay(self._jobs, parameters, _CALLER)
         self.counts["forced replays" if force else "replays"] += 1
