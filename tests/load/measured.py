@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 BEYOND_SECONDS = 20.0
 """What a generator of load may take beyond the seconds that it was told to load for."""

@@ -17,6 +17,7 @@ from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
 
 MAX_WAITING: Final = 32
 """Documents that wait for a process. Each has its bytes in memory."""
+PIECE_BYTES: Final = 1 << 18
 SECONDS: Final = CPU_SECONDS + 10.0
 RETRY_AFTER_SECONDS: Final = 5
 COMMAND: Final = (sys.executable, "-I", "-m", "gateway.documents.converter_process")
@@ -77,21 +78,27 @@ class DocumentConverter:
         process = await self._take()
         try:
             async with asyncio.timeout(SECONDS):
-                answer, _ = await process.communicate(kind.value.ljust(KIND_BYTES).encode() + document)
+                answer = await _ask(process, kind, document)
         except TimeoutError:
             raise UnsupportedDocument("The file takes too long to read.") from None
         finally:
             await _end(process)
+            self.warm()
         if answer[:1] == DOCUMENT:
             return answer[1:]
         # Without an answer a limit or a fault of the decoder has ended the process.
         raise UnsupportedDocument(answer[1:].decode(errors="replace") or "The file cannot be read.")
 
     async def _take(self) -> asyncio.subprocess.Process:
-        """Return a process that is ready, and start the next one."""
+        """Return a process that is ready.
+
+        The next one starts now if a document waits for it. Else it starts when this one ends, and slows it down less.
+        """
         self.warm()
         assert self._spare is not None
-        process, self._spare = self._spare, asyncio.create_task(_start(), name="document-converter-spare")
+        process, self._spare = self._spare, None
+        if self._waiting > 1:
+            self.warm()
         try:
             return await process
         except OSError as error:
@@ -115,6 +122,19 @@ async def _start() -> asyncio.subprocess.Process:
         await _end(process)
         raise
     return process
+
+
+async def _ask(process: asyncio.subprocess.Process, kind: DocumentKind, document: bytes) -> bytes:
+    """Return the answer, or nothing if the process has ended without one. It reads everything before it answers."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(ConnectionError):
+        process.stdin.write(kind.value.ljust(KIND_BYTES).encode())
+        for begin in range(0, len(document), PIECE_BYTES):  # in pieces, since one write of all would block the loop
+            process.stdin.write(document[begin : begin + PIECE_BYTES])
+            await process.stdin.drain()
+    process.stdin.close()
+    return await process.stdout.read()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -10,6 +10,7 @@ Output: one byte when it is ready, `R`; then `D` and the document, or `E` and a 
 
 import ctypes
 import io
+import math
 import os
 import resource
 import sys
@@ -30,6 +31,9 @@ MAX_SIDE: Final = 20_000
 MAX_PAGES: Final = 100
 MEMORY_BYTES: Final = 1 << 30
 """More than a progressive JPEG of 50 megapixels needs, whose coefficients are all in memory."""
+
+NICENESS: Final = 10
+"""Requests come first: conversions take what processor time they leave."""
 
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_PDEATHSIG: Final = 1
@@ -100,11 +104,13 @@ def convert_image(kind: DocumentKind) -> Callable[[bytes], bytes]:
             width, height = image.size
             if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                 raise Refused("The picture has too many pixels.")
-            if image.format == "JPEG":
-                image.draft(image.mode, _twice(BOX))  # the decoder scales by 2, 4 or 8 for nothing
             orientation = _orientation(image, document, kind)
             # Scale before turning: fewer pixels to turn. A quarter turn swaps the sides of the box.
             box = BOX[::-1] if orientation >= 5 else BOX
+            if image.format == "JPEG":
+                # The decoder scales by 2, 4 or 8 for nothing, to no less than the final size.
+                image.draft(image.mode, _fitted(image.size, box))
+            image.load()
             image.thumbnail(box, Image.Resampling.LANCZOS, reducing_gap=2.0)
             plain = _on_white(image)
             upright = plain.transpose(_TURNS[orientation]) if orientation > 1 else plain
@@ -116,8 +122,10 @@ def convert_image(kind: DocumentKind) -> Callable[[bytes], bytes]:
     return convert
 
 
-def _twice(box: tuple[int, int]) -> tuple[int, int]:
-    return 2 * box[0], 2 * box[1]
+def _fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """Return the size inside `box` that keeps the proportions of `size`."""
+    scale = min(1.0, *(longest / side for side, longest in zip(size, box, strict=True)))
+    return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
 
 
 def _orientation(image: Image.Image, document: bytes, kind: DocumentKind) -> int:
@@ -199,6 +207,7 @@ def warm_up() -> None:
 
 
 if __name__ == "__main__":
+    os.nice(NICENESS)
     pillow_heif.options.DECODE_THREADS = 1
     pillow_heif.register_heif_opener()
     warm_up()

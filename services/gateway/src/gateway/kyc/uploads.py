@@ -90,12 +90,13 @@ class UploadService:
             except FilesUnavailable as error:
                 self._logger.error("Document cannot be stored", code="DOCUMENT_STORE_FAILED", reason=error.message)
                 raise
+        digest = await asyncio.to_thread(_digest, converted.content)
         document = NewDocument(
             stored.request.id,
             form.slot,
             form.document_type,
             converted.kind.stored_type,
-            sha256(converted.content).hexdigest(),
+            digest,
             len(converted.content),
             name,
             self._clock(),
@@ -126,6 +127,10 @@ class UploadService:
             await files.delete(name)
         except FilesUnavailable as error:  # the periodic job deletes it
             self._logger.warning("Document file not deleted", file=name, reason=error.message)
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
 
 
 async def read_form(request: web.Request) -> UploadForm:

@@ -73,6 +73,20 @@ def test_an_image_becomes_a_jpeg_inside_the_box(kind: str) -> None:
     assert (image.format, image.size) == ("JPEG", (1920, 1047))
 
 
+@pytest.mark.parametrize(
+    ("size", "orientation", "expected"),
+    [((4032, 3024), 1, (1440, 1080)), ((4032, 3024), 6, (810, 1080)), ((8640, 1080), 1, (1920, 240))],
+)
+def test_a_large_photo_is_scaled_by_its_decoder_to_no_less_than_its_size(
+    size: tuple[int, int], orientation: int, expected: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image = opened(converted(saved(picture(size, red=TOP_LEFT[orientation]), "JPEG", exif=exif)))
+    assert image.size == expected
+    assert is_red_at_the_top_left(image)
+
+
 def test_a_small_image_is_not_enlarged() -> None:
     assert opened(converted(saved(picture((30, 20)), "PNG"))).size == (30, 20)
 
