@@ -31,8 +31,9 @@ bench: venv ## measure webhook-ingest and a worker against their limits, on a re
 chaos: venv ## kill, freeze and restart workers, database and brokers under load; CHAOS_SECONDS=300 is how long, CHAOS_BROKERS=3 takes three
 	@export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
 		CHAOS_SYNC_PERFORMERS=1000 CHAOS_SYNC_KILLS=10 CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5} \
-		CHAOS_QUIET_SECONDS=8 CHAOS_EVENTS_PER_SECOND=300 WORKER_KILLS=5 RUN_KILLS=5; \
+		CHAOS_QUIET_SECONDS=8 CHAOS_EVENTS_PER_SECOND=300 WORKER_KILLS=5 RUN_KILLS=5 WAITING_JOBS=10000; \
 		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos tests/e2e/test_worker_kills.py tests/e2e/test_make_run_kills.py \
+		libs/common/tests/integration/protections/test_protections.py::test_jobs_wait_for_an_hour_untouched_and_then_run_once \
 		services/sync-worker/tests/integration/performers/test_scan_kills.py $(ARGS)
 
 fuzz: venv ## send malformed and forged requests to webhook-ingest, and any record to a worker; ARGS="--seconds 60" is how long

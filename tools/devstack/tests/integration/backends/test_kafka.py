@@ -1,8 +1,10 @@
-"""Kafka as this run has it, and three brokers: settings, and that a broker can be broken and comes back."""
+"""Kafka as this run has it: settings, and that a broker can be broken and comes back.
+
+Three brokers are in `tests/e2e/test_ingest_ledger.py`, where two go on without the third.
+"""
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -11,8 +13,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from safevideo_common.broker import types
 from safevideo_common.broker.kafka import KafkaBroker
-from safevideo_devstack.backends import NotReady, Options, lifecycle, probes
-from safevideo_devstack.backends.lifecycle import RunningBackends, RunningServer
+from safevideo_devstack.backends import NotReady, probes
+from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.broker_helpers import DAY_MS
 
 SECONDS = 180.0
@@ -72,21 +74,3 @@ async def test_killed_kafka_keeps_acknowledged_records(
     await topic.write(b"acknowledged")
     await asyncio.to_thread(kafka_server.restart)
     assert await topic.first_value() == b"acknowledged"
-
-
-@pytest.mark.usefixtures("local")
-async def test_three_brokers_write_and_read_after_one_is_killed(
-    tmp_path: Path,
-) -> None:
-    with lifecycle.running("local", folder=tmp_path, options=Options(brokers=3)) as backends:
-        topic = Topic(backends.kafka_bootstrap_servers, "survivors")
-        await topic.make()
-        await topic.write(b"before")
-        await asyncio.to_thread(backends.kafka.kill)
-        others = Topic(_without_first(backends), "survivors")
-        await others.write(b"after")
-        assert await others.first_value() == b"before"
-
-
-def _without_first(backends: RunningBackends) -> str:
-    return backends.kafka_bootstrap_servers.partition(",")[2]
