@@ -54,6 +54,7 @@ ALLOWED: Final = {
     "GET /api/v1/admin/events/{id}": READERS,
     "POST /api/v1/admin/events/redrive": ADMIN,
     "POST /api/v1/admin/events/{id}/retry": ADMIN,
+    "POST /api/v1/admin/events/{id}/close": ADMIN,
     "GET /api/v1/admin/webhooks/rejected": READERS,
     "GET /api/v1/admin/webhooks/rejected/{id}": READERS,
     "POST /api/v1/admin/webhooks/rejected/reverify": ADMIN,

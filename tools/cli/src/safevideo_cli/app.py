@@ -3,8 +3,8 @@
 import os
 import sys
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Final
+from importlib import import_module, metadata
+from typing import Annotated, Final
 
 import typer
 
@@ -56,7 +56,17 @@ def build_app(loaded: frozenset[str]) -> typer.Typer:
     return app
 
 
-def safevideo() -> None:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        print(f"safevideo {metadata.version('safevideo-cli')}")
+        raise typer.Exit
+
+
+def safevideo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
     """Operate SafeVideo's integration services. Settings come from the environment, as for the services."""
 
 

@@ -1,4 +1,4 @@
-"""`safevideo events list|show|retry|redrive`."""
+"""`safevideo events list|show|retry|close|redrive`."""
 
 import asyncio
 import sys
@@ -64,6 +64,7 @@ def list_events(
     request_id: Annotated[
         str | None, typer.Option(help="Id of the request that brought it, as in the log. Add --since: it has no index.")
     ] = None,
+    reason: Annotated[str | None, typer.Option(help="Prefix of the reason code, such as BODY_INVALID.")] = None,
     received_from: From = None,
     received_to: To = None,
     page: Page = 1,
@@ -75,8 +76,9 @@ def list_events(
 ) -> None:
     """Show the events that match, the newest first."""
     event_filter = InboxFilter(
-        event_type, performer, [_status(each) for each in statuses or ()], received_from, received_to, request_id
-    )
+        event_type, performer, [_status(each) for each in statuses or ()], received_from, received_to, request_id,
+        reason,
+    )  # fmt: skip
     events, total = asyncio.run(_find(event_filter, page, limit, order, after))
     if as_json:
         print_json({"events": [event_document(event) for event in events], "total": total})
@@ -106,6 +108,21 @@ def show(
 def retry(event: EventId, group: Group = None, as_json: AsJson = False) -> None:
     """Give a dead event new attempts, or a waiting one its next attempt now; in all groups that can, or in one."""
     rows = asyncio.run(_retry(event, group))
+    if as_json:
+        print_json([event_document(row) for row in rows])
+    else:
+        print_events(rows)
+
+
+@app.command()
+def close(
+    event: EventId,
+    reason: Annotated[str, typer.Option(help="Such as the id that it was sent again under. No personal data.")],
+    group: Group = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give up a dead event that nothing will apply any more: it is ignored from now on, and its body is dropped."""
+    rows = asyncio.run(_close(event, group, reason))
     if as_json:
         print_json([event_document(row) for row in rows])
     else:
@@ -203,6 +220,14 @@ async def _retry(event: str, group: str | None) -> list[InboxRecord]:
     async with open_database() as database:
         rows = await RedriveService(database, utc_now).retry(event, group, operator)
     log_action("Event redriven", operator, event_id=rows[0].event_id)
+    return rows
+
+
+async def _close(event: str, group: str | None, reason: str) -> list[InboxRecord]:
+    operator = caller()
+    async with open_database() as database:
+        rows = await RedriveService(database, utc_now).close(event, group, reason, operator)
+    log_action("Event closed", operator, event_id=rows[0].event_id)
     return rows
 
 

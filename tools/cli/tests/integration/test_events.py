@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import subprocess
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from typing import Any
 
 import orjson
@@ -115,6 +116,21 @@ def test_events_retry_fails_with_the_reason_for_other_statuses(events: Run) -> N
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith(sentence)
     assert events("show", "evt-9").returncode == 1
+
+
+def test_events_close_gives_a_dead_event_up_and_its_reason_finds_it(events: Run, migrated_sqlite_url: str) -> None:
+    assert events("close", "evt-2").returncode == 2
+    (row,) = json_of(events("close", "evt-2", "--reason", "sent again as evt-9", "--json"))
+    assert (row["status"], row["reason"]) == ("ignored", "CLOSED: sent again as evt-9")
+    assert [act.action for act in audit_entries(migrated_sqlite_url)] == ["events.closed"]
+    assert events("close", "evt-2", "--reason", "again").stderr.startswith("INVALID_STATUS_TRANSITION: ")
+    (found,) = json_of(events("list", "--reason", "CLOSED", "--json"))["events"]
+    assert found["eventId"] == "evt-2"
+
+
+def test_version_is_that_of_the_command() -> None:
+    shown = command_runner()("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"safevideo {metadata.version('safevideo-cli')}\n")
 
 
 def test_events_redrive_counts_first_and_redrives_with_yes(events: Run, migrated_sqlite_url: str) -> None:

@@ -20,7 +20,7 @@ from safevideo_common.database.batches import MAX_KEYS_PER_STATEMENT
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.domain.outcomes import Status
-from safevideo_common.errors import InvalidStatusTransition, NotFound
+from safevideo_common.errors import InvalidStatusTransition, NotFound, ValidationFailed
 from safevideo_common.inbox.store import queries as inbox_queries
 from safevideo_common.inbox.store import redrive as inbox_redrive
 from safevideo_common.inbox.store.queries import InboxRecord
@@ -35,7 +35,10 @@ RUN_SECONDS: Final = 25.0
 """After this time a run ends between two chunks and reports that more is left: proxies cut a response off at 60 s."""
 SAMPLE_EVENTS: Final = 20
 
+MAX_CLOSE_REASON: Final = 200
+
 RETRIED: Final = "events.retried"
+CLOSED: Final = "events.closed"
 REDRIVEN: Final = "events.redriven"
 """The audit entry of one chunk, with its row ids."""
 REDRIVE: Final = "events.redrive"
@@ -134,6 +137,34 @@ class RedriveService:
             await audit_store.record(tx, caller.entry(RETRIED, self._clock, details, target))
             requeued = await inbox_queries.find_by_event_id(tx, event_or_row_id)
             return [row for row in requeued if row.row_id in row_ids]
+
+    async def close(self, event_or_row_id: str, group: str | None, reason: str, caller: Caller) -> list[InboxRecord]:
+        """Give up the row with this row id, or all dead rows with this event id, in `group` if it is set.
+
+        They become `ignored` with the reason, and their bodies are dropped. A redelivery changes nothing; a forced
+        replay applies them. Raises `NotFound`, `InvalidStatusTransition` if no row is dead, `ValidationFailed` for an
+        invalid id or reason.
+        """
+        if not 0 < len(reason.strip()) <= MAX_CLOSE_REASON or not reason.isprintable():
+            limit = f"1 to {MAX_CLOSE_REASON} characters, one line"
+            raise ValidationFailed("Give a reason.", details={"reason": limit})
+        return await retry_on_conflict(partial(self._close, event_or_row_id, group, reason, caller))
+
+    async def _close(self, event_or_row_id: str, group: str | None, reason: str, caller: Caller) -> list[InboxRecord]:
+        async with self._database.transaction() as tx:
+            records = await inbox_queries.find_by_event_id(tx, event_or_row_id)
+            candidates = await inbox_redrive.lock(tx, [row.row_id for row in records], group)
+            dead = {row.row_id: row.code for row in candidates if row.status is Status.DEAD}
+            if not candidates:
+                raise NotFound("There is no such event.")
+            if not dead:
+                statuses = {row.group: row.status for row in candidates}
+                raise InvalidStatusTransition("Only a dead event can be closed.", details=statuses)
+            await inbox_redrive.close(tx, list(dead), reason)
+            event_id = records[0].event_id
+            details = {"eventId": event_id, "rowIds": list(dead), "was": sorted(set(dead.values())), "reason": reason}
+            await audit_store.record(tx, caller.entry(CLOSED, self._clock, details, f"event:{event_id}"))
+            return [row for row in await inbox_queries.find_by_event_id(tx, event_or_row_id) if row.row_id in dead]
 
     async def preview(self, matching: RedriveFilter, caller: Caller) -> RedriveReport:
         """Return what `run` would find. Change nothing except the audit log."""

@@ -16,7 +16,7 @@ from gateway.http.query import KeyedPageQuery, Query, StorableTimestamp, parse_q
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import InvalidStatusTransition, NotFound, ValidationFailed
-from safevideo_common.inbox.redrive import MAX_EVENTS, RedriveDocument, RedriveService
+from safevideo_common.inbox.redrive import MAX_CLOSE_REASON, MAX_EVENTS, RedriveDocument, RedriveService
 from safevideo_common.inbox.store import queries as inbox_queries
 from safevideo_common.inbox.store.queries import EventDocument, InboxFilter, Sort, event_document
 from safevideo_common.inbox.store.redrive import RedriveFilter
@@ -60,18 +60,25 @@ class EventQuery(KeyedPageQuery):
     from_: StorableTimestamp | None = Field(None, alias="from")
     to: StorableTimestamp | None = None
     request_id: str | None = Field(None, pattern=r"^[!-~]{1,128}$")
+    reason: str | None = Field(None, pattern=r"^[A-Za-z0-9_]{1,64}$")
     sort: Literal["receivedAt", "occurredAt", "decidedAt"] = "receivedAt"
 
     def filter(self) -> InboxFilter:
         """Return the filter of the inbox."""
         statuses = [_STATUSES[name] for name in self.status.split(",")] if self.status else ()
-        return InboxFilter(self.type, self.performer, statuses, self.from_, self.to, self.request_id)
+        return InboxFilter(self.type, self.performer, statuses, self.from_, self.to, self.request_id, self.reason)
 
 
-class RetryQuery(Query):
-    """The consumer group whose row to retry, of an event that several groups consume."""
+class GroupQuery(Query):
+    """The consumer group whose row is meant, of an event that several groups consume."""
 
     group: _Group | None = None
+
+
+class CloseBody(Body):
+    """Why nothing will apply the event any more. No personal data: it is in the audit log."""
+
+    reason: str = Field(min_length=1, max_length=MAX_CLOSE_REASON, pattern=r"^[^\x00-\x1f]+$")
 
 
 class RedriveFilterBody(Body):
@@ -152,6 +159,7 @@ _OVERTAKEN: Final[EventDocument] = {
     ],
 }
 _RETRIED: Final[EventDocument] = {**_EVENT, "status": Status.WAITING, "reason": None, "tries": 0}
+_CLOSED: Final[EventDocument] = {**_EVENT, "status": Status.IGNORED, "reason": "CLOSED: sent again as evt_1009"}
 _REDRIVE: Final[RedriveDocument] = {
     "dryRun": True,
     "matching": 3,
@@ -199,7 +207,21 @@ class EventsApi:
                 ADMINS,
                 retried,
                 (NotFound, InvalidStatusTransition),
-                query=RetryQuery,
+                query=GroupQuery,
+                path_types=ids,
+            ),
+            Endpoint(
+                *(
+                    "POST",
+                    f"{path}/{{id}}/close",
+                    self.close,
+                    ADMINS,
+                    Returns(EventDocument, _CLOSED, shape=Shape.LIST),
+                ),
+                (NotFound, InvalidStatusTransition),
+                body=CloseBody,
+                body_example={"reason": "sent again as evt_1009"},
+                query=GroupQuery,
                 path_types=ids,
             ),
         ]
@@ -234,10 +256,21 @@ class EventsApi:
 
     async def retry(self, request: web.Request) -> web.Response:
         """Redrive one event. Raises `NotFound`, `InvalidStatusTransition`, `ValidationFailed`."""
-        group, caller = parse_query(RetryQuery, request).group, caller_of(request)
+        group, caller = parse_query(GroupQuery, request).group, caller_of(request)
         rows = await self._redrive.retry(request.match_info["id"], group, caller)
         self._logger.info("Event redriven", actor=caller.name, event_id=rows[0].event_id, request_id=caller.request_id)
         return success([event_document(row) for row in rows], status=202)
+
+    async def close(self, request: web.Request) -> web.Response:
+        """Give a dead event up, which nothing will apply any more. Its body is dropped.
+
+        Raises `NotFound`, `InvalidStatusTransition`, `ValidationFailed`.
+        """
+        group, caller = parse_query(GroupQuery, request).group, caller_of(request)
+        body = await parse_body(CloseBody, request)
+        rows = await self._redrive.close(request.match_info["id"], group, body.reason, caller)
+        self._logger.info("Event closed", actor=caller.name, event_id=rows[0].event_id, request_id=caller.request_id)
+        return success([event_document(row) for row in rows])
 
     async def redrive(self, request: web.Request) -> web.Response:
         """Redrive the events that match, unless it is a dry run. Raises `ValidationFailed`."""

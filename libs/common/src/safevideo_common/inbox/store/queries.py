@@ -41,6 +41,8 @@ class InboxFilter:
     received_to: datetime | None = None
     request_id: str | None = None
     """The id of the request that brought the event, which all its log lines have. No index has it: add a range."""
+    reason: str | None = None
+    """The beginning of the reason. No index has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def event_document(record: InboxRecord, writers: Mapping[WriteVersion, str] | No
 
 def _advice(record: InboxRecord) -> str | None:
     """Return what applies an event that was ignored because its type was unknown then, if it is known now."""
-    if record.status is not Status.IGNORED or record.event_type not in TOPIC_BY_TYPE:
+    if record.status is not Status.IGNORED or record.reason or record.event_type not in TOPIC_BY_TYPE:
         return None
     target = next(group for group, topics in CONSUMED.items() if TOPIC_BY_TYPE[record.event_type] in topics)
     if record.source_topic not in CONSUMED[target]:
@@ -253,6 +255,7 @@ def _conditions(matching: InboxFilter) -> list[ColumnElement[bool]]:
             (_c.request_id, matching.request_id),
         ),
         *([or_(*of_status)] if matching.statuses else []),
+        *([] if matching.reason is None else [_c.reason.startswith(matching.reason, autoescape=True)]),
         *within(_c.received_at, matching.received_from, matching.received_to),
     ]
 

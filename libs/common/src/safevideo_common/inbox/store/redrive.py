@@ -21,6 +21,8 @@ from safevideo_common.inbox.store.rows import REASON_LENGTH
 
 UNREADABLE: Final = "ENVELOPE_INVALID"
 """The reason code of a record without a valid envelope: its payload cannot be processed."""
+CLOSED: Final = "CLOSED"
+"""The reason code of an event that a person has given up."""
 WAS_DEAD: Final = "REDRIVEN: it was dead: "
 
 _c: Final = event_inbox.c
@@ -114,6 +116,18 @@ async def requeue(tx: AsyncConnection, row_ids: Sequence[int], now: datetime) ->
         some = _c.id.in_(row_ids)
         await tx.execute(update(event_inbox).where(some, _c.status == Status.WAITING).values(next_try_at=now))
         await tx.execute(update(event_inbox).where(some, _c.status == Status.DEAD).values(_REVIVED))
+
+
+async def close(tx: AsyncConnection, row_ids: Sequence[int], reason: str) -> None:
+    """Give dead events up: `ignored`, with the reason of a person and without their bodies. The rows must be locked."""
+    given_up = {
+        "status": Status.IGNORED,
+        "reason": f"{CLOSED}: {reason}"[:REASON_LENGTH],
+        "payload": null(),
+        "next_try_at": null(),
+    }
+    if row_ids:
+        await tx.execute(update(event_inbox).where(_c.id.in_(row_ids), _c.status == Status.DEAD).values(given_up))
 
 
 _REVIVED: Final = {
