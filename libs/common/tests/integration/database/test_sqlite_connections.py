@@ -12,8 +12,10 @@ from safevideo_common.database.dialect.sqlite import sqlite_connections
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import DatabaseUnavailable
 
-# Half a second and more of work, in which SQLite hears of nothing.
-LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000000) SELECT COUNT(*) FROM n"
+
+def counting(numbers: int) -> str:
+    """Work in which SQLite hears of nothing: half a second and more for five million numbers."""
+    return f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {numbers}) SELECT COUNT(*) FROM n"
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ async def test_no_thread_remains_after_a_statement_timeout(fresh_sqlite_url: str
     async with Database.open(fresh_sqlite_url, timeout=0.2) as database:
         with pytest.raises(DatabaseUnavailable, match="in time"):
             async with database.read_connection() as reading:
-                await reading.execute(text(LONG))
+                await reading.execute(text(counting(5_000_000)))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 10, 100, 1000])
@@ -51,9 +53,9 @@ async def test_no_thread_remains_after_its_engine_is_disposed_during_a_statement
     path = fresh_sqlite_url.removeprefix("sqlite+aiosqlite:///")
     async with sqlite_connections() as connections:
         connection = await connections.connect(path)
-        asking = asyncio.create_task(connection.execute_fetchall(LONG))
+        asking = asyncio.create_task(connection.execute_fetchall(counting(300_000)))
         await asyncio.sleep(0)
-    assert [*await asking] == [(5000000,)]
+    assert [*await asking] == [(300_000,)]
 
 
 async def test_first_connections_to_a_new_file_all_succeed(tmp_path: Path) -> None:
