@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images lint-deploy clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images images-test lint-deploy clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ images: ## build the container images; VERSION=1.2.3 is their tag; LOCAL_BASE=1 
 
 lint-deploy: ## check the Dockerfile with hadolint, and the manifests strictly against three versions of Kubernetes
 	@PYTHON=$(PYTHON) deploy/tests/lint.sh
+
+images-test: venv ## build the images, run them with read-only roots and limits, and send a webhook through; root on Debian
+	@deploy/docker/tests/run.sh $(ARGS)
 
 clean: ## remove all state of `make run`: data, secrets, logs
 	@$(PYTHON) tools/devstack/clean.py $(RUN_DIR)

@@ -32,6 +32,8 @@ class Provider:
         self.answered: list[str] = []
         self.failures = Counter[str]()
         """Failed attempts of genuine webhooks, by status (and whether it has Retry-After) or error."""
+        self.failed_twice: list[str] = []
+        """The genuine webhooks of which two attempts in a row failed."""
         self.forged = Counter[str]()
         """Forged webhooks, likewise."""
         self.slowest_seconds = 0.0
@@ -87,9 +89,13 @@ class Provider:
         for number, webhook in enumerate(story):
             if await self._begin() % FORGED_EVERY == 0:
                 self.forged[await self._post(session, forged(webhook, self._secret, number))] += 1
+            attempts = 1
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while not await self._is_accepted(session, webhook, number):
+                    attempts += 1
                     await asyncio.sleep(RETRY_SECONDS)
+            if attempts > 2:
+                self.failed_twice.append(webhook.id)
             self.answered.append(webhook.id)
 
     async def _begin(self) -> int:

@@ -29,6 +29,8 @@ class KafkaServer:
     """Further arguments of `StorageTool format`, such as `--add-scram`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Further settings; they win."""
+    host: str = "127.0.0.1"
+    """The address that it listens on and that its clients are told."""
 
     @property
     def name(self) -> str:
@@ -43,7 +45,7 @@ class KafkaServer:
     @property
     def address(self) -> str:
         """Host and port."""
-        return f"127.0.0.1:{self.ports.kafka[self.node - 1]}"
+        return f"{self.host}:{self.ports.kafka[self.node - 1]}"
 
     @property
     def url(self) -> str:

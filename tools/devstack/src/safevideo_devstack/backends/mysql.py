@@ -13,12 +13,13 @@ from safevideo_devstack.backends.install import find
 from safevideo_devstack.backends.stack import Role
 
 USER = "safevideo"
+LOOPBACK = "127.0.0.1"
 INSTALL_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class MySQLFamilyServer(ABC):
-    """A server on the loopback interface with one account; the first preparation makes its password."""
+    """A server with one account; the first preparation makes its password."""
 
     folder: Path
     port: int
@@ -27,11 +28,13 @@ class MySQLFamilyServer(ABC):
     role: Role = "database"
     settings: Mapping[str, object] = field(default_factory=dict)
     """Further settings; they win."""
+    host: str = LOOPBACK
+    """The address that it listens on. On another one than the loopback's the account is good from any address."""
 
     @property
     def address(self) -> str:
         """Host and port."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -72,7 +75,7 @@ class MySQLFamilyServer(ABC):
 
     def account_statements(self) -> str:
         """Return the SQL that the server runs at each start, with all privileges."""
-        account = f"'{USER}'@'127.0.0.1'"
+        account = f"'{USER}'@'{LOOPBACK if self.host == LOOPBACK else '%'}'"
         return (
             f"CREATE DATABASE IF NOT EXISTS safevideo;\n"
             f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{self._secret.read_text()}';\n"
@@ -93,7 +96,7 @@ class MySQLFamilyServer(ABC):
             "datadir": self._data,
             "tmpdir": self._temporary,  # its own: a server that starts removes files of other servers there
             "port": self.port,
-            "bind-address": "127.0.0.1",
+            "bind-address": self.host,
             "socket": "server.sock",  # relative to the data folder: a socket's whole path may have 107 bytes only
             "pid-file": "server.pid",
             "skip-name-resolve": 1,

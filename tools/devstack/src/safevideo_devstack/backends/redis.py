@@ -12,7 +12,7 @@ from safevideo_devstack.backends.stack import BackendUnavailable, Role
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """An append-only Redis on the loopback interface."""
+    """An append-only Redis."""
 
     folder: Path
     port: int
@@ -23,11 +23,13 @@ class RedisServer:
     role: Role = "cache"
     settings: Mapping[str, object] = field(default_factory=dict)
     """Further settings."""
+    host: str = "127.0.0.1"
+    """The address that it listens on."""
 
     @property
     def address(self) -> str:
         """Host and port."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -39,7 +41,7 @@ class RedisServer:
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         settings = {
-            "bind": "127.0.0.1",
+            "bind": self.host,
             "port": self.port,
             "dir": f'"{data}"',
             "appendonly": "yes",
