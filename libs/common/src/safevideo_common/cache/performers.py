@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from safevideo_common.cache.redis import ANSWER_SECONDS
+from safevideo_common.resilience.redis_pipeline import RedisPipeline
 from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 TTL_SECONDS: Final = 3600
@@ -51,6 +52,7 @@ class PerformerCache:
     def __init__(self, redis: Redis, *, seconds: float = ANSWER_SECONDS) -> None:
         self._redis = redis
         self._seconds = seconds
+        self._pipeline = RedisPipeline(redis, seconds=seconds)
         self._set_script = redis.register_script(_SET_IF_NOT_INVALIDATED)
         self._invalidate_script = redis.register_script(_INVALIDATE)
 
@@ -58,7 +60,7 @@ class PerformerCache:
         """Return the cached value, or None. A value of another Redis type, left by mistake, counts as None."""
         async with _translate_errors(self._seconds):
             try:
-                value = await self._redis.get(_key(performer_id))
+                value = await self._pipeline.run("GET", _key(performer_id))
             except ResponseError as error:
                 if str(error).startswith("WRONGTYPE"):
                     return None

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from safevideo_common.resilience.backoff import jittered
+from safevideo_common.resilience.redis_pipeline import RedisPipeline
 from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 COMMAND_SECONDS: Final = 0.05
@@ -39,6 +40,7 @@ class FailFastRedis:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.redis: Final = redis
+        self.pipeline: Final = RedisPipeline(redis, seconds=seconds)
         self._seconds = seconds
         self._pause_seconds = pause_seconds
         self._clock = clock
@@ -74,7 +76,7 @@ class FailFastRedis:
 
 
 class RedisScript:
-    """A Lua script: one decision in one round trip."""
+    """A Lua script: one decision in one round trip, which concurrent decisions share."""
 
     def __init__(self, redis: FailFastRedis, source: str) -> None:
         self._redis = redis
@@ -82,5 +84,11 @@ class RedisScript:
 
     async def run(self, key: str, arguments: Sequence[str | float]) -> Sequence[bytes | int]:
         """Run the script on its only key and return its answer. Raises `RedisUnavailable`."""
-        answer: Sequence[bytes | int] = await self._redis.call(lambda: self._script([key], arguments))
+        answer: Sequence[bytes | int] = await self._redis.call(lambda: self._run(key, arguments))
         return answer
+
+    async def _run(self, key: str, arguments: Sequence[str | float]) -> Any:
+        try:
+            return await self._redis.pipeline.run("EVALSHA", self._script.sha, 1, key, *arguments)
+        except NoScriptError:
+            return await self._script([key], arguments)
