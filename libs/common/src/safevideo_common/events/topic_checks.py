@@ -102,7 +102,7 @@ def _records(state: TopicState) -> Iterator[TopicIssue]:
     if state.max_record_bytes < MAX_RECORD_BYTES:
         yield TopicIssue("large records are refused", "max.message.bytes", str(MAX_RECORD_BYTES))
     if state.keeps_compression:
-        sentence = "another producer may compress records so that no worker reads them or any after them"
+        sentence = "another producer may compress records so that no worker reads them"
         yield TopicIssue(sentence, "compression.type", "uncompressed")
     if state.is_compacted:
         yield TopicIssue("older records of a performer are deleted", "cleanup.policy", "delete")
