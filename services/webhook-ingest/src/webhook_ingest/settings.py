@@ -28,7 +28,7 @@ class IngestSettings(CommonSettings, ProxySettings):
     encryption_key: SecretStr | None = Field(
         None,
         description="Key for encrypted data in the database: 32 random bytes in URL-safe base64; several "
-        "comma-separated, the newest first. Without it, only SHAREGRAM_WEBHOOK_SECRET is used.",
+        "comma-separated, the newest first. Required in production.",
     )
     secrets_refresh_seconds: float = Field(
         5.0, ge=1, le=3600, description="Seconds between two reads of the webhook secrets in the database."

@@ -13,7 +13,8 @@ class ProtectionSettings(SharegramSettings, CommonSettings):
     encryption_key: SecretStr | None = Field(
         None,
         description="Key of what is stored encrypted: KYC data, rejected webhooks, webhook secrets, Sharegram's keys. "
-        "32 random bytes in URL-safe base64; during a rotation several, comma-separated, the newest first.",
+        "32 random bytes in URL-safe base64; during a rotation several, comma-separated, the newest first. Required in "
+        "production.",
     )
 
     redis_recovery_db: int = Field(3, ge=0, le=15, description="Database of Redis with the circuit breakers.")
