@@ -1,8 +1,10 @@
 """Engines: how connections are opened and transactions begin."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,18 +47,19 @@ def _session(idle_seconds: int) -> str:
     )
 
 
-def open_engine(url: URL, pool_size: int, idle_seconds: int = IDLE_SECONDS) -> AbstractAsyncContextManager[AsyncEngine]:
+def open_engine(url: URL, pool_size: int) -> AbstractAsyncContextManager[AsyncEngine]:
     """Open an engine for the server of `url`. It connects when it is first used; the end closes its connections.
 
-    A MySQL server closes a connection that is idle for `idle_seconds`; the pool replaces it without a log line.
+    A MySQL server closes a connection that is idle for `IDLE_SECONDS`, or for the parameter `idle_seconds` of its URL
+    where a proxy closes connections earlier; the pool replaces it before, without a log line.
     If all `pool_size` connections are in use, a caller waits up to `CONNECT_SECONDS`. Raises `StartupError` for
-    another kind of server, and for TLS settings that cannot be used.
+    another kind of server, and for parameters that cannot be used.
 
     The parameters `ssl_ca`, `ssl_cert` and `ssl_key` of a MySQL URL name PEM files. Each of them turns TLS on, and so
     does `ssl_mode=VERIFY_IDENTITY`, with the system's roots. The server's certificate and host are always verified.
     """
     if url.drivername == "mysql+aiomysql":
-        return _mysql_engine(url, pool_size, idle_seconds)
+        return _mysql_engine(url.difference_update_query([_IDLE]), pool_size, _idle_seconds(url))
     if url.drivername == "sqlite+aiosqlite":
         return _sqlite_engine(url, pool_size)
     raise StartupError("DATABASE_URL must begin with mysql+aiomysql:// or sqlite+aiosqlite://.")
@@ -64,7 +67,8 @@ def open_engine(url: URL, pool_size: int, idle_seconds: int = IDLE_SECONDS) -> A
 
 @asynccontextmanager
 async def _mysql_engine(url: URL, pool_size: int, idle_seconds: int) -> AsyncIterator[AsyncEngine]:
-    if tls := _tls_of(url):
+    tls = _tls_of(url)
+    if tls:
         url = url.difference_update_query(_TLS_PARAMETERS)
     session: dict[str, object] = {
         "charset": "utf8mb4",
@@ -72,14 +76,26 @@ async def _mysql_engine(url: URL, pool_size: int, idle_seconds: int) -> AsyncIte
         "connect_timeout": CONNECT_SECONDS,
         "init_command": _session(idle_seconds),
         "sql_mode": "TRADITIONAL",  # a value that is too long is an error, never cut
+        "async_creator_fn": partial(_connect, EncryptedConnection if tls else MySQLConnection),
     }
     if tls:
-        session |= {"ssl": tls, "async_creator_fn": _connect_encrypted}
+        session |= {"ssl": tls}
     # Under REPEATABLE READ gaps are locked too, and workers on different performers would deadlock.
     settings = {"isolation_level": "READ COMMITTED", "pool_recycle": idle_seconds * RECYCLE_SHARE}
     async with _disposed(_engine(url, pool_size, session, **settings)) as engine:
         _close_without_farewell(engine.dialect)
         yield engine
+
+
+_IDLE: Final = "idle_seconds"
+
+
+def _idle_seconds(url: URL) -> int:
+    """Return the idle time of a URL. Raises `StartupError`."""
+    text = url.query.get(_IDLE, str(IDLE_SECONDS))
+    if not isinstance(text, str) or not re.fullmatch("[1-9][0-9]{0,4}", text):
+        raise StartupError("idle_seconds of DATABASE_URL must be a number of seconds from 1 to 99999.")
+    return int(text)
 
 
 _TLS_PARAMETERS: Final = ("ssl_ca", "ssl_cert", "ssl_key", "ssl_mode")
@@ -108,9 +124,14 @@ class EncryptedConnection(MySQLConnection):  # type: ignore[misc]  # aiomysql ha
         await super()._request_authentication()
 
 
-async def _connect_encrypted(**arguments: Any) -> EncryptedConnection:
-    connection = EncryptedConnection(**arguments)
-    await connection._connect()
+async def _connect(kind: type[MySQLConnection], **arguments: Any) -> MySQLConnection:
+    """Connect. aiomysql leaves the socket open if it is cancelled meanwhile."""
+    connection = kind(**arguments)
+    try:
+        await connection._connect()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
