@@ -27,6 +27,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "health": "Show the health of the whole integration.",
     "audit": "Search the audit log: who did what, when, from where.",
     "ssl": "Check the certificates of Sharegram and of our own address.",
+    "changes": "Follow what other systems are told of, as it is published.",
     "topics": "Check and create the topics in Kafka.",
     "migrate": "Bring the database's schema up to this build.",
 }

@@ -41,12 +41,12 @@ def create(as_json: AsJson = False) -> None:
 
 
 async def _check() -> list[TopicCheck]:
-    async with _open_broker() as broker:
+    async with open_kafka() as broker:
         return await check_topics(broker)
 
 
 async def _create() -> list[str]:
-    async with _open_broker() as broker:
+    async with open_kafka() as broker:
         missing = [each.topic for each in await check_topics(broker) if each.state is None]
         if missing:
             await broker.create_topics(missing)
@@ -54,7 +54,8 @@ async def _create() -> list[str]:
 
 
 @asynccontextmanager
-async def _open_broker() -> AsyncIterator[Broker]:
+async def open_kafka() -> AsyncIterator[Broker]:
+    """Open the broker of the environment, for commands that Kafka alone answers."""
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # our own last sentence says what is wrong
     settings = load_settings(KafkaSettings)
     async with open_broker(settings.kafka_bootstrap_servers, None, KafkaSecurity.of(settings)) as broker:
