@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images images-test lint-deploy clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images images-test lint-deploy kubernetes-test clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ lint-deploy: ## check the Dockerfile with hadolint, and the manifests strictly a
 
 images-test: venv ## build the images, run them with read-only roots and limits, and send a webhook through; root on Debian
 	@deploy/docker/tests/run.sh $(ARGS)
+
+kubernetes-test: venv lint-deploy ## run the manifests and images on a real Kubernetes, with faults; root on Debian, builds Kubernetes once
+	@deploy/kubernetes/tests/run.sh $(ARGS)
 
 clean: ## remove all state of `make run`: data, secrets, logs
 	@$(PYTHON) tools/devstack/clean.py $(RUN_DIR)
