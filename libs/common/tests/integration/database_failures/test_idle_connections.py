@@ -1,6 +1,7 @@
 """Connections that the server closes since they are idle: in light traffic that is every one of them."""
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -39,6 +40,26 @@ async def test_idle_connection_is_replaced_without_a_log_line(url: str, caplog: 
 def test_idle_time_that_is_no_number_of_seconds_is_refused(text: str) -> None:
     with pytest.raises(StartupError, match="idle_seconds"):
         open_engine(make_url(f"mysql+aiomysql://u@127.0.0.1/x?idle_seconds={text}"), 1)
+
+
+async def test_idle_connection_that_the_server_has_closed_is_closed_at_the_end(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_url(url)
+    async with (
+        open_engine(server, 1) as other,
+        open_engine(server.update_query_dict({"idle_seconds": "1"}), 1) as engine,
+    ):
+        first = await connection_id(engine)
+
+        async def is_closed() -> bool:
+            async with other.connect() as connection:
+                found = await connection.scalars(sql("SELECT id FROM information_schema.processlist"))
+                return first not in found.all()
+
+        await eventually(is_closed)
+    gc.collect()  # one that was left open warns here, which fails the test
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 async def test_connection_that_is_cancelled_while_it_connects_is_closed() -> None:

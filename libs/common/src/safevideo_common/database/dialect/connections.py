@@ -136,12 +136,25 @@ async def _connect(kind: type[MySQLConnection], **arguments: Any) -> MySQLConnec
 
 
 def _close_without_farewell(dialect: Dialect) -> None:
-    """Let the pool drop a connection without a last message: the server may have closed it, and that is no error."""
+    """Let the pool drop a connection without a last message: the server may have closed it, and that is no error.
 
-    def close(connection: DBAPIConnection) -> None:
+    At the end of the pool each connection gets its last message. One that the server has closed is then closed here
+    too, which aiomysql leaves out.
+    """
+
+    def drop(connection: DBAPIConnection) -> None:
         dialect.get_driver_connection(connection).close()
 
-    dialect.do_terminate = close  # type: ignore[assignment, method-assign]  # a hook of the dialect, for this engine alone
+    def close(connection: DBAPIConnection) -> None:
+        try:
+            connection.close()
+        except OSError:
+            pass
+        finally:
+            drop(connection)
+
+    dialect.do_terminate = drop  # type: ignore[assignment, method-assign]  # hooks of the dialect, for this engine alone
+    dialect.do_close = close  # type: ignore[assignment, method-assign]
 
 
 @asynccontextmanager
