@@ -2,7 +2,7 @@
 
 The plan has each kind of fault, and the test asserts that each had its effect. `make chaos` has a longer stream and
 more faults; `CHAOS_EVENTS=100000 CHAOS_SECONDS=300` more still. `CHAOS_SEED` repeats both. With `CHAOS_BROKERS=3` there
-are three brokers, and a partition of each topic is on the last one alone: it has no leader while that broker is down.
+are three brokers, and a partition of each topic is on the last one alone: it has no leader while that broker is frozen.
 Run with `-s` to see the faults.
 """
 
