@@ -11,6 +11,13 @@ from safevideo_devstack.backends import process
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 
 
+async def read_until(started: asyncio.subprocess.Process, words: bytes) -> None:
+    """Read the process's output up to the line with these words. Raises `AssertionError` if it ends before."""
+    assert started.stdout is not None
+    while words not in (line := await started.stdout.readline()):
+        assert line, f"the process ended without {words.decode()}"
+
+
 class ServiceProcess:
     """`python -m <module>`. Its output is appended to `output`."""
 

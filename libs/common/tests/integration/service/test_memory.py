@@ -13,6 +13,7 @@ import pytest
 
 from safevideo_common.observability.memory import MAX_REPORTS, write_report
 from safevideo_testkit.eventually import eventually
+from safevideo_testkit.service_process import read_until
 
 SECONDS = 180.0
 SECRET = "kR9-something-random-71"
@@ -23,6 +24,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {
         "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'door.db'}",
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+        "SAFEVIDEO_ENV": "development",
         "SHAREGRAM_WEBHOOK_SECRET": SECRET,
         "SPOOL_DIR": str(tmp_path / "spool"),
         "LOG_DIR": str(tmp_path / "logs"),
@@ -42,10 +44,8 @@ async def started(environment: dict[str, str]) -> AsyncIterator[asyncio.subproce
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    assert process.stdout is not None
     async with asyncio.timeout(SECONDS):
-        while b"Service started" not in await process.stdout.readline():
-            pass
+        await read_until(process, b"Service started")
         try:
             yield process
         finally:

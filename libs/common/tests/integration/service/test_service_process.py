@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from safevideo_testkit.service_process import read_until
 from safevideo_testkit.stacks import REAL, StackUnderTest
 
 SERVICES = ("gateway", "kyc_worker", "sync_worker", "webhook_ingest")
@@ -36,6 +37,7 @@ async def test_start_names_missing_settings(module: str) -> None:
 async def test_start_on_an_empty_database_names_the_command(module: str, tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
     variables = {"DATABASE_URL": url, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "HOST": "127.0.0.1", "PORT": "0"}
+    variables["SAFEVIDEO_ENV"] = "development"
     status, said = await ended(module, variables)
     assert status == 1
     assert said.splitlines()[-1].endswith("Run: safevideo migrate")
@@ -49,6 +51,7 @@ async def test_start_on_a_used_port_fails_without_a_traceback(tmp_path: Path) ->
         variables = {
             "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}",
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+            "SAFEVIDEO_ENV": "development",
             "SHAREGRAM_WEBHOOK_SECRET": "kR9-something-random-71",
             "SPOOL_DIR": str(tmp_path / "spool"),
             "HOST": "127.0.0.1",
@@ -69,14 +72,13 @@ async def test_signal_stops_the_process_in_order(stack: StackUnderTest, number: 
         "KAFKA_BOOTSTRAP_SERVERS": stack.kafka_bootstrap_servers,
         "HOST": "127.0.0.1",
         "PORT": "0",
+        "SAFEVIDEO_ENV": "development",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sync_worker", env=os.environ | variables, stdout=asyncio.subprocess.PIPE
     )
-    assert process.stdout is not None
     async with asyncio.timeout(SECONDS):
-        while b"Service started" not in await process.stdout.readline():
-            pass
+        await read_until(process, b"Service started")
         process.send_signal(number)
         rest, _ = await process.communicate()
     assert process.returncode == 0
