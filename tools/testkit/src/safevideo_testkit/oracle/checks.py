@@ -103,7 +103,8 @@ def published_differences(expected: Expected, records: Iterable[Record]) -> Sequ
     """
     records = [*records]
     changes = _first_changes(records)
-    dead = {_dead_key(record) for record in records if record.topic in DEAD_TOPICS}
+    reasons = {_dead_key(each): dict(each.headers)["dlq_reason"] for each in records if each.topic in DEAD_TOPICS}
+    dead = {key: True if key in expected.dead else reason.decode() for key, reason in reasons.items()}
     ids: defaultdict[Key, list[str]] = defaultdict(list)
     rows: defaultdict[str, dict[str, object]] = defaultdict(lambda: {**PERFORMER_DEFAULTS})
     results: defaultdict[str, dict[str, object]] = defaultdict(lambda: {**REQUEST_DEFAULTS, "result": ...})
@@ -128,7 +129,7 @@ def published_differences(expected: Expected, records: Iterable[Record]) -> Sequ
         *_unequal("changes of", ids, expected.changes),
         *_unequal("published performer", rows, expected.performers),
         *_unequal("published request", results, {each: {**expected.requests[each], "result": ...} for each in changed}),
-        *_unequal("dead letter", dict.fromkeys(dead, True), dict.fromkeys(expected.dead, True)),
+        *_unequal("dead letter", dead, dict.fromkeys(expected.dead, True)),
     ]
 
 
