@@ -34,7 +34,10 @@ while IFS=: read -r _ controllers path; do
     made+=("$group")
     [ "$controllers" != cpuset ] || for name in cpus mems; do cat "$parent/cpuset.$name" > "$group/cpuset.$name"; done
 done < /proc/self/cgroup
-clean() { for group in "${made[@]}"; do find "$group" -depth -type d -exec rmdir {} \; 2> /dev/null || true; done; }
+# Who is inside sees no process outside, and would take the folders of running tests in /tmp for those of dead ones.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+clean() { rm -rf "$TMPDIR"; for group in "${made[@]}"; do find "$group" -depth -type d -exec rmdir {} \; 2> /dev/null || true; done; }
 trap clean EXIT
 trap 'kill -KILL "$inner" 2> /dev/null' TERM INT # unshare ignores TERM; what it started is killed with it
 (

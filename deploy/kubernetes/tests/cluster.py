@@ -268,10 +268,11 @@ async def _release_with_a_wrong_setting_stops_itself(
     async def is_said() -> bool:
         for name in ("sync-worker", "gateway"):
             for pod in await cluster.pods(name):
-                for each in pod["status"].get("containerStatuses", []):
-                    ended = each["lastState"].get("terminated") or each["state"].get("terminated")
-                    if ended and "DATABASE_URL" in (ended.get("message") or "").splitlines()[-1]:
-                        reasons.add(name)
+                for kind in ("initContainerStatuses", "containerStatuses"):
+                    for each in pod["status"].get(kind, []):
+                        ended = each["lastState"].get("terminated") or each["state"].get("terminated") or {}
+                        if "DATABASE_URL" in ended.get("message", "").rstrip().rpartition("\n")[2]:
+                            reasons.add(name)
         return reasons == {"sync-worker", "gateway"}
 
     await eventually(is_said, ROLLOUT_SECONDS, 1.0)
