@@ -51,7 +51,7 @@ SERVICES: Final = {
 }
 CLAIMS: Final = {"documents": 1, "spool-webhook-ingest-0": 5, "spool-webhook-ingest-1": 5}
 """The volumes that the manifests claim, in GiB."""
-EVENTS: Final = int(os.environ.get("CLUSTER_EVENTS", "6000"))
+EVENTS: Final = int(os.environ.get("CLUSTER_EVENTS", "10000"))
 PERFORMERS: Final = 100
 PER_SECOND: Final = float(os.environ.get("CLUSTER_EVENTS_PER_SECOND", "20"))
 ROLLOUT_SECONDS: Final = 420
