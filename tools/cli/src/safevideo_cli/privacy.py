@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -30,6 +30,7 @@ holds_app = typer.Typer()
 PersonReference = Annotated[
     str, typer.Argument(metavar="PERSON", help="The id of an account, or Sharegram's id of a performer.")
 ]
+Exported = TypeVar("Exported")
 Reason = Annotated[str, typer.Option("--reason", help="Such as the number of a case. No personal data: it is audited.")]
 
 
@@ -105,10 +106,7 @@ def import_orders(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The output of `erasures export`.")],
 ) -> None:
     """Write the orders that a restored database does not have. A job of kyc-worker then applies all of them."""
-    try:
-        orders = decode_orders(file.read_bytes())
-    except ValueError as error:
-        raise typer.BadParameter(f"is no export of erasure orders: {error}", param_hint="FILE") from None
+    orders = _read_export(file, decode_orders, "erasure orders")
     print(f"{asyncio.run(_import(orders))} of {len(orders)} orders were missing. The job person_erasure is enqueued.")
 
 
@@ -123,16 +121,21 @@ def import_holds(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The output of `holds export`.")],
 ) -> None:
     """Place the holds that a restored database does not have. It fails if the person of one is not there."""
-    try:
-        exported = decode_holds(file.read_bytes())
-    except ValueError as error:
-        raise typer.BadParameter(f"is no export of legal holds: {error}", param_hint="FILE") from None
+    exported = _read_export(file, decode_holds, "legal holds")
     imported = asyncio.run(_import_holds(exported))
     print(f"{len(imported.added)} of {len(exported)} holds were missing.")
     if imported.without_person:
         names = ", ".join(str(each) for each in imported.without_person)
         print(f"The database has nobody for these holds of the file: {names}. Place them by hand.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _read_export(file: Path, decode: Callable[[bytes], Sequence[Exported]], what: str) -> Sequence[Exported]:
+    """Return what an export command printed into the file. Raises `typer.BadParameter`."""
+    try:
+        return decode(file.read_bytes())
+    except ValueError as error:
+        raise typer.BadParameter(f"is no export of {what}: {error}", param_hint="FILE") from None
 
 
 async def _export_holds() -> Sequence[ExportedHold]:

@@ -19,19 +19,24 @@ async def connection_id(engine: AsyncEngine) -> object:
         return await connection.scalar(sql("SELECT CONNECTION_ID()"))
 
 
+async def until_closed(other: AsyncEngine, number: object) -> None:
+    """Wait until the server has closed the connection of this number, as `other` sees it."""
+
+    async def is_closed() -> bool:
+        async with other.connect() as connection:
+            found = await connection.scalars(sql("SELECT id FROM information_schema.processlist"))
+            return number not in found.all()
+
+    await eventually(is_closed)
+
+
 async def test_idle_connection_is_replaced_without_a_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sqlalchemy.pool")
     server = make_url(url)
     impatient = server.update_query_dict({"idle_seconds": "1"})
     async with open_engine(impatient, 1) as engine, open_engine(server, 1) as other:
         first = await connection_id(engine)
-
-        async def is_closed() -> bool:
-            async with other.connect() as connection:
-                found = await connection.scalars(sql("SELECT id FROM information_schema.processlist"))
-                return first not in found.all()
-
-        await eventually(is_closed)
+        await until_closed(other, first)
         assert await connection_id(engine) != first
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
@@ -51,13 +56,7 @@ async def test_idle_connection_that_the_server_has_closed_is_closed_at_the_end(
         open_engine(server.update_query_dict({"idle_seconds": "1"}), 1) as engine,
     ):
         first = await connection_id(engine)
-
-        async def is_closed() -> bool:
-            async with other.connect() as connection:
-                found = await connection.scalars(sql("SELECT id FROM information_schema.processlist"))
-                return first not in found.all()
-
-        await eventually(is_closed)
+        await until_closed(other, first)
     gc.collect()  # one that was left open warns here, which fails the test
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from random import uniform
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import counter, gauge
+from safevideo_common.resilience.backoff import jittered
 from safevideo_common.resilience.fail_fast_redis import RedisUnavailable
 from safevideo_common.webhooks.spool_reports import SpoolReport, SpoolReports
 from webhook_ingest.spool.segment import CorruptRange, StoredEvent
@@ -151,7 +151,7 @@ async def report_depth(
                 is_reported = False
             else:
                 is_reported = True
-            await asyncio.sleep(every_seconds * uniform(0.8, 1.2))  # noqa: S311 - no secret depends on jitter
+            await asyncio.sleep(jittered(every_seconds))
     finally:
         with suppress(RedisUnavailable):
             await reports.withdraw(process)
