@@ -133,12 +133,15 @@ async def enqueue(tx: AsyncConnection, job: NewJob) -> Enqueued:
 
 
 async def active_job_with_key(tx: AsyncConnection, unique_key: str) -> int | None:
-    """Return the id of the unfinished job with this key. Free the key if that job was ended by hand."""
-    query = for_update(select(_c.id, _c.status).where(_c.active_key == unique_key))
-    row = (await tx.execute(query)).one_or_none()
+    """Return the id of the unfinished job with this key. Free the key if that job was ended by hand.
+
+    It locks no row: an insert that met the key keeps a shared lock on it, and two that both want more are a deadlock.
+    """
+    row = (await tx.execute(select(_c.id, _c.status).where(_c.active_key == unique_key))).one_or_none()
     if row is None or status_of(row.status) in UNFINISHED:
         return None if row is None else row.id
-    await tx.execute(update(batch_jobs).where(_c.id == row.id).values(active_key=None))
+    ended = (_c.id == row.id, _c.status == row.status, _c.active_key == unique_key)
+    await tx.execute(update(batch_jobs).where(*ended).values(active_key=None))
     return None
 
 
