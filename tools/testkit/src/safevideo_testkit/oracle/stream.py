@@ -385,4 +385,4 @@ async def refuse_poison(database: Database) -> None:
             "event_inbox": f"event_id NOT LIKE '%{REFUSED_ROW}'",
             "outbox": f"LOCATE('{REFUSED_COPY}', payload) = 0",
         }.items():
-            await tx.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT refused CHECK ({condition})"))
+            await tx.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT refused_{table} CHECK ({condition})"))
