@@ -313,15 +313,21 @@ class OutboxRelay:
                     connection, partition, self._blocked[partition].limit, MAX_BYTES_PER_BATCH // len(due)
                 )
             }
-        # The partition of a message may have become known meanwhile, and may be blocked itself.
-        waits_for = {each: self._blocked_at(each.message, partitions - {at}) for each, at in batch.items()}
+        # The partition of a message may have become known meanwhile, and may be blocked itself. A message never goes
+        # back to the unknown partition: what came before it has left that in its order, and two would swap for ever.
+        waits_for = {
+            each: self._blocked_at(each.message, partitions - {at}) if _is_unknown(at) else None
+            for each, at in batch.items()
+        }
         moved = {each: at for each, at in waits_for.items() if at and at != batch[each]}
         ready = [each for each, at in waits_for.items() if at is None]
         try:
             failed = await self._publish(ready)
         except BrokerUnavailable:
             failed = ready
-        moved |= {each: at for each in failed if (at := self._partition(each.message)) != batch[each]}
+        moved |= {
+            each: at for each in failed if (at := self._partition(each.message)) != batch[each] and not _is_unknown(at)
+        }
         await self._block(moved)
         alive = {batch[each] for each in {*ready, *moved} - {*failed}}
         for partition in due:
@@ -343,6 +349,10 @@ class OutboxRelay:
             return
         self._empty_fetches += 1
         await wait_event(self.wakeup, IDLE.delay(self._empty_fetches))
+
+
+def _is_unknown(partition: str) -> bool:
+    return partition.endswith(f"/{UNKNOWN_PARTITION}")
 
 
 def _spans(tracer: Tracer, batch: Sequence[OutboxMessage]) -> Iterator[tuple[int, Span]]:

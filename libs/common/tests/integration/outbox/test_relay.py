@@ -161,8 +161,8 @@ async def test_partition_that_takes_no_writes_delays_only_its_own_messages(harne
             await harness.record(*numbers(start, start + 500), keys=keys)
             await eventually(lambda start=start: _has_rows(harness, (start + 500) * len(blocked) // keys))  # type: ignore[misc]
         await eventually(lambda: _has_metric(harness, "blocked_partitions", 1))
-        healthy = [message for message in publisher.sent if message.key.decode() not in blocked]
-        assert len(healthy) == len({message.value for message in healthy}) == 4000 - 4000 * len(blocked) // keys
+        healthy = [each for each in publisher.sent if each.key.decode() not in blocked]
+        assert len(healthy) == len({each.value for each in healthy}) == 4000 - 4000 * len(blocked) // keys
         stuck[0].stuck = set()
         await harness.until_empty()
         await eventually(lambda: _has_metric(harness, "blocked_partitions", 0))
@@ -199,6 +199,39 @@ async def test_new_relay_leaves_a_blocked_key_in_order(harness: RelayHarness) ->
     async with harness.running():  # it has no memory of the first one, and does not know the partitions yet
         await harness.until_empty()
     assert await harness.published() == numbers(0, 40)
+
+
+async def test_messages_blocked_by_relays_that_know_the_partitions_and_by_others_are_published_in_order(
+    harness: RelayHarness,
+) -> None:
+    keys, producers = 20, list[StuckPartitions]()
+
+    def wrap(producer: BatchProducer) -> BatchProducer:
+        producers.append(StuckPartitions(producer, 0.05))
+        return producers[-1]
+
+    harness.wrap = wrap
+    async with harness.running():
+        await harness.record("first", keys=1)
+        await harness.until_empty()  # this relay knows the partitions
+        producers[0].stuck = set(range(PARTITIONS))
+        await harness.record(*numbers(0, 200), keys=keys)
+        await eventually(lambda: _has_metric(harness, "blocked_partitions", PARTITIONS))
+    async with harness.relay() as (relay, _):
+        producers[1].knows_partitions, producers[1].stuck = False, {UNKNOWN_PARTITION}
+        await harness.record(*numbers(200, 400), keys=keys)
+        async with running_task(relay.run()):
+            await eventually(lambda: _has_metric(harness, "blocked_partitions", PARTITIONS + 1))
+    harness.wrap = lambda producer: producer
+    await harness.record(*numbers(400, 600), keys=keys)
+    async with harness.relay() as (relay, _):
+        assert await relay.lease.acquire()
+        await relay.retry_blocked()
+        assert await harness.published("sg_1")  # the oldest of its partition: it waits for nothing else
+        async with running_task(relay.run()):
+            await harness.until_empty()
+    for number in range(keys):
+        assert (await harness.published(f"sg_{number}"))[number == 0 :] == numbers(0, 600)[number::keys]
 
 
 async def _has_rows(harness: RelayHarness, rows: int) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from safevideo_common.broker.port import BatchIncomplete, BatchProducer
+from safevideo_common.broker.port import UNKNOWN_PARTITION, BatchIncomplete, BatchProducer
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable
 
@@ -16,11 +16,14 @@ class StuckPartitions:
         self.stuck: set[int] = set()
         self.attempts = 0
         """Messages that failed."""
+        self.knows_partitions = True
         self._producer = producer
         self._seconds = seconds
 
     def partition_of(self, message: Message) -> TopicPartition:
-        """Return what the real producer says."""
+        """Return what the real producer says, or that it is not known."""
+        if not self.knows_partitions:
+            return TopicPartition(message.topic, UNKNOWN_PARTITION)
         return self._producer.partition_of(message)
 
     async def publish(self, message: Message) -> tuple[TopicPartition, int]:
