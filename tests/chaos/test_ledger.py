@@ -104,6 +104,7 @@ async def test_workers_give_each_event_one_effect_and_one_outcome_under_faults(
             comparison = await system.compare(stream)
             _print(comparison, done, settled_in)
     assert chaos.counts.keys() == {*FAULTS}
+    print(f"{offsets.outdated} outdated answers of former coordinators")
     assert offsets.increases
     assert operator.counts.keys() >= {"replays", "forced replays"}
     wrong = [*unsettled, *comparison.differences, *offsets.decreases, *fleet.failures]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -23,8 +24,18 @@ class Groups:
 
     async def committed(self, group: str) -> Offsets:
         """Return the committed offset of each partition that has one."""
+        return await self.committed_at(await self.coordinator(group), group)
+
+    async def coordinator(self, group: str) -> int:
+        """Return the id of the broker that coordinates the group."""
         async with asyncio.timeout(ANSWER_SECONDS):
-            found = await self._admin.list_consumer_group_offsets(group)
+            broker: int = await self._admin.find_coordinator(group)
+            return broker
+
+    async def committed_at(self, broker: int, group: str) -> Offsets:
+        """Return what one broker knows as committed."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            found = await self._admin.list_consumer_group_offsets(group, broker)
         return {TopicPartition(*partition): meta.offset for partition, meta in found.items() if meta.offset >= 0}
 
     async def settled_members(self, group: str) -> int:
@@ -50,18 +61,32 @@ async def open_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
         yield Groups(admin)
 
 
+class _Answer(NamedTuple):
+    offset: int
+    broker: int
+
+
 class OffsetMonitor:
     """A monitor of committed offsets, which must never decrease. `decreases` lists where they did.
 
-    `increases` counts the commits that it saw: without any, it has proven nothing.
+    `increases` counts the commits that it saw: without any, it has proven nothing. A broker that was frozen while
+    another took over may answer once more as the coordinator, with what it knew: `outdated` counts its answers. It is
+    told from a decrease by what comes next: the other broker answers again, with the higher offset.
     """
 
     def __init__(self, bootstrap_servers: str, *groups: str) -> None:
-        self.decreases: list[str] = []
         self.increases = 0
+        self.outdated = 0
         self._servers = bootstrap_servers
         self._groups = groups
-        self._highest: dict[tuple[str, TopicPartition], int] = {}
+        self._highest: dict[tuple[str, TopicPartition], _Answer] = {}
+        self._lower: dict[tuple[str, TopicPartition], _Answer] = {}
+        self._decreases: list[str] = []
+
+    @property
+    def decreases(self) -> list[str]:
+        """Return each decrease, in words."""
+        return [*self._decreases, *map(self._words, self._lower)]
 
     async def watch(self, poll_seconds: float = 0.25) -> None:
         """Check until cancelled, also after the broker was unavailable."""
@@ -69,17 +94,37 @@ class OffsetMonitor:
             try:
                 async with open_groups(self._servers) as groups:
                     while True:
-                        await self._check(groups)
+                        for group in self._groups:
+                            broker = await groups.coordinator(group)
+                            self.answered(group, broker, await groups.committed_at(broker, group))
                         await asyncio.sleep(poll_seconds)
             except (KafkaError, OSError, TimeoutError):
                 await asyncio.sleep(poll_seconds)
 
-    async def _check(self, groups: Groups) -> None:
-        for group in self._groups:
-            for partition, offset in (await groups.committed(group)).items():
-                highest = self._highest.get((group, partition), 0)
-                self.increases += offset > highest
-                if offset < highest:
-                    position = f"{partition.topic}/{partition.partition}"
-                    self.decreases.append(f"{group} {position}: from {highest} back to {offset}")
-                self._highest[group, partition] = max(highest, offset)
+    def answered(self, group: str, broker: int, offsets: Offsets) -> None:
+        """Take what a coordinator has answered."""
+        for partition, offset in offsets.items():
+            key, answer = (group, partition), _Answer(offset, broker)
+            highest = self._highest.setdefault(key, _Answer(0, broker))
+            if offset < highest.offset:
+                self._lower.setdefault(key, answer)
+                if broker == highest.broker:
+                    self._record(key)
+                continue
+            if key in self._lower:
+                if broker == highest.broker:
+                    self.outdated += 1
+                    del self._lower[key]
+                else:
+                    self._record(key)
+            self.increases += offset > highest.offset
+            self._highest[key] = answer
+
+    def _record(self, key: tuple[str, TopicPartition]) -> None:
+        self._decreases.append(self._words(key))
+        del self._lower[key]
+
+    def _words(self, key: tuple[str, TopicPartition]) -> str:
+        (group, partition), highest, lower = key, self._highest[key], self._lower[key]
+        position = f"{group} {partition.topic}/{partition.partition}"
+        return f"{position}: from {highest.offset} (broker {highest.broker}) to {lower.offset} (broker {lower.broker})"
