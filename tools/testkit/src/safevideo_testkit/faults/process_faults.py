@@ -222,7 +222,11 @@ def _cut(url: str) -> int:
         name = make_url(url).database
         others = "SELECT id FROM information_schema.processlist WHERE db = :name AND id <> CONNECTION_ID()"
         for each in connection.scalars(text(others), {"name": name}).all():
-            with suppress(DBAPIError):  # already closed
+            try:
                 connection.execute(text(f"KILL {each}"))
+            except DBAPIError as error:  # already closed
+                if error.connection_invalidated:  # ours: the server is being restarted
+                    break
+            else:
                 cut += 1
     return cut
