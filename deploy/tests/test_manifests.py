@@ -1,5 +1,6 @@
 """The files that deploy agree with the code, and with each other."""
 
+import json
 import re
 import subprocess
 import sys
@@ -104,6 +105,26 @@ def test_a_spool_outlives_its_pod() -> None:
     policy = WORKLOADS["webhook-ingest"]["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
     assert WORKLOADS["webhook-ingest"]["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_the_spool_of_a_pod_that_is_gone_is_delivered_by_a_job_of_its_own() -> None:
+    made = subprocess.run(
+        [sys.executable, str(KUBERNETES / "deliver_spool.py"), "2"],
+        input=json.dumps(WORKLOADS["webhook-ingest"]),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    job = json.loads(made.stdout)
+    pod, service = job["spec"]["template"]["spec"], SERVICES["webhook-ingest"]
+    (container,), (deployed,) = pod["containers"], service["containers"]
+    same = ("image", "envFrom", "volumeMounts", "securityContext", "resources")
+    assert {name: container[name] for name in same} == {name: deployed[name] for name in same}
+    assert container["args"] == ["deliver-spool"]
+    assert {"name": "spool", "persistentVolumeClaim": {"claimName": "spool-webhook-ingest-2"}} in pod["volumes"]
+    selector = WORKLOADS["webhook-ingest"]["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_every_container_is_restricted_and_bounded() -> None:

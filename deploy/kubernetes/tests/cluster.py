@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ from sharegram_simulator.settings import SimulatorSettings
 from sharegram_simulator.testing import running_simulator
 
 NODE: Final = "198.51.100.1"
+DELIVER_SPOOL: Final = Path(__file__).parents[1] / "deliver_spool.py"
 NAMESPACE: Final = "safevideo-local"
 SERVICES: Final = {
     "webhook-ingest": "statefulset",
@@ -143,8 +145,9 @@ class Cluster:
         )
 
     async def metric(self, pod: dict[str, Any], name: str) -> float:
-        """Return a metric of a pod of webhook-ingest; 0 if it has none or does not answer."""
-        url = f"http://{pod['status'].get('podIP', '')}:3001/metrics"
+        """Return a metric of a pod; 0 if it has none or does not answer."""
+        port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+        url = f"http://{pod['status'].get('podIP', '')}:{port}/metrics"
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
@@ -337,7 +340,7 @@ async def _kafka_is_down_during_a_roll_of_webhook_ingest_and_a_worker(
     await _spools_are_empty(cluster)
 
 
-async def _scale_in_while_kafka_is_down_and_scale_out(
+async def _scale_in_while_kafka_is_down_and_deliver_what_the_pod_left(
     cluster: Cluster, backends: BackendsForContainers, provider: Provider
 ) -> None:
     await asyncio.to_thread(backends.kafka.kill)
@@ -349,11 +352,41 @@ async def _scale_in_while_kafka_is_down_and_scale_out(
     await cluster.run("wait", "--for=delete", f"pod/{name}", "--timeout=120s")
     await asyncio.to_thread(backends.kafka.start)
     assert (await cluster.get("persistentvolumeclaim", f"spool-{name}"))["status"]["phase"] == "Bound"
+    orphaned = await _orphaned_events(cluster, lambda events: events > 0)
+    number = name.rpartition("-")[2]
+    statefulset = await cluster.run("get", "statefulset", "webhook-ingest", "--output=json")
+    job = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(DELIVER_SPOOL), number],
+        input=statefulset,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    await cluster.run("apply", "--filename=-", stdin=job.stdout)
+    await cluster.run("wait", "--for=condition=complete", f"job/deliver-spool-{number}", "--timeout=180s")
+    await _orphaned_events(cluster, lambda events: events == 0)
+    cluster.say(
+        f"    {name} left {spooled:.0f} events or more on its volume, a gateway counted {orphaned:.0f} of them"
+        f" and a Job delivered them"
+    )
     await cluster.run("scale", "statefulset/webhook-ingest", "--replicas=2")
     await cluster.rolled_out("webhook-ingest")
     await _spools_are_empty(cluster)
-    cluster.say(f"    {name} left {spooled:.0f} events on its volume, and delivered them when it came back")
-    assert spooled > 20
+    assert orphaned >= spooled > 20
+
+
+async def _orphaned_events(cluster: Cluster, is_expected: Callable[[float], bool]) -> float:
+    found = 0.0
+
+    async def has_them() -> bool:
+        nonlocal found
+        found = await cluster.metric((await cluster.pods("gateway"))[0], "safevideo_spool_orphaned_events")
+        return is_expected(found)
+
+    await eventually(has_them, ROLLOUT_SECONDS, 1.0)
+    return found
 
 
 SCENARIOS: Final = (
@@ -364,7 +397,7 @@ SCENARIOS: Final = (
     _kill_of_a_pod_whose_spool_is_filled_while_kafka_is_down,
     _each_pod_is_evicted_under_its_disruption_budget,
     _kafka_is_down_during_a_roll_of_webhook_ingest_and_a_worker,
-    _scale_in_while_kafka_is_down_and_scale_out,
+    _scale_in_while_kafka_is_down_and_deliver_what_the_pod_left,
 )
 
 

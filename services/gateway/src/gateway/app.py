@@ -16,6 +16,7 @@ from gateway.events.api import EventsApi
 from gateway.health.api import HealthApi
 from gateway.health.checks import CachedHealthCheck, build_checks
 from gateway.health.sharegram import SharegramHealthProbe
+from gateway.health.spools import OrphanedSpoolMonitor
 from gateway.http.endpoint import Api, Endpoint
 from gateway.http.guard import Guard
 from gateway.http.idempotency import IdempotentRequests
@@ -154,6 +155,7 @@ class _Shared:
     operations: ProtectionService
     encryption: EncryptionKeys | None
     metrics: GatewayMetrics
+    registry: CollectorRegistry
     logger: FilteringBoundLogger
 
 
@@ -191,6 +193,7 @@ async def _shared(
                 operations=ProtectionService(database, {SHAREGRAM: protections.shared_breaker}, utc_now),
                 encryption=settings.encryption_keys(),
                 metrics=GatewayMetrics(registry),
+                registry=registry,
                 logger=logger,
             )
 
@@ -236,8 +239,10 @@ async def _health(
     memory_limit = settings.memory_limit_mb << 20
     spools = SpoolReports(fail_fast)
     checks = build_checks(shared.database, redis, broker, api_keys, probe.latest, memory_limit, protections, spools)
+    orphaned = OrphanedSpoolMonitor(spools, shared.registry, shared.logger)
     async with (
         background_task(app, "sharegram-health", probe.run()),
+        background_task(app, "orphaned-spools", orphaned.run()),
         CachedHealthCheck(checks, utc_now) as health,
     ):
         yield health

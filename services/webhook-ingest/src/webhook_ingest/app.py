@@ -1,12 +1,11 @@
 """The wiring of webhook-ingest: all its objects, in the order of their dependencies."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from safevideo_common.broker.port import Broker
 from safevideo_common.cache.redis import open_redis
@@ -33,7 +32,7 @@ from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 from webhook_ingest.secrets import KeyRing, SecretRefresher, SecretUsageRecorder
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.spool.reporting import SpoolEvents, report_depth
+from webhook_ingest.spool.reporting import SpoolEvents, SpoolReporter
 
 SERVICE = "webhook-ingest"
 
@@ -78,10 +77,10 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
         observer = SpoolEvents(logger, registry)
         async with (
             _open_database_parts(app, settings, registry, logger) as (key_ring, quarantine),
+            open_spool_reporter(settings, logger) as reporter,
             broker.producer(SERVICE, acknowledged_within=timeout) as producer,
             open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
-            open_redis(settings.redis_url.get_secret_value(), 0, seconds=REDIS_SECONDS) as redis,
-            background_task(app, "spool-report", report_depth(_spool_reports(redis), publisher.depth, logger)),
+            background_task(app, "spool-report", reporter.run(publisher.depth)),
             background_task(app, "topic-checks", monitor_topics(broker, RECEIVED, logger)),
             open_tracer(settings, SERVICE, logger) as tracer,
         ):
@@ -105,8 +104,13 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
     return app
 
 
-def _spool_reports(redis: Redis) -> SpoolReports:
-    return SpoolReports(FailFastRedis(redis, seconds=REDIS_SECONDS))
+@asynccontextmanager
+async def open_spool_reporter(settings: IngestSettings, logger: FilteringBoundLogger) -> AsyncIterator[SpoolReporter]:
+    """Connect to Redis, and write the last report at the end. Open it before the publisher, which drains at its end."""
+    async with open_redis(settings.redis_url.get_secret_value(), 0, seconds=REDIS_SECONDS) as redis:
+        reports = SpoolReports(FailFastRedis(redis, seconds=REDIS_SECONDS))
+        async with aclosing(SpoolReporter(reports, settings.spool_dir, logger)) as reporter:
+            yield reporter
 
 
 @asynccontextmanager

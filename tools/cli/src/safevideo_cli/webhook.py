@@ -1,4 +1,4 @@
-"""`safevideo webhook register|secrets|rejected|reverify`: where Sharegram sends webhooks, and what signs them."""
+"""`safevideo webhook register|secrets|spools|rejected|reverify`: where webhooks come, what signs them, what waits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import format_second, print_json, print_table
 from safevideo_cli.rejected_webhooks import rejected, reverify
+from safevideo_cli.spools import spools
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import format_timestamp, utc_now
 from safevideo_common.database import integrations
@@ -33,6 +34,7 @@ REGISTER_SECONDS: Final = 30.0
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(rejected, name="rejected")
 app.command()(reverify)
+app.add_typer(spools, name="spools")
 
 
 @app.callback()

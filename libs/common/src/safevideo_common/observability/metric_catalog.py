@@ -110,6 +110,13 @@ SPOOL_CORRUPT_EVICTED: Final = CounterMetric(
     _SPOOL, "safevideo_spool_corrupt_evicted_total", "Files deleted from corrupt/ because there were too many."
 )
 
+_ORPHANED: Final = Group("Spools without a process", GATEWAY)
+
+SPOOL_ORPHANED: Final = GaugeMetric(
+    _ORPHANED, "safevideo_spool_orphaned_events",
+    "Events on the disks of webhook-ingest processes that are gone: nobody delivers them. Each gateway shows all.",
+)  # fmt: skip
+
 # --- the quarantine ---
 _QUARANTINE: Final = Group("Quarantine (with ENCRYPTION_KEY)", INGEST)
 

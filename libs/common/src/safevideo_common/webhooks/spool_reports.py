@@ -1,9 +1,12 @@
-"""Reports of what waits in the spools of webhook-ingest, in Redis: one a process, and health adds them up.
+"""Reports of what waits in the spools of webhook-ingest, in Redis, one a process, for the gateway.
 
-Neither Kafka nor the database is needed for it (ADR 6). A report expires, so a process that was killed is not counted.
-Its events are counted again once another process has adopted its spool.
+Neither Kafka nor the database is needed for it (ADR 6). A process renews its report as long as it lives, and its last
+one stays when it ends, or is killed, with events on its disk. If no other process has that disk, they are *orphaned*:
+nobody delivers them. Once a process has the disk again, its report replaces the old ones.
 """
 
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -11,60 +14,114 @@ import msgspec
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 
 REPORT_SECONDS: Final = 30
-"""The time for which a report holds."""
-INDEX_SECONDS: Final = 3600
-_PREFIX: Final = "webhooks:spool"
-_INDEX: Final = f"{_PREFIX}s"
+"""A process that has not reported for this long is dead."""
+LAST_REPORT_SECONDS: Final = 30 * 24 * 3600
+"""Without any report for this long, all are forgotten."""
+_LAST_REPORTS: Final = "webhooks:spools"
 
 
 class SpoolReport(msgspec.Struct, frozen=True):
-    """The undelivered events of one process, and the age of the oldest in seconds; 0 without any."""
+    """The undelivered events of one process, and when the oldest was accepted, in Unix seconds; 0 without any."""
+
+    spool: str
+    """The id of the disk, see `webhook_ingest.spool.directory.spool_id`; empty while it cannot be read."""
+    events: int
+    oldest_at: float
+
+
+class Depth(NamedTuple):
+    """A number of events, and the greatest age in seconds."""
 
     events: int
     oldest_seconds: float
 
 
-class SpoolTotal(NamedTuple):
-    """The reports of all processes together: the events of all, and the greatest age in seconds."""
+class OrphanedSpool(NamedTuple):
+    """The events that a process has left on its disk when it ended or died."""
+
+    process: str
+    events: int
+    oldest_seconds: float
+
+
+class SpoolSummary(NamedTuple):
+    """The reports of all processes that live, together, and the spools of the others."""
 
     processes: int
-    events: int
-    oldest_seconds: float
+    live: Depth
+    orphaned: Sequence[OrphanedSpool]
 
 
 _decode: Final = msgspec.json.Decoder(SpoolReport).decode
 
 
 class SpoolReports:
-    """The reports in Redis. Every method is one or two round trips and raises `RedisUnavailable`."""
+    """The reports in Redis. Every method is one to three round trips and raises `RedisUnavailable`."""
 
-    def __init__(self, redis: FailFastRedis) -> None:
+    def __init__(self, redis: FailFastRedis, clock: Callable[[], float] = time.time) -> None:
         self._redis = redis
+        self._clock = clock
 
     async def write(self, process: str, report: SpoolReport) -> None:
-        """Replace the report of a process."""
+        """Replace the report of a process that lives."""
         pipeline = self._redis.redis.pipeline(transaction=True)
-        _ = pipeline.set(_key(process), msgspec.json.encode(report), ex=REPORT_SECONDS)
-        _ = pipeline.sadd(_INDEX, _key(process))
-        _ = pipeline.expire(_INDEX, INDEX_SECONDS)
+        _ = pipeline.set(_key(process), b"", ex=REPORT_SECONDS)
+        _ = pipeline.hset(_LAST_REPORTS, process, msgspec.json.encode(report))
+        _ = pipeline.expire(_LAST_REPORTS, LAST_REPORT_SECONDS)
         await self._redis.call(pipeline.execute)
 
-    async def withdraw(self, process: str) -> None:
-        """Delete the report of a process that ends."""
-        await self._redis.call(lambda: self._redis.redis.delete(_key(process)))
+    async def write_last(self, process: str, report: SpoolReport, *, is_disk_empty: bool) -> None:
+        """Replace the report of a process that ends. With an empty disk, forget all reports of that disk instead."""
+        pipeline = self._redis.redis.pipeline(transaction=True)
+        if report.events:
+            _ = pipeline.hset(_LAST_REPORTS, process, msgspec.json.encode(report))
+        else:
+            _ = pipeline.hdel(_LAST_REPORTS, process)
+        _ = pipeline.delete(_key(process))
+        await self._redis.call(pipeline.execute)
+        if is_disk_empty and report.spool:
+            reports = await self._read()
+            await self._forget([name for name, each in reports.items() if each.spool == report.spool])
 
-    async def total(self) -> SpoolTotal:
-        """Return all reports that still hold, and forget the processes of the others."""
-        redis = self._redis.redis
-        keys = list(await self._redis.call(lambda: redis.smembers(_INDEX)))
-        found = await self._redis.call(lambda: redis.mget(keys)) if keys else []
-        ended = [key for key, value in zip(keys, found, strict=True) if value is None]
-        if ended:  # one that reports again at this moment is back with its next report
-            await self._redis.call(lambda: redis.srem(_INDEX, *ended))
-        reports = [_decode(value) for value in found if value is not None]
-        oldest = max((each.oldest_seconds for each in reports), default=0.0)
-        return SpoolTotal(len(reports), sum(each.events for each in reports), oldest)
+    async def summarize(self) -> SpoolSummary:
+        """Return what all reports say, and forget those of dead processes that have nothing to say any more."""
+        reports = await self._read()
+        keys = [_key(process) for process in reports]
+        marks = await self._redis.call(lambda: self._redis.redis.mget(keys)) if keys else []
+        live = {process: reports[process] for process, mark in zip(reports, marks, strict=True) if mark is not None}
+        spools = {each.spool for each in live.values()} - {""}
+        dead = {process: report for process, report in reports.items() if process not in live}
+        orphaned = {process: each for process, each in dead.items() if each.events and each.spool not in spools}
+        # One that reports again at this moment is back with its next report.
+        await self._forget(dead.keys() - orphaned.keys())
+        return SpoolSummary(
+            len(live),
+            Depth(sum(each.events for each in live.values()), max((*map(self._age, live.values()), 0.0))),
+            sorted(OrphanedSpool(process, each.events, self._age(each)) for process, each in orphaned.items()),
+        )
+
+    async def forget(self, process: str) -> bool:
+        """Forget an orphaned spool whose disk is lost. Return False if there is none of this process."""
+        summary = await self.summarize()
+        if process not in {each.process for each in summary.orphaned}:
+            return False
+        await self._forget({process})
+        return True
+
+    async def _read(self) -> dict[str, SpoolReport]:
+        found = await self._redis.call(lambda: self._redis.redis.hgetall(_LAST_REPORTS))
+        return {
+            str(process, "utf-8") if isinstance(process, bytes) else process: _decode(report)
+            for process, report in found.items()
+        }
+
+    async def _forget(self, processes: Iterable[str]) -> None:
+        if names := [*processes]:
+            await self._redis.call(lambda: self._redis.redis.hdel(_LAST_REPORTS, *names))
+
+    def _age(self, report: SpoolReport) -> float:
+        return max(0.0, self._clock() - report.oldest_at) if report.oldest_at else 0.0
 
 
 def _key(process: str) -> str:
-    return f"{_PREFIX}:{process}"
+    return f"webhooks:spool:{process}"

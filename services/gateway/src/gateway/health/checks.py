@@ -236,13 +236,15 @@ async def webhooks_result(database: Database, spools: SpoolReports, now: datetim
 async def _spooled(spools: SpoolReports) -> tuple[str, bool]:
     """Return what is known of the spools in words, and whether something waits there."""
     try:
-        total = await spools.total()
+        processes, live, orphaned = await spools.summarize()
     except RedisUnavailable:
         return "spool not known without Redis", False
-    if not total.processes:
-        return "spool not reported", False
-    oldest = f", the oldest for {total.oldest_seconds:.0f} s" if total.events else ""
-    return f"{total.events} in the spool{oldest}", total.events > 0
+    oldest = f", the oldest for {live.oldest_seconds:.0f} s" if live.events else ""
+    words = f"{live.events} in the spool{oldest}" if processes else "spool not reported"
+    if orphaned:
+        events, names = sum(each.events for each in orphaned), ", ".join(each.process for each in orphaned)
+        words += f"; {events} in spools without a process ({names})"
+    return words, live.events > 0 or bool(orphaned)
 
 
 def memory_result(resident: int | None, limit: int) -> CheckResult:

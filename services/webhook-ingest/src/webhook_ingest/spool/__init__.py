@@ -5,6 +5,7 @@ SPOOL_DIR/<process>/lock                    flock, held as long as the process l
 SPOOL_DIR/<process>/<number>.spool          a segment: records one after the other; named by its first record
 SPOOL_DIR/<process>/progress                the delivered position in the oldest segment
 SPOOL_DIR/.new-<process>                    a directory in creation; removed if its process was killed
+SPOOL_DIR/id                                the id of this disk, for reports of what waits on it
 SPOOL_DIR/corrupt/<process>-<number>-<byte> unreadable bytes as they were found; the newest 64 MiB in 1,000 files
 ```
 

@@ -17,6 +17,7 @@ from safevideo_common.file_lock import lock_file
 SUFFIX: Final = ".spool"
 _LOCK: Final = "lock"
 _PROGRESS: Final = "progress"
+_ID: Final = "id"
 UNFINISHED: Final = ".new-"
 """Prefix of the names of files and directories in creation."""
 _NAME: Final = re.compile(r"\d+-[0-9a-f]{12}")
@@ -34,7 +35,7 @@ class SpoolDirectory:
         """Create a directory that only its owner can read: bodies hold personal data. Raises `OSError`."""
         make_root(root)
         name = f"{time.time_ns()}-{secrets.token_hex(6)}"
-        with _shared_lock(root):
+        with _lock(root, fcntl.LOCK_SH):
             unfinished = root / f"{UNFINISHED}{name}"
             unfinished.mkdir(mode=0o700)
             lock = lock_file(unfinished / _LOCK)
@@ -95,6 +96,20 @@ def make_root(root: Path) -> None:
         raise PermissionError(errno.EACCES, "not writable", str(root))
 
 
+def spool_id(root: Path) -> str:
+    """Return the id of the disk that has `root`. Its first process makes it, and it stays. Raises `OSError`."""
+    make_root(root)
+    path = root / _ID
+    with suppress(FileNotFoundError):
+        return path.read_text()
+    with _lock(root, fcntl.LOCK_EX):  # waits for creations of directories, which take milliseconds
+        if not path.exists():
+            unfinished = root / f"{UNFINISHED}{_ID}"
+            unfinished.write_text(secrets.token_hex(8))
+            unfinished.replace(path)
+        return path.read_text()
+
+
 def list_directories(root: Path) -> list[Path]:
     """Return the directories of all processes, dead or alive, in order of creation. Raises `OSError`."""
     make_root(root)
@@ -127,10 +142,10 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def _shared_lock(root: Path) -> Iterator[None]:
+def _lock(root: Path, kind: int) -> Iterator[None]:
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # the holder of the exclusive lock releases it at once
+        fcntl.flock(descriptor, kind)  # the holder of the exclusive lock releases it at once
         yield
     finally:
         os.close(descriptor)

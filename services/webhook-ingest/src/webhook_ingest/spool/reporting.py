@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from safevideo_common.observability.metric import counter, gauge
 from safevideo_common.resilience.backoff import jittered
 from safevideo_common.resilience.fail_fast_redis import RedisUnavailable
 from safevideo_common.webhooks.spool_reports import SpoolReport, SpoolReports
+from webhook_ingest.spool.directory import list_directories, spool_id
 from webhook_ingest.spool.segment import CorruptRange, StoredEvent
 from webhook_ingest.spool.store import LockResult
 
@@ -134,27 +136,54 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-async def report_depth(
-    reports: SpoolReports, depth: Callable[[], SpoolDepth], logger: FilteringBoundLogger,
-    *, every_seconds: float = REPORT_EVERY_SECONDS,
-) -> None:  # fmt: skip
-    """Report `depth` until cancelled, and withdraw the report then. An outage of Redis is logged once."""
-    process, is_reported = f"{socket.gethostname()}-{os.getpid()}", True
-    try:
+class SpoolReporter:
+    """The report of one process in Redis. `aclose` writes the last one: call it after the last drain."""
+
+    def __init__(
+        self, reports: SpoolReports, root: Path, logger: FilteringBoundLogger,
+        *, every_seconds: float = REPORT_EVERY_SECONDS,
+    ) -> None:  # fmt: skip
+        self._reports = reports
+        self._root = root
+        self._logger = logger
+        self._every_seconds = every_seconds
+        self._process = f"{socket.gethostname()}-{os.getpid()}"
+        self._spool = ""
+        self._depth: Callable[[], SpoolDepth] | None = None
+
+    async def run(self, depth: Callable[[], SpoolDepth]) -> None:
+        """Report `depth` until cancelled. An outage of Redis is logged once."""
+        self._depth, is_reported = depth, True
         while True:
-            now = depth()
             try:
-                await reports.write(process, SpoolReport(now.events, now.oldest_seconds))
+                await self._reports.write(self._process, await self._report(depth()))
             except RedisUnavailable as error:
                 if is_reported:
-                    logger.warning("Spool not reported, will retry", code="REDIS_UNAVAILABLE", reason=str(error))
+                    self._logger.warning("Spool not reported, will retry", code="REDIS_UNAVAILABLE", reason=str(error))
                 is_reported = False
             else:
                 is_reported = True
-            await asyncio.sleep(jittered(every_seconds))
-    finally:
+            await asyncio.sleep(jittered(self._every_seconds))
+
+    async def aclose(self) -> None:
+        """Report what stays on the disk, or withdraw the report if that is nothing."""
+        if self._depth is None:
+            return
+        report = await self._report(self._depth())
         with suppress(RedisUnavailable):
-            await reports.withdraw(process)
+            await self._reports.write_last(self._process, report, is_disk_empty=await asyncio.to_thread(self._is_empty))
+
+    def _is_empty(self) -> bool:
+        with suppress(OSError):
+            return not list_directories(self._root)
+        return False
+
+    async def _report(self, depth: SpoolDepth) -> SpoolReport:
+        if not self._spool:
+            with suppress(OSError):  # once it is known, no report waits for the disk
+                self._spool = await asyncio.to_thread(spool_id, self._root)
+        oldest_at = time.time() - depth.oldest_seconds if depth.events else 0.0
+        return SpoolReport(self._spool, depth.events, oldest_at)
 
 
 def _read_field(depth: Callable[[], SpoolDepth], field: str) -> float:

@@ -1,4 +1,4 @@
-"""What waits in the spool of a running webhook-ingest is reported for health."""
+"""What waits in a spool is reported, also without its process, and `deliver-spool` delivers it then."""
 
 import asyncio
 import hashlib
@@ -14,17 +14,21 @@ from pydantic import SecretStr
 from safevideo_common.broker.kafka import KafkaBroker
 from safevideo_common.broker.port import Broker
 from safevideo_common.cache.redis import open_redis
+from safevideo_common.events.topics import PERFORMER
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.service import run_until_failure
 from safevideo_common.tasks import running_task
-from safevideo_common.webhooks.spool_reports import SpoolReports, SpoolTotal
+from safevideo_common.webhooks.spool_reports import Depth, SpoolReports
 from safevideo_devstack.backends.ports import free_port
+from safevideo_testkit.broker_helpers import read_by_key
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 from webhook_ingest.api import PATH
 from webhook_ingest.app import build_app
 from webhook_ingest.settings import IngestSettings
-from webhook_ingest.spool.reporting import SpoolDepth, report_depth
+from webhook_ingest.spool.directory import SpoolDirectory
+from webhook_ingest.spool.reporting import SpoolDepth, SpoolReporter
+from webhook_ingest.spool_delivery import deliver_spool
 
 BODY = json.dumps({
     "event": "performer.profile.updated",
@@ -39,18 +43,16 @@ async def reports(redis_url: str) -> AsyncIterator[SpoolReports]:
         yield SpoolReports(FailFastRedis(redis, seconds=DEADLINE_SECONDS))
 
 
-async def test_spooled_webhook_is_in_the_report_until_kafka_has_it(
-    settings: IngestSettings, ingest_broker: Broker, reports: SpoolReports, redis_url: str, log: FilteringBoundLogger
-) -> None:
-    settings = settings.model_copy(update={"redis_url": SecretStr(redis_url), "spool_drain_seconds": 0.1})
+@pytest.fixture
+def reporting_settings(settings: IngestSettings, redis_url: str) -> IngestSettings:
+    return settings.model_copy(update={"redis_url": SecretStr(redis_url), "spool_drain_seconds": 0.1})
+
+
+async def _spool_one(settings: IngestSettings, log: FilteringBoundLogger, reports: SpoolReports) -> None:
+    """Run a process that accepts one webhook without Kafka, and end it."""
     secret = settings.sharegram_webhook_secret.get_secret_value().partition(",")[0]
     signature = hmac.new(secret.encode(), BODY, hashlib.sha256).hexdigest()
     headers = {"X-Sharegram-Signature": f"sha256={signature}", "Content-Type": "application/json"}
-
-    async def has(events: int) -> bool:
-        total = await reports.total()
-        return (total.processes, total.events) == (1, events)
-
     no_kafka = KafkaBroker(f"127.0.0.1:{free_port()}")
     async with run_until_failure(build_app(settings, no_kafka, log), settings) as (port, _):
         async with (
@@ -58,13 +60,47 @@ async def test_spooled_webhook_is_in_the_report_until_kafka_has_it(
             client.post(PATH, data=BODY, headers=headers) as answer,
         ):
             assert answer.status == 200
-        await eventually(lambda: has(1))
-    assert await reports.total() == SpoolTotal(0, 0, 0.0)
-    async with run_until_failure(build_app(settings, ingest_broker, log), settings):
-        await eventually(lambda: has(0))
+        await eventually(lambda: _has(reports, processes=1, events=1))
 
 
-async def test_outage_of_redis_is_logged_once(log: FilteringBoundLogger, logs: Path) -> None:
+async def _has(reports: SpoolReports, *, processes: int, events: int) -> bool:
+    summary = await reports.summarize()
+    return (summary.processes, summary.live.events, summary.orphaned) == (processes, events, [])
+
+
+async def test_spooled_webhook_is_reported_until_kafka_has_it(
+    reporting_settings: IngestSettings, ingest_broker: Broker, reports: SpoolReports, log: FilteringBoundLogger
+) -> None:
+    await _spool_one(reporting_settings, log, reports)
+    (orphaned,) = (await reports.summarize()).orphaned
+    assert orphaned.events == 1
+    async with run_until_failure(build_app(reporting_settings, ingest_broker, log), reporting_settings):
+        await eventually(lambda: _has(reports, processes=1, events=0))
+    assert await reports.summarize() == (0, Depth(0, 0.0), [])
+
+
+async def test_spool_of_a_process_that_is_gone_is_delivered_once_and_its_report_ends(
+    reporting_settings: IngestSettings, ingest_broker: Broker, reports: SpoolReports, log: FilteringBoundLogger
+) -> None:
+    await _spool_one(reporting_settings, log, reports)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await deliver_spool(reporting_settings, ingest_broker, log) == []
+        assert await deliver_spool(reporting_settings, ingest_broker, log) == []
+    assert [len(values) for values in (await read_by_key(ingest_broker, PERFORMER)).values()] == [1]
+    assert await reports.summarize() == (0, Depth(0, 0.0), [])
+
+
+async def test_delivery_names_what_another_process_has(
+    reporting_settings: IngestSettings, ingest_broker: Broker, log: FilteringBoundLogger
+) -> None:
+    own = SpoolDirectory.create(reporting_settings.spool_dir)
+    (own.path / "1.spool").touch()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await deliver_spool(reporting_settings, ingest_broker, log) == [own.path]
+    own.unlock()
+
+
+async def test_outage_of_redis_is_logged_once(log: FilteringBoundLogger, logs: Path, tmp_path: Path) -> None:
     asked = 0
 
     def depth() -> SpoolDepth:
@@ -73,8 +109,8 @@ async def test_outage_of_redis_is_logged_once(log: FilteringBoundLogger, logs: P
         return SpoolDepth(0, 0, 0.0, False, 0)
 
     async with open_redis(f"redis://127.0.0.1:{free_port()}", 0) as gone:
-        reporting = report_depth(SpoolReports(FailFastRedis(gone)), depth, log, every_seconds=0.001)
-        async with running_task(reporting, "spool-report"), asyncio.timeout(DEADLINE_SECONDS):
+        reporter = SpoolReporter(SpoolReports(FailFastRedis(gone)), tmp_path, log, every_seconds=0.001)
+        async with running_task(reporter.run(depth), "spool-report"), asyncio.timeout(DEADLINE_SECONDS):
             while asked < 5:
                 await asyncio.sleep(0)
     log.error("The test looks", code="LOOK")  # an ERROR is written at once, with what was gathered before
