@@ -94,13 +94,16 @@ class DocumentConverter:
 
         The next one starts now if a document waits for it. Else it starts when this one ends, and slows it down less.
         """
-        self.warm()
-        assert self._spare is not None
-        process, self._spare = self._spare, None
+        spare, self._spare = self._spare, None
         if self._waiting > 1:
             self.warm()
         try:
-            return await process
+            if spare is not None:
+                with suppress(OSError):  # it could not start then; now may be another time
+                    process = await spare
+                    if process.returncode is None:  # nobody has killed it since
+                        return process
+            return await _start()
         except OSError as error:
             raise ServiceUnavailable(
                 "No process for the document could be started.", retry_after=RETRY_AFTER_SECONDS

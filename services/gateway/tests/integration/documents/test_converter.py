@@ -19,6 +19,7 @@ from gateway.documents.converter import MAX_WAITING, DocumentConverter
 from gateway.documents.converter_process import CONVERTERS
 from gateway.documents.kinds import DocumentKind, kind_of
 from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
+from safevideo_testkit.eventually import eventually
 
 pillow_heif.register_heif_opener()
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
@@ -204,10 +205,25 @@ async def test_a_document_of_each_kind_is_converted_within_the_limits(converter:
 async def test_the_death_of_a_process_refuses_its_own_document_only(converter: DocumentConverter) -> None:
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]  # the process that gets the next document
+    spare.send_signal(signal.SIGSTOP)
+    conversion = asyncio.create_task(converter.convert(saved(picture(), "PNG")))
+
+    async def is_taken() -> bool:
+        return converter._spare is None
+
+    await eventually(is_taken)
+    spare.send_signal(signal.SIGKILL)
+    with pytest.raises(UnsupportedDocument):
+        await conversion
+    assert (await converter.convert(saved(picture(), "PNG"))).content
+
+
+@in_one_loop
+async def test_a_spare_process_that_has_died_refuses_no_document(converter: DocumentConverter) -> None:
+    converter.warm()
+    spare = await converter._spare  # type: ignore[misc]
     spare.send_signal(signal.SIGSEGV)
     await spare.wait()
-    with pytest.raises(UnsupportedDocument):
-        await converter.convert(saved(picture(), "PNG"))
     assert (await converter.convert(saved(picture(), "PNG"))).content
 
 
