@@ -22,13 +22,15 @@ from safevideo_testkit.eventually import eventually
 from safevideo_testkit.runbook_pages import commands
 
 NEEDS_ANOTHER_MACHINE = (
+    "kubectl",
     "mysql",
     "dmesg",
     "safevideo topics",
     "safevideo users erasures import",
     "safevideo users holds import",
 )
-"""A container may not read kernel messages; the embedded stack has no Kafka and no MySQL, and nobody made a backup."""
+"""There is no cluster, a container may not read kernel messages, the embedded stack has no Kafka and no MySQL, and nobody
+has made a backup."""
 
 COMMAND_SECONDS = 120.0
 CONCURRENT_COMMANDS = 3

@@ -14,8 +14,8 @@ from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
 from safevideo_common.audit import store as audit
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
-from safevideo_common.errors import NotFound
-from safevideo_common.resilience.fail_fast_redis import FailFastRedis
+from safevideo_common.errors import NotFound, ServiceUnavailable
+from safevideo_common.resilience.fail_fast_redis import FailFastRedis, RedisUnavailable
 from safevideo_common.settings import load_settings
 from safevideo_common.webhooks.spool_reports import SpoolReports, SpoolSummary
 
@@ -57,7 +57,10 @@ def forget(
 async def _open_reports() -> AsyncIterator[SpoolReports]:
     url = load_settings(RedisSettings).redis_url.get_secret_value()
     async with open_redis(url, 0, seconds=REDIS_SECONDS) as redis:
-        yield SpoolReports(FailFastRedis(redis, seconds=REDIS_SECONDS))
+        try:
+            yield SpoolReports(FailFastRedis(redis, seconds=REDIS_SECONDS))
+        except RedisUnavailable as error:
+            raise ServiceUnavailable("Redis does not answer: what waits in spools is not known.") from error
 
 
 async def _summary() -> SpoolSummary:

@@ -8,6 +8,7 @@ import pytest
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.webhooks.spool_reports import SpoolReport, SpoolReports
+from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.command import run_command
 from safevideo_testkit.eventually import DEADLINE_SECONDS
 
@@ -33,3 +34,12 @@ def test_spool_of_a_process_that_is_gone_is_shown_and_forgotten(migrated_sqlite_
     assert run("forget", "gone-1").returncode == 0
     assert run("forget", "here-1").returncode == 1
     assert json.loads(run("--json").stdout) == {"live": live, "orphaned": []}
+
+
+def test_spools_are_not_known_without_redis(migrated_sqlite_url: str) -> None:
+    settings = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": f"redis://127.0.0.1:{free_port()}"}
+    failed = run_command(["webhook", "spools"], settings)
+    assert (failed.returncode, failed.stderr) == (
+        1,
+        "SERVICE_UNAVAILABLE: Redis does not answer: what waits in spools is not known.\n",
+    )

@@ -179,6 +179,11 @@ class MySQLServer(MySQLFamilyServer):
         """Return the server's program."""
         return find("mysqld") or "mysqld"
 
+    def command(self) -> list[str]:
+        """Return program and arguments. The lock of a killed server goes, since that may not be reaped yet."""
+        (self._data / "server.sock.lock").unlink(missing_ok=True)
+        return MySQLFamilyServer.command(self)
+
     def install_command(self) -> list[str]:
         """Return the command that writes the system tables: the server itself."""
         return [self.program(), "--initialize-insecure"]
