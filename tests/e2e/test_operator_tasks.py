@@ -29,8 +29,8 @@ NEEDS_ANOTHER_MACHINE = (
     "safevideo users erasures import",
     "safevideo users holds import",
 )
-"""There is no cluster, a container may not read kernel messages, the embedded stack has no Kafka and no MySQL, and nobody
-has made a backup."""
+"""There is no cluster, a container may not read kernel messages, the embedded stack has no Kafka and no MySQL,
+and nobody has made a backup."""
 
 COMMAND_SECONDS = 120.0
 CONCURRENT_COMMANDS = 3
