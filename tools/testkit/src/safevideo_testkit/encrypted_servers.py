@@ -45,13 +45,16 @@ class EncryptedServers:
         """Return host and port of a listener."""
         return f"127.0.0.1:{self.kafka_listeners[listener]}"
 
-    def show(self, kind: CertificateKind) -> None:
-        """Let the database and Redis show a certificate of this kind to new connections."""
+    def show_database(self, kind: CertificateKind) -> None:
+        """Let the database show a certificate of this kind to new connections. MySQL raises for an expired one."""
         for part in ("certificate", "key"):
             shutil.copy(self._folder / f"{kind}.{part}", self._folder / f"shown.{part}")
         reload = "ALTER INSTANCE RELOAD TLS" if self.database.name == "mysql" else "FLUSH SSL"
         with mysql_connection(self.database.url) as connection:
             connection.execute(text(reload))
+
+    def show_redis(self, kind: CertificateKind) -> None:
+        """Let Redis show a certificate of this kind to new connections."""
         visible = {"tls-cert-file": f"{self._folder}/{kind}.certificate", "tls-key-file": f"{self._folder}/{kind}.key"}
         with redis.Redis.from_url(self.redis.url) as client:
             client.execute_command("CONFIG", "SET", *(word for pair in visible.items() for word in pair))

@@ -262,6 +262,7 @@ def _conditions(matching: InboxFilter) -> list[ColumnElement[bool]]:
 
 def _record(row: Row[*tuple[Any, ...]]) -> InboxRecord:
     won = tuple(row.fields_won.split(",")) if row.fields_won else ()
-    overtaken = {name: WriteVersion(*write) for name, write in (row.fields_overtaken or {}).items()}
+    # By name: MySQL keeps the keys of a document in an order of its own.
+    overtaken = {name: WriteVersion(*write) for name, write in sorted((row.fields_overtaken or {}).items())}
     parsed = {"status": Status(row.status), "fields_won": won, "fields_overtaken": overtaken}
     return InboxRecord(**row._asdict() | parsed)
