@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -10,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from safevideo_common.broker.kafka.admin import open_admin
 from safevideo_common.broker.types import TopicPartition
+from safevideo_common.clock import utc_now
 
 ANSWER_SECONDS = 30.0
 
@@ -64,6 +66,10 @@ async def open_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
 class _Answer(NamedTuple):
     offset: int
     broker: int
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.offset} (broker {self.broker}, {self.at:%H:%M:%S.%f})"
 
 
 class OffsetMonitor:
@@ -104,8 +110,8 @@ class OffsetMonitor:
     def answered(self, group: str, broker: int, offsets: Offsets) -> None:
         """Take what a coordinator has answered."""
         for partition, offset in offsets.items():
-            key, answer = (group, partition), _Answer(offset, broker)
-            highest = self._highest.setdefault(key, _Answer(0, broker))
+            key, answer = (group, partition), _Answer(offset, broker, utc_now())
+            highest = self._highest.setdefault(key, answer._replace(offset=0))
             if offset < highest.offset:
                 self._lower.setdefault(key, answer)
                 if broker == highest.broker:
@@ -127,4 +133,4 @@ class OffsetMonitor:
     def _words(self, key: tuple[str, TopicPartition]) -> str:
         (group, partition), highest, lower = key, self._highest[key], self._lower[key]
         position = f"{group} {partition.topic}/{partition.partition}"
-        return f"{position}: from {highest.offset} (broker {highest.broker}) to {lower.offset} (broker {lower.broker})"
+        return f"{position}: from {highest} to {lower}"
