@@ -1,7 +1,9 @@
 """The wiring of webhook-ingest: all its objects, in the order of their dependencies."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -18,6 +20,7 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.tracing import open_tracer
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.service import background_task
+from safevideo_common.tasks import running_task
 from safevideo_common.web.app import add_buffered_post, base_app
 from safevideo_common.web.health import HealthCheck
 from safevideo_common.web.http_protocol import ServerLimits
@@ -27,11 +30,12 @@ from safevideo_common.webhooks.spool_reports import SpoolReports
 from webhook_ingest.api import PATH, ReceiveWebhook
 from webhook_ingest.metrics import IngestMetrics
 from webhook_ingest.protection.limits import Limits
-from webhook_ingest.publishing import SpoolOptions, open_publisher
+from webhook_ingest.publishing import SpoolOptions, open_drainer, open_publisher
 from webhook_ingest.publishing.spooling_publisher import SpoolingPublisher
 from webhook_ingest.quarantine import QuarantineMetrics, QuarantineQueue, QuarantineWriter
 from webhook_ingest.secrets import KeyRing, SecretRefresher, SecretUsageRecorder
 from webhook_ingest.settings import IngestSettings
+from webhook_ingest.spool.directory import list_directories
 from webhook_ingest.spool.reporting import SpoolEvents, SpoolReporter
 
 SERVICE = "webhook-ingest"
@@ -43,6 +47,7 @@ RECEIVED: Final = (KYC, PERFORMER, OTHER)
 
 DATABASE_CONNECTIONS: Final = 2
 DATABASE_SECONDS: Final = 5.0
+DELIVERY_POLL_SECONDS: Final = 0.2
 REDIS_SECONDS: Final = 1.0
 """No request waits for Redis."""
 
@@ -77,7 +82,7 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
         observer = SpoolEvents(logger, registry)
         async with (
             _open_database_parts(app, settings, registry, logger) as (key_ring, quarantine),
-            open_spool_reporter(settings, logger) as reporter,
+            _open_spool_reporter(settings, logger) as reporter,
             broker.producer(SERVICE, acknowledged_within=timeout) as producer,
             open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
             background_task(app, "spool-report", reporter.run(publisher.depth)),
@@ -104,8 +109,32 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
     return app
 
 
+async def deliver_spool(settings: IngestSettings, broker: Broker, logger: FilteringBoundLogger) -> list[Path]:
+    """Deliver all events of dead processes in SPOOL_DIR. Return the directories that it could not empty.
+
+    Those are in use by a process that lives, or unreadable. Events that Kafka never takes are in `corrupt/` afterwards.
+    """
+    observer, timeout = SpoolEvents(logger, CollectorRegistry()), settings.produce_timeout_seconds
+    options = SpoolOptions(settings.spool_dir, settings.spool_max_bytes, 0, timeout)
+    async with (
+        _open_spool_reporter(settings, logger) as reporter,
+        broker.producer(SERVICE, acknowledged_within=timeout) as producer,
+        open_drainer(producer, broker.probe, options, logger, observer) as (publisher, drainer),
+        running_task(drainer.run(), "spool") as draining,
+        running_task(reporter.run(publisher.depth), "spool-report"),
+    ):
+        logger.info("Spool delivery started", events=publisher.depth().events)
+        while publisher.depth().events and not draining.done():
+            await asyncio.wait([draining], timeout=DELIVERY_POLL_SECONDS)
+        if draining.done():
+            draining.result()
+    left = await asyncio.to_thread(list_directories, settings.spool_dir)
+    logger.info("Spool delivery ended", directories=len(left))
+    return left
+
+
 @asynccontextmanager
-async def open_spool_reporter(settings: IngestSettings, logger: FilteringBoundLogger) -> AsyncIterator[SpoolReporter]:
+async def _open_spool_reporter(settings: IngestSettings, logger: FilteringBoundLogger) -> AsyncIterator[SpoolReporter]:
     """Connect to Redis, and write the last report at the end. Open it before the publisher, which drains at its end."""
     async with open_redis(settings.redis_url.get_secret_value(), 0, seconds=REDIS_SECONDS) as redis:
         reports = SpoolReports(FailFastRedis(redis, seconds=REDIS_SECONDS))

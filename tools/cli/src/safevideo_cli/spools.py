@@ -3,21 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
 from safevideo_cli.output import print_json, print_table
-from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
 from safevideo_common.audit import store as audit
-from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.errors import NotFound, ServiceUnavailable
-from safevideo_common.resilience.fail_fast_redis import FailFastRedis, RedisUnavailable
 from safevideo_common.settings import load_settings
-from safevideo_common.webhooks.spool_reports import SpoolReports, SpoolSummary
+
+if TYPE_CHECKING:
+    from safevideo_common.webhooks.spool_reports import SpoolReports, SpoolSummary
 
 spools = typer.Typer()
 
@@ -54,7 +53,13 @@ def forget(
 
 
 @asynccontextmanager
-async def _open_reports() -> AsyncIterator[SpoolReports]:
+async def _open_reports() -> AsyncIterator["SpoolReports"]:
+    """Open Redis. Other commands of the group do not use it, and start faster without its client."""
+    from safevideo_cli.redis_services import REDIS_SECONDS, RedisSettings
+    from safevideo_common.cache.redis import open_redis
+    from safevideo_common.resilience.fail_fast_redis import FailFastRedis, RedisUnavailable
+    from safevideo_common.webhooks.spool_reports import SpoolReports
+
     url = load_settings(RedisSettings).redis_url.get_secret_value()
     async with open_redis(url, 0, seconds=REDIS_SECONDS) as redis:
         try:
@@ -63,7 +68,7 @@ async def _open_reports() -> AsyncIterator[SpoolReports]:
             raise ServiceUnavailable("Redis does not answer: what waits in spools is not known.") from error
 
 
-async def _summary() -> SpoolSummary:
+async def _summary() -> "SpoolSummary":
     async with _open_reports() as reports:
         return await reports.summarize()
 

@@ -42,13 +42,25 @@ async def open_publisher(
 
     Opening never fails; see `open_spool`. Close it before `producer`.
     """
+    async with (
+        open_drainer(producer, probe, options, logger, observer) as (publisher, drainer),
+        background_task(app, "spool", drainer.run()),
+    ):
+        yield publisher
+
+
+@asynccontextmanager
+async def open_drainer(
+    producer: PartitionedProducer, probe: Probe, options: SpoolOptions,
+    logger: FilteringBoundLogger, observer: SpoolEvents,
+) -> AsyncIterator[tuple[SpoolingPublisher, SpoolDrainer]]:  # fmt: skip
+    """Open the spool with its drainer, which the caller runs and ends. At the end, drain as `open_publisher` does."""
     async with open_spool(options.directory, observer, options.max_bytes) as spool:
         publisher = SpoolingPublisher(producer, spool, logger, options.produce_timeout_seconds)
         drainer = SpoolDrainer(publisher, producer, spool, probe, logger, options.produce_timeout_seconds)
         observer.watch(publisher.depth)
         try:
-            async with background_task(app, "spool", drainer.run()):
-                yield publisher
+            yield publisher, drainer
         finally:
             publisher.close()
             await drainer.finish(options.drain_seconds)

@@ -24,11 +24,10 @@ from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.broker_helpers import read_by_key
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 from webhook_ingest.api import PATH
-from webhook_ingest.app import build_app
+from webhook_ingest.app import build_app, deliver_spool
 from webhook_ingest.settings import IngestSettings
 from webhook_ingest.spool.directory import SpoolDirectory
 from webhook_ingest.spool.reporting import SpoolDepth, SpoolReporter
-from webhook_ingest.spool_delivery import deliver_spool
 
 BODY = json.dumps({
     "event": "performer.profile.updated",
