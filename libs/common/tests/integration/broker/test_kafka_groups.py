@@ -11,6 +11,7 @@ from safevideo_common.broker.port import PartitionsLost, Subscription
 from safevideo_common.broker.types import TopicPartition, next_offsets
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_testkit.broker_helpers import PARTITIONS, fetch_exactly, message, publish_in_order
+from safevideo_testkit.faults.coordinator_proxy import open_coordinator_proxy
 
 
 async def test_commit_after_a_rebalance_ignores_partitions_of_another_member(
@@ -43,6 +44,40 @@ async def test_commit_does_not_move_a_regained_partition_backwards(kafka_broker:
         await first.commit(late)
         lag = await first.lag()
         assert {lag[partition] for partition in revoked} == {0}
+
+
+async def test_member_that_asks_an_outdated_coordinator_asks_the_new_one_and_reads_nothing_again(
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_bootstrap_servers: str
+) -> None:
+    """Without `OffsetFetchRequest` of our own, the member took this for "nothing is committed" and read all again."""
+    group = f"{kafka_topic}-group"
+    await publish_in_order(kafka_broker, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with kafka_broker.subscribe(group, [kafka_topic], "first") as first:
+        await first.commit(next_offsets(await fetch_exactly(first, 40)))
+    async with open_coordinator_proxy(kafka_bootstrap_servers) as (servers, proxy):
+        proxy.refuse_next(2)
+        async with KafkaBroker(servers).subscribe(group, [kafka_topic], "second") as second:
+            await publish_in_order(kafka_broker, [message(kafka_topic, "sg_0", "new")])
+            assert [each.value for each in await fetch_exactly(second, 1)] == [b"new"]
+        assert proxy.refused == 2
+
+
+async def test_commit_does_not_move_a_partition_backwards_when_an_outdated_coordinator_is_asked(
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_bootstrap_servers: str
+) -> None:
+    group = f"{kafka_topic}-group"
+    await publish_in_order(kafka_broker, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with open_coordinator_proxy(kafka_bootstrap_servers) as (servers, proxy):
+        async with KafkaBroker(servers).subscribe(group, [kafka_topic], "first") as first:
+            everything = next_offsets(await fetch_exactly(first, 40))
+            await first.commit(everything)
+        async with KafkaBroker(servers).subscribe(group, [kafka_topic], "second") as second:
+            await publish_in_order(kafka_broker, [message(kafka_topic, "sg_0", "new")])
+            await fetch_exactly(second, 1)
+            proxy.refuse_next(1)
+            await second.commit(dict.fromkeys(everything, 1))
+            assert proxy.refused == 1
+            assert sum((await second.lag()).values()) == 1
 
 
 async def test_rebalance_waits_for_the_batch_in_flight_and_then_ends_its_claim(

@@ -7,8 +7,11 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.consumer import group_coordinator
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, UnknownTopicOrPartitionError
+from aiokafka.protocol.api import Request
+from aiokafka.protocol.commit import OffsetFetchRequest_v1
 from aiokafka.structs import TopicPartition as KafkaPartition
 
 from safevideo_common.broker.kafka.assignment import Assignment
@@ -50,6 +53,30 @@ REBALANCE_SECONDS: Final = 1.0
 
 _NO_PARTITION: Final = KafkaPartition("", -1)
 """A partition that is never assigned. Without an argument, `getmany` of aiokafka returns records of all partitions."""
+
+
+class OffsetFetchRequest(Request[OffsetFetchRequest_v1]):  # type: ignore[misc]  # aiokafka has no types
+    """A request for committed offsets, in the version whose answer has an error at each partition.
+
+    Newer answers have one error for all, at their end, which aiokafka 0.14 does not read: "I am not the coordinator"
+    and "I am still loading" look like "nothing is committed". A member would begin at the oldest record, and commit
+    from there, after any change of the coordinator.
+    """
+
+    API_KEY = OffsetFetchRequest_v1.API_KEY
+
+    def __init__(self, group: str, partitions: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """`partitions` are the numbers of each topic."""
+        self._arguments = (group, partitions)
+
+    def build(self, request_struct_class: type[OffsetFetchRequest_v1]) -> OffsetFetchRequest_v1:
+        """Return the request."""
+        return request_struct_class(*self._arguments)
+
+
+def notice_outdated_coordinators() -> None:
+    """Let all consumers of this process ask with `OffsetFetchRequest`. Further calls change nothing."""
+    group_coordinator.OffsetFetchRequest = OffsetFetchRequest
 
 
 class ConsumerSession(Session, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -152,6 +179,7 @@ async def open_consumer(
     Raises `KafkaError` if no broker answers or a topic does not exist.
     """
     accept_any_batch()
+    notice_outdated_coordinators()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,
