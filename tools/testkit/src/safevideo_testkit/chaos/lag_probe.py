@@ -14,6 +14,8 @@ from safevideo_common.broker.types import TopicPartition
 from safevideo_common.clock import utc_now
 
 ANSWER_SECONDS = 30.0
+LATER_ANSWERS = 10
+"""Of a partition, in the message about its decrease."""
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -87,12 +89,15 @@ class OffsetMonitor:
         self._groups = groups
         self._highest: dict[tuple[str, TopicPartition], _Answer] = {}
         self._lower: dict[tuple[str, TopicPartition], _Answer] = {}
-        self._decreases: list[str] = []
+        self._later: dict[tuple[str, TopicPartition], list[_Answer]] = {}
+        """What was answered for a partition after its first lower offset, where it differs from the answer before."""
+        self._decreases: list[tuple[tuple[str, TopicPartition], str]] = []
 
     @property
     def decreases(self) -> list[str]:
-        """Return each decrease, in words."""
-        return [*self._decreases, *map(self._words, self._lower)]
+        """Return each decrease, in words, with the answers that came next."""
+        found = [*self._decreases, *((key, self._words(key)) for key in self._lower)]
+        return [f"{words}, then {', '.join(map(str, self._later[key])) or 'nothing else'}" for key, words in found]
 
     async def watch(self, poll_seconds: float = 0.25) -> None:
         """Check until cancelled, also after the broker was unavailable."""
@@ -112,8 +117,12 @@ class OffsetMonitor:
         for partition, offset in offsets.items():
             key, answer = (group, partition), _Answer(offset, broker, utc_now())
             highest = self._highest.setdefault(key, answer._replace(offset=0))
+            later = self._later.get(key)
+            if later is not None and len(later) < LATER_ANSWERS and (not later or later[-1][:2] != (offset, broker)):
+                later.append(answer)
             if offset < highest.offset:
                 self._lower.setdefault(key, answer)
+                self._later.setdefault(key, [])
                 if broker == highest.broker:
                     self._record(key)
                 continue
@@ -127,7 +136,7 @@ class OffsetMonitor:
             self._highest[key] = answer
 
     def _record(self, key: tuple[str, TopicPartition]) -> None:
-        self._decreases.append(self._words(key))
+        self._decreases.append((key, self._words(key)))
         del self._lower[key]
 
     def _words(self, key: tuple[str, TopicPartition]) -> str:
