@@ -1,21 +1,21 @@
 """Consumer groups from the view of the broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from safevideo_common.broker.kafka.admin import open_admin
-from safevideo_common.broker.types import TopicPartition
-from safevideo_common.clock import utc_now
+from safevideo_common.broker.port import Broker
+from safevideo_common.broker.types import Record, TopicPartition
+from safevideo_common.errors import BrokerUnavailable
+from safevideo_testkit.broker_helpers import end_offsets, records_since
 
 ANSWER_SECONDS = 30.0
-LATER_ANSWERS = 10
-"""Of a partition, in the message about its decrease."""
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -28,18 +28,8 @@ class Groups:
 
     async def committed(self, group: str) -> Offsets:
         """Return the committed offset of each partition that has one."""
-        return await self.committed_at(await self.coordinator(group), group)
-
-    async def coordinator(self, group: str) -> int:
-        """Return the id of the broker that coordinates the group."""
         async with asyncio.timeout(ANSWER_SECONDS):
-            broker: int = await self._admin.find_coordinator(group)
-            return broker
-
-    async def committed_at(self, broker: int, group: str) -> Offsets:
-        """Return what one broker knows as committed."""
-        async with asyncio.timeout(ANSWER_SECONDS):
-            found = await self._admin.list_consumer_group_offsets(group, broker)
+            found = await self._admin.list_consumer_group_offsets(group)
         return {TopicPartition(*partition): meta.offset for partition, meta in found.items() if meta.offset >= 0}
 
     async def settled_members(self, group: str) -> int:
@@ -65,81 +55,68 @@ async def open_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
         yield Groups(admin)
 
 
-class _Answer(NamedTuple):
-    offset: int
-    broker: int
-    at: datetime
-
-    def __str__(self) -> str:
-        return f"{self.offset} (broker {self.broker}, {self.at:%H:%M:%S.%f})"
+OFFSETS_TOPIC: Final = "__consumer_offsets"
+_COMMIT_KEYS: Final = (0, 1)
+"""Versions of the keys of commits. Other records of the topic are about members."""
 
 
-class OffsetMonitor:
-    """A monitor of committed offsets, which must never decrease. `decreases` lists where they did.
+class OffsetCommits:
+    """The offset commits of groups since a point in time, in the order in which the coordinators have logged them.
 
-    `increases` counts the commits that it saw: without any, it has proven nothing. A broker that was frozen while
-    another took over may answer once more as the coordinator, with what it knew: `outdated` counts its answers. It is
-    told from a decrease by what comes next: the other broker answers again, with the higher offset.
+    The answer of a coordinator proves no decrease. A former one may answer once more, with what it knew. A new one
+    does not know at first how far the replicas have its log, and answers with an earlier commit meanwhile.
     """
 
-    def __init__(self, bootstrap_servers: str, *groups: str) -> None:
-        self.increases = 0
-        self.outdated = 0
-        self._servers = bootstrap_servers
-        self._groups = groups
-        self._highest: dict[tuple[str, TopicPartition], _Answer] = {}
-        self._lower: dict[tuple[str, TopicPartition], _Answer] = {}
-        self._later: dict[tuple[str, TopicPartition], list[_Answer]] = {}
-        """What was answered for a partition after its first lower offset, where it differs from the answer before."""
-        self._decreases: list[tuple[tuple[str, TopicPartition], str]] = []
+    def __init__(self, broker: Broker, begins: Mapping[TopicPartition, int]) -> None:
+        self._broker = broker
+        self._begins = begins
+        self._commits: dict[tuple[str, TopicPartition], list[int]] = {}
+
+    @classmethod
+    async def since_now(cls, broker: Broker) -> Self:
+        """Begin here. A broker that had no group yet has no such topic."""
+        try:
+            return cls(broker, await end_offsets(broker, [OFFSETS_TOPIC]))
+        except BrokerUnavailable:
+            return cls(broker, {})
+
+    async def read(self, groups: Collection[str]) -> None:
+        """Read the commits of these groups up to now."""
+        ends = await end_offsets(self._broker, [OFFSETS_TOPIC])
+        for record in await records_since(self._broker, {each: self._begins.get(each, 0) for each in ends}):
+            if (commit := _commit_of(record)) is not None and commit[0] in groups:
+                self._commits.setdefault(commit[:2], []).append(commit[2])
+
+    @property
+    def count(self) -> int:
+        """Return the number of commits of a partition. Without any, nothing is proven."""
+        return sum(map(len, self._commits.values()))
 
     @property
     def decreases(self) -> list[str]:
-        """Return each decrease, in words, with the answers that came next."""
-        found = [*self._decreases, *((key, self._words(key)) for key in self._lower)]
-        return [f"{words}, then {', '.join(map(str, self._later[key])) or 'nothing else'}" for key, words in found]
+        """Return, in words, each commit of a lower offset than the one before."""
+        return [
+            f"{group} {partition.topic}/{partition.partition}: from {before} to {after}"
+            for (group, partition), offsets in self._commits.items()
+            for before, after in pairwise(offsets)
+            if after < before
+        ]
 
-    async def watch(self, poll_seconds: float = 0.25) -> None:
-        """Check until cancelled, also after the broker was unavailable."""
-        while True:
-            try:
-                async with open_groups(self._servers) as groups:
-                    while True:
-                        for group in self._groups:
-                            broker = await groups.coordinator(group)
-                            self.answered(group, broker, await groups.committed_at(broker, group))
-                        await asyncio.sleep(poll_seconds)
-            except (KafkaError, OSError, TimeoutError):
-                await asyncio.sleep(poll_seconds)
 
-    def answered(self, group: str, broker: int, offsets: Offsets) -> None:
-        """Take what a coordinator has answered."""
-        for partition, offset in offsets.items():
-            key, answer = (group, partition), _Answer(offset, broker, utc_now())
-            highest = self._highest.setdefault(key, answer._replace(offset=0))
-            later = self._later.get(key)
-            if later is not None and len(later) < LATER_ANSWERS and (not later or later[-1][:2] != (offset, broker)):
-                later.append(answer)
-            if offset < highest.offset:
-                self._lower.setdefault(key, answer)
-                self._later.setdefault(key, [])
-                if broker == highest.broker:
-                    self._record(key)
-                continue
-            if key in self._lower:
-                if broker == highest.broker:
-                    self.outdated += 1
-                    del self._lower[key]
-                else:
-                    self._record(key)
-            self.increases += offset > highest.offset
-            self._highest[key] = answer
+def _commit_of(record: Record) -> tuple[str, TopicPartition, int] | None:
+    """Return group, partition and offset; None for another record, or for a commit that is deleted."""
+    (version,) = struct.unpack_from(">h", record.key)
+    if version not in _COMMIT_KEYS or not record.value:
+        return None
+    group, position = _text(record.key, 2)
+    topic, position = _text(record.key, position)
+    (partition,) = struct.unpack_from(">i", record.key, position)
+    (offset,) = struct.unpack_from(">q", record.value, 2)
+    return group, TopicPartition(topic, partition), offset
 
-    def _record(self, key: tuple[str, TopicPartition]) -> None:
-        self._decreases.append((key, self._words(key)))
-        del self._lower[key]
 
-    def _words(self, key: tuple[str, TopicPartition]) -> str:
-        (group, partition), highest, lower = key, self._highest[key], self._lower[key]
-        position = f"{group} {partition.topic}/{partition.partition}"
-        return f"{position}: from {highest} to {lower}"
+def _text(data: bytes, position: int) -> tuple[str, int]:
+    """Return a text and the position behind it."""
+    (length,) = struct.unpack_from(">h", data, position)
+    end = position + 2 + length
+    return data[position + 2 : end].decode(), end
