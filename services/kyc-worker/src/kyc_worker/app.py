@@ -1,10 +1,11 @@
 """The wiring of `kyc-worker`: all its objects, in the order of their dependencies."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import time, timedelta
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
 from kyc_worker.documents.cleanup_job import DocumentCleanupJob
 from kyc_worker.metrics import KycMonitor
@@ -20,19 +21,18 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.cache.performers import PerformerCache
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
-from safevideo_common.documents.files import EncryptedFiles
+from safevideo_common.database.engine import Database
+from safevideo_common.documents.files import EncryptedFiles, FileStore
 from safevideo_common.documents.open import open_file_store
 from safevideo_common.encryption import Purpose
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
     LagTrend,
+    build_consumer,
     build_worker_app,
-    dlq_limit_of,
     open_worker_database,
     run_consumer,
 )
-from safevideo_common.inbox.metrics import ConsumerMetrics
-from safevideo_common.inbox.processor import ConsumerContext
 from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Daily, Interval, PeriodicJob
@@ -45,9 +45,8 @@ from safevideo_common.protections.gate import FeatureGate, SharegramGate
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
-from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
-from safevideo_common.sharegram.client import open_sharegram
+from safevideo_common.sharegram.client import SharegramClient, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 
 SERVICE = topics.KYC_WORKER
@@ -76,60 +75,24 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             open_redis(settings.redis_url.get_secret_value(), settings.redis_sso_db) as sso_redis,
         ):
             gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
-            consumer = ConsumerContext(
-                SERVICE,
-                handler,
-                database,
-                Backoff(settings.retry_initial_seconds, settings.retry_max_seconds),
-                clock=utc_now,
-                logger=logger,
-                metrics=ConsumerMetrics(registry),
-                dlq_limit=dlq_limit_of(settings),
-                tracer=tracer,
-            )
+            consumer = build_consumer(SERVICE, handler, database, settings, registry, logger, tracer)
             lag = LagTrend()
-            jobs: dict[str, JobHandler] = {JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry)}
-            encryption = settings.encryption_keys()
+            store = open_file_store(settings)
             keys = StoredIdempotencyKeys(database, utc_now)
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 background_task(app, "kyc-monitor", KycMonitor(database, registry, utc_now).run()),
-            ):
-                store = open_file_store(settings)
-                periods = RetentionPeriods(settings.kyc_retention_days_verified, settings.kyc_retention_days_rejected)
-                deletions = RetentionMetrics(registry)
-                jobs[RETENTION_JOB] = RetentionJob(database, store, periods, deletions, utc_now, logger)
-                patience = timedelta(days=settings.kyc_pending_days)
-                jobs[EXPIRY_JOB] = ExpiryJob(database, store, settings.kyc_rules(), patience, utc_now)
-                jobs[CLEANUP_JOB] = DocumentCleanupJob(database, store, utc_now, logger)
-                parts = ErasureParts(
-                    database,
-                    store,
-                    encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if encryption else None,
-                    PerformerCache(cache_redis),
-                    SessionStore(sso_redis),
-                )
-                jobs[ERASURE_JOB] = ErasureJob(parts, settings.kyc_rules(), deletions, utc_now, logger)
-                jobs[RESYNC_JOB] = ResyncJob(database, handler, sharegram, utc_now, logger)
-                if encryption is None:
-                    logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
-                else:
-                    files = EncryptedFiles(store, encryption.cipher(Purpose.KYC_DOCUMENT))
-                    jobs[VERIFICATION_JOB] = SubmissionJob(
-                        database,
-                        files,
-                        encryption.cipher(Purpose.KYC_APPLICANT),
-                        sharegram,
-                        keys,
-                        settings.kyc_rules(),
-                        utc_now,
-                        logger,
-                    )
-                async with run_job_worker(
+                run_job_worker(
                     app,
                     SERVICE,
-                    jobs,
+                    {
+                        JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry),
+                        RESYNC_JOB: ResyncJob(database, handler, sharegram, utc_now, logger),
+                        CLEANUP_JOB: DocumentCleanupJob(database, store, utc_now, logger),
+                        **_request_jobs(settings, database, store, sharegram, keys, logger),
+                        **_privacy_jobs(settings, database, store, cache_redis, sso_redis, registry, logger),
+                    },
                     broker,
                     settings,
                     registry,
@@ -139,8 +102,50 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
                     periodic_jobs=(*PERIODIC_JOBS, *PERIODIC),
                     concurrency_by_type={JOB_TYPE: MAX_CONCURRENT_REPLAYS},
                     gates=dict.fromkeys(SHAREGRAM_JOBS, FeatureGate(gate, lambda: protections.is_kyc_enabled)),
-                ):
-                    yield
+                ),
+            ):
+                yield
 
     app.cleanup_ctx.append(consume)
     return app
+
+
+def _request_jobs(
+    settings: KycWorkerSettings,
+    database: Database,
+    store: FileStore,
+    sharegram: SharegramClient,
+    keys: StoredIdempotencyKeys,
+    logger: FilteringBoundLogger,
+) -> Mapping[str, JobHandler]:
+    """Return the jobs that send and expire requests. Without a key for their documents none is sent."""
+    encryption = settings.encryption_keys()
+    pending = timedelta(days=settings.kyc_pending_days)
+    jobs: dict[str, JobHandler] = {EXPIRY_JOB: ExpiryJob(database, store, settings.kyc_rules(), pending, utc_now)}
+    if encryption is None:
+        logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
+        return jobs
+    files, applicant = EncryptedFiles(store, encryption.cipher(Purpose.KYC_DOCUMENT)), Purpose.KYC_APPLICANT
+    jobs[VERIFICATION_JOB] = SubmissionJob(
+        database, files, encryption.cipher(applicant), sharegram, keys, settings.kyc_rules(), utc_now, logger
+    )
+    return jobs
+
+
+def _privacy_jobs(
+    settings: KycWorkerSettings,
+    database: Database,
+    store: FileStore,
+    cache_redis: Redis,
+    sso_redis: Redis,
+    registry: CollectorRegistry,
+    logger: FilteringBoundLogger,
+) -> Mapping[str, JobHandler]:
+    encryption, metrics = settings.encryption_keys(), RetentionMetrics(registry)
+    cipher = encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if encryption else None
+    periods = RetentionPeriods(settings.kyc_retention_days_verified, settings.kyc_retention_days_rejected)
+    parts = ErasureParts(database, store, cipher, PerformerCache(cache_redis), SessionStore(sso_redis))
+    return {
+        RETENTION_JOB: RetentionJob(database, store, periods, metrics, utc_now, logger),
+        ERASURE_JOB: ErasureJob(parts, settings.kyc_rules(), metrics, utc_now, logger),
+    }

@@ -1,6 +1,6 @@
 """The wiring of `sync-worker`: all its objects, in the order of their dependencies."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -15,13 +15,13 @@ from safevideo_common.clock import utc_now
 from safevideo_common.events import topics
 from safevideo_common.inbox.group_member import (
     LagTrend,
+    build_consumer,
     build_worker_app,
-    dlq_limit_of,
     open_worker_database,
     run_consumer,
 )
-from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import ConsumerContext
+from safevideo_common.jobs.handler import JobHandler
 from safevideo_common.jobs.runtime import run_job_worker
 from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Interval, PeriodicJob
 from safevideo_common.observability.logs import FilteringBoundLogger
@@ -35,13 +35,12 @@ from safevideo_common.protections.integration import SharegramIntegration
 from safevideo_common.protections.runtime import run_protections
 from safevideo_common.replay.job import MAX_CONCURRENT_REPLAYS, ReplayJob
 from safevideo_common.replay.request import JOB_TYPE
-from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
-from safevideo_common.sharegram.client import open_sharegram
+from safevideo_common.sharegram.client import SharegramClient, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from sync_worker.performers.deletions import Deletions
 from sync_worker.performers.fetch_job import PerformerFetchJob
-from sync_worker.performers.handler import PerformerHandler
+from sync_worker.performers.handler import PerformerEvent, PerformerHandler, PerformerStates
 from sync_worker.performers.metrics import SyncMetrics
 from sync_worker.performers.scan_job import PerformerSyncJob
 from sync_worker.settings import SyncWorkerSettings
@@ -65,20 +64,9 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
             gate = SharegramGate(protections.breaker, protections.fallback, protections.integration)
             cache = RedisCacheInvalidator(PerformerCache(redis), logger)
             handler = PerformerHandler(utc_now, cache, fetches=bool(settings.sharegram_api_url))
-            consumer = ConsumerContext(
-                SERVICE,
-                handler,
-                database,
-                Backoff(settings.retry_initial_seconds, settings.retry_max_seconds),
-                clock=utc_now,
-                logger=logger,
-                metrics=ConsumerMetrics(registry),
-                dlq_limit=dlq_limit_of(settings),
-                tracer=tracer,
-            )
+            consumer = build_consumer(SERVICE, handler, database, settings, registry, logger, tracer)
             lag = LagTrend()
             keys = StoredIdempotencyKeys(database, utc_now)
-            mirror = PerformerMirror(cache, utc_now)
             decisions = PerformerDecisions(database, cache, utc_now, consumer.outbox_wakeup)
             suspensions = SuspensionEnder(decisions, logger)
             async with (
@@ -91,17 +79,7 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
                     SERVICE,
                     {
                         JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry),
-                        SYNC_JOB: PerformerSyncJob(
-                            database,
-                            sharegram,
-                            mirror,
-                            Deletions(database, sharegram, mirror, settings.sync_max_deletion_share),
-                            utc_now,
-                            logger,
-                            consumer.outbox_wakeup,
-                            SyncMetrics(registry, utc_now),
-                        ),
-                        FETCH_JOB: PerformerFetchJob(database, sharegram, mirror),
+                        **_sync_jobs(settings, consumer, sharegram, PerformerMirror(cache, utc_now), registry),
                     },
                     broker,
                     settings,
@@ -118,6 +96,29 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
 
     app.cleanup_ctx.append(consume)
     return app
+
+
+def _sync_jobs(
+    settings: SyncWorkerSettings,
+    consumer: ConsumerContext[PerformerEvent, PerformerStates],
+    sharegram: SharegramClient,
+    mirror: PerformerMirror,
+    registry: CollectorRegistry,
+) -> Mapping[str, JobHandler]:
+    database = consumer.database
+    return {
+        SYNC_JOB: PerformerSyncJob(
+            database,
+            sharegram,
+            mirror,
+            Deletions(database, sharegram, mirror, settings.sync_max_deletion_share),
+            utc_now,
+            consumer.logger,
+            consumer.outbox_wakeup,
+            SyncMetrics(registry, utc_now),
+        ),
+        FETCH_JOB: PerformerFetchJob(database, sharegram, mirror),
+    }
 
 
 def _periodic_jobs(settings: SyncWorkerSettings, integration: SharegramIntegration) -> Sequence[PeriodicJob]:

@@ -12,20 +12,23 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.broker.port import Broker, PartitionShard, Subscription
 from safevideo_common.broker.types import TopicPartition
+from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.schema import check_schema
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_common.events.topic_checks import monitor_topics
 from safevideo_common.inbox.consume_loop import ConsumeLoop, ConsumerLiveness, LoopLiveness
 from safevideo_common.inbox.dead_letters import DlqLimit, DlqRateExceeded
-from safevideo_common.inbox.handler import Event, States
+from safevideo_common.inbox.handler import Event, EventHandler, States
 from safevideo_common.inbox.metrics import ConsumerMetrics
 from safevideo_common.inbox.processor import BatchProcessor, ConsumerContext, LivePolicy
 from safevideo_common.inbox.retention import InboxPruner
 from safevideo_common.inbox.retries import RetryScanner
 from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.observability.tracing import Tracer
 from safevideo_common.outbox.relay import run_outbox_relay
+from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
 from safevideo_common.tasks import unwrap_exception_group
 from safevideo_common.web.app import base_app
@@ -170,6 +173,29 @@ async def open_worker_database(app: web.Application, settings: ConsumerSettings)
         await check_schema(database)
         app[DATABASE] = database
         yield database
+
+
+def build_consumer(
+    group: str,
+    handler: EventHandler[Event, States],
+    database: Database,
+    settings: ConsumerSettings,
+    registry: CollectorRegistry,
+    logger: FilteringBoundLogger,
+    tracer: Tracer | None,
+) -> ConsumerContext[Event, States]:
+    """Return the parts of a worker's consumer group, as its settings say."""
+    return ConsumerContext(
+        group,
+        handler,
+        database,
+        Backoff(settings.retry_initial_seconds, settings.retry_max_seconds),
+        clock=utc_now,
+        logger=logger,
+        metrics=ConsumerMetrics(registry),
+        dlq_limit=dlq_limit_of(settings),
+        tracer=tracer,
+    )
 
 
 @asynccontextmanager

@@ -6,12 +6,12 @@ or `stream="audit"` also go to `sync.log` or `audit.log`. Values whose key sound
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Final
 
 import structlog
@@ -32,6 +32,13 @@ _fields_of_task: Final[ContextVar[Mapping[str, object]]] = ContextVar("log_field
 _SECRET: Final = re.compile("secret|token|password|authorization|signature|api_key|email|document")
 
 
+REPEAT_SECONDS: Final = 10.0
+"""A line of a library that says the same again is written this often. While a broker is down, each of aiokafka's
+clients writes one for each attempt to connect: hundreds a second in a worker with replays."""
+_REPEATED_LINES: Final = 1000
+"""So many different lines are remembered, the oldest of them forgotten first."""
+
+
 def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringBoundLogger:
     """Make the logger of one service. Lines below `level` cost next to nothing."""
     wrapper = type("Logger", (_FastBoundLogger, structlog.make_filtering_bound_logger(level)), {})
@@ -41,10 +48,14 @@ def build_logger(service: str, sink: LogSink, level: str = "INFO") -> FilteringB
     return logger
 
 
-def capture_stdlib(logger: FilteringBoundLogger, level: str = "WARNING") -> None:
-    """Send what libraries log from `level` on through `logger`, in place of the handlers of `logging`."""
+def capture_stdlib(logger: FilteringBoundLogger, level: str = "WARNING", now: Callable[[], float] = monotonic) -> None:
+    """Send what libraries log from `level` on through `logger`, in place of the handlers of `logging`.
+
+    The same line is written once in `REPEAT_SECONDS`. Its next one says with `repeated` how many were left out. `now`
+    is a clock in seconds that never goes back.
+    """
     root = logging.getLogger()
-    root.handlers = [_StdlibHandler(logger)]
+    root.handlers = [_StdlibHandler(logger, now)]
     root.setLevel(level)
 
 
@@ -86,12 +97,28 @@ class _FastBoundLogger:
 class _StdlibHandler(logging.Handler):
     """The lines of libraries. They keep only the type of an exception: its text may quote what a user sent."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: FilteringBoundLogger, now: Callable[[], float]) -> None:
         super().__init__()
         self._logger = logger
+        self._now = now
+        self._written: dict[tuple[str, str], tuple[float, int]] = {}
+        """When a line was written, and how many like it were left out since."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        key, now = (record.name, record.getMessage()), self._now()
+        written, left_out = self._written.pop(key, (-REPEAT_SECONDS, 0))
+        if now - written < REPEAT_SECONDS:
+            self._written[key] = (written, left_out + 1)
+            return
+        self._written[key] = (now, 0)
+        if len(self._written) > _REPEATED_LINES:
+            del self._written[next(iter(self._written))]
+        self._write(record, left_out)
+
+    def _write(self, record: logging.LogRecord, left_out: int) -> None:
         fields: dict[str, object] = {"logger": record.name}
+        if left_out:
+            fields["repeated"] = left_out
         if record.exc_info and record.exc_info[0] is not None:
             fields["error"] = record.exc_info[0].__name__
         if record.levelno >= logging.ERROR:

@@ -7,7 +7,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from safevideo_common.observability.logs import FilteringBoundLogger, LogSink, build_logger, capture_stdlib
+from safevideo_common.observability.logs import (
+    REPEAT_SECONDS,
+    FilteringBoundLogger,
+    LogSink,
+    build_logger,
+    capture_stdlib,
+)
 
 
 @pytest.fixture
@@ -108,13 +114,34 @@ def test_unwritable_folder_loses_lines_without_an_error(
     log.error("lost")
 
 
-def test_library_line_has_no_text_of_its_exception(log: FilteringBoundLogger, sink: LogSink, tmp_path: Path) -> None:
+@pytest.fixture
+def stdlib_clock(log: FilteringBoundLogger) -> Iterator[list[float]]:
+    """Capture what libraries log. Its one item is the present second."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    try:
-        capture_stdlib(log)
-        logging.getLogger("aiokafka").error("Heartbeat failed", exc_info=ValueError("a secret of the event"))
-    finally:
-        root.handlers, root.level = handlers, level
+    clock = [0.0]
+    capture_stdlib(log, now=lambda: clock[0])
+    yield clock
+    root.handlers, root.level = handlers, level
+
+
+@pytest.mark.usefixtures("stdlib_clock")
+def test_library_line_has_no_text_of_its_exception(tmp_path: Path) -> None:
+    logging.getLogger("aiokafka").error("Heartbeat failed", exc_info=ValueError("a secret of the event"))
     (line,) = lines(tmp_path)
     assert line.endswith("ERROR gateway LIBRARY_ERROR Heartbeat failed logger=aiokafka error=ValueError")
+
+
+def test_library_line_that_repeats_is_written_once_in_a_while_with_its_count(
+    stdlib_clock: list[float], tmp_path: Path
+) -> None:
+    library = logging.getLogger("aiokafka")
+    for _ in range(500):
+        library.error("Unable connect to node with id %s", 1)
+        library.error("Unable connect to node with id %s", 2)
+    stdlib_clock[0] += REPEAT_SECONDS
+    library.error("Unable connect to node with id %s", 1)
+    first, second, again = lines(tmp_path)
+    assert "id 1" in first
+    assert "id 2" in second
+    assert again.endswith("Unable connect to node with id 1 logger=aiokafka repeated=499")
