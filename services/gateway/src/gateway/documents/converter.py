@@ -6,6 +6,7 @@ sees another. A spare process waits for the next document, because its start tak
 """
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,70 @@ class ConvertedDocument:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ConverterProcess:
+    """A running process and the ends of its pipes."""
+
+    popen: "subprocess.Popen[bytes]"
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    output: asyncio.ReadTransport
+    """The transport that `stdout` reads from."""
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start a process. Raises `OSError`.
+
+        The event loop of uvloop would fork, and copy the page tables of this service meanwhile, which takes up to 10 ms
+        of the loop. `subprocess` shares them until the program runs. The thread lives as long as this service: the
+        kernel kills a process of ours when the thread ends that has started it.
+        """
+        starting = asyncio.ensure_future(asyncio.to_thread(_popen))
+        try:
+            popen = await asyncio.shield(starting)
+            return await cls._connected(popen)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_kill_started)
+            await asyncio.wait([starting])  # some milliseconds: nothing starts after a cancelled conversion has ended
+            raise
+
+    @classmethod
+    async def _connected(cls, popen: "subprocess.Popen[bytes]") -> Self:
+        assert popen.stdin is not None
+        assert popen.stdout is not None
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+        output, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), popen.stdout)
+        # The protocol of the writer waits while the pipe is full; its reader is not used.
+        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, popen.stdin)
+        return cls(popen, asyncio.StreamWriter(transport, protocol, None, loop), reader, output)
+
+    @property
+    def is_running(self) -> bool:
+        """Return True unless the process has ended."""
+        return self.popen.poll() is None
+
+    async def end(self) -> None:
+        """Kill the process and return when it is gone."""
+        self.popen.kill()  # nothing, if it has ended
+        self.stdin.close()
+        self.output.close()
+        await asyncio.to_thread(self.popen.wait)
+
+
+def _popen() -> "subprocess.Popen[bytes]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env={}, bufsize=0)
+
+
+def _kill_started(starting: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
+    """Kill a process that nobody waits for any more."""
+    if starting.cancelled() or starting.exception() is not None:
+        return
+    with starting.result() as popen:  # waits for its end, which comes at once
+        popen.kill()
+
+
 class DocumentConverter:
     """Converts documents, `concurrency` at once.
 
@@ -41,7 +106,7 @@ class DocumentConverter:
     def __init__(self, concurrency: int) -> None:
         self._places = asyncio.Semaphore(concurrency)
         self._waiting = 0
-        self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
+        self._spare: asyncio.Task[ConverterProcess] | None = None
 
     @classmethod
     @asynccontextmanager
@@ -53,7 +118,7 @@ class DocumentConverter:
         finally:
             if converter._spare is not None:
                 with suppress(OSError):
-                    await _end(await converter._spare)
+                    await (await converter._spare).end()
 
     def warm(self) -> None:
         """Start the process of the next document if there is none: a document is expected."""
@@ -82,14 +147,14 @@ class DocumentConverter:
         except TimeoutError:
             raise UnsupportedDocument("The file takes too long to read.") from None
         finally:
-            await _end(process)
+            await process.end()
             self.warm()
         if answer[:1] == DOCUMENT:
             return answer[1:]
         # Without an answer a limit or a fault of the decoder has ended the process.
         raise UnsupportedDocument(answer[1:].decode(errors="replace") or "The file cannot be read.")
 
-    async def _take(self) -> asyncio.subprocess.Process:
+    async def _take(self) -> ConverterProcess:
         """Return a process that is ready.
 
         The next one starts now if a document waits for it. Else it starts when this one ends, and slows it down less.
@@ -101,7 +166,7 @@ class DocumentConverter:
             if spare is not None:
                 with suppress(OSError):  # it could not start then; now may be another time
                     process = await spare
-                    if process.returncode is None:  # nobody has killed it since
+                    if process.is_running:  # nobody has killed it since
                         return process
             return await _start()
         except OSError as error:
@@ -110,27 +175,21 @@ class DocumentConverter:
             ) from error
 
 
-async def _start() -> asyncio.subprocess.Process:
+async def _start() -> ConverterProcess:
     """Start a process and return it when it has given up its rights. Raises `OSError`."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env={}
-    )
+    process = await ConverterProcess.start()
     try:
         async with asyncio.timeout(SECONDS):
-            assert process.stdout is not None
             if await process.stdout.read(1) != READY:
                 raise OSError("The converter of documents ended at its start.")
     except BaseException:
-        await _end(process)
+        await process.end()
         raise
     return process
 
 
-async def _ask(process: asyncio.subprocess.Process, kind: DocumentKind, document: bytes) -> bytes:
+async def _ask(process: ConverterProcess, kind: DocumentKind, document: bytes) -> bytes:
     """Return the answer, or nothing if the process has ended without one. It reads everything before it answers."""
-    assert process.stdin is not None
-    assert process.stdout is not None
     with suppress(ConnectionError):
         process.stdin.write(kind.value.ljust(KIND_BYTES).encode())
         for begin in range(0, len(document), PIECE_BYTES):  # in pieces, since one write of all would block the loop
@@ -138,9 +197,3 @@ async def _ask(process: asyncio.subprocess.Process, kind: DocumentKind, document
             await process.stdin.drain()
     process.stdin.close()
     return await process.stdout.read()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()

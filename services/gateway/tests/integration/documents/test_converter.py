@@ -19,6 +19,7 @@ from gateway.documents.converter import MAX_WAITING, DocumentConverter
 from gateway.documents.converter_process import CONVERTERS
 from gateway.documents.kinds import DocumentKind, kind_of
 from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
+from safevideo_common.tasks import cancel_and_wait
 from safevideo_testkit.eventually import eventually
 
 pillow_heif.register_heif_opener()
@@ -205,14 +206,14 @@ async def test_a_document_of_each_kind_is_converted_within_the_limits(converter:
 async def test_the_death_of_a_process_refuses_its_own_document_only(converter: DocumentConverter) -> None:
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]  # the process that gets the next document
-    spare.send_signal(signal.SIGSTOP)
+    spare.popen.send_signal(signal.SIGSTOP)
     conversion = asyncio.create_task(converter.convert(saved(picture(), "PNG")))
 
     async def is_taken() -> bool:
         return converter._spare is None
 
     await eventually(is_taken)
-    spare.send_signal(signal.SIGKILL)
+    spare.popen.send_signal(signal.SIGKILL)
     with pytest.raises(UnsupportedDocument):
         await conversion
     assert (await converter.convert(saved(picture(), "PNG"))).content
@@ -222,9 +223,36 @@ async def test_the_death_of_a_process_refuses_its_own_document_only(converter: D
 async def test_a_spare_process_that_has_died_refuses_no_document(converter: DocumentConverter) -> None:
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]
-    spare.send_signal(signal.SIGSEGV)
-    await spare.wait()
+    spare.popen.send_signal(signal.SIGSEGV)
+    spare.popen.wait()
     assert (await converter.convert(saved(picture(), "PNG"))).content
+
+
+@in_one_loop
+async def test_an_upload_that_is_given_up_while_its_process_starts_leaves_no_process(
+    converter: DocumentConverter,
+) -> None:
+    converter.warm()
+    await converter._spare  # type: ignore[misc]  # so it starts no process meanwhile
+    before = children()
+
+    async def is_starting() -> bool:
+        return children() > before
+
+    async def none_is_left() -> bool:
+        return children() == before
+
+    async with DocumentConverter.open() as own:
+        conversion = asyncio.create_task(own.convert(saved(picture(), "PNG")))
+        await eventually(is_starting)
+        await cancel_and_wait(conversion)
+    await eventually(none_is_left)
+
+
+def children() -> set[str]:
+    """Return the process ids of the children of this process."""
+    lists = (each / "children" for each in Path("/proc/self/task").iterdir())
+    return {child for each in lists for child in each.read_text().split()}
 
 
 @in_one_loop
@@ -235,7 +263,7 @@ async def test_a_process_has_no_environment_no_descriptors_and_hard_limits(
     await converter.convert(saved(picture(), "PNG"))  # so the spare process was started after that
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]
-    proc = Path(f"/proc/{spare.pid}")
+    proc = Path(f"/proc/{spare.popen.pid}")
     limits = {line[:26].strip(): line[26:47].strip() for line in (proc / "limits").read_text().splitlines()[1:]}
     assert limits["Max open files"] == limits["Max core file size"] == limits["Max file size"] == "0"
     assert int(limits["Max cpu time"]) <= 20
