@@ -8,17 +8,19 @@ sees another. A spare process waits for the next document, because its start tak
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, HEAD_BYTES, KIND_BYTES, READY, DocumentKind, kind_of
 from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
 
 MAX_WAITING: Final = 32
 """Documents that wait for a process. Each has its bytes in memory."""
-PIECE_BYTES: Final = 1 << 18
+PIPE_BYTES: Final = 1 << 20
+"""What a pipe holds: with the default, 64 KiB, both sides wait for each other at each such piece of a document."""
 SECONDS: Final = CPU_SECONDS + 10.0
 RETRY_AFTER_SECONDS: Final = 5
 COMMAND: Final = (sys.executable, "-I", "-m", "gateway.documents.converter_process")
@@ -32,68 +34,86 @@ class ConvertedDocument:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class ConverterProcess:
-    """A running process and the ends of its pipes."""
+    """A process, and a thread of this service that starts it and talks with it. Steps of the thread are in order.
 
-    popen: "subprocess.Popen[bytes]"
-    stdin: asyncio.StreamWriter
-    stdout: asyncio.StreamReader
-    output: asyncio.ReadTransport
-    """The transport that `stdout` reads from."""
+    The event loop of uvloop would fork, and copy the page tables of this service meanwhile, which takes up to 10 ms.
+    `subprocess` shares them until the program runs. It also closes a pipe that is not a process's of its own twice, by
+    when the number may be another file's.
+    """
 
-    @classmethod
-    async def start(cls) -> Self:
-        """Start a process. Raises `OSError`.
+    def __init__(self) -> None:
+        # The kernel kills the process when the thread ends that has started it.
+        self._thread = ThreadPoolExecutor(1, "document-converter")
+        self._popen: subprocess.Popen[bytes] | None = None
 
-        The event loop of uvloop would fork, and copy the page tables of this service meanwhile, which takes up to 10 ms
-        of the loop. `subprocess` shares them until the program runs. The thread lives as long as this service: the
-        kernel kills a process of ours when the thread ends that has started it.
-        """
-        starting = asyncio.ensure_future(asyncio.to_thread(_popen))
+    async def start(self) -> None:
+        """Return when the process has given up its rights. Raises `OSError`."""
         try:
-            popen = await asyncio.shield(starting)
-            return await cls._connected(popen)
-        except asyncio.CancelledError:
-            starting.add_done_callback(_kill_started)
-            await asyncio.wait([starting])  # some milliseconds: nothing starts after a cancelled conversion has ended
+            async with asyncio.timeout(SECONDS):
+                await self._run(self._start)
+                if await self._run(self._read, 1) != READY:
+                    raise OSError("The converter of documents ended at its start.")
+        except BaseException:
+            await self.end()
             raise
 
-    @classmethod
-    async def _connected(cls, popen: "subprocess.Popen[bytes]") -> Self:
-        assert popen.stdin is not None
-        assert popen.stdout is not None
-        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
-        output, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), popen.stdout)
-        # The protocol of the writer waits while the pipe is full; its reader is not used.
-        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
-        transport, _ = await loop.connect_write_pipe(lambda: protocol, popen.stdin)
-        return cls(popen, asyncio.StreamWriter(transport, protocol, None, loop), reader, output)
+    async def ask(self, kind: DocumentKind, document: bytes) -> bytes:
+        """Return the answer, or nothing if the process has ended without one."""
+        answer: bytes = await self._run(self._ask, kind.value.ljust(KIND_BYTES).encode(), document)
+        return answer
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._started.pid
 
     @property
     def is_running(self) -> bool:
         """Return True unless the process has ended."""
-        return self.popen.poll() is None
+        return self._started.poll() is None
 
     async def end(self) -> None:
-        """Kill the process and return when it is gone."""
-        self.popen.kill()  # nothing, if it has ended
-        self.stdin.close()
-        self.output.close()
-        await asyncio.to_thread(self.popen.wait)
+        """Kill the process, and return when it is gone. A step under way ends with it."""
+        if self._popen is not None:
+            self._popen.kill()
+        discarded = asyncio.wrap_future(self._thread.submit(self._discard))
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(discarded)
 
+    async def _run(self, step: Callable[..., Any], *arguments: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, step, *arguments)
 
-def _popen() -> "subprocess.Popen[bytes]":
-    pipe = subprocess.PIPE
-    return subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env={}, bufsize=0)
+    @property
+    def _started(self) -> "subprocess.Popen[bytes]":
+        assert self._popen is not None
+        return self._popen
 
+    def _start(self) -> None:
+        pipe = subprocess.PIPE
+        self._popen = subprocess.Popen(
+            COMMAND, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env={}, bufsize=0, pipesize=PIPE_BYTES
+        )
 
-def _kill_started(starting: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
-    """Kill a process that nobody waits for any more."""
-    if starting.cancelled() or starting.exception() is not None:
-        return
-    with starting.result() as popen:  # waits for its end, which comes at once
-        popen.kill()
+    def _read(self, count: int) -> bytes:
+        assert self._started.stdout is not None
+        return self._started.stdout.read(count)
+
+    def _ask(self, *parts: bytes) -> bytes:
+        """Write everything, then read everything: so does the process, in the other order."""
+        assert self._started.stdin is not None
+        with suppress(BrokenPipeError):
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[self._started.stdin.write(rest) :]
+        self._started.stdin.close()
+        return self._read(-1)
+
+    def _discard(self) -> None:
+        if self._popen is not None:
+            with self._popen as process:  # closes its pipes, and waits for its end
+                process.kill()
 
 
 class DocumentConverter:
@@ -123,7 +143,7 @@ class DocumentConverter:
     def warm(self) -> None:
         """Start the process of the next document if there is none: a document is expected."""
         if self._spare is None:
-            self._spare = asyncio.create_task(_start(), name="document-converter-spare")
+            self._spare = asyncio.create_task(_started(), name="document-converter-spare")
 
     async def convert(self, document: bytes) -> ConvertedDocument:
         """Return the document upright, small and without metadata. A repetition gives the same bytes."""
@@ -143,7 +163,7 @@ class DocumentConverter:
         process = await self._take()
         try:
             async with asyncio.timeout(SECONDS):
-                answer = await _ask(process, kind, document)
+                answer = await process.ask(kind, document)
         except TimeoutError:
             raise UnsupportedDocument("The file takes too long to read.") from None
         finally:
@@ -166,34 +186,17 @@ class DocumentConverter:
             if spare is not None:
                 with suppress(OSError):  # it could not start then; now may be another time
                     process = await spare
-                    if process.is_running:  # nobody has killed it since
+                    if process.is_running:
                         return process
-            return await _start()
+                    await process.end()  # somebody has killed it since
+            return await _started()
         except OSError as error:
             raise ServiceUnavailable(
                 "No process for the document could be started.", retry_after=RETRY_AFTER_SECONDS
             ) from error
 
 
-async def _start() -> ConverterProcess:
-    """Start a process and return it when it has given up its rights. Raises `OSError`."""
-    process = await ConverterProcess.start()
-    try:
-        async with asyncio.timeout(SECONDS):
-            if await process.stdout.read(1) != READY:
-                raise OSError("The converter of documents ended at its start.")
-    except BaseException:
-        await process.end()
-        raise
+async def _started() -> ConverterProcess:
+    process = ConverterProcess()
+    await process.start()
     return process
-
-
-async def _ask(process: ConverterProcess, kind: DocumentKind, document: bytes) -> bytes:
-    """Return the answer, or nothing if the process has ended without one. It reads everything before it answers."""
-    with suppress(ConnectionError):
-        process.stdin.write(kind.value.ljust(KIND_BYTES).encode())
-        for begin in range(0, len(document), PIECE_BYTES):  # in pieces, since one write of all would block the loop
-            process.stdin.write(document[begin : begin + PIECE_BYTES])
-            await process.stdin.drain()
-    process.stdin.close()
-    return await process.stdout.read()

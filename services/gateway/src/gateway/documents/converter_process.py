@@ -10,7 +10,6 @@ Output: one byte when it is ready, `R`; then `D` and the document, or `E` and a 
 
 import ctypes
 import io
-import math
 import os
 import resource
 import sys
@@ -109,23 +108,22 @@ def convert_image(kind: DocumentKind) -> Callable[[bytes], bytes]:
             box = BOX[::-1] if orientation >= 5 else BOX
             if image.format == "JPEG":
                 # The decoder scales by 2, 4 or 8 for nothing, to no less than the final size.
-                image.draft(image.mode, _fitted(image.size, box))
-            image.load()
-            image.thumbnail(box, Image.Resampling.LANCZOS, reducing_gap=2.0)
-            plain = _on_white(image)
-            upright = plain.transpose(_TURNS[orientation]) if orientation > 1 else plain
-            output = io.BytesIO()
-            bare = Image.frombytes(upright.mode, upright.size, upright.tobytes())  # pixels alone: no info, no EXIF
-            bare.save(output, "JPEG", quality=JPEG_QUALITY)
-            return output.getvalue()
+                image.draft(image.mode, _fitted((width, height), box))
+            small = image.resize(_fitted((width, height), box), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        plain = _on_white(small)
+        upright = plain.transpose(_TURNS[orientation]) if orientation > 1 else plain
+        upright.info = {}  # what else the file says is gone with its image
+        output = io.BytesIO()
+        upright.save(output, "JPEG", quality=JPEG_QUALITY)
+        return output.getvalue()
 
     return convert
 
 
 def _fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
-    """Return the size inside `box` that keeps the proportions of `size`."""
+    """Return the size inside `box` that keeps the proportions of `size`, and is no larger."""
     scale = min(1.0, *(longest / side for side, longest in zip(size, box, strict=True)))
-    return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _orientation(image: Image.Image, document: bytes, kind: DocumentKind) -> int:
@@ -152,7 +150,7 @@ def _on_white(image: Image.Image) -> Image.Image:
         with_alpha = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, with_alpha).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def convert_pdf(document: bytes) -> bytes:

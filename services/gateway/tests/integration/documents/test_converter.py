@@ -206,14 +206,14 @@ async def test_a_document_of_each_kind_is_converted_within_the_limits(converter:
 async def test_the_death_of_a_process_refuses_its_own_document_only(converter: DocumentConverter) -> None:
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]  # the process that gets the next document
-    spare.popen.send_signal(signal.SIGSTOP)
+    os.kill(spare.pid, signal.SIGSTOP)
     conversion = asyncio.create_task(converter.convert(saved(picture(), "PNG")))
 
     async def is_taken() -> bool:
         return converter._spare is None
 
     await eventually(is_taken)
-    spare.popen.send_signal(signal.SIGKILL)
+    os.kill(spare.pid, signal.SIGKILL)
     with pytest.raises(UnsupportedDocument):
         await conversion
     assert (await converter.convert(saved(picture(), "PNG"))).content
@@ -223,8 +223,8 @@ async def test_the_death_of_a_process_refuses_its_own_document_only(converter: D
 async def test_a_spare_process_that_has_died_refuses_no_document(converter: DocumentConverter) -> None:
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]
-    spare.popen.send_signal(signal.SIGSEGV)
-    spare.popen.wait()
+    os.kill(spare.pid, signal.SIGSEGV)
+    await eventually(lambda: asyncio.sleep(0, not spare.is_running))
     assert (await converter.convert(saved(picture(), "PNG"))).content
 
 
@@ -263,7 +263,7 @@ async def test_a_process_has_no_environment_no_descriptors_and_hard_limits(
     await converter.convert(saved(picture(), "PNG"))  # so the spare process was started after that
     converter.warm()
     spare = await converter._spare  # type: ignore[misc]
-    proc = Path(f"/proc/{spare.popen.pid}")
+    proc = Path(f"/proc/{spare.pid}")
     limits = {line[:26].strip(): line[26:47].strip() for line in (proc / "limits").read_text().splitlines()[1:]}
     assert limits["Max open files"] == limits["Max core file size"] == limits["Max file size"] == "0"
     assert int(limits["Max cpu time"]) <= 20
