@@ -94,9 +94,13 @@ class KycClient:
 
 
 def kyc_settings(folder: Path) -> dict[str, object]:
-    """Return the settings of a gateway and a worker that store documents in `folder`, and of their sign-in."""
+    """Return the settings of a gateway and a worker that store documents in `folder`, and of their sign-in.
+
+    The rate limits let a test ask for a status until it changes.
+    """
     key = Fernet.generate_key().decode()
-    return {"jwt_secret": JWT_SECRET, "encryption_key": key, "upload_dir": folder, "rate_limit_kyc": "1000/60"}
+    limits = {"rate_limit_kyc": "1000/60", "rate_limit_general": "100000/60"}
+    return {"jwt_secret": JWT_SECRET, "encryption_key": key, "upload_dir": folder, **limits}
 
 
 async def sign_in(site: Api, database: Database, redis_url: str, sharegram_id: str = "sg_ada") -> KycClient:
