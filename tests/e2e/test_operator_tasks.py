@@ -270,7 +270,11 @@ async def test_jobs_requests_lists_and_errors_by_the_commands_of_the_page(operat
     shown, cancelled = await typed(operator, 9, ID=await operator.job(JobStatus.QUEUED))
     assert ("history" not in shown, "cancelled" in cancelled) == (True, True)
 
-    assert await operator.send(profile("sg_traced", "evt_traced", 1, bio="x")) == 200
+    async def is_accepted() -> bool:
+        # The endpoint reads every five seconds which secrets were added, and one was just now.
+        return await operator.send(profile("sg_traced", "evt_traced", 1, bio="x")) == 200
+
+    await eventually(is_accepted)
     await until_shown(operator, "sg_traced", "evt_traced")
     (event,) = json.loads((await operator.type("safevideo events show evt_traced --json")).out)
     (trace,) = await typed(operator, 10, REQUEST=event["requestId"])
