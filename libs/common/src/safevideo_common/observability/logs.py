@@ -105,7 +105,8 @@ class _StdlibHandler(logging.Handler):
         """When a line was written, and how many like it were left out since."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        key, now = (record.name, record.getMessage()), self._now()
+        text, now = record.getMessage(), self._now()
+        key = (record.name, text)
         written, left_out = self._written.pop(key, (-REPEAT_SECONDS, 0))
         if now - written < REPEAT_SECONDS:
             self._written[key] = (written, left_out + 1)
@@ -113,9 +114,9 @@ class _StdlibHandler(logging.Handler):
         self._written[key] = (now, 0)
         if len(self._written) > _REPEATED_LINES:
             del self._written[next(iter(self._written))]
-        self._write(record, left_out)
+        self._write(record, text, left_out)
 
-    def _write(self, record: logging.LogRecord, left_out: int) -> None:
+    def _write(self, record: logging.LogRecord, text: str, left_out: int) -> None:
         fields: dict[str, object] = {"logger": record.name}
         if left_out:
             fields["repeated"] = left_out
@@ -123,7 +124,7 @@ class _StdlibHandler(logging.Handler):
             fields["error"] = record.exc_info[0].__name__
         if record.levelno >= logging.ERROR:
             fields["code"] = "LIBRARY_ERROR"
-        self._logger.log(record.levelno, record.getMessage(), **fields)
+        self._logger.log(record.levelno, text, **fields)
 
 
 def _timestamp() -> str:

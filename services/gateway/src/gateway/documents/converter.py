@@ -38,8 +38,8 @@ class ConverterProcess:
     """A process, and a thread of this service that starts it and talks with it. Steps of the thread are in order.
 
     The event loop of uvloop would fork, and copy the page tables of this service meanwhile, which takes up to 10 ms.
-    `subprocess` shares them until the program runs. It also closes a pipe that is not a process's of its own twice, by
-    when the number may be another file's.
+    `subprocess` shares them until the program runs. uvloop also closes a pipe that was opened elsewhere twice, by when
+    the number may be another file's.
     """
 
     def __init__(self) -> None:
@@ -47,16 +47,19 @@ class ConverterProcess:
         self._thread = ThreadPoolExecutor(1, "document-converter")
         self._popen: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
-        """Return when the process has given up its rights. Raises `OSError`."""
+    @classmethod
+    async def start(cls) -> Self:
+        """Return a process that has given up its rights. Raises `OSError`."""
+        process = cls()
         try:
             async with asyncio.timeout(SECONDS):
-                await self._run(self._start)
-                if await self._run(self._read, 1) != READY:
+                await process._run(process._start)
+                if await process._run(process._read, 1) != READY:
                     raise OSError("The converter of documents ended at its start.")
         except BaseException:
-            await self.end()
+            await process.end()
             raise
+        return process
 
     async def ask(self, kind: DocumentKind, document: bytes) -> bytes:
         """Return the answer, or nothing if the process has ended without one."""
@@ -143,7 +146,7 @@ class DocumentConverter:
     def warm(self) -> None:
         """Start the process of the next document if there is none: a document is expected."""
         if self._spare is None:
-            self._spare = asyncio.create_task(_started(), name="document-converter-spare")
+            self._spare = asyncio.create_task(ConverterProcess.start(), name="document-converter-spare")
 
     async def convert(self, document: bytes) -> ConvertedDocument:
         """Return the document upright, small and without metadata. A repetition gives the same bytes."""
@@ -189,14 +192,8 @@ class DocumentConverter:
                     if process.is_running:
                         return process
                     await process.end()  # somebody has killed it since
-            return await _started()
+            return await ConverterProcess.start()
         except OSError as error:
             raise ServiceUnavailable(
                 "No process for the document could be started.", retry_after=RETRY_AFTER_SECONDS
             ) from error
-
-
-async def _started() -> ConverterProcess:
-    process = ConverterProcess()
-    await process.start()
-    return process

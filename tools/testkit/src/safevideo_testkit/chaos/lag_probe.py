@@ -1,13 +1,14 @@
 """Consumer groups from the view of the broker."""
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from itertools import pairwise
 from typing import Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.types import Int16, Int32, Int64, Schema, String
 
 from safevideo_common.broker.kafka.admin import open_admin
 from safevideo_common.broker.port import Broker
@@ -58,6 +59,10 @@ async def open_groups(bootstrap_servers: str) -> AsyncIterator[Groups]:
 OFFSETS_TOPIC: Final = "__consumer_offsets"
 _COMMIT_KEYS: Final = (0, 1)
 """Versions of the keys of commits. Other records of the topic are about members."""
+_COMMIT_KEY: Final = Schema(("group", String("utf-8")), ("topic", String("utf-8")), ("partition", Int32))
+"""What follows the version."""
+_COMMIT_VALUE: Final = Schema(("version", Int16), ("offset", Int64))
+"""The beginning of it."""
 
 
 class OffsetCommits:
@@ -105,18 +110,9 @@ class OffsetCommits:
 
 def _commit_of(record: Record) -> tuple[str, TopicPartition, int] | None:
     """Return group, partition and offset; None for another record, or for a commit that is deleted."""
-    (version,) = struct.unpack_from(">h", record.key)
-    if version not in _COMMIT_KEYS or not record.value:
+    key = BytesIO(record.key)
+    if Int16.decode(key) not in _COMMIT_KEYS or not record.value:
         return None
-    group, position = _text(record.key, 2)
-    topic, position = _text(record.key, position)
-    (partition,) = struct.unpack_from(">i", record.key, position)
-    (offset,) = struct.unpack_from(">q", record.value, 2)
+    group, topic, partition = _COMMIT_KEY.decode(key)
+    _version, offset = _COMMIT_VALUE.decode(BytesIO(record.value))
     return group, TopicPartition(topic, partition), offset
-
-
-def _text(data: bytes, position: int) -> tuple[str, int]:
-    """Return a text and the position behind it."""
-    (length,) = struct.unpack_from(">h", data, position)
-    end = position + 2 + length
-    return data[position + 2 : end].decode(), end

@@ -4,15 +4,14 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Final
 
-OFFSET_FETCH: Final = 9
+from aiokafka.protocol.api import RequestHeader_v1
+from aiokafka.protocol.commit import OffsetFetchRequest_v1, OffsetFetchResponse_v1, OffsetFetchResponse_v3
+
 NOT_COORDINATOR: Final = 16
 _NO_OFFSET: Final = -1
-_ERROR_OF_WHOLE_ANSWER: Final = 2
-"""From this version on, an error stands once behind an empty list. Before, it stands at each partition."""
-_WITH_THROTTLE: Final = 3
-_HEADER: Final = struct.Struct(">hhi")
 
 
 class CoordinatorProxy:
@@ -34,11 +33,12 @@ class CoordinatorProxy:
         try:
             while True:
                 request = await _read_frame(reader)
-                api, version, correlation = _HEADER.unpack_from(request)
-                if api == OFFSET_FETCH and self._refusals:
+                body = BytesIO(request)
+                api, version, correlation, _client = RequestHeader_v1.SCHEMA.decode(body)
+                if api == OffsetFetchRequest_v1.API_KEY and self._refusals:
                     self._refusals -= 1
                     self.refused += 1
-                    answer = struct.pack(">i", correlation) + _refusal(request, version)
+                    answer = struct.pack(">i", correlation) + _refusal(body, version)
                 else:
                     _write_frame(broker_writer, request)
                     answer = self._with_own_address(await _read_frame(broker_reader))
@@ -55,41 +55,15 @@ class CoordinatorProxy:
         return answer.replace(address + struct.pack(">i", port), address + struct.pack(">i", self.own_port))
 
 
-def _refusal(request: bytes, version: int) -> bytes:
-    if version >= _ERROR_OF_WHOLE_ANSWER:
-        throttle = struct.pack(">i", 0) if version >= _WITH_THROTTLE else b""
-        return throttle + struct.pack(">ih", 0, NOT_COORDINATOR)
-    fields = _Fields(request[_HEADER.size :])
-    fields.text()  # the client's id
-    fields.text()  # the group
-    answer = [struct.pack(">i", topics := fields.number())]
-    for _ in range(topics):
-        name, partitions = fields.text(), fields.number()
-        answer.append(struct.pack(">h", len(name)) + name + struct.pack(">i", partitions))
-        answer += [
-            struct.pack(">iqhh", fields.number(), _NO_OFFSET, 0, NOT_COORDINATOR)  # no text between the last two
-            for _ in range(partitions)
-        ]
-    return b"".join(answer)
-
-
-class _Fields:
-    """The fields of a request, one after the other."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def number(self) -> int:
-        found: int = struct.unpack_from(">i", self._data, self._at)[0]
-        self._at += 4
-        return found
-
-    def text(self) -> bytes:
-        (length,) = struct.unpack_from(">h", self._data, self._at)
-        start = self._at + 2
-        self._at = start + length
-        return self._data[start : self._at]
+def _refusal(body: BytesIO, version: int) -> bytes:
+    """Return the answer: in version 1 with the error at each partition, later with one error behind an empty list."""
+    if version > OffsetFetchRequest_v1.API_VERSION:
+        later: bytes = OffsetFetchResponse_v3(0, [], NOT_COORDINATOR).encode()
+        return later
+    _group, topics = OffsetFetchRequest_v1.SCHEMA.decode(body)
+    refused = [(name, [(each, _NO_OFFSET, "", NOT_COORDINATOR) for each in partitions]) for name, partitions in topics]
+    first: bytes = OffsetFetchResponse_v1(refused).encode()
+    return first
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> bytes:
