@@ -47,7 +47,7 @@ async def test_workers_make_progress_and_lose_nothing_after_instances_started_an
     stack: StackUnderTest,
     broker: Broker,
     log: FilteringBoundLogger,
-    kafka_server: RunningServer,  # a stack of our own: elsewhere the group may have other members
+    kafka_server: RunningServer,  # a stack of our own: elsewhere others may join the group
 ) -> None:
     seconds = TOGGLES * TOGGLE_SECONDS + QUIET_SECONDS
     events = int(seconds * EVENTS_PER_SECOND)
@@ -60,12 +60,17 @@ async def test_workers_make_progress_and_lose_nothing_after_instances_started_an
         open_groups(stack.kafka_bootstrap_servers) as groups,
         _instances(stack, broker, log) as instances,
     ):
+
+        async def only_ours_are_members() -> bool:  # a worker that was killed, or had no time to leave, is one for 15 s
+            return await groups.members(sync_worker.app.SERVICE) <= len(instances.running)
+
+        await eventually(only_ours_are_members)
         await refuse_poison(system.database)
         await insert_requests(system.database, stream.requested)
         async with asyncio.TaskGroup() as load:
             load.create_task(publish_spread(producer, messages, seconds))
             await instances.start_and_stop(random.Random(SEED))
-            assert await groups.members(sync_worker.app.SERVICE) <= len(instances.running)
+            await eventually(only_ours_are_members)
             standstills = await _standstills(system.database, QUIET_SECONDS)
         await system.wait_until_settled(SETTLE_SECONDS)
         comparison = await system.compare(stream)

@@ -11,6 +11,8 @@ from safevideo_common.broker.port import PartitionsLost, Subscription
 from safevideo_common.broker.types import TopicPartition, next_offsets
 from safevideo_common.errors import BrokerUnavailable
 from safevideo_testkit.broker_helpers import PARTITIONS, fetch_exactly, message, publish_in_order
+from safevideo_testkit.chaos.lag_probe import open_groups
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.faults.coordinator_proxy import open_coordinator_proxy
 
 
@@ -97,6 +99,27 @@ async def test_rebalance_waits_for_the_batch_in_flight_and_then_ends_its_claim(
             assert not any((await second.lag()).values())
         with pytest.raises(PartitionsLost):
             claim.check()
+
+
+async def test_member_that_stops_while_it_waits_to_join_leaves_the_group(
+    kafka_broker: KafkaBroker, kafka_topic: str, kafka_bootstrap_servers: str
+) -> None:
+    """Otherwise the others would get no record until its session ends: they would wait for it to join."""
+    group = f"{kafka_topic}-group"
+    await publish_in_order(kafka_broker, [message(kafka_topic, f"sg_{number}") for number in range(40)])
+    async with (
+        open_groups(kafka_bootstrap_servers) as groups,
+        kafka_broker.subscribe(group, [kafka_topic], "first") as first,
+    ):
+
+        async def both_are_members() -> bool:
+            return await groups.members(group) == 2
+
+        await fetch_exactly(first, 40)
+        with first.processing():
+            async with kafka_broker.subscribe(group, [kafka_topic], "second"):
+                await eventually(both_are_members)
+            assert await groups.members(group) == 1
 
 
 async def test_claim_ends_when_a_batch_is_in_flight_too_long(kafka_broker: KafkaBroker, kafka_topic: str) -> None:

@@ -146,6 +146,7 @@ async def test_aiokafka_has_the_private_attributes(kafka_topic: str, kafka_boots
         assert callable(producer._message_accumulator.fail_all)
         assert isinstance(producer._sender.sender_task, asyncio.Task)
         assert {*vars(member._coordinator), *vars(reader._coordinator)} >= set(COORDINATOR_TASKS)
+        assert {*vars(member._coordinator)} >= {"_client", "coordinator_id", "group_id", "member_id"}
         assert isinstance(reader._fetcher._fetch_task, asyncio.Task)
         assert isinstance(reader._fetcher._pending_tasks, set)
         assert admin._client.cluster.controller is not None

@@ -12,7 +12,9 @@ from typing import Final, Generic, NoReturn, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaConnectionError, KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from safevideo_common.broker.delivery import RETRY_AFTER_SECONDS
 from safevideo_common.broker.types import MAX_VALUE_BYTES
@@ -26,6 +28,9 @@ STABLE_SECONDS: Final = 5.0
 
 GRACE_SECONDS: Final = 2.0
 """A client has this long to connect before its user continues without it, and to stop before it is cut off."""
+
+LEAVE_SECONDS: Final = 1.0
+"""How long a consumer that was cut off waits for the broker to remove it from its group."""
 
 FETCH_BYTES: Final = 16 * MAX_VALUE_BYTES
 """The most that one fetch holds in memory, for all partitions of a broker together."""
@@ -146,7 +151,8 @@ async def run_shielded(name: str, work: Coroutine[object, object, None]) -> None
 # Private attributes of aiokafka 0.14. Two reasons:
 #
 # 1. `stop` first delivers what the client holds and leaves the group. While a broker hangs, that never ends: an
-#    idempotent producer tries for ever. After `GRACE_SECONDS` the tasks of the client are ended one by one.
+#    idempotent producer tries for ever. And a consumer waits to join, until all others have joined, before it leaves.
+#    After `GRACE_SECONDS` the tasks of the client are ended one by one.
 # 2. `AIOKafkaAdminClient.create_topics` raises AttributeError in a cluster without a controller.
 #
 # `test_aiokafka_has_the_private_attributes` fails if an upgrade renames one of them.
@@ -163,12 +169,14 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop the consumer within about two seconds. If it cannot leave its group, the session timeout removes it."""
+    """Stop the consumer within about three seconds. If it cannot leave its group, the session timeout removes it."""
     if not await _stop_within_grace(consumer):
         coordinator, fetcher = consumer._coordinator, consumer._fetcher
         if coordinator is not None:
             for name in COORDINATOR_TASKS:
                 await _end(getattr(coordinator, name, None))
+            if isinstance(coordinator, GroupCoordinator):
+                await _leave_group(coordinator)
         if fetcher is not None:
             for task in (fetcher._fetch_task, *fetcher._pending_tasks):
                 await _end(task)
@@ -189,6 +197,20 @@ async def _stop_within_grace(client: AIOKafkaProducer | AIOKafkaConsumer) -> boo
             await client.stop()
             return True
     return False
+
+
+async def _leave_group(coordinator: GroupCoordinator) -> None:
+    """Leave the group, also while it waits for its members to join. They would wait for this one, and read nothing.
+
+    The connection for requests of the group may wait for the answer to a join. A broker reads nothing from it until
+    then, so this request takes the connection for fetches.
+    """
+    if coordinator.coordinator_id is None or not coordinator.member_id:
+        return
+    request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+    with suppress(KafkaError, OSError, TimeoutError):
+        async with asyncio.timeout(LEAVE_SECONDS):
+            await coordinator._client.send(coordinator.coordinator_id, request)
 
 
 async def _end(task: "asyncio.Task[object] | None") -> None:
