@@ -251,6 +251,9 @@ async def open_ingest(
         "ENCRYPTION_KEY": Fernet.generate_key().decode(),
         "LOG_DIR": str(folder),
         "SPOOL_DIR": str(folder / "spool"),
+        # A tenth of the webhooks are forged, and a busy machine sends few between two starts of the process.
+        "FAILED_SIGNATURES_BURST": "5",
+        "FAILED_SIGNATURES_PER_MINUTE": "6",
     }
     process = ServiceProcess("webhook_ingest", variables, folder / "ingest.out")
     ingest = IngestProcess(process, f"http://127.0.0.1:{port}", disk)

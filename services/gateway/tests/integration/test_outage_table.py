@@ -104,16 +104,11 @@ async def test_every_route_answers_as_the_table_says(
     embedded_broker: Broker,
 ) -> None:
     async with calling(settings, embedded_broker) as call:  # type: ignore[attr-defined]
-        usual = await call()
-
-        async def is_healthy() -> bool:
-            usual.update(await call())
-            status: int = usual[HEALTH]
-            return status == 200
-
-        if usual[HEALTH] != 200:  # on a busy machine a check of a healthy dependency may take too long
-            await eventually(is_healthy)
+        usual: dict[str, int] = await call()
+        await until_health(usual, 200, call)
     assert sorted(table()) == sorted(usual)
+    cells = {route: row[column] for route, row in table().items() if not any(part in route for part in ELSEWHERE)}
+    expected = {route: usual[route] if cell.startswith(AS_USUAL) else int(cell[:3]) for route, cell in cells.items()}
     broken: dict[str, object] = {"redis_timeout_seconds": 0.25}
     if column in {"redis", "all"}:
         broken["redis_url"] = SecretStr(f"redis://127.0.0.1:{free_port()}")
@@ -127,7 +122,20 @@ async def test_every_route_answers_as_the_table_says(
         if column in {"database", "all"}:  # the gateway does not start without it
             stack.enter_context(request.getfixturevalue("mysql_server").killed())
         statuses = await call()
-    cells = {route: row[column] for route, row in table().items() if not any(part in route for part in ELSEWHERE)}
-    expected = {route: usual[route] if cell.startswith(AS_USUAL) else int(cell[:3]) for route, cell in cells.items()}
+        await until_health(statuses, expected[HEALTH], call)
     different = {route: (statuses[route], status) for route, status in expected.items() if statuses[route] != status}
     assert different == {}
+
+
+async def until_health(found: dict[str, int], status: int, call: Call) -> None:
+    """Ask again for health alone: on a busy machine a check of a healthy dependency may take too long.
+
+    A repeated decision is answered otherwise than the first.
+    """
+
+    async def is_status() -> bool:
+        found[HEALTH] = (await call())[HEALTH]
+        return found[HEALTH] == status
+
+    if found[HEALTH] != status:
+        await eventually(is_status)

@@ -7,6 +7,7 @@ import signal
 import struct
 import zlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pikepdf
@@ -251,8 +252,11 @@ async def test_an_upload_that_is_given_up_while_its_process_starts_leaves_no_pro
 
 def children() -> set[str]:
     """Return the process ids of the children of this process."""
-    lists = (each / "children" for each in Path("/proc/self/task").iterdir())
-    return {child for each in lists for child in each.read_text().split()}
+    found = set[str]()
+    for each in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found.update((each / "children").read_text().split())
+    return found
 
 
 @in_one_loop

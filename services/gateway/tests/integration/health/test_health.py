@@ -12,7 +12,7 @@ from gateway.health.checks import ANSWER_SECONDS
 from gateway.settings import GatewaySettings
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, ticking
-from safevideo_testkit.http import Api
+from safevideo_testkit.http import Answer, Api
 
 HEALTH = "/api/integration/health"
 PARTS = ["database", "redis", "kafka", "sharegramApi", "authSystem", "memory", "circuitBreaker", "fallback", "webhooks"]
@@ -48,6 +48,18 @@ async def sharegram() -> AsyncIterator[Sharegram]:
         sharegram.answers.set()
 
 
+async def health_when(api: Api, status: str) -> Answer:
+    """Return the first report with this status: on a busy machine a check of a healthy dependency may take too long."""
+    found: list[Answer] = []
+
+    async def has_status() -> bool:
+        found.append(await api.get(HEALTH))
+        return bool(found[-1].json["status"] == status)
+
+    await eventually(has_status, poll_seconds=0.1)
+    return found[-1]
+
+
 @pytest.fixture
 def configured(settings: GatewaySettings, sharegram: Sharegram) -> GatewaySettings:
     return settings.model_copy(update={"sharegram_api_url": sharegram.url})
@@ -55,11 +67,10 @@ def configured(settings: GatewaySettings, sharegram: Sharegram) -> GatewaySettin
 
 async def test_health_needs_no_key_and_is_healthy(start: Start, configured: GatewaySettings) -> None:
     async with start(configured) as api:
-        answer = await api.get(HEALTH)
+        answer = await health_when(api, "healthy")
     assert answer.status == 200
     health = answer.json
     assert set(health) == {"timestamp", "status", "checks"}
-    assert health["status"] == "healthy"
     assert list(health["checks"]) == PARTS
     for check in health["checks"].values():
         assert check["status"] == "healthy"
@@ -69,10 +80,9 @@ async def test_health_needs_no_key_and_is_healthy(start: Start, configured: Gate
 
 
 async def test_health_has_a_warning_if_sharegram_is_not_configured(gateway: Api) -> None:
-    health = (await gateway.get(HEALTH)).json
+    health = (await health_when(gateway, "healthy")).json
     assert health["checks"]["sharegramApi"]["status"] == "warning"
     assert health["checks"]["sharegramApi"]["message"] == "not configured"
-    assert health["status"] == "healthy"
 
 
 async def test_health_is_degraded_if_sharegram_fails(
@@ -80,8 +90,8 @@ async def test_health_is_degraded_if_sharegram_fails(
 ) -> None:
     sharegram.status = 503
     async with start(configured) as api:
-        answer = await api.get(HEALTH)
-    assert (answer.status, answer.json["status"]) == (200, "degraded")
+        answer = await health_when(api, "degraded")
+    assert answer.status == 200
     assert answer.json["checks"]["sharegramApi"] | {"responseTime": 0, "age": 0} == {
         "status": "unhealthy",
         "message": "Sharegram answered 503 Service Unavailable",
@@ -96,8 +106,8 @@ async def test_health_is_degraded_without_sharegram_and_hides_its_address(
     port = free_port()
     gone = settings.model_copy(update={"sharegram_api_url": f"http://127.0.0.1:{port}/v1"})
     async with start(gone) as api:
-        answer = await api.get(HEALTH)
-    assert (answer.status, answer.json["status"]) == (200, "degraded")
+        answer = await health_when(api, "degraded")
+    assert answer.status == 200
     assert str(port).encode() not in answer.body
 
 

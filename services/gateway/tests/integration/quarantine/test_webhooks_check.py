@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import time
 from typing import Any
 
 import pytest
@@ -22,12 +21,13 @@ from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 
 NOW = datetime(2026, 11, 24, 12, 1, tzinfo=UTC)
+NOW_SECONDS = NOW.timestamp()
 
 
 @pytest.fixture
 async def spools(settings: GatewaySettings) -> AsyncIterator[SpoolReports]:
     async with open_redis(settings.redis_url.get_secret_value(), 0, seconds=DEADLINE_SECONDS) as redis:
-        yield SpoolReports(FailFastRedis(redis, seconds=DEADLINE_SECONDS))
+        yield SpoolReports(FailFastRedis(redis, seconds=DEADLINE_SECONDS), lambda: NOW_SECONDS)
 
 
 async def test_webhooks_check_warns_of_what_waits_in_spools(database: Database, spools: SpoolReports) -> None:
@@ -35,7 +35,7 @@ async def test_webhooks_check_warns_of_what_waits_in_spools(database: Database, 
     assert await webhooks_result(database, spools, NOW) == CheckResult(
         CheckStatus.HEALTHY, "none accepted yet; 0 refused in 5 minutes; 0 in the quarantine; 0 in the spool"
     )
-    await spools.write("other", SpoolReport("x", 12, time() - 80.2))
+    await spools.write("other", SpoolReport("x", 12, NOW_SECONDS - 80.2))
     waiting = await webhooks_result(database, spools, NOW)
     assert waiting.status is CheckStatus.WARNING
     assert waiting.message.endswith("; 12 in the spool, the oldest for 80 s")
@@ -43,7 +43,7 @@ async def test_webhooks_check_warns_of_what_waits_in_spools(database: Database, 
 
 async def test_webhooks_check_names_spools_without_a_process(database: Database, spools: SpoolReports) -> None:
     await spools.write("one", SpoolReport("x", 0, 0.0))
-    await spools.write_last("gone", SpoolReport("y", 3, time()), is_disk_empty=False)
+    await spools.write_last("gone", SpoolReport("y", 3, NOW_SECONDS), is_disk_empty=False)
     left = await webhooks_result(database, spools, NOW)
     assert left.status is CheckStatus.WARNING
     assert left.message.endswith("; 0 in the spool; 3 in spools without a process (gone)")
@@ -52,7 +52,7 @@ async def test_webhooks_check_names_spools_without_a_process(database: Database,
 async def test_monitor_counts_orphaned_events_and_logs_each_spool_once(
     spools: SpoolReports, log: FilteringBoundLogger, logs: Path
 ) -> None:
-    await spools.write_last("gone", SpoolReport("y", 3, time()), is_disk_empty=False)
+    await spools.write_last("gone", SpoolReport("y", 3, NOW_SECONDS), is_disk_empty=False)
     registry = CollectorRegistry()
     monitor = OrphanedSpoolMonitor(spools, registry, log, poll_seconds=0.001)
 
@@ -61,7 +61,7 @@ async def test_monitor_counts_orphaned_events_and_logs_each_spool_once(
 
     async with running_task(monitor.run(), "orphaned-spools"):
         await eventually(lambda: shows(3))
-        await spools.write_last("other", SpoolReport("z", 4, time()), is_disk_empty=False)
+        await spools.write_last("other", SpoolReport("z", 4, NOW_SECONDS), is_disk_empty=False)
         await eventually(lambda: shows(7))
         assert await spools.forget("gone")
         await eventually(lambda: shows(4))
@@ -72,7 +72,7 @@ async def test_monitor_counts_orphaned_events_and_logs_each_spool_once(
 
 
 async def test_webhooks_check_knows_the_spool_without_the_database(spools: SpoolReports) -> None:
-    await spools.write("one", SpoolReport("x", 12, time() - 80.2))
+    await spools.write("one", SpoolReport("x", 12, NOW_SECONDS - 80.2))
     async with Database.open(f"mysql+aiomysql://root@127.0.0.1:{free_port()}/nowhere") as gone:
         result = await webhooks_result(gone, spools, NOW)
     assert (result.status, result.message.endswith(" 12 in the spool, the oldest for 80 s")) == (

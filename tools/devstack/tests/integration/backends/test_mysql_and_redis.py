@@ -26,6 +26,7 @@ def test_database_is_durable_and_reads_committed_rows(mysql_server_url: str) -> 
 def test_frozen_mysql_answers_only_after_resume(mysql_server: RunningServer, mysql_server_url: str) -> None:
     with mysql_server.paused(), pytest.raises(NotReady):
         probes.mysql_version(mysql_server_url)
+    mysql_server.wait_ready()
     assert probes.mysql_version(mysql_server_url)
 
 
