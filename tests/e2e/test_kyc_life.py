@@ -61,7 +61,8 @@ class KycSystem:
 
     async def becomes(self, request_id: int, status: str) -> None:
         async def is_there() -> bool:
-            return await self.performer.status(request_id) == status
+            answer = await self.performer.get(f"{request_id}/status")
+            return answer.status == 200 and bool(answer.json["data"]["status"] == status)
 
         await eventually(is_there)
 

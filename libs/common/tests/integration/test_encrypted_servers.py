@@ -22,7 +22,7 @@ from safevideo_common.settings import KafkaSettings, load_settings
 from safevideo_devstack.backends.stack import local_database
 from safevideo_testkit.broker_helpers import DAY_MS
 from safevideo_testkit.encrypted_servers import USER, EncryptedServers, running_encrypted_servers
-from safevideo_testkit.eventually import eventually
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 from sharegram_simulator.certificates import CertificateKind
 
 pytestmark = pytest.mark.xdist_group("encrypted servers")
@@ -64,7 +64,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch, address: str, **settings: object) -> 
 async def published_and_read(broker: KafkaBroker, topic: str) -> bytes:
     await broker.create_topics([Topic(topic, 1, DAY_MS)])
     async with (
-        broker.producer("test") as producer,
+        broker.producer("test", acknowledged_within=DEADLINE_SECONDS) as producer,
         broker.reader("test") as reader,
         broker.subscribe(f"{topic}-group", [topic], "test") as subscription,
     ):

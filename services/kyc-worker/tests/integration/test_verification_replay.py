@@ -30,6 +30,7 @@ from safevideo_common.replay.job import ReplayJob
 from safevideo_common.replay.metrics import ReplayMetrics
 from safevideo_common.replay.request import JOB_TYPE
 from safevideo_common.resilience.backoff import Backoff
+from safevideo_testkit.eventually import DEADLINE_SECONDS
 from safevideo_testkit.harness.jobs import JobHarness
 from safevideo_testkit.stacks import StackUnderTest
 
@@ -55,7 +56,10 @@ async def changes_in_outbox(database: Database) -> list[Message]:
 async def test_replay_previews_and_restores_a_damaged_request(
     stack: StackUnderTest, broker: Broker, log: FilteringBoundLogger
 ) -> None:
-    async with Database.open(stack.database_url) as database, broker.producer("test") as publisher:
+    async with (
+        Database.open(stack.database_url) as database,
+        broker.producer("test", acknowledged_within=DEADLINE_SECONDS) as publisher,
+    ):
         handler = VerificationHandler(utc_now, KycRules())
         consumer: ConsumerContext[VerificationEvent, KycRequestStates] = ConsumerContext(
             KYC_WORKER, handler, database, Backoff(1, 8), utc_now, log,

@@ -1,13 +1,15 @@
 """The protections around calls to Sharegram, beside a service's app."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
@@ -28,6 +30,7 @@ from safevideo_common.resilience.feature_flags import FLAGS, FLAGS_DB, KYC, PERF
 from safevideo_common.resilience.rate_limiter import Rate, RateBudget, RateLimiter
 from safevideo_common.service import background_task
 from safevideo_common.sharegram.client import CallProtections
+from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 _STATE_NUMBERS: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
@@ -103,11 +106,19 @@ async def open_protections(
         )
         watcher = OverrideWatcher(database, breaker, fallback, integration, utc_now, logger)
         await watcher.load()
+        await _connect(recovery_redis, flags_redis)
         await breaker.poll()
         await flags.poll()
         budget = RateBudget(limiter, SHAREGRAM, rate)
         yield Protections(breaker, shared, fallback, budget, flags, flag_store, integration, watcher)
         await breaker.poll()  # what the last calls found out
+
+
+async def _connect(*databases: Redis) -> None:
+    """Connect, which takes longer than a command. A first poll that fails would take what is switched off for on."""
+    for redis in databases:
+        with suppress(RedisError, OSError), preserve_cancellation(), reset_as_os_error():
+            await redis.ping()
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ async def publish(producer, worker):
 async def main():
     async with open_embedded_broker(Path(sys.argv[1])) as broker:
         await broker.create_topics([Topic("events", 4, 86_400_000)])
-        async with broker.producer("child") as producer:
+        async with broker.producer("child", acknowledged_within=60.0) as producer:
             await asyncio.gather(*(publish(producer, worker) for worker in range(20)))
 
 asyncio.run(main())

@@ -17,7 +17,7 @@ from safevideo_common.cache.performers import (
 from safevideo_common.cache.redis import open_redis
 from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_devstack.backends.ports import free_port
-from safevideo_testkit.eventually import DEADLINE_SECONDS, ticking
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, ticking
 
 MARK = "{performer:7}:written"
 
@@ -145,10 +145,15 @@ async def test_cache_raises_cache_unavailable_in_time_without_redis(
 
 @pytest.mark.parametrize("trouble", ["killed", "paused"])
 async def test_cache_recovers_after_an_outage_without_mixed_answers(
-    impatient: PerformerCache, cache: PerformerCache, redis_server: RunningServer, trouble: str
+    impatient: PerformerCache, cache: PerformerCache, redis: Redis, redis_server: RunningServer, trouble: str
 ) -> None:
     for performer_id in (7, 8):
         await cache.set_if_not_invalidated(performer_id, str(performer_id).encode())
+
+    async def is_in_the_file() -> bool:  # during an fsync Redis answers before it writes
+        return bool((await redis.info("persistence"))["aof_buffer_length"] == 0)
+
+    await eventually(is_in_the_file)
     await connected(impatient)
     with getattr(redis_server, trouble)(), pytest.raises(CacheUnavailable):
         await impatient.get(7)

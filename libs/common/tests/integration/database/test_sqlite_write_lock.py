@@ -26,7 +26,10 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 @pytest.fixture
 async def services(migrated_sqlite_url: str) -> AsyncIterator[list[Database]]:
     async with AsyncExitStack() as opened:
-        yield [await opened.enter_async_context(Database.open(migrated_sqlite_url)) for _ in range(4)]
+        yield [
+            await opened.enter_async_context(Database.open(migrated_sqlite_url, timeout=DEADLINE_SECONDS))
+            for _ in range(4)
+        ]
 
 
 async def write(database: Database, name: str) -> None:

@@ -80,6 +80,7 @@ async def test_consumer_retries_until_a_row_is_unlocked(
     await seen.process(sample_event("sg_1", "a"))
     async with run_sample_consumer(database, tmp_path, log, handler) as stream:
         async with database.transaction() as other:
+            await setting(other, "wait_timeout = 120")  # idle for as long as several waits for a lock take
             await performers.load_for_update(other, ["sg_1"])
             await stream.publish("sg_1", "b", "c")
             await eventually(has_lost_often)

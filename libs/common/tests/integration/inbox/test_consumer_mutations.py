@@ -16,7 +16,7 @@ from safevideo_common.inbox.consume_loop import ConsumeLoop, LoopLiveness
 from safevideo_common.inbox.processor import Decisions, LivePolicy, LoadedBatch, decide, decide_in_order
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_testkit.broker_helpers import DAY_MS
-from safevideo_testkit.eventually import eventually, running_task
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, running_task
 from safevideo_testkit.harness.consumer import RecordingHandler
 from safevideo_testkit.harness.processor import ProcessorHarness, SampleEvent, SampleState, sample_event
 from safevideo_testkit.mutations import Mutation, assert_detected
@@ -139,7 +139,7 @@ async def test_offset_that_is_committed_before_the_transaction_is_detected(
     await broker.create_topics([Topic(topic, 1, DAY_MS)])
     async with (
         Database.open(stack.database_url) as database,
-        broker.producer("test") as producer,
+        broker.producer("test", acknowledged_within=DEADLINE_SECONDS) as producer,
         broker.subscribe(f"{topic}-group", [topic], "test") as subscription,
     ):
         harness = ProcessorHarness(database, log, RecordingHandler())

@@ -94,7 +94,8 @@ async def test_worker_repeats_a_rejected_rescue_and_a_rejected_renewal(harness: 
     await harness.update_row(dead, status="processing")
     fault_at_next = f"UPDATE faults SET writes = 0, fault_at = 1, number = {number}"
     await run(harness.database, fault_at_next)
-    async with harness.running({"a": blocking}, LIMITS):
+    patient = WorkerLimits(4, 6.0, 0.05, Backoff(0.02, 0.05))  # one renewal of three is rejected
+    async with harness.running({"a": blocking}, patient):
         await harness.wait_for_status(dead, JobStatus.QUEUED)
         job_id = await harness.enqueue(NewJob("a"))
         await blocking.wait_until_started()

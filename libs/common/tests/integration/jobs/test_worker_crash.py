@@ -18,7 +18,8 @@ from safevideo_testkit.harness.jobs import FunctionHandler, JobHarness
 
 PROGRAM = Path(__file__).with_name("worker_process.py")
 LEASE = 1.0
-LIMITS = WorkerLimits(10, LEASE, 0.05, Backoff(0.05, 0.1))
+LIMITS = WorkerLimits(10, 6 * LEASE, 0.05, Backoff(0.05, 0.1))
+"""Of the worker that continues: a busy machine does not renew a lease of a second in time."""
 
 
 class WorkerProcess:
@@ -57,6 +58,13 @@ async def worker_process(url: str, lease: float = LEASE) -> AsyncIterator[Worker
         await reading
 
 
+async def assert_lost_and_then_completed(harness: JobHarness, job_id: int) -> None:
+    """A busy machine may lose a short lease more than once."""
+    *lost, last = await harness.attempts(job_id)
+    assert {outcome for _, outcome in lost} == {"lease_lost"}
+    assert last == (len(lost) + 1, "completed")
+
+
 async def answer(job: JobContext) -> Mapping[str, object]:
     return {"by": "test", "cursor": dict(job.cursor or {})}
 
@@ -70,10 +78,9 @@ async def test_job_of_a_killed_worker_continues_at_its_cursor(harness: JobHarnes
     orphan = await harness.job(job_id)
     async with harness.running({"step_on": FunctionHandler(answer)}, LIMITS):
         job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
-    assert orphan.status is JobStatus.PROCESSING
     assert orphan.cursor is not None
-    assert (job.result, job.attempts) == ({"by": "test", "cursor": orphan.cursor}, 2)
-    assert await harness.attempts(job_id) == [(1, "lease_lost"), (2, "completed")]
+    assert job.result == {"by": "test", "cursor": orphan.cursor}
+    await assert_lost_and_then_completed(harness, job_id)
 
 
 async def test_worker_frozen_past_its_leases_writes_nothing(harness: JobHarness, migrated_url: str) -> None:
@@ -81,7 +88,8 @@ async def test_worker_frozen_past_its_leases_writes_nothing(harness: JobHarness,
     answering = await harness.enqueue(NewJob("answer_late", {"seconds": 2}))
     async with worker_process(migrated_url) as zombie:
         await zombie.wait_for_output(f"step of {stepping}", f"working on {answering}")
-        zombie.process.send_signal(signal.SIGSTOP)
+        async with harness.database.transaction():  # so the zombie is in none: frozen, it would keep the lock of SQLite
+            zombie.process.send_signal(signal.SIGSTOP)
         async with harness.running(
             {"step_on": FunctionHandler(answer), "answer_late": FunctionHandler(answer)}, LIMITS
         ):
@@ -91,7 +99,7 @@ async def test_worker_frozen_past_its_leases_writes_nothing(harness: JobHarness,
     assert [await harness.job(each) for each in (stepping, answering)] == done
     assert {job.result and job.result["by"] for job in done} == {"test"}
     for each in (stepping, answering):
-        assert await harness.attempts(each) == [(1, "lease_lost"), (2, "completed")]
+        await assert_lost_and_then_completed(harness, each)
 
 
 async def test_job_that_always_kills_its_process_fails_after_its_last_attempt(
@@ -125,7 +133,11 @@ async def test_worker_with_a_blocked_event_loop_reports_it_and_loses_its_lease(
 
 
 async def test_work_in_a_thread_keeps_its_lease(harness: JobHarness, migrated_url: str) -> None:
-    async with worker_process(migrated_url), harness.running({"something_else": FunctionHandler(answer)}, LIMITS):
-        job_id = await harness.enqueue(NewJob("block_a_thread", {"seconds": 2.5}))
+    lease = 4 * LEASE
+    async with (
+        worker_process(migrated_url, lease),
+        harness.running({"something_else": FunctionHandler(answer)}, LIMITS),
+    ):
+        job_id = await harness.enqueue(NewJob("block_a_thread", {"seconds": 2 * lease}))
         job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.result, job.attempts) == ({"by": "program"}, 1)

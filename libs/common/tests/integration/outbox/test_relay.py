@@ -1,7 +1,6 @@
 """The relay on each stack: at least once and in order per key, after crashes and outages."""
 
 import asyncio
-import time
 from datetime import timedelta
 
 import pytest
@@ -32,8 +31,8 @@ async def test_relay_publishes_messages_in_order_and_deletes_them(harness: Relay
         await harness.until_empty()
         await harness.record(*numbers(1200, 1210))
         await harness.until_empty()
+        await eventually(lambda: _has_metric(harness, "published_total", 1210))  # counted after the commit
     assert await harness.published() == numbers(0, 1210)
-    assert harness.metric("published_total") == 1210
 
 
 async def test_relay_crash_before_deletion_causes_only_duplicates(
@@ -76,15 +75,13 @@ async def test_two_relays_publish_each_message_once(harness: RelayHarness) -> No
 
 
 async def test_standby_relay_continues_after_the_lease_is_released(harness: RelayHarness) -> None:
-    async with harness.relay() as (relay, _):
+    async with harness.relay(lease_seconds=600) as (relay, _):  # not released, it would outlast `until_empty`
         await relay.lease.acquire()
         async with harness.running() as standby:
             await harness.record("a")
-            stopped_at = time.monotonic()
             await relay.lease.release()
             await harness.until_empty()
             assert standby.batches
-    assert time.monotonic() - stopped_at < 10  # a lease that is not released lasts 15 s
 
 
 async def test_frozen_relay_causes_only_duplicates_and_deletes_no_new_row(
@@ -225,7 +222,7 @@ async def test_messages_blocked_by_relays_that_know_the_partitions_and_by_others
     harness.wrap = lambda producer: producer
     await harness.record(*numbers(400, 600), keys=keys)
     async with harness.relay() as (relay, _):
-        assert await relay.lease.acquire()
+        await eventually(relay.lease.acquire)
         await relay.retry_blocked()
         assert await harness.published("sg_1")  # the oldest of its partition: it waits for nothing else
         async with running_task(relay.run()):

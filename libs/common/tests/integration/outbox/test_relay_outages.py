@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS
 from safevideo_devstack.backends.lifecycle import RunningServer
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.relay import RelayHarness
@@ -19,6 +20,7 @@ def numbers(start: int, end: int) -> list[str]:
 
 @on_real_backends
 async def test_relay_keeps_order_when_kafka_is_killed(harness: RelayHarness, kafka_server: RunningServer) -> None:
+    harness.acknowledged_within = ACKNOWLEDGED_WITHIN_SECONDS
     async with harness.running():
         for start in range(0, 4000, 1000):
             await harness.record(*numbers(start, start + 1000), keys=3)
@@ -36,6 +38,7 @@ async def test_relay_keeps_order_when_kafka_is_killed(harness: RelayHarness, kaf
 
 @on_real_backends
 async def test_relay_keeps_order_when_kafka_hangs(harness: RelayHarness, kafka_server: RunningServer) -> None:
+    harness.acknowledged_within = ACKNOWLEDGED_WITHIN_SECONDS
     async with harness.running(SHORT_LEASE):
         with kafka_server.paused():
             await harness.record(*numbers(0, 1500))

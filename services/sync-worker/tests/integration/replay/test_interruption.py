@@ -34,8 +34,8 @@ DRY_CUTS = DEFAULT_MAX_ATTEMPTS - 1
 """A dry run has a checkpoint only where a partition ends."""
 SECONDS = max(3.0, EVENTS / 4000)
 """Each run is interrupted within a seventh of it."""
-SLOWLY = int(EVENTS / SECONDS / 4)
-"""Events per second: so slow that no interrupted run reaches the end."""
+SLOWLY = int(EVENTS / SECONDS / 8)
+"""Events per second. Each run begins with a second's worth, and ten runs must not reach the end."""
 
 
 class CountingReader:

@@ -33,11 +33,12 @@ def open_harness(broker: Broker, log: FilteringBoundLogger) -> OpenHarness:
 
     @asynccontextmanager
     async def open_harness(
-        root: Path, *, max_bytes: int = MAX_BYTES, timeout: float = 1.0, drain: float = 0.0, state: str = "open"
+        root: Path, *, max_bytes: int = MAX_BYTES, timeout: float = 30.0, drain: float = 0.0, state: str = "open"
     ) -> AsyncIterator[SpoolHarness]:
         observer = SpoolEvents(log, registry := CollectorRegistry())
         async with AsyncExitStack() as stack:
-            gate = BrokerGate(await stack.enter_async_context(broker.producer("test")), state)
+            producer = broker.producer("test", acknowledged_within=timeout + EARLIER_SECONDS)
+            gate = BrokerGate(await stack.enter_async_context(producer), state)
             spool = await stack.enter_async_context(open_spool(root, observer, max_bytes))
             watched = Watched(gate)
             publisher = SpoolingPublisher(watched, spool, log, timeout + EARLIER_SECONDS)

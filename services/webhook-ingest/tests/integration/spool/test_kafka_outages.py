@@ -88,7 +88,7 @@ async def streaming(kafka: KafkaBroker, root: Path, log: FilteringBoundLogger) -
             stream.stop.set()
             await running
         publisher.close()
-        await drainer.finish(5.0)
+        await drainer.finish(DEADLINE_SECONDS)
     found = await read_by_key(kafka, topic)
     assert {
         key.decode(): list(dict.fromkeys(value.decode() for value in values)) for key, values in found.items()

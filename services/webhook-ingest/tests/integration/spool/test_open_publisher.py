@@ -40,7 +40,7 @@ class LateProducer:
 
 def serving_with(publishing: Callable[[PartitionedProducer], AsyncIterator[None]], broker: Broker) -> web.Application:
     async def endpoint(app: web.Application) -> AsyncIterator[None]:
-        async with broker.producer("test") as producer:
+        async with broker.producer("test", acknowledged_within=30.1) as producer:
             async for _ in publishing(producer):
                 yield
 
@@ -52,7 +52,10 @@ def serving_with(publishing: Callable[[PartitionedProducer], AsyncIterator[None]
 async def test_app_drains_its_spool_before_it_ends(
     broker: Broker, settings: IngestSettings, log: FilteringBoundLogger, read_broker: ReadBroker, tmp_path: Path
 ) -> None:
-    registry, options = CollectorRegistry(), SpoolOptions(tmp_path / "spool", drain_seconds=20.0)
+    registry, options = (
+        CollectorRegistry(),
+        SpoolOptions(tmp_path / "spool", drain_seconds=20.0, produce_timeout_seconds=30.0),
+    )
 
     async def publishing(producer: PartitionedProducer) -> AsyncIterator[None]:
         late, observer = LateProducer(producer), SpoolEvents(log, registry)

@@ -39,7 +39,10 @@ async def test_drainer_empties_spool_at_the_end(
 
 
 async def test_drainer_ends_in_time_while_kafka_is_unavailable(open_harness: OpenHarness, tmp_path: Path) -> None:
-    async with asyncio.timeout(20), open_harness(tmp_path / "spool", state="hanging", drain=0.3) as harness:
+    async with (
+        asyncio.timeout(20),
+        open_harness(tmp_path / "spool", timeout=1.0, state="hanging", drain=0.3) as harness,
+    ):
         await harness.publish("a", "1")
 
 

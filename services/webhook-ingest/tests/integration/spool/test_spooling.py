@@ -86,9 +86,15 @@ async def test_publisher_spools_only_keys_with_spooled_events_after_recovery(
 
 
 async def test_publisher_keeps_order_of_keys_while_spool_is_drained(
-    harness: SpoolHarness, read_broker: ReadBroker
+    open_harness: OpenHarness, read_broker: ReadBroker, tmp_path: Path
 ) -> None:
     """Kafka fails and recovers several times. Each sender sends its next event after the last one was acknowledged."""
+    async with open_harness(tmp_path / "spool", timeout=1.0) as harness:
+        sent = await _sent_while_kafka_comes_and_goes(harness)
+    assert {key: list(dict.fromkeys(values)) for key, values in (await read_broker()).items()} == sent
+
+
+async def _sent_while_kafka_comes_and_goes(harness: SpoolHarness) -> dict[str, list[str]]:
     stop = asyncio.Event()
 
     async def send(key: str) -> list[str]:
@@ -105,7 +111,7 @@ async def test_publisher_keeps_order_of_keys_while_spool_is_drained(
     stop.set()
     sent = {key: await sender for key, sender in senders.items()}
     await harness.wait_until_drained()
-    assert {key: list(dict.fromkeys(values)) for key, values in (await read_broker()).items()} == sent
+    return sent
 
 
 async def test_publisher_logs_begin_and_end_of_spooling_once(
@@ -188,14 +194,14 @@ async def test_drainer_keeps_and_reports_events_on_unexpected_error(
     assert "a fault of ours" not in (logs / "app.log").read_text()
 
 
-async def test_publisher_stays_available_after_cancelled_publish(harness: SpoolHarness) -> None:
-    harness.gate.state = "hanging"
-    waiting = asyncio.create_task(harness.publish("a", "1"))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    assert waiting.cancelled()
-    assert await harness.publish("a", "2")
+async def test_publisher_stays_available_after_cancelled_publish(open_harness: OpenHarness, tmp_path: Path) -> None:
+    async with open_harness(tmp_path / "spool", timeout=1.0, state="hanging") as harness:
+        waiting = asyncio.create_task(harness.publish("a", "1"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        assert await harness.publish("a", "2")
 
 
 async def test_drainer_probes_kafka_while_spool_is_empty(open_harness: OpenHarness, tmp_path: Path) -> None:

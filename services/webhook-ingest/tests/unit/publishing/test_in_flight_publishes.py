@@ -7,6 +7,7 @@ import pytest
 
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
+from safevideo_testkit.virtual_time import in_virtual_time
 from webhook_ingest.publishing.spooling_publisher import EARLIER_SECONDS, InFlightPublishes, PublishRecalled
 
 HERE = (TopicPartition("topic", 0), 7)
@@ -116,6 +117,7 @@ async def test_timeout_of_oldest_message_recalls_all() -> None:
     assert harness.recalled == [b"a", b"b"]
 
 
+@in_virtual_time
 async def test_timeout_counts_from_start_of_each_message() -> None:
     harness = Harness(seconds=0.2)
     first = await harness.publish(b"a")

@@ -24,7 +24,7 @@ from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import FAILED
-from safevideo_testkit.eventually import eventually
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 from safevideo_testkit.harness.processor import (
     ProcessorHarness,
     SampleEvent,
@@ -94,7 +94,10 @@ async def run_sample_consumer(
     settings = ConsumerSettings.model_validate(
         {"database_url": "sqlite+aiosqlite:///not-used", "kafka_bootstrap_servers": "", "retry_scan_seconds": 0.05}
     )
-    async with open_broker("", folder) as broker, broker.producer("test") as publisher:
+    async with (
+        open_broker("", folder) as broker,
+        broker.producer("test", acknowledged_within=DEADLINE_SECONDS) as publisher,
+    ):
         await broker.create_topics([Topic(TOPIC, 1, _DAY_MS)])
         app = build_worker_app(broker, logger, registry)
         failed = app[FAILED] = asyncio.get_running_loop().create_future()

@@ -16,7 +16,7 @@ from safevideo_common.outbox import store as outbox_store
 from safevideo_common.outbox.metrics import RelayMetrics
 from safevideo_common.outbox.relay import LEASE_SECONDS, OutboxRelay, RelayLease, monitor_depth
 from safevideo_testkit.broker_helpers import message, read_by_key
-from safevideo_testkit.eventually import eventually, running_task
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, running_task
 
 
 class SimulatedCrash(Exception):
@@ -64,6 +64,8 @@ class RelayHarness:
         self.wakeup = asyncio.Event()
         self.wrap: Callable[[BatchProducer], BatchProducer] = lambda producer: producer
         """Put a fault between relay and broker."""
+        self.acknowledged_within = DEADLINE_SECONDS
+        """Of the relays' producers, in seconds. After the service's own two a message may be published again."""
         self._broker = broker
         self._logger = logger
         self._metrics = RelayMetrics(self.registry)
@@ -80,7 +82,7 @@ class RelayHarness:
         self, lease_seconds: float = LEASE_SECONDS
     ) -> AsyncIterator[tuple[OutboxRelay, InterceptedPublisher]]:
         """Create a relay that does not run, like one of another process."""
-        async with self._broker.producer("relay") as publisher:
+        async with self._broker.producer("relay", acknowledged_within=self.acknowledged_within) as publisher:
             intercepted = InterceptedPublisher(self.wrap(publisher))
             lease = RelayLease(self.database, lease_seconds)
             yield (
