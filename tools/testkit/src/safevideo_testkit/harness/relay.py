@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
-from safevideo_common.broker.port import BatchProducer, Broker
+from safevideo_common.broker.port import ACKNOWLEDGED_WITHIN_SECONDS, BatchProducer, Broker
 from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
@@ -16,7 +16,7 @@ from safevideo_common.outbox import store as outbox_store
 from safevideo_common.outbox.metrics import RelayMetrics
 from safevideo_common.outbox.relay import LEASE_SECONDS, OutboxRelay, RelayLease, monitor_depth
 from safevideo_testkit.broker_helpers import message, read_by_key
-from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, running_task
+from safevideo_testkit.eventually import eventually, running_task
 
 
 class SimulatedCrash(Exception):
@@ -64,8 +64,8 @@ class RelayHarness:
         self.wakeup = asyncio.Event()
         self.wrap: Callable[[BatchProducer], BatchProducer] = lambda producer: producer
         """Put a fault between relay and broker."""
-        self.acknowledged_within = DEADLINE_SECONDS
-        """Of the relays' producers, in seconds. After the service's own two a message may be published again."""
+        self.acknowledged_within = ACKNOWLEDGED_WITHIN_SECONDS
+        """Of the relays' producers. A message that is acknowledged later is published again."""
         self._broker = broker
         self._logger = logger
         self._metrics = RelayMetrics(self.registry)
