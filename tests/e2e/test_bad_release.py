@@ -39,7 +39,11 @@ async def test_worker_halts_reports_it_and_leaves_unreadable_events_to_the_next_
             assert await count_events(system.database, status="dead") < 100
         async with _worker(stack, broker, log, {"dlq_rate_limit": 1}) as api:
             await eventually(all_are_dead)
-            assert (await api.get("/readyz")).status == 200
+            await eventually(lambda: _is_ready(api))
+
+
+async def _is_ready(api: Api) -> bool:
+    return (await api.get("/readyz")).status == 200
 
 
 @asynccontextmanager

@@ -45,6 +45,15 @@ async def publish_when_available(producer: Producer, message: Message) -> tuple[
                 await asyncio.sleep(0.05)
 
 
+async def answers_a_probe(broker: Broker) -> bool:
+    """Return whether the broker answers in the time of a probe, which a busy machine may exceed."""
+    try:
+        await broker.probe()
+    except BrokerUnavailable:
+        return False
+    return True
+
+
 async def fetch_exactly(subscription: Subscription, count: int, shard: PartitionShard = ALL_PARTITIONS) -> list[Record]:
     """Return the next `count` records. Fails if there are fewer, or if a fetch returns more than requested."""
     found: list[Record] = []

@@ -19,6 +19,7 @@ from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
 from safevideo_testkit.broker_helpers import (
     DAY_MS,
     PARTITIONS,
+    answers_a_probe,
     by_key,
     fetch_exactly,
     message,
@@ -28,6 +29,7 @@ from safevideo_testkit.broker_helpers import (
     read_by_key,
     values,
 )
+from safevideo_testkit.eventually import eventually
 
 
 async def test_producer_chooses_the_partition_of_every_kafka_client(broker: Broker, topic: str) -> None:
@@ -328,7 +330,7 @@ async def test_missing_topic_can_be_neither_published_to_nor_read(broker: Broker
 
 
 async def test_probe_returns_if_the_broker_answers(broker: Broker) -> None:
-    await broker.probe()
+    await eventually(lambda: answers_a_probe(broker))
 
 
 def _keys_of_each_half(count: int) -> list[str]:
