@@ -52,7 +52,11 @@ class CommitFaultProxy:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(*self._server)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._server)
+        except BaseException:  # also when the proxy is closed meanwhile
+            writer.transport.abort()
+            raise
         self._clients.add(writer)
         answers = asyncio.create_task(_pass_on(server_reader, writer))
         try:
@@ -71,8 +75,10 @@ class CommitFaultProxy:
             return
         finally:
             self._clients.discard(writer)
+            for each in (server_writer, writer):
+                each.transport.abort()
             await cancel_and_wait(answers)
-            await asyncio.gather(_aborted(server_writer), _aborted(writer))
+            await asyncio.gather(_closed(server_writer), _closed(writer))
 
 
 @asynccontextmanager
@@ -99,7 +105,6 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         writer.close()
 
 
-async def _aborted(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
+async def _closed(writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         await writer.wait_closed()
