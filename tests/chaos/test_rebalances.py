@@ -70,7 +70,7 @@ async def test_workers_make_progress_and_lose_nothing_after_instances_started_an
         async with asyncio.TaskGroup() as load:
             load.create_task(publish_spread(producer, messages, seconds))
             await instances.start_and_stop(random.Random(SEED))
-            await eventually(only_ours_are_members)
+            await eventually(only_ours_are_members, 10.0)  # sooner than a session ends
             standstills = await _standstills(system.database, QUIET_SECONDS)
         await system.wait_until_settled(SETTLE_SECONDS)
         comparison = await system.compare(stream)

@@ -72,7 +72,7 @@ async def test_health_and_probes_are_outside(limited: Limited) -> None:
     async with limited() as api:
         for path in (HEALTH, "/healthz", "/readyz", "/metrics"):
             answers = [await api.get(path) for _ in range(5)]
-            assert {each.status for each in answers} <= {200, 503}  # a busy machine may be too slow for a check
+            assert {each.status for each in answers} == {200}
             assert all("X-RateLimit-Limit" not in each.headers for each in answers)
 
 

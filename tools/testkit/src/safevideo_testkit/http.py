@@ -1,7 +1,7 @@
 """A service's app behind a real socket, and a client that keeps what it answers."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,7 @@ from yarl import URL
 
 from safevideo_common.service import run_until_failure
 from safevideo_common.settings import CommonSettings
-from safevideo_testkit.eventually import DEADLINE_SECONDS
+from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 
 DEADLINE: Final = ClientTimeout(total=DEADLINE_SECONDS)
 Json = Any  # a test knows what it asked for; the types of JSON would only be cast away again
@@ -71,3 +71,18 @@ async def running(app: web.Application, settings: CommonSettings) -> AsyncIterat
         yield Api(f"http://127.0.0.1:{port}", session)
         if failed.done():
             failed.result()
+
+
+async def answer_when(ask: Callable[[], Awaitable[Answer]], condition: Callable[[Answer], bool]) -> Answer:
+    """Ask until the condition is true of the answer, and return it. Raises `TimeoutError`.
+
+    On a busy machine a check of a healthy dependency may take too long, and Redis is unavailable after 50 ms.
+    """
+    found: list[Answer] = []
+
+    async def is_so() -> bool:
+        found.append(await ask())
+        return condition(found[-1])
+
+    await eventually(is_so, poll_seconds=0.1)
+    return found[-1]

@@ -222,7 +222,7 @@ async def test_messages_blocked_by_relays_that_know_the_partitions_and_by_others
     harness.wrap = lambda producer: producer
     await harness.record(*numbers(400, 600), keys=keys)
     async with harness.relay() as (relay, _):
-        await eventually(relay.lease.acquire)
+        await eventually(relay.lease.acquire, 10.0)  # a lease that is not released lasts 15 s
         await relay.retry_blocked()
         assert await harness.published("sg_1")  # the oldest of its partition: it waits for nothing else
         async with running_task(relay.run()):

@@ -12,7 +12,7 @@ from gateway.health.checks import ANSWER_SECONDS
 from gateway.settings import GatewaySettings
 from safevideo_devstack.backends.ports import free_port
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually, ticking
-from safevideo_testkit.http import Answer, Api
+from safevideo_testkit.http import Answer, Api, answer_when
 
 HEALTH = "/api/integration/health"
 PARTS = ["database", "redis", "kafka", "sharegramApi", "authSystem", "memory", "circuitBreaker", "fallback", "webhooks"]
@@ -49,15 +49,8 @@ async def sharegram() -> AsyncIterator[Sharegram]:
 
 
 async def health_when(api: Api, status: str) -> Answer:
-    """Return the first report with this status: on a busy machine a check of a healthy dependency may take too long."""
-    found: list[Answer] = []
-
-    async def has_status() -> bool:
-        found.append(await api.get(HEALTH))
-        return bool(found[-1].json["status"] == status)
-
-    await eventually(has_status, poll_seconds=0.1)
-    return found[-1]
+    """Return the first report with this status."""
+    return await answer_when(lambda: api.get(HEALTH), lambda answer: bool(answer.json["status"] == status))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from safevideo_testkit.eventually import eventually
-from safevideo_testkit.http import Answer, Api
+from safevideo_testkit.http import Answer, Api, answer_when
 
 HEALTH = "/api/integration/health"
 ADMIN = "/api/v1/admin"
@@ -19,15 +19,8 @@ async def send(gateway: Api, method: str, path: str, body: Any, headers: Mapping
 
 
 async def answered(ask: Callable[[], Awaitable[Answer]]) -> Any:
-    """Return the data of an answer. Ask again while Redis is unavailable, as it is after 50 ms of a busy machine."""
-    found: list[Answer] = []
-
-    async def is_answered() -> bool:
-        found.append(await ask())
-        return found[-1].status != 503
-
-    await eventually(is_answered, poll_seconds=0.1)
-    return found[-1].json["data"]
+    """Return the data of an answer. Ask again while Redis is unavailable."""
+    return (await answer_when(ask, lambda answer: answer.status != 503)).json["data"]
 
 
 async def health_of(gateway: Api, check: str) -> tuple[str, str]:
