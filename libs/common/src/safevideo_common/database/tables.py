@@ -214,12 +214,19 @@ users: Final = Table(
     Column("username", String(255)),
     Column("display_name", String(255)),
     Column("profile_image", String(2048)),
-    Column("role", String(16), nullable=False, server_default=text("'performer'")),
-    Column("merged_into", BigId),  # a user; then this account cannot sign in
+    Column("role", String(16), nullable=False, server_default=text("'performer'")),  # of this account alone
+    Column("merged_into", BigId),  # a user; then this account is part of it and has no session of its own
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("last_sign_in_at", UtcDateTime),
     Column("erased_at", UtcDateTime),  # then nobody can sign in, and nothing of the person is here
+    Column("generation", String(32), nullable=False, server_default=text("''")),  # random; a session names it
+    Column("version", BigId, nullable=False, server_default=text("0")),  # of its rights: how often they were changed
+    Column("merged_email", EmailText),  # of a merged account, which gets it back
+    Column("role_source", String(16)),  # who gave the role: `admin` or `claim`; NULL for the role at its creation
+    Column("role_ends_at", UtcDateTime),  # then the account has the role `role_afterwards`
+    Column("role_afterwards", String(16)),  # NULL: `performer`
+    Column("suspended_at", UtcDateTime),  # then it has no session and no right until it is reinstated
     Index("idx_sharegram_id", "sharegram_id"),
     Index("idx_users_email", "email"),
     Index("idx_users_merged_into", "merged_into"),
@@ -249,8 +256,9 @@ user_merges: Final = Table(
     Column("duplicate_id", BigId, nullable=False),
     Column("merged_at", UtcDateTime, nullable=False),
     Column("merged_by", String(128), nullable=False),
-    Column("moved", JsonDocument, nullable=False),  # what an unmerge moves back: rows by column, fields, e-mail
+    Column("moved", JsonDocument, nullable=False),  # numbers of rows by column, and the fields that changed
     Column("unmerged_at", UtcDateTime),
+    Column("unmerged_by", String(128)),
     Index("idx_user_merges_duplicate", "duplicate_id"),
     implicit_returning=False,
 )
@@ -272,6 +280,24 @@ legal_holds: Final = Table(
     implicit_returning=False,
 )
 
+legal_hold_subjects: Final = Table(
+    "legal_hold_subjects",  # by which a person was known when the hold was placed
+    metadata,
+    Column("hold_id", BigId, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),  # as of `erased_identifiers`
+    Column("identifier", ExternalIdText, primary_key=True),
+    Column("released_at", UtcDateTime),  # after an unmerge one person may be released and another not
+    Index("idx_legal_hold_subjects_identifier", "identifier", "kind"),
+    implicit_returning=False,
+)
+
+person_locks: Final = Table(
+    "person_locks",  # rows to lock for persons of whom there is no account, or not yet
+    metadata,
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    implicit_returning=False,
+)
+
 erasure_orders: Final = Table(
     "erasure_orders",  # never deleted
     metadata,
@@ -280,6 +306,7 @@ erasure_orders: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("created_by", String(128), nullable=False),
     Column("applied_at", UtcDateTime),
+    Column("started_at", UtcDateTime),  # from then on no hold is accepted
     implicit_returning=False,
 )
 
@@ -290,6 +317,24 @@ erased_identifiers: Final = Table(
     Column("identifier", ExternalIdText, primary_key=True),
     Column("order_id", BigId, nullable=False),
     Index("idx_erased_identifiers_order", "order_id"),
+    implicit_returning=False,
+)
+
+role_grants: Final = Table(
+    "role_grants",  # for people who have no account yet
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("email", EmailText, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("role_ends_at", UtcDateTime),
+    Column("reason", String(255), nullable=False),
+    Column("granted_at", UtcDateTime, nullable=False),
+    Column("granted_by", String(128), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Column("user_id", BigId),  # of the account that got it
+    Index("idx_role_grants_email", "email"),
     implicit_returning=False,
 )
 
