@@ -47,7 +47,7 @@ from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.sharegram.client import CallProtections, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.sharegram.settings import SharegramSettings
-from safevideo_common.users import store as users
+from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.store import Identity
 from safevideo_testkit.faults.kill_points import KillableDatabase, KillableFiles, Killed, KillPoint
 from sharegram_simulator.client import SimulatorClient
@@ -124,8 +124,8 @@ class Life:
 
     async def run(self) -> None:
         identity = Identity("sharegram", "https://sharegram.example", self.name)
-        async with self.database.transaction() as tx:
-            self.user_id = await users.create(tx, identity, sharegram_id=self.name, now=utc_now())
+        account = await UserAccounts(self.database, utc_now).sign_in(identity, may_link=False)
+        self.user_id = account.id
         for part, work in zip(
             PARTS, (self.submit, self.upload, self.verify, self.report, self.approve, self.expire), strict=True
         ):

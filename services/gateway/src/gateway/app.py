@@ -47,7 +47,7 @@ from gateway.sign_in.api import SignInApi
 from gateway.sign_in.browser import BrowserSignInApi
 from gateway.sign_in.pending import PendingSignIns
 from gateway.sign_in.provider import IdentityProvider
-from gateway.sign_in.service import SignInAudit, SignInService
+from gateway.sign_in.service import SignInService, SignOutAudit
 from gateway.users.api import UsersApi
 from gateway.users.holds import LegalHoldsApi
 from safevideo_common.auth.access_tokens import AccessTokens
@@ -212,10 +212,11 @@ async def _sign_in(
     }
     tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
     authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
-    audit = SignInAudit(database, utc_now, logger)
+    audit = SignOutAudit(database, utc_now, logger)
     sign_in = SignInService(
-        providers, accounts, sessions, tokens, audit, shared.metrics, logger, lambda: shared.protections.is_sso_enabled
-    )
+        providers, accounts, sessions, tokens, audit, utc_now, shared.metrics, logger,
+        lambda: shared.protections.is_sso_enabled,
+    )  # fmt: skip
     apis: Sequence[Api] = [
         SignInApi(sign_in, accounts, settings.public_url, utc_now),
         BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),

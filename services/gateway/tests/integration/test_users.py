@@ -43,9 +43,11 @@ async def test_duplicates_are_listed_merged_and_unmerged(gateway: Api, admin: di
     order = {"primaryUserId": 1, "duplicateUserIds": [2, 3]}
     preview = (await post("/merge", order | {"dryRun": True})).json["data"]
     assert (preview["dryRun"], preview["role"], preview["notMoved"]) == (True, "performer", [])
-    assert (await post("/merge", order)).json["data"]["dryRun"] is False
+    merged = await post("/merge", order)
+    assert merged.json["data"]["dryRun"] is False
+    assert (await post("/merge", order)).json == merged.json  # its answer may have been lost
     assert (await gateway.get(f"{PATH}/duplicates", admin)).json["data"] == []
-    again = await post("/merge", order)
+    again = await post("/merge", {"primaryUserId": 4, "duplicateUserIds": [2, 3]})
     assert (again.status, again.code, again.json["error"]["details"]) == (
         409,
         "INVALID_STATUS_TRANSITION",
@@ -86,5 +88,6 @@ async def test_legal_hold_is_placed_listed_and_released(gateway: Api, admin: dic
     assert (await post("/99/hold", {"reason": "case 7"})).status == 404
     assert (await post("/4/hold", {"reason": "two\nlines"})).code == "VALIDATION_ERROR"
     assert len((await post("/4/release", {"reason": "closed"})).json["data"]) == 1
-    again = await post("/4/release", {"reason": "closed"})
+    assert len((await post("/4/release", {"reason": "closed"})).json["data"]) == 1  # its answer may have been lost
+    again = await post("/4/release", {"reason": "closed again"})
     assert (again.status, again.code) == (409, "INVALID_STATUS_TRANSITION")

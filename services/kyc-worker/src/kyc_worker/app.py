@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from kyc_worker.documents.cleanup_job import DocumentCleanupJob
 from kyc_worker.metrics import KycMonitor
 from kyc_worker.privacy.erasure_job import ErasureJob, ErasureParts
-from kyc_worker.privacy.retention_job import RETENTION_JOB, RetentionJob, RetentionMetrics, RetentionPeriods
+from kyc_worker.privacy.retention_job import RetentionJob, RetentionMetrics, RetentionPeriods
 from kyc_worker.settings import KycWorkerSettings
 from kyc_worker.verifications.expiry_job import ExpiryJob
 from kyc_worker.verifications.handler import VerificationHandler
@@ -39,7 +39,7 @@ from safevideo_common.jobs.scheduler import PERIODIC_JOBS, Daily, Interval, Peri
 from safevideo_common.kyc.requests import CLEANUP_JOB, EXPIRY_JOB, RESYNC_JOB, VERIFICATION_JOB
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.tracing import open_tracer
-from safevideo_common.privacy.erasure import ERASURE_JOB
+from safevideo_common.privacy.jobs import ERASURE_JOB, RETENTION_JOB
 from safevideo_common.protections.gate import JOB_TYPES as SHAREGRAM_JOBS
 from safevideo_common.protections.gate import FeatureGate, SharegramGate
 from safevideo_common.protections.runtime import run_protections

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import insert, select
 
-from kyc_worker.privacy.retention_job import RETENTION_JOB, RetentionJob, RetentionMetrics, RetentionPeriods
+from kyc_worker.privacy.retention_job import RetentionJob, RetentionMetrics, RetentionPeriods
 from safevideo_common.audit.store import Caller
 from safevideo_common.clock import utc_now
 from safevideo_common.database import performers
@@ -19,6 +19,7 @@ from safevideo_common.domain.performers import Performer
 from safevideo_common.jobs.model import JobStatus, NewJob
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.privacy.holds import LegalHolds
+from safevideo_common.privacy.jobs import RETENTION_JOB
 from safevideo_testkit.each_database import *  # noqa: F403 - pytest finds fixtures by name
 from safevideo_testkit.harness.jobs import JobHarness
 

@@ -120,10 +120,13 @@ def export_holds() -> None:
 def import_holds(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The output of `holds export`.")],
 ) -> None:
-    """Place the holds that a restored database does not have. It fails if the person of one is not there."""
+    """Place the holds that a restored database does not have, and release those that were released since.
+
+    It fails if the person of one is not there.
+    """
     exported = _read_export(file, decode_holds, "legal holds")
     imported = asyncio.run(_import_holds(exported))
-    print(f"{len(imported.added)} of {len(exported)} holds were missing.")
+    print(f"{len(imported.added)} of {len(exported)} holds were missing, {len(imported.released)} had been released.")
     if imported.without_person:
         names = ", ".join(str(each) for each in imported.without_person)
         print(f"The database has nobody for these holds of the file: {names}. Place them by hand.", file=sys.stderr)
@@ -147,7 +150,7 @@ async def _import_holds(exported: Sequence[ExportedHold]) -> ImportedHolds:
     who = caller()
     async with open_database() as database:
         imported = await LegalHolds(database, utc_now).import_holds(exported, who)
-    log_action("Legal holds imported", who, added=len(imported.added))
+    log_action("Legal holds imported", who, added=len(imported.added), released=len(imported.released))
     return imported
 
 

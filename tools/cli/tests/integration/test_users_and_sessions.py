@@ -12,10 +12,10 @@ from safevideo_common.auth.sessions import NewSession, SessionStore
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import legal_holds
-from safevideo_common.users import store
+from safevideo_common.database.tables import legal_hold_subjects, legal_holds
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.store import Identity
+from safevideo_testkit.accounts import set_columns
 from safevideo_testkit.command import Run, command_runner
 
 
@@ -29,10 +29,11 @@ def command(migrated_sqlite_url: str, redis_url: str) -> Run:
             for subject in ("a", "b"):
                 who = Identity("sharegram", "https://sharegram.example", subject)
                 user = await UserAccounts(database, utc_now).sign_in(who, may_link=False)
-                async with database.transaction() as tx:
-                    await store.set_values(tx, user.id, email="jane@example.com")
+                await set_columns(database, user.id, email="jane@example.com")
                 now = await sessions.now()
-                await sessions.create(NewSession(user.id, "sharegram", who.issuer, subject, None, now, now))
+                await sessions.create(
+                    NewSession(user.id, user.generation, "sharegram", who.issuer, subject, None, now, now)
+                )
 
     asyncio.run(fill())
 
@@ -48,7 +49,8 @@ def test_duplicates_are_found_merged_and_unmerged(command: Run, migrated_sqlite_
     assert orjson.loads(preview.stdout)["moved"] == {"user_identities.user_id": 1}
     merged = command("users", "merge", "1", "2")
     assert (merged.returncode, "dryRun: false" in merged.stdout) == (0, True)
-    again = command("users", "merge", "1", "2")
+    assert command("users", "merge", "1", "2").stdout == merged.stdout  # its answer may have been lost
+    again = command("users", "merge", "2", "1")
     assert (again.returncode, again.stderr.startswith("INVALID_STATUS_TRANSITION: ")) == (1, True)
     assert orjson.loads(command("users", "unmerge", "2", "--json").stdout)["dryRun"] is True
     assert command("users", "unmerge", "2", "--apply").returncode == 0
@@ -59,7 +61,7 @@ def test_duplicates_are_found_merged_and_unmerged(command: Run, migrated_sqlite_
             records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=10, order="asc")
             return [record.entry.action for record in records]
 
-    assert asyncio.run(actions()) == ["users.merged", "users.unmerged"]
+    assert asyncio.run(actions()) == ["users.merged"] * 2 + ["users.unmerged"] * 2
 
 
 def test_sessions_of_one_user_and_of_everyone_are_ended(command: Run, redis_url: str) -> None:
@@ -82,7 +84,8 @@ def test_legal_hold_is_placed_shown_and_released(command: Run) -> None:
     (found,) = orjson.loads(command("users", "holds", "--json").stdout)["holds"]
     assert (found["userId"], found["performerId"], found["reason"]) == (1, "a", "case 7")
     assert command("users", "release", "a", "--reason", "closed").returncode == 0
-    again = command("users", "release", "1", "--reason", "closed")
+    assert command("users", "release", "1", "--reason", "closed").returncode == 0  # its answer may have been lost
+    again = command("users", "release", "1", "--reason", "closed again")
     assert (again.returncode, again.stderr.startswith("INVALID_STATUS_TRANSITION: ")) == (1, True)
 
 
@@ -92,14 +95,15 @@ def test_legal_holds_are_kept_with_backups(command: Run, migrated_sqlite_url: st
     export.write_text(command("users", "holds", "export").stdout)
     (exported,) = orjson.loads(export.read_bytes())["holds"]
     assert (exported["performerIds"], len(exported["identities"]), exported["reason"]) == (["a"], 1, "case 7")
-    assert command("users", "holds", "import", str(export)).stdout == "0 of 1 holds were missing.\n"
+    assert command("users", "holds", "import", str(export)).stdout.startswith("0 of 1 holds were missing,")
 
     async def restore() -> None:
         async with Database.open(migrated_sqlite_url) as database, database.transaction() as tx:
+            await tx.execute(legal_hold_subjects.delete())
             await tx.execute(legal_holds.delete())
 
     asyncio.run(restore())
-    assert command("users", "holds", "import", str(export)).stdout == "1 of 1 holds were missing.\n"
+    assert command("users", "holds", "import", str(export)).stdout.startswith("1 of 1 holds were missing,")
     (found,) = orjson.loads(command("users", "holds", "--json").stdout)["holds"]
     assert (found["userId"], found["performerId"], found["reason"]) == (1, "a", "case 7")
     export.write_bytes(orjson.dumps({"holds": [{**exported, "performerIds": [], "identities": ["gone"]}]}))

@@ -12,8 +12,9 @@ from PIL import Image
 from safevideo_common.auth.access_tokens import AccessTokens
 from safevideo_common.auth.sessions import SSO_DB, NewSession, SessionStore
 from safevideo_common.cache.redis import open_redis
+from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
-from safevideo_common.users import store as users
+from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.store import Identity
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.http import Answer, Api, Json
@@ -106,12 +107,12 @@ def kyc_settings(folder: Path) -> dict[str, object]:
 async def sign_in(site: Api, database: Database, redis_url: str, sharegram_id: str = "sg_ada") -> KycClient:
     """Make an account of a performer and a session of it."""
     now, issuer = datetime.now(UTC), "https://sharegram.example"
-    async with database.transaction() as tx:
-        identity = Identity("sharegram", issuer, sharegram_id)
-        user_id = await users.create(tx, identity, sharegram_id=sharegram_id, now=now)
+    account = await UserAccounts(database, utc_now).sign_in(Identity("sharegram", issuer, sharegram_id), may_link=False)
     async with open_redis(redis_url, SSO_DB, seconds=5) as redis:
         store = SessionStore(redis, seconds=5)
         began_at = await store.now()
-        session = await store.create(NewSession(user_id, "sharegram", issuer, sharegram_id, None, now, began_at))
+        session = await store.create(
+            NewSession(account.id, account.generation, "sharegram", issuer, sharegram_id, None, now, began_at)
+        )
     assert session is not None
     return KycClient(site, {"Authorization": f"Bearer {AccessTokens(JWT_SECRET).issue(*session)}"})

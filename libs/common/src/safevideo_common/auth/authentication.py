@@ -15,9 +15,8 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from safevideo_common.auth.access_tokens import AccessTokens
-from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.authenticator import CLIENT_HEADER, KEY_HEADER, ApiKeyAuthenticator
-from safevideo_common.auth.principal import Principal
+from safevideo_common.auth.principal import Principal, Rights
 from safevideo_common.auth.sessions import SessionStore, UserSession
 from safevideo_common.errors import CredentialsMissing, Forbidden, Unauthorized
 
@@ -37,8 +36,8 @@ _ENDED: Final = "This session has ended. Sign in again."
 class Accounts(Protocol):
     """The accounts that sessions belong to."""
 
-    async def role_of(self, user_id: int) -> Role | None:
-        """Return the role, or None for an account that cannot sign in. Raises `DatabaseUnavailable`."""
+    async def rights_of(self, user_id: int, generation: str) -> Rights | None:
+        """Return the rights, or None if sessions of this generation have ended. Raises `DatabaseUnavailable`."""
         ...
 
 
@@ -126,10 +125,12 @@ class RequestAuthenticator:
         return session
 
     async def _principal(self, session: UserSession) -> Principal:
-        role = await self._accounts.role_of(session.user_id)
-        if role is None:
-            raise Unauthorized("This account cannot sign in.")
-        return Principal(f"user:{session.user_id}", role, session.user_id, session.id)
+        rights = await self._accounts.rights_of(session.user_id, session.generation)
+        if rights is None:
+            raise Unauthorized(_ENDED)
+        return Principal(
+            f"user:{session.user_id}", rights.role, session.user_id, session.id, performer_id=rights.performer_id
+        )
 
     def _check_origin(self, headers: Mapping[str, str], cookie: SessionCookie) -> None:
         csrf_token = headers.get(CSRF_HEADER, "")

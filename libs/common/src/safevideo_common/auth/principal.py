@@ -1,11 +1,19 @@
 """The caller of a request. An `Authenticator` identifies the caller by API key, access token or cookie."""
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 
 from safevideo_common.auth.api_keys import Role
+
+
+class Rights(NamedTuple):
+    """What the account of a person may do now."""
+
+    role: Role
+    performer_id: str | None
+    """Sharegram's id of the person, who has the KYC requests of this performer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,8 @@ class Principal:
     role: Role
     user_id: int | None = None
     session_id: str | None = None
+    performer_id: str | None = None
+    """Sharegram's id of a person who is a performer."""
 
 
 class Authenticator(Protocol):

@@ -6,13 +6,16 @@ Guarantees:
 - A sign-in that was in progress when its user, its subject or its `sid` was signed out gets no session.
 - A key has our prefix, ids of ours and digests only, so `redis-cli --scan | xargs` handles every key.
 - The id of a session opens nothing. Whoever uses it shows the secret, of which Redis has the hash alone.
+- A session names the generation of its account. It ends at once when the account has another one, without Redis; what
+  is deleted here afterwards only tidies up. So a database that goes back, and gives an id twice, opens no session of
+  the former account.
 
 The marks of a sign-out are keys of `sso:*` too. Deleting all of them signs everyone out and harms nothing else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -31,7 +34,7 @@ from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 SSO_DB: Final = 2
 LIFETIME: Final = timedelta(hours=24)
 MAX_SESSIONS_PER_USER: Final = 100
-"""With one more the oldest ends."""
+"""With one more the oldest ends. Likewise of a subject, and of a provider's own session."""
 
 _PREFIX: Final = "sso:"
 _SECONDS: Final = int(LIFETIME.total_seconds())
@@ -51,9 +54,12 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - seconds * 1000)
 redis.call('ZADD', KEYS[2], now, id)
 redis.call('ZADD', KEYS[3], issued, id)
 redis.call('ZADD', KEYS[4], issued, id)
-for index = 2, 4 do redis.call('EXPIRE', KEYS[index], seconds) end
-while redis.call('ZCARD', KEYS[2]) > tonumber(most) do
-  redis.call('DEL', 'sso:session:' .. redis.call('ZPOPMIN', KEYS[2])[1])
+for index = 2, 4 do
+  redis.call('EXPIRE', KEYS[index], seconds)
+  -- Each sign-in renews the expiry, so without a bound a busy account's set would keep every id for ever.
+  while redis.call('ZCARD', KEYS[index]) > tonumber(most) do
+    redis.call('DEL', 'sso:session:' .. redis.call('ZPOPMIN', KEYS[index])[1])
+  end
 end
 return 1
 """
@@ -91,6 +97,8 @@ class NewSession:
     """A sign-in that succeeded and needs a session."""
 
     user_id: int
+    generation: str
+    """Of the account, as the transaction of the sign-in has read it."""
     provider: str
     issuer: str
     subject: str
@@ -108,6 +116,7 @@ class UserSession:
 
     id: str
     user_id: int
+    generation: str
     provider: str
     created_at: datetime
     expires_at: datetime
@@ -123,6 +132,7 @@ class _Record(msgspec.Struct, frozen=True):
     provider: str
     created: float
     secret: bytes
+    generation: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -149,7 +159,9 @@ class SessionStore:
         """Make a session and its secret, which cannot be read again. Return None if it was signed out meanwhile."""
         session_id, secret = token_urlsafe(24), token_urlsafe(32)
         created_at = await self.now()
-        record = _Record(new.user_id, new.provider, created_at.timestamp(), sha256(secret.encode()).digest())
+        record = _Record(
+            new.user_id, new.provider, created_at.timestamp(), sha256(secret.encode()).digest(), new.generation
+        )
         subject, sid = _digest(new.issuer, new.subject), _digest(new.issuer, new.sid or f"none {session_id}")
         keys = [
             _session_key(session_id), _user_key(new.user_id), f"sso:subject:{subject}:sessions",
@@ -193,6 +205,12 @@ class SessionStore:
             keys = [_user_key(user_id), f"sso:user:{user_id}:ended"]
             return int(await self._end_user(keys, [_milliseconds(now), _SECONDS]))
 
+    async def tidy(self, user_ids: Collection[int]) -> None:
+        """Delete sessions whose generation has ended. They open nothing, so it is no error if Redis does not answer."""
+        with suppress(SessionsUnavailable):
+            for user_id in user_ids:
+                await self.end_user(user_id)
+
     async def end_by_logout_token(
         self, issuer: str, *, jti: str, subject: str | None, sid: str | None, issued_at: datetime, valid_seconds: int
     ) -> int | None:
@@ -234,7 +252,15 @@ class SessionStore:
 
 def _session(session_id: str, record: _Record) -> UserSession:
     created_at = datetime.fromtimestamp(record.created, UTC)
-    return UserSession(session_id, record.user, record.provider, created_at, created_at + LIFETIME, record.secret)
+    return UserSession(
+        session_id,
+        record.user,
+        record.generation,
+        record.provider,
+        created_at,
+        created_at + LIFETIME,
+        record.secret,
+    )
 
 
 def _parse(session_id: str, value: object) -> UserSession | None:

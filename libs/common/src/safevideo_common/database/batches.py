@@ -9,6 +9,7 @@ MAX_KEYS_PER_STATEMENT: Final = 500
 
 
 Key = TypeVar("Key", str, int)
+Item = TypeVar("Item")
 
 
 def chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
@@ -16,6 +17,11 @@ def chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
 
     Every transaction locks rows in this order, so two of them never wait for each other in a deadlock.
     """
-    rest = iter(sorted(set(keys)))
-    while chunk := list(islice(rest, MAX_KEYS_PER_STATEMENT)):
-        yield chunk
+    yield from batched(sorted(set(keys)))
+
+
+def batched(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items in their order, at most `MAX_KEYS_PER_STATEMENT` at a time."""
+    rest = iter(items)
+    while batch := list(islice(rest, MAX_KEYS_PER_STATEMENT)):
+        yield batch

@@ -2,6 +2,9 @@
 
 An order is written before anything is erased, and is never deleted. Consumers, syncs and sign-ins look an identifier up
 here in their own transaction, so whatever brings an old event back, the person stays erased.
+
+An order has three states: it waits, as long as a hold keeps the person; it has started, and no hold is accepted any
+more; it was applied.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,10 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safevideo_common.database.batches import chunks
+from safevideo_common.database.batches import batched, chunks
 from safevideo_common.database.tables import erased_identifiers, erasure_orders
 
 _o: Final = erasure_orders.c
@@ -33,13 +36,14 @@ class IdentifierKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErasureOrder:
-    """An order. `applied_at` is None until everything that can be erased was erased once."""
+    """An order. `started_at` is None until the first thing was erased, `applied_at` until everything was."""
 
     id: int
     reason: str
     created_at: datetime
     created_by: str
     applied_at: datetime | None
+    started_at: datetime | None = None
 
 
 Identifiers = Mapping[IdentifierKind, Sequence[str]]
@@ -56,14 +60,30 @@ async def erased(connection: AsyncConnection, kind: IdentifierKind, identifiers:
     return frozenset(found)
 
 
-async def find_order(connection: AsyncConnection, identifiers: Identifiers) -> int | None:
-    """Return the id of an order that has one of the identifiers, or None."""
-    for kind, values in identifiers.items():
-        for chunk in chunks(values):
-            query = select(_i.order_id).where(_i.kind == kind, _i.identifier.in_(chunk)).limit(1)
-            if (order_id := await connection.scalar(query)) is not None:
-                return int(order_id)
-    return None
+async def find_orders(connection: AsyncConnection, identifiers: Identifiers) -> list[ErasureOrder]:
+    """Return the orders that have one of the identifiers, the oldest first. Few identifiers take one statement."""
+    found: dict[int, ErasureOrder] = {}
+    for chunk in batched((kind, value) for kind, values in identifiers.items() for value in values):
+        of_kind = {kind: [value for each, value in chunk if each == kind] for kind, _ in chunk}
+        conditions = [and_(_i.kind == kind, _i.identifier.in_(values)) for kind, values in of_kind.items()]
+        query = select(erasure_orders).where(_o.id.in_(select(_i.order_id).where(or_(*conditions))))
+        found |= {row.id: ErasureOrder(*row) for row in await connection.execute(query)}
+    return [found[each] for each in sorted(found)]
+
+
+async def find_open_order(connection: AsyncConnection, identifiers: Identifiers) -> ErasureOrder | None:
+    """Return an order that has one of the identifiers and was not applied yet, or None."""
+    orders = await find_orders(connection, identifiers)
+    return next((each for each in orders if each.applied_at is None), None)
+
+
+async def find_started_order(connection: AsyncConnection, identifiers: Identifiers) -> ErasureOrder | None:
+    """Return an order that has one of the identifiers and has started, or None.
+
+    It stays true until the transaction ends only if the caller has locked the person.
+    """
+    orders = await find_orders(connection, identifiers)
+    return next((each for each in orders if each.started_at is not None), None)
 
 
 async def create_order(
@@ -105,6 +125,11 @@ async def identifiers_of(reading: AsyncConnection, order_ids: Collection[int]) -
     for kind, identifier in await reading.execute(query):
         found[IdentifierKind(kind)].append(identifier)
     return found
+
+
+async def mark_started(tx: AsyncConnection, order_id: int, now: datetime) -> None:
+    """Record that an order has started. The caller has locked the person and found no hold."""
+    await tx.execute(update(erasure_orders).where(_o.id == order_id, _o.started_at.is_(None)).values(started_at=now))
 
 
 async def mark_applied(tx: AsyncConnection, order_ids: Collection[int], now: datetime) -> None:

@@ -229,6 +229,7 @@ users: Final = Table(
     Column("suspended_at", UtcDateTime),  # then it has no session and no right until it is reinstated
     Index("idx_sharegram_id", "sharegram_id"),
     Index("idx_users_email", "email"),
+    Index("idx_users_merged_email", "merged_email"),
     Index("idx_users_merged_into", "merged_into"),
     implicit_returning=False,
 )

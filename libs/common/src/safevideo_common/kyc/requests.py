@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safevideo_common.database import kyc_requests
+from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.jobs.model import NewJob, Priority
+from safevideo_common.users.locks import lock_performer
 
 """The feature flag. While it is off, nothing is submitted and jobs wait; results are still applied."""
 VERIFICATION_JOB: Final = "kyc_verification"
@@ -17,6 +22,15 @@ EXPIRY_JOB: Final = "kyc_expiry"
 CLEANUP_JOB: Final = "kyc_document_cleanup"
 """Deletes files without a row, and finds rows without their file."""
 RESYNC_REQUESTED: Final = "kyc.resync.requested"
+
+
+async def lock_request(tx: AsyncConnection, request_id: int) -> StoredKycRequest | None:
+    """Return a request that is locked after its performer, as every act on a person locks. None if there is none."""
+    found = await kyc_requests.get(tx, request_id)
+    if found is None:
+        return None
+    await lock_performer(tx, found.request.performer_id)
+    return await kyc_requests.get(tx, request_id, locked=True)
 
 
 def verification_job(request_id: int, performer_id: str, created_by: str, correlation_id: str | None) -> NewJob:

@@ -21,15 +21,16 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind, Identifiers
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.tables import event_inbox, kyc_documents, kyc_requests, performers, user_identities
+from safevideo_common.errors import InvalidStatusTransition
 from safevideo_common.events.envelope import ExternalId, Timestamp
 from safevideo_common.events.topics import KYC_WORKER
 from safevideo_common.jobs.model import NewJob, Priority
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.privacy.holds import check_reason, require_no_hold
-from safevideo_common.privacy.person import Person, find_person
+from safevideo_common.privacy.jobs import ERASURE_JOB, erasure_job
 from safevideo_common.users import store as users
+from safevideo_common.users.person import Person, Reference, find_person, lock, lock_known
 
-ERASURE_JOB: Final = "person_erasure"
 EXPORT_CHUNK: Final = 100
 ORDERED: Final = "users.erasure_ordered"
 
@@ -65,7 +66,7 @@ class Erasures:
         self._database = database
         self._clock = clock
 
-    async def preview(self, reference: int | str) -> ErasurePlan:
+    async def preview(self, reference: Reference) -> ErasurePlan:
         """Return what an order would cover.
 
         Raises `UserNotFound`, `PerformerNotFound`, and `LegalHold` while a hold keeps the person.
@@ -75,7 +76,7 @@ class Erasures:
             await require_no_hold(reading, person)
             return ErasurePlan(person, await _count(reading, person))
 
-    async def order(self, reference: int | str, reason: str, caller: Caller) -> ErasurePlan:
+    async def order(self, reference: Reference, reason: str, caller: Caller) -> ErasurePlan:
         """Write the order and enqueue the job that applies it. A repetition enqueues the job of the same order again.
 
         Raises as `preview` does, and `ValidationFailed` for the reason.
@@ -84,11 +85,12 @@ class Erasures:
 
         async def attempt() -> ErasurePlan:
             async with self._database.transaction() as tx:
-                person = await find_person(tx, reference)
-                await users.lock(tx, person.user_ids)
+                locked = await lock(tx, reference)
+                person = locked.person
                 await require_no_hold(tx, person)
-                identifiers = await _identifiers(tx, person)
-                order_id = await erasures.find_order(tx, identifiers)
+                identifiers = person.identifiers(await users.digests_of(tx, person.user_ids))
+                orders = await erasures.find_orders(tx, identifiers)
+                order_id = orders[0].id if orders else None
                 if order_id is None:
                     order_id = await erasures.create_order(tx, identifiers, reason, caller.name, self._clock())
                     details = {"orderId": order_id, "userIds": list(person.user_ids), "reason": reason}
@@ -130,9 +132,13 @@ class Erasures:
 
     async def _import(self, exported: ExportedOrder, identifiers: Identifiers, caller: Caller) -> bool:
         async with self._database.transaction() as tx:
-            order_id = await erasures.find_order(tx, identifiers)
-            if order_id is not None:
-                await erasures.add_identifiers(tx, order_id, identifiers)
+            digests, performer_ids = exported.identities, exported.performer_ids
+            mine = list(
+                await tx.scalars(select(user_identities.c.user_id).where(user_identities.c.digest.in_(digests)))
+            )
+            await lock_known(tx, mine, performer_ids)
+            if orders := await erasures.find_orders(tx, identifiers):
+                await erasures.add_identifiers(tx, orders[0].id, identifiers)
                 return False
             order_id = await erasures.create_order(tx, identifiers, exported.reason, caller.name, self._clock())
             details = {"orderId": order_id, "importedFrom": exported.id, "reason": exported.reason}
@@ -150,26 +156,14 @@ def decode_orders(content: bytes) -> Sequence[ExportedOrder]:
     return msgspec.json.decode(content, type=dict[Literal["orders"], list[ExportedOrder]]).get("orders", [])
 
 
-def erasure_job(order_id: int, caller: Caller) -> NewJob:
-    """Return the job that applies one order. There is at most one at a time."""
-    return NewJob(
-        ERASURE_JOB,
-        {"orderId": order_id},
-        Priority.HIGH,
-        runner=KYC_WORKER,
-        unique_key=f"{ERASURE_JOB}:{order_id}",
-        created_by=caller.name,
-        request_id=caller.request_id,
-    )
+async def require_not_being_erased(tx: AsyncConnection, performer_id: str) -> None:
+    """Raise `InvalidStatusTransition` once the erasure of this performer has started: nothing is written any more.
 
-
-async def _identifiers(connection: AsyncConnection, person: Person) -> Identifiers:
-    query = select(user_identities.c.digest).where(user_identities.c.user_id.in_(person.user_ids))
-    return {
-        IdentifierKind.USER: [str(each) for each in person.user_ids],
-        IdentifierKind.PERFORMER: list(person.performer_ids),
-        IdentifierKind.IDENTITY: list(await connection.scalars(query)),
-    }
+    The caller has locked the performer.
+    """
+    order = await erasures.find_started_order(tx, {IdentifierKind.PERFORMER: [performer_id]})
+    if order is not None:
+        raise InvalidStatusTransition("This person is being erased.", details={"orderId": order.id})
 
 
 async def _count(connection: AsyncConnection, person: Person) -> dict[str, int]:

@@ -1,41 +1,46 @@
 """Merging of duplicate accounts, and its reversal (contract, §6). Each is one transaction with its audit entry.
 
-A merge moves every row that refers to a duplicate, takes the newest profile, and keeps the duplicate as merged. It
-never raises a role: the account gets the lowest role of all. What it changed is in `user_merges`, so that `unmerge` can
-move back what nobody has touched since.
+A merge writes nothing but `merged_into` of the duplicates: what the account then has is derived (`users/account.py`),
+and every row stays with the account that it belongs to. So accounts are unmerged in any order, one of several too, and
+each gets what it would have without the merge. What was changed since stays with the account that it was changed of.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Column, insert, select, update
+from sqlalchemy import Column, Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import Caller
 from safevideo_common.auth.api_keys import Role
-from safevideo_common.auth.sessions import SessionStore, SessionsUnavailable
+from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.clock import Clock
-from safevideo_common.database.batches import chunks
+from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
-from safevideo_common.database.tables import legal_holds, user_identities, user_merges, users
+from safevideo_common.database.tables import legal_holds, role_grants, user_identities, user_merges, users
 from safevideo_common.errors import InvalidStatusTransition, UserNotFound, ValidationFailed
 from safevideo_common.users import store
-from safevideo_common.users.store import MERGED, User
+from safevideo_common.users.account import account_of, changed_fields
+from safevideo_common.users.person import LockedPerson, lock
 
 MERGED_ACTION: Final = "users.merged"
 UNMERGED_ACTION: Final = "users.unmerged"
 MAX_DUPLICATES: Final = 50
+REPETITION: Final = timedelta(hours=24)
+"""A repetition by the same caller within this time gets the first answer: its own may have been lost."""
 
-REFERENCES: Final[Sequence[Column[Any]]] = (user_identities.c.user_id, users.c.merged_into, legal_holds.c.user_id)
-"""Every column that holds the id of a user. A test fails when a table has another one."""
+REFERENCES: Final[Sequence[Column[Any]]] = (
+    user_identities.c.user_id,
+    users.c.merged_into,
+    legal_holds.c.user_id,
+    role_grants.c.user_id,
+)
+"""Every column that holds the id of a user. None of them is changed but `merged_into`. A test names all."""
 
-_PROFILE: Final = ("username", "display_name", "profile_image")
-_ROLES: Final = tuple(Role)
 _m: Final = user_merges.c
 
 
@@ -47,12 +52,13 @@ class UserChanges:
     duplicate_ids: Sequence[int]
     is_dry_run: bool
     moved: Mapping[str, int] = field(default_factory=dict)
+    """Of the duplicates: their identities, and accounts that were merged into them before."""
     fields: Sequence[str] = ()
     """Fields of the primary account that get another value."""
     role: Role = Role.USER
     """The role of the primary account afterwards."""
     not_moved: Sequence[str] = ()
-    """Of a reversal: what somebody has touched since, and so stays."""
+    """Of a reversal: what came to the primary account since the merge, and so stays."""
 
 
 class UserMerges:
@@ -68,8 +74,8 @@ class UserMerges:
     ) -> UserChanges:
         """Merge the duplicates into the primary account: all or nothing. Return what it did, or would do.
 
-        Their sessions end within `CACHE_SECONDS` of `accounts.py`, also if Redis is unavailable. Raises `UserNotFound`,
-        `ValidationFailed`, or `InvalidStatusTransition` for an account that is merged already.
+        Their sessions end with the commit. Raises `UserNotFound`, `ValidationFailed`, or `InvalidStatusTransition` for
+        an account that is merged, erased, or about to be erased. A repetition returns what the first one did.
         """
         duplicates = sorted(set(duplicate_ids))
         if not 0 < len(duplicates) <= MAX_DUPLICATES or primary_id in duplicates:
@@ -81,13 +87,15 @@ class UserMerges:
                 return await self._merge(tx, primary_id, duplicates, caller, dry_run=dry_run)
 
         changes = await retry_on_conflict(attempt)
-        await self._end_sessions(() if dry_run else duplicates)
+        await self._sessions.tidy(() if dry_run else duplicates)
         return changes
 
     async def unmerge(self, duplicate_id: int, caller: Caller, *, dry_run: bool) -> UserChanges:
-        """Reverse the last merge of an account. What was touched since the merge stays, and is listed.
+        """Take an account out of the one that it was merged into, with all that was merged into it before.
 
-        Raises `UserNotFound`, or `InvalidStatusTransition` for an account that is not merged.
+        All sessions of both end with the commit: either person may have opened them. Raises `UserNotFound`, or
+        `InvalidStatusTransition` for an account that is not merged, or about to be erased. A repetition returns what
+        the first one did.
         """
 
         async def attempt() -> UserChanges:
@@ -95,87 +103,102 @@ class UserMerges:
                 return await self._unmerge(tx, duplicate_id, caller, dry_run=dry_run)
 
         changes = await retry_on_conflict(attempt)
-        await self._end_sessions(() if dry_run else (changes.primary_id,))
+        await self._sessions.tidy(() if dry_run else (changes.primary_id,))
         return changes
 
     async def _merge(
         self, tx: AsyncConnection, primary_id: int, duplicate_ids: Sequence[int], caller: Caller, *, dry_run: bool
     ) -> UserChanges:
-        accounts = await store.lock(tx, [primary_id, *duplicate_ids])
-        _require_unmerged(accounts, [primary_id, *duplicate_ids])
-        primary, now = accounts[primary_id], self._clock()
-        changes = _merged_values(primary, [accounts[each] for each in duplicate_ids])
-        moved: dict[str, int] = {}
-        for duplicate_id in duplicate_ids:
-            rows = await _rows_of(tx, duplicate_id)
-            for name, ids in rows.items():
-                moved[name] = moved.get(name, 0) + len(ids)
-            if not dry_run:
-                await _move(tx, rows, primary_id)
-                own = {
-                    name: [before, after] for name, (source, before, after) in changes.items() if source == duplicate_id
-                }
-                await self._record(tx, primary_id, accounts[duplicate_id], caller, now, {"rows": rows, "fields": own})
-        after = {name: value for name, (_, _, value) in changes.items()}
+        named = [primary_id, *duplicate_ids]
+        known = await store.roots_of(tx, named)
+        if missing := [each for each in named if each not in known]:
+            raise UserNotFound("Some of these users do not exist.", details={"userIds": missing})
+        locked = await lock(tx, *named)
+        if (done := await self._repetition(tx, locked, primary_id, duplicate_ids, caller)) is not None:
+            return done
+        _require_separate(locked, named)
+        await _require_no_order(tx, locked)
+        before, now = locked.account(primary_id, self._clock), self._clock()
+        joined = {each for duplicate_id in duplicate_ids for each in locked.tree(duplicate_id)}
+        after = account_of(primary_id, [locked.accounts[each] for each in {*before.members, *joined}], now)
         result = UserChanges(
-            primary_id, duplicate_ids, dry_run, moved, sorted(after), Role(str(after.get("role", primary.role)))
-        )
+            primary_id, duplicate_ids, dry_run, await _rows_of(tx, joined, len(joined) - len(duplicate_ids)),
+            changed_fields(before, after), after.role, [],
+        )  # fmt: skip
         if not dry_run:
-            await store.set_values(tx, primary_id, **after, updated_at=now)
-            await self._audit(tx, caller, MERGED_ACTION, result, {"roleBefore": primary.role})
+            for duplicate_id in duplicate_ids:
+                await self._join(tx, locked, primary_id, duplicate_id, caller, result)
+            await store.set_values(locked, primary_id, version=locked.accounts[primary_id].version + 1)
+            await self._audit(tx, caller, MERGED_ACTION, result, {"roleBefore": before.role})
         return result
 
-    async def _record(
-        self,
-        tx: AsyncConnection,
-        primary_id: int,
-        duplicate: User,
-        caller: Caller,
-        now: datetime,
-        moved: Mapping[str, object],
-    ) -> None:
-        """Mark the duplicate as merged, and record what an unmerge needs."""
-        email = await tx.scalar(select(users.c.email).where(users.c.id == duplicate.id))
+    async def _join(
+        self, tx: AsyncConnection, locked: LockedPerson, primary_id: int, duplicate_id: int, caller: Caller,
+        result: UserChanges,
+    ) -> None:  # fmt: skip
+        duplicate = locked.accounts[duplicate_id]
+        values = {
+            **store.merged_email(duplicate.email, duplicate_id),
+            "merged_into": primary_id,
+            "generation": store.new_generation(),
+            "version": duplicate.version + 1,
+        }
+        await store.set_values(locked, duplicate_id, **values)
         row = {
             "primary_id": primary_id,
-            "duplicate_id": duplicate.id,
-            "merged_at": now,
+            "duplicate_id": duplicate_id,
+            "merged_at": self._clock(),
             "merged_by": caller.name,
-            "moved": {**moved, "email": email},
+            "moved": _document(result),
         }
         await tx.execute(insert(user_merges).values(row))
-        await store.set_values(
-            tx, duplicate.id, merged_into=primary_id, email=f"{MERGED}{duplicate.id}", updated_at=now
-        )
 
     async def _unmerge(self, tx: AsyncConnection, duplicate_id: int, caller: Caller, *, dry_run: bool) -> UserChanges:
-        query = select(user_merges).where(_m.duplicate_id == duplicate_id, _m.unmerged_at.is_(None))
-        record = (await tx.execute(query.order_by(_m.id.desc()).limit(1))).one_or_none()
-        accounts = await store.lock(tx, [duplicate_id, record.primary_id] if record else [duplicate_id])
-        if duplicate_id not in accounts:
-            raise UserNotFound(f"There is no user {duplicate_id}.")
-        if record is None or accounts[duplicate_id].merged_into != record.primary_id:
-            raise InvalidStatusTransition(f"User {duplicate_id} is not merged, or was merged into another since.")
-        primary, now = accounts[record.primary_id], self._clock()
-        rows, not_moved = await _rows_still_at(tx, record.moved["rows"], primary.id)
-        back = {
-            name: before
-            for name, (before, after) in record.moved["fields"].items()
-            if await _value(tx, primary.id, name) == after
-        }
-        not_moved += [f"users.{name} of {primary.id}" for name in record.moved["fields"] if name not in back]
-        moved = {name: len(ids) for name, ids in rows.items()}
-        role = Role(str(back.get("role", primary.role)))
-        result = UserChanges(primary.id, [duplicate_id], dry_run, moved, sorted(back), role, not_moved)
+        locked = await lock(tx, duplicate_id)
+        duplicate, root_id = locked.accounts[duplicate_id], locked.roots[duplicate_id]
+        if duplicate.merged_into is None:
+            return await self._unmerged_before(tx, duplicate_id, caller)
+        await _require_no_order(tx, locked)
+        before, now, leaving = locked.account(root_id, self._clock), self._clock(), locked.tree(duplicate_id)
+        staying = set(before.members) - leaving
+        after = account_of(root_id, [locked.accounts[each] for each in staying], now)
+        record = await _last_record(tx, duplicate_id)
+        since = await store.identities_of(tx, staying, after=record.merged_at) if record else []
+        result = UserChanges(
+            root_id, [duplicate_id], dry_run, await _rows_of(tx, leaving, len(leaving) - 1),
+            changed_fields(before, after), after.role, [f"user_identities.user_id of row {each}" for each in since],
+        )  # fmt: skip
         if not dry_run:
-            await _move(tx, rows, duplicate_id)
-            if back.get("email", "") is None:
-                back["email"] = store.placeholder()
-            await store.set_values(tx, primary.id, **back, updated_at=now)
-            await store.set_values(tx, duplicate_id, merged_into=None, email=record.moved["email"], updated_at=now)
-            await tx.execute(update(user_merges).where(_m.id == record.id).values(unmerged_at=now))
-            await self._audit(tx, caller, UNMERGED_ACTION, result, {"roleBefore": primary.role})
+            await separate(locked, duplicate_id)
+            values = {"generation": store.new_generation(), "version": locked.accounts[root_id].version + 1}
+            await store.set_values(locked, root_id, **values)
+            if record is not None:
+                ending = {"unmerged_at": now, "unmerged_by": caller.name, "moved": _document(result)}
+                await tx.execute(update(user_merges).where(_m.id == record.id).values(ending))
+            await self._audit(tx, caller, UNMERGED_ACTION, result, {"roleBefore": before.role})
         return result
+
+    async def _repetition(
+        self, tx: AsyncConnection, locked: LockedPerson, primary_id: int, duplicate_ids: Sequence[int], caller: Caller
+    ) -> UserChanges | None:
+        """Return what the same merge by this caller did, if it stands."""
+        if any(locked.accounts[each].merged_into != primary_id for each in duplicate_ids):
+            return None
+        records = [await _last_record(tx, each) for each in duplicate_ids]
+        first = records[0]
+        if first is None or not all(each and self._is_of(each.merged_at, each.merged_by, caller) for each in records):
+            return None
+        done = _changes(first.moved)
+        return done if done.primary_id == primary_id and list(done.duplicate_ids) == list(duplicate_ids) else None
+
+    async def _unmerged_before(self, tx: AsyncConnection, duplicate_id: int, caller: Caller) -> UserChanges:
+        record = await _last_record(tx, duplicate_id)
+        if record is None or not record.moved or not self._is_of(record.unmerged_at, record.unmerged_by, caller):
+            raise InvalidStatusTransition(f"User {duplicate_id} is not merged.")
+        return _changes(record.moved)
+
+    def _is_of(self, at: datetime | None, by: str | None, caller: Caller) -> bool:
+        return at is not None and by == caller.name and self._clock() - at < REPETITION
 
     async def _audit(
         self, tx: AsyncConnection, caller: Caller, action: str, changes: UserChanges, more: Mapping[str, object]
@@ -188,78 +211,52 @@ class UserMerges:
             "role": changes.role,
             **more,
         }
-        await audit_store.record(tx, caller.entry(action, self._clock, details))
-
-    async def _end_sessions(self, user_ids: Collection[int]) -> None:
-        with suppress(SessionsUnavailable):  # their requests read the account, so they end without Redis too
-            for user_id in user_ids:
-                await self._sessions.end_user(user_id)
+        for user_id in (changes.primary_id, *changes.duplicate_ids):
+            await audit_store.record(tx, caller.entry(action, self._clock, details, f"user:{user_id}"))
 
 
-def _require_unmerged(accounts: Mapping[int, User], user_ids: Sequence[int]) -> None:
-    missing = [each for each in user_ids if each not in accounts]
-    if missing:
-        raise UserNotFound("Some of these users do not exist.", details={"userIds": missing})
-    if erased := [each for each in user_ids if accounts[each].erased_at is not None]:
+async def separate(locked: LockedPerson, user_id: int) -> None:
+    """Take an account out of the one that it is merged into. Its rights and its e-mail are its own again."""
+    account = locked.accounts[user_id]
+    values = {
+        **store.own_email(account.email),
+        "merged_into": None,
+        "generation": store.new_generation(),
+        "version": account.version + 1,
+    }
+    await store.set_values(locked, user_id, **values)
+
+
+def _require_separate(locked: LockedPerson, user_ids: Sequence[int]) -> None:
+    if erased := [each for each in user_ids if locked.accounts[each].erased_at is not None]:
         raise InvalidStatusTransition("Some of these users are erased.", details={"userIds": erased})
-    merged = [each for each in user_ids if accounts[each].merged_into is not None]
-    if merged:
+    if merged := [each for each in user_ids if locked.accounts[each].merged_into is not None]:
         raise InvalidStatusTransition("Some of these users are merged already.", details={"userIds": merged})
 
 
-def _merged_values(primary: User, duplicates: Sequence[User]) -> dict[str, tuple[int, object, object]]:
-    """Return the fields of the primary account that change: the account that has the value, before, after."""
-    changes: dict[str, tuple[int, object, object]] = {}
-    newest = max([primary, *duplicates], key=lambda user: user.updated_at)
-    for name in _PROFILE:
-        if (value := getattr(newest, name)) is not None:
-            changes[name] = (newest.id, getattr(primary, name), value)
-    for user in sorted(duplicates, key=lambda user: user.updated_at, reverse=True):
-        if primary.sharegram_id is None and user.sharegram_id is not None:
-            _ = changes.setdefault("sharegram_id", (user.id, None, user.sharegram_id))
-        if primary.email is None and user.email is not None and "email" not in changes:
-            changes["email"] = (user.id, None, user.email)
-            changes["is_email_verified"] = (user.id, primary.is_email_verified, user.is_email_verified)
-    lowest = min([primary, *duplicates], key=lambda user: _ROLES.index(user.role))
-    changes["role"] = (lowest.id, primary.role, lowest.role)
-    return {name: change for name, change in changes.items() if change[1] != change[2]}
+async def _require_no_order(tx: AsyncConnection, locked: LockedPerson) -> None:
+    """Raise `InvalidStatusTransition` while an order to erase one of the accounts has not ended."""
+    order = await erasures.find_open_order(tx, locked.person.identifiers())
+    if order is not None:
+        raise InvalidStatusTransition("One of these users is about to be erased.", details={"orderId": order.id})
 
 
-def _name(column: Column[Any]) -> str:
-    return f"{column.table.name}.{column.name}"
+async def _rows_of(tx: AsyncConnection, user_ids: Collection[int], merged_before: int) -> dict[str, int]:
+    counts = {
+        "user_identities.user_id": len(await store.identities_of(tx, user_ids)),
+        "users.merged_into": merged_before,
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
-async def _rows_of(tx: AsyncConnection, user_id: int) -> dict[str, list[int]]:
-    """Return the ids of the rows that refer to an account, by column."""
-    rows = {}
-    for column in REFERENCES:
-        found = await tx.scalars(select(column.table.c.id).where(column == user_id).order_by(column.table.c.id))
-        if ids := list(found):
-            rows[_name(column)] = ids
-    return rows
+async def _last_record(tx: AsyncConnection, duplicate_id: int) -> Row[Any] | None:
+    query = select(user_merges).where(_m.duplicate_id == duplicate_id).order_by(_m.id.desc()).limit(1)
+    return (await tx.execute(query)).one_or_none()
 
 
-async def _rows_still_at(
-    tx: AsyncConnection, moved: Mapping[str, list[int]], user_id: int
-) -> tuple[dict[str, list[int]], list[str]]:
-    """Return the rows that still refer to `user_id`, and the names of those that do not."""
-    rows: dict[str, list[int]] = {}
-    gone: list[str] = []
-    for column in REFERENCES:
-        ids = moved.get(_name(column), [])
-        for chunk in chunks(ids):
-            query = select(column.table.c.id).where(column.table.c.id.in_(chunk), column == user_id)
-            rows.setdefault(_name(column), []).extend(await tx.scalars(query))
-        here = set(rows.get(_name(column), ()))
-        gone += [f"{_name(column)} of row {row_id}" for row_id in ids if row_id not in here]
-    return rows, gone
+def _document(changes: UserChanges) -> dict[str, object]:
+    return {**asdict(changes), "duplicate_ids": list(changes.duplicate_ids), "is_dry_run": False}
 
 
-async def _move(tx: AsyncConnection, rows: Mapping[str, Sequence[int]], user_id: int) -> None:
-    for column in REFERENCES:
-        for chunk in chunks(rows.get(_name(column), ())):
-            await tx.execute(update(column.table).where(column.table.c.id.in_(chunk)).values({column.name: user_id}))
-
-
-async def _value(tx: AsyncConnection, user_id: int, name: str) -> object:
-    return await tx.scalar(select(users.c[name]).where(users.c.id == user_id))
+def _changes(document: Mapping[str, Any]) -> UserChanges:
+    return UserChanges(**{**document, "role": Role(document["role"])})

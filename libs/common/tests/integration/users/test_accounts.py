@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select, text
 
+from safevideo_common.audit.store import AuditEntry, Caller
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import user_identities, users
-from safevideo_common.errors import UserMappingConflict
+from safevideo_common.errors import SsoAuthFailed, UserMappingConflict
+from safevideo_common.users.account import Account
 from safevideo_common.users.accounts import CACHE_SECONDS, UserAccounts
-from safevideo_common.users.store import Identity, User
+from safevideo_common.users.store import Identity
+from safevideo_testkit.accounts import set_columns
 from safevideo_testkit.eventually import FakeClock
 
 SHAREGRAM, OTHER = "https://sharegram.example", "https://other.example"
@@ -41,8 +44,13 @@ def accounts(database: Database) -> UserAccounts:
     return UserAccounts(database, FakeClock())
 
 
-async def sign_in(accounts: UserAccounts, who: Identity, *, may_link: bool = True) -> User:
+async def sign_in(accounts: UserAccounts, who: Identity, *, may_link: bool = True) -> Account:
     return await accounts.sign_in(who, may_link=may_link)
+
+
+async def role_of(accounts: UserAccounts, user_id: int, generation: str = "") -> Role | None:
+    rights = await accounts.rights_of(user_id, generation)
+    return None if rights is None else rights.role
 
 
 async def count_users(database: Database) -> int:
@@ -159,20 +167,78 @@ async def test_first_sign_ins_of_two_identities_with_one_email_never_share_an_ac
     accounts: UserAccounts, database: Database
 ) -> None:
     both = await asyncio.gather(sign_in(accounts, identity()), sign_in(accounts, other("u1")), return_exceptions=True)
-    assert sorted(type(each).__name__ for each in both) == ["User", "UserMappingConflict"]
+    assert sorted(type(each).__name__ for each in both) == ["Account", "UserMappingConflict"]
     assert await count_users(database) == 1
 
 
-async def test_role_is_read_again_after_a_few_seconds(database: Database) -> None:
+async def test_role_is_read_again_after_a_second(database: Database) -> None:
     clock = FakeClock()
     accounts = UserAccounts(database, clock)
     user_id = await add_user(database, role="admin")
-    assert await accounts.role_of(user_id) is Role.ADMIN
+    assert await role_of(accounts, user_id) is Role.ADMIN
     async with database.transaction() as tx:
         await tx.execute(text("UPDATE users SET role = 'nonsense'"))
-    assert await accounts.role_of(user_id) is Role.ADMIN
+    assert await role_of(accounts, user_id) is Role.ADMIN
     clock.advance(CACHE_SECONDS)
-    assert await accounts.role_of(user_id) is Role.USER
+    assert await role_of(accounts, user_id) is Role.USER
     clock.advance(-timedelta(hours=1))
-    assert await accounts.role_of(user_id) is Role.USER
-    assert await accounts.role_of(999) is None
+    assert await role_of(accounts, user_id) is Role.USER
+    assert await role_of(accounts, 999) is None
+
+
+async def test_session_of_a_former_account_opens_no_other_one_with_its_id(database: Database) -> None:
+    """A restored backup, or a replica that was behind, gives an id twice."""
+    accounts = UserAccounts(database, FakeClock())
+    ann = await sign_in(accounts, identity("sg_ann", None))
+    assert await role_of(accounts, ann.id, ann.generation) is Role.PERFORMER
+    async with database.transaction() as tx:
+        await tx.execute(user_identities.delete())
+        await tx.execute(users.delete().where(users.c.id == ann.id))
+    accounts = UserAccounts(database, FakeClock())
+    ben = await sign_in(accounts, identity("sg_ben", None))
+    await set_columns(database, ben.id, id=ann.id)
+    assert await role_of(accounts, ann.id, ann.generation) is None
+    assert await role_of(accounts, ann.id, ben.generation) is Role.PERFORMER
+
+
+async def test_sessions_end_everywhere_with_a_new_generation_and_its_entry(database: Database) -> None:
+    clock = FakeClock()
+    here, elsewhere = UserAccounts(database, clock), UserAccounts(database, clock)
+    ann = await sign_in(here, identity())
+    assert [await role_of(each, ann.id, ann.generation) for each in (here, elsewhere)] == [Role.PERFORMER] * 2
+    caller = Caller("user:1", "performer", None, "r1")
+    await here.end_sessions(ann.id, caller.entry("sessions.ended", clock, {}, f"user:{ann.id}"))
+    assert await role_of(here, ann.id, ann.generation) is None
+    clock.advance(CACHE_SECONDS)
+    assert await role_of(elsewhere, ann.id, ann.generation) is None
+    again = await sign_in(elsewhere, identity())
+    assert await role_of(elsewhere, ann.id, again.generation) is Role.PERFORMER
+
+
+async def test_suspended_person_has_no_rights_and_cannot_sign_in(accounts: UserAccounts, database: Database) -> None:
+    ann = await sign_in(accounts, identity())
+    await set_columns(database, ann.id, suspended_at=NOW)
+    accounts.forget(ann.id)
+    assert await role_of(accounts, ann.id, ann.generation) is None
+    with pytest.raises(SsoAuthFailed) as refused:
+        await sign_in(accounts, identity())
+    assert refused.value.details == {"reason": "suspended"}
+
+
+async def test_role_ends_at_its_time(database: Database) -> None:
+    clock = FakeClock()
+    accounts = UserAccounts(database, clock)
+    until = clock() + timedelta(hours=1)
+    user_id = await add_user(database, role="moderator", role_ends_at=until, role_afterwards="user")
+    assert await role_of(accounts, user_id) is Role.MODERATOR
+    clock.advance(timedelta(hours=1))
+    assert await role_of(accounts, user_id) is Role.USER
+
+
+async def test_audit_entry_of_a_sign_in_is_in_its_transaction(accounts: UserAccounts, database: Database) -> None:
+    def refused(_account: Account) -> AuditEntry:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await accounts.sign_in(identity(), may_link=True, audit=refused)
+    assert await count_users(database) == 0

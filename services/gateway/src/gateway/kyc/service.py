@@ -42,8 +42,9 @@ from safevideo_common.jobs.model import Job
 from safevideo_common.jobs.service import JobService
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.kyc.decisions import record_decision
-from safevideo_common.kyc.requests import RESYNC_REQUESTED, applicant_row, resync_job, verification_job
-from safevideo_common.users import store as users
+from safevideo_common.kyc.requests import RESYNC_REQUESTED, applicant_row, lock_request, resync_job, verification_job
+from safevideo_common.privacy.erasure import require_not_being_erased
+from safevideo_common.users.locks import lock_performer
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,14 @@ class KycService:
         cipher = self._cipher
         if cipher is None:
             raise IntegrationNotConfigured("ENCRYPTION_KEY is not set, so no personal data can be stored.")
-        performer_id = await self.performer_of(principal)
+        performer_id = performer_of(principal)
         plain = msgspec.json.encode(submission.applicant)
 
         async def attempt() -> StoredKycRequest:
             async with self._database.transaction() as tx:
-                # All submissions of a performer wait for these rows, since a first request has no row of its own.
-                await users.find_by_sharegram_id(tx, performer_id)
+                # All submissions of a performer wait here, since a first request has no row of its own.
+                await lock_performer(tx, performer_id)
+                await require_not_being_erased(tx, performer_id)
                 now = self._clock()
                 _check_may_submit(await kyc_requests.of_performer(tx, performer_id), now)
                 request_id = await kyc_requests.submit(
@@ -124,7 +126,7 @@ class KycService:
         performer_id: str | None = None
         if principal.role not in reviewers:
             try:
-                performer_id = await self.performer_of(principal)
+                performer_id = performer_of(principal)
             except Forbidden:
                 raise _not_found() from None
         async with self._database.read_connection() as reading:
@@ -184,13 +186,17 @@ class KycService:
 
     async def reopen(self, request_id: int, caller: Caller) -> StoredKycRequest:
         """Let the performer submit again after a final rejection. Raises `KycRequestNotFound`, `InvalidKycStatus`."""
-        async with self._database.transaction() as tx:
-            stored = await _locked(tx, request_id)
-            if stored.request.status is not KycStatus.REJECTED or stored.decision_reason not in FINAL_REASONS:
-                raise _invalid_status(stored, "Only a final rejection is reopened")
-            await kyc_requests.set_values(tx, request_id, reopened_at=self._clock())
-            await audit_store.record(tx, caller.entry("kyc.reopened", self._clock, {"requestId": request_id}))
-            return await _locked(tx, request_id)
+
+        async def attempt() -> StoredKycRequest:
+            async with self._database.transaction() as tx:
+                stored = await _locked_with_person(tx, request_id)
+                if stored.request.status is not KycStatus.REJECTED or stored.decision_reason not in FINAL_REASONS:
+                    raise _invalid_status(stored, "Only a final rejection is reopened")
+                await kyc_requests.set_values(tx, request_id, reopened_at=self._clock())
+                await audit_store.record(tx, caller.entry("kyc.reopened", self._clock, {"requestId": request_id}))
+                return await _locked(tx, request_id)
+
+        return await retry_on_conflict(attempt)
 
     async def resync(
         self, request_ids: Sequence[int], caller: Caller,
@@ -216,7 +222,7 @@ class KycService:
     ) -> StoredKycRequest:
         async def attempt() -> StoredKycRequest:
             async with self._database.transaction() as tx:
-                stored = await _locked(tx, request_id)
+                stored = await _locked_with_person(tx, request_id)
                 before, now = stored.request, self._clock()
                 is_confirmed = before.status is status and stored.review_reason is not None
                 if not (is_confirmed or is_allowed(before.status, status, Trigger.PERSON)):
@@ -238,14 +244,12 @@ class KycService:
 
         return await retry_on_conflict(attempt)
 
-    async def performer_of(self, principal: Principal) -> str:
-        """Return Sharegram's id of the caller. Raises `Forbidden` if the caller is no performer of Sharegram."""
-        if principal.user_id is not None:
-            async with self._database.read_connection() as reading:
-                user = await users.get(reading, principal.user_id)
-            if user is not None and user.sharegram_id is not None:
-                return user.sharegram_id
+
+def performer_of(principal: Principal) -> str:
+    """Return Sharegram's id of the caller. Raises `Forbidden` if the caller is no performer of Sharegram."""
+    if principal.performer_id is None:
         raise Forbidden("Only a performer who is linked to Sharegram has KYC requests.")
+    return principal.performer_id
 
 
 def check_takes_documents(stored: StoredKycRequest) -> None:
@@ -267,6 +271,18 @@ def _check_may_submit(earlier: Sequence[StoredKycRequest], now: datetime) -> Non
 def _is_renewable(stored: StoredKycRequest, now: datetime) -> bool:
     expires_at = stored.request.expires_at
     return expires_at is not None and now >= expires_at - RENEWAL_WINDOW
+
+
+async def _locked_with_person(tx: AsyncConnection, request_id: int) -> StoredKycRequest:
+    """Return a request that is locked after its performer, as every act on a person locks.
+
+    Raises `KycRequestNotFound`, and `InvalidStatusTransition` once the erasure of the person has started.
+    """
+    stored = await lock_request(tx, request_id)
+    if stored is None:
+        raise _not_found()
+    await require_not_being_erased(tx, stored.request.performer_id)
+    return stored
 
 
 async def _locked(tx: AsyncConnection, request_id: int) -> StoredKycRequest:

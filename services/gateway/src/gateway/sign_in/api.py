@@ -16,7 +16,7 @@ from gateway.http.query import Query, parse_query
 from gateway.http.rate_limits import RateLimitClass
 from gateway.sign_in.cookies import delete_session, remember_sign_out
 from gateway.sign_in.provider import IdentityProvider
-from gateway.sign_in.service import ENDED, SignedIn, SignInService
+from gateway.sign_in.service import SignedIn, SignInService
 from safevideo_common.audit.store import Caller
 from safevideo_common.auth.authentication import Accounts, SessionCookie
 from safevideo_common.auth.jwks import SigningKeysUnavailable
@@ -212,7 +212,7 @@ class SignInApi:
     async def verify(self, request: web.Request) -> web.Response:
         """Return whether a session is valid. Its id opens nothing."""
         session = await self._sessions.find(parse_query(SessionQuery, request).session_id)
-        if session is None or await self._accounts.role_of(session.user_id) is None:
+        if session is None or await self._accounts.rights_of(session.user_id, session.generation) is None:
             return _private(success(_NO_SESSION))
         document: SessionDocument = {
             "userId": session.user_id,
@@ -227,15 +227,19 @@ class SignInApi:
         """End the session of this request. The browser ends the provider's session too at `providerLogoutUrl`."""
         user_id, session_id = _person(request)
         session = await self._sessions.find(session_id)
+        provider = session.provider if session else SHAREGRAM
+        await self._service.audit.record(caller_of(request), {"provider": provider, "sessions": 1})
         await self._sessions.end(user_id, session_id)
-        return await self._signed_out(request, session.provider if session else SHAREGRAM, 1)
+        return await self._signed_out(request, provider, 1)
 
     async def logout_all(self, request: web.Request) -> web.Response:
-        """End every session of this user."""
+        """End every session of this user. They end with the commit of its entry in the audit log, without Redis too."""
         user_id, session_id = _person(request)
         session = await self._sessions.find(session_id)
+        provider = session.provider if session else SHAREGRAM
+        await self._service.end_all(user_id, caller_of(request), {"provider": provider})
         ended = await self._sessions.end_user(user_id)
-        return await self._signed_out(request, session.provider if session else SHAREGRAM, ended)
+        return await self._signed_out(request, provider, ended)
 
     async def backchannel_logout(self, request: web.Request) -> web.Response:
         """End the sessions that a provider's logout token names (OpenID Connect Back-Channel Logout 1.0).
@@ -246,6 +250,10 @@ class SignInApi:
         provider, token = await self._logout_token(request)
         sid = token.claims.get("sid")
         assert token.issued_at is not None  # the token's kind requires it
+        caller = Caller(
+            f"provider:{provider.name}", "provider", request[CLIENT_ADDRESS], request[CORRELATION].request_id
+        )
+        await self._service.audit.record(caller, {"provider": provider.name, "by": "sid" if sid else "sub"})
         valid_for = (token.expires_at - self._clock()).total_seconds() + LEEWAY_SECONDS
         ended = await self._sessions.end_by_logout_token(
             token.issuer,
@@ -257,10 +265,6 @@ class SignInApi:
         )
         if ended is None:
             raise _invalid_logout_token("replayed")
-        caller = Caller(
-            f"provider:{provider.name}", "provider", request[CLIENT_ADDRESS], request[CORRELATION].request_id
-        )
-        await self._service.audit.record(ENDED, caller, {"provider": provider.name, "sessions": ended})
         return _private(success({"sessionsEnded": ended}))
 
     async def integration_status(self, _request: web.Request) -> web.Response:
@@ -299,7 +303,6 @@ class SignInApi:
             delete_session(response)
             if url is None:
                 remember_sign_out(response)
-        await self._service.audit.record(ENDED, caller_of(request), {"provider": provider_name, "sessions": ended})
         return response
 
 
@@ -325,7 +328,7 @@ def _invalid_logout_token(reason: str) -> ValidationFailed:
 
 
 def _user_document(signed_in: SignedIn) -> UserDocument:
-    user = signed_in.user
+    user = signed_in.account
     return {
         "id": user.id,
         "email": user.email,

@@ -1,7 +1,9 @@
 """The job `person_erasure`: applies one order to erase a person, or all orders.
 
-Each step is a transaction that may run again, so a worker that dies anywhere is followed by one that finishes. The job
-runs periodically for all orders: a restored backup, or a consumer that was just writing, brings nothing back for long.
+An order starts in one transaction: it locks the person, looks for holds, and empties the accounts. A hold that was
+accepted before it stops the order, and one that comes later is refused. From then on each step is a transaction that
+may run again, so a worker that dies anywhere is followed by one that finishes. The job runs periodically for all
+orders: a restored backup, or a consumer that was just writing, brings nothing back for long.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,9 +26,10 @@ from safevideo_common.domain.kyc import KycRules
 from safevideo_common.encryption import Cipher
 from safevideo_common.jobs.handler import JobContext, PermanentJobError, RetryableJobError
 from safevideo_common.observability.logs import FilteringBoundLogger
-from safevideo_common.privacy.erasure import ERASURE_JOB
 from safevideo_common.privacy.holds import active_holds
-from safevideo_common.privacy.person import Person
+from safevideo_common.privacy.jobs import ERASURE_JOB
+from safevideo_common.users.person import LockedPerson, Person, lock_known
+from safevideo_common.users.store import User
 
 APPLIED_ACTION: Final = "users.erased"
 ORDERS_PER_PASS: Final = 50
@@ -50,6 +53,15 @@ class ErasureParts:
     quarantine_cipher: Cipher | None
     cache: PerformerCache
     sessions: SessionEnder
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An order that has started: what it names, and the accounts that were not empty."""
+
+    order: ErasureOrder
+    person: Person
+    accounts: tuple[int, ...]
 
 
 class ErasureJob:
@@ -76,10 +88,10 @@ class ErasureJob:
         """
         after, applied, stopped = (_number(job, name) for name in ("after", "applied", "held"))
         while orders := await self._orders(job, after):
-            ready = [each for each in orders if not await self._is_stopped(each)]
-            if ready:
-                await self._apply(job, ready)
-            after, applied, stopped = orders[-1].id, applied + len(ready), stopped + len(orders) - len(ready)
+            begun = [each for order in orders if (each := await self._start(job, order)) is not None]
+            if begun:
+                await self._apply(job, begun)
+            after, applied, stopped = orders[-1].id, applied + len(begun), stopped + len(orders) - len(begun)
             async with job.step({"after": after, "applied": applied, "held": stopped}):
                 pass
         return {"applied": applied, "held": stopped}
@@ -96,53 +108,68 @@ class ErasureJob:
             raise PermanentJobError("ERASURE_ORDER_NOT_FOUND", "there is no such order")
         return [order] if order.id > after else []
 
-    async def _is_stopped(self, order: ErasureOrder) -> bool:
-        """Return whether a hold came between the order and its application. An applied order stays applied."""
-        if order.applied_at is not None:
-            return False
-        person, _ = await self._person([order])
-        async with self._parts.database.read_connection() as reading:
-            found = await active_holds(reading, person)
-        if found:
-            self._logger.warning(
-                "Person not erased", code="LEGAL_HOLD", order=order.id, holds=[each.id for each in found]
-            )
-        return bool(found)
+    async def _start(self, job: JobContext, order: ErasureOrder) -> _Begun | None:
+        """Start an order, and empty the accounts. Return None while a hold keeps the person.
 
-    async def _person(self, orders: Sequence[ErasureOrder]) -> tuple[Person, bool]:
-        """Return the persons of some orders as one, and whether one of the orders is new."""
-        async with self._parts.database.read_connection() as reading:
-            found = await erasures.identifiers_of(reading, [each.id for each in orders])
-            names, digests = found[IdentifierKind.PERFORMER], found[IdentifierKind.IDENTITY]
-            user_ids = {int(each) for each in found[IdentifierKind.USER]}
-            user_ids |= await erasure_tables.accounts_of(reading, names, digests)
-        return Person(tuple(sorted(user_ids)), tuple(names)), any(each.applied_at is None for each in orders)
+        An order that has started goes on, whatever comes.
+        """
+        async with job.step() as tx:
+            locked, person = await self._locked(tx, order)
+            if order.started_at is None and (holds := await active_holds(tx, locked.person)):
+                self._logger.warning(
+                    "Person not erased", code="LEGAL_HOLD", order=order.id, holds=[each.id for each in holds]
+                )
+                return None
+            await erasures.mark_started(tx, order.id, self._clock())
+            accounts = await erasure_tables.erase_accounts(tx, locked, person, self._clock())
+        return _Begun(order, person, tuple(accounts))
 
-    async def _apply(self, job: JobContext, orders: Sequence[ErasureOrder]) -> None:
-        person, is_new = await self._person(orders)
-        async with job.step() as tx:
-            accounts = await erasure_tables.erase_accounts(tx, person, self._clock())
-        async with job.step() as tx:
-            rows = await erasure_tables.erase_performers(tx, person, self._clock())
-        requests = await self._erase_requests(job, person)
-        async with job.step() as tx:
-            events = await erasure_tables.erase_events(tx, person, self._clock())
+    async def _locked(self, tx: AsyncConnection, order: ErasureOrder) -> tuple[LockedPerson, Person]:
+        """Lock the persons of an order. Return them, and what the order names of them.
+
+        An order names each account and performer of its person. In a restored backup an account of somebody else may
+        be merged with one of them: it is locked too, and not erased.
+        """
+        found = await erasures.identifiers_of(tx, [order.id])
+        names, digests = found[IdentifierKind.PERFORMER], found[IdentifierKind.IDENTITY]
+        named = {int(each) for each in found[IdentifierKind.USER]}
+        named |= await erasure_tables.accounts_of(tx, names, digests)
+        locked = await lock_known(tx, named, names)
+        named &= set(locked.accounts)
+        named |= {each for user_id in named for each in locked.tree(user_id) if _has_no_name(locked.accounts[each])}
+        return locked, Person(tuple(sorted(named)), tuple(names))
+
+    async def _apply(self, job: JobContext, begun: Sequence[_Begun]) -> None:
+        person = _all(begun)
+        rows: list[int] = []
+        requests = events = 0
+        for each in begun:
+            async with job.step() as tx:
+                await self._locked(tx, each.order)
+                rows += await erasure_tables.erase_performers(tx, each.person, self._clock())
+            requests += await self._erase_requests(job, each)
+            async with job.step() as tx:
+                await self._locked(tx, each.order)
+                events += await erasure_tables.erase_events(tx, each.person, self._clock())
         if person.performer_ids:
             await self._scan_all(job, person)
+        accounts = [user_id for each in begun for user_id in each.accounts]
+        is_new = any(each.order.applied_at is None for each in begun)
         await self._leave_redis(person, accounts, rows, is_new=is_new)
         counts = {"accounts": len(accounts), "performers": len(rows), "requests": requests, "events": events}
         async with job.step() as tx:
-            await erasures.mark_applied(tx, [each.id for each in orders], self._clock())
-            for order in (each for each in orders if each.applied_at is None):
+            await erasures.mark_applied(tx, [each.order.id for each in begun], self._clock())
+            for order in (each.order for each in begun if each.order.applied_at is None):
                 await audit_store.record(tx, self._entry(job, order))
         if is_new or any(counts.values()):
-            self._logger.info("Erasures applied", orders=[each.id for each in orders], **counts)
+            self._logger.info("Erasures applied", orders=[each.order.id for each in begun], **counts)
 
-    async def _erase_requests(self, job: JobContext, person: Person) -> int:
+    async def _erase_requests(self, job: JobContext, begun: _Begun) -> int:
         async with self._parts.database.read_connection() as reading:
-            request_ids = await erasure_tables.requests_to_erase(reading, person)
+            request_ids = await erasure_tables.requests_to_erase(reading, begun.person)
         for request_id in request_ids:
             async with job.step() as tx:
+                await self._locked(tx, begun.order)
                 await erasure_tables.erase_request(tx, self._parts.files, request_id, self._clock(), self._rules)
             self._metrics.deleted.labels("erasure").inc()
         return len(request_ids)
@@ -180,6 +207,17 @@ class ErasureJob:
         details: dict[str, object] = {"orderId": order.id, "reason": order.reason}
         target = f"erasure:{order.id}"
         return AuditEntry(self._clock(), ERASURE_JOB, "system", APPLIED_ACTION, None, job.request_id, details, target)
+
+
+def _all(begun: Sequence[_Begun]) -> Person:
+    user_ids = {user_id for each in begun for user_id in each.person.user_ids}
+    performer_ids = {name for each in begun for name in each.person.performer_ids}
+    return Person(tuple(sorted(user_ids)), tuple(sorted(performer_ids)))
+
+
+def _has_no_name(account: User) -> bool:
+    """Return whether only its merge says whose account it is: nobody has signed in with it."""
+    return not account.has_identity and account.sharegram_id is None
 
 
 def _number(job: JobContext, name: str) -> int:

@@ -25,6 +25,7 @@ from safevideo_common.database.tables import (
     kyc_documents,
     kyc_requests,
     rejected_webhooks,
+    role_grants,
     user_identities,
     user_merges,
     users,
@@ -40,7 +41,9 @@ from safevideo_common.inbox.processor import PERSON_ERASED
 from safevideo_common.jobs.model import JobStatus
 from safevideo_common.kyc.decisions import record_decision
 from safevideo_common.outbox import store as outbox_store
-from safevideo_common.privacy.person import Person
+from safevideo_common.users import store
+from safevideo_common.users.merge import separate
+from safevideo_common.users.person import LockedPerson, Person
 
 ERASED_CAUSE: Final = "safevideo.person.erased"
 """The cause of the change event that tells others to erase the performer too."""
@@ -54,25 +57,29 @@ _u, _r, _e, _j, _q = users.c, kyc_requests.c, event_inbox.c, batch_jobs.c, rejec
 _k: Final = idempotency_keys.c
 
 
-async def erase_accounts(tx: AsyncConnection, person: Person, now: datetime) -> Sequence[int]:
+async def erase_accounts(tx: AsyncConnection, locked: LockedPerson, person: Person, now: datetime) -> Sequence[int]:
     """Empty the accounts, and what merges of them have recorded. Return the ids of the accounts that were not empty.
 
-    An identity keeps its digest: so the person cannot sign in again.
+    Their sessions end with the commit. An identity keeps its digest: so the person cannot sign in again. An account
+    that is merged into one of these and is not the person's own is taken out first.
     """
-    mine = _u.id.in_(person.user_ids)
-    found = list(await tx.scalars(select(_u.id).where(mine, _u.erased_at.is_(None))))
+    for each in locked.accounts.values():
+        if each.merged_into in person.user_ids and each.id not in person.user_ids:
+            await separate(locked, each.id)
+    found = [user_id for user_id in person.user_ids if locked.accounts[user_id].erased_at is None]
     for user_id in found:
-        values = dict.fromkeys(("is_email_verified", "sharegram_id", "username", "display_name", "profile_image"))
-        await tx.execute(
-            update(users)
-            .where(_u.id == user_id)
-            .values(values | {"email": f"erased:{user_id}", "erased_at": now, "updated_at": now})
+        values: dict[str, object] = dict.fromkeys(
+            ("is_email_verified", "sharegram_id", "username", "display_name", "profile_image", "merged_email")
         )
-    identities, merges = user_identities.c, user_merges.c
+        values |= {"email": f"erased:{user_id}", "erased_at": now, "updated_at": now}
+        await store.set_values(locked, user_id, **values, generation=store.new_generation())
+    identities, merges, grants = user_identities.c, user_merges.c, role_grants.c
     await tx.execute(update(user_identities).where(identities.user_id.in_(person.user_ids)).values(subject=""))
     involved = or_(merges.primary_id.in_(person.user_ids), merges.duplicate_id.in_(person.user_ids))
     await tx.execute(update(user_merges).where(involved, merges.unmerged_at.is_(None)).values(unmerged_at=now))
     await tx.execute(update(user_merges).where(involved).values(moved={}))
+    of_person = grants.user_id.in_(person.user_ids)
+    await tx.execute(update(role_grants).where(of_person).values(email=store.placeholder()))
     return found
 
 

@@ -22,13 +22,14 @@ from safevideo_common.documents import store as documents
 from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.jobs.handler import JobContext
+from safevideo_common.kyc.requests import lock_request
 from safevideo_common.observability import metric_catalog
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.observability.metric import counter, gauge
 from safevideo_common.privacy.holds import active_holds
-from safevideo_common.privacy.person import person_of_performer
+from safevideo_common.privacy.jobs import RETENTION_JOB
+from safevideo_common.users.person import person_of_performer
 
-RETENTION_JOB: Final = "kyc_retention"
 DELETED_ACTION: Final = "kyc.data_deleted"
 CHUNK: Final = 100
 
@@ -102,7 +103,7 @@ class RetentionJob:
         """Delete the data of one request in one transaction, and return what was done: deleted, held, or nothing."""
         done = "nothing"
         async with job.step() as tx:
-            stored = await kyc_requests.get(tx, request_id, locked=True)
+            stored = await lock_request(tx, request_id)
             if stored is not None and self._is_due(stored):
                 person = await person_of_performer(tx, stored.request.performer_id)
                 done = "held" if await active_holds(tx, person) else "deleted"

@@ -15,8 +15,9 @@ from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import KycRules, KycStatus
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.kyc.decisions import CLOCK, EXPIRED, record_decision, record_expiry_step
+from safevideo_common.kyc.requests import lock_request
 from safevideo_common.privacy.holds import active_holds
-from safevideo_common.privacy.person import person_of_performer
+from safevideo_common.users.person import person_of_performer
 
 PAGE: Final = 200
 
@@ -73,7 +74,7 @@ class ExpiryJob:
 
         Return False if it lacks none any more. Raises `FilesUnavailable`.
         """
-        stored = await kyc_requests.get(tx, request_id, locked=True)
+        stored = await lock_request(tx, request_id)
         if stored is None or stored.request.status is not KycStatus.PENDING:
             return False
         await record_decision(

@@ -3,7 +3,7 @@
 from sqlalchemy import Column, String, text
 
 from safevideo_common.database.dialect import BigId, EmailText, UtcDateTime
-from safevideo_common.database.migrations.operations import add_column
+from safevideo_common.database.migrations.operations import add_column, create_index
 
 revision = "0044"
 down_revision = "0043"
@@ -18,3 +18,4 @@ def upgrade() -> None:
     add_column("users", Column("role_afterwards", String(16)))
     add_column("users", Column("suspended_at", UtcDateTime))
     add_column("user_merges", Column("unmerged_by", String(128)))
+    create_index("idx_users_merged_email", "users", "merged_email")
