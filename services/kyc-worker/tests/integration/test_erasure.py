@@ -62,7 +62,8 @@ ERASED = {
 WITHOUT_PERSONAL_DATA = {
     "performer_scan_rows", "sync_watermarks", "kyc_verification_steps", "api_keys", "legal_holds", "erasure_orders",
     "erased_identifiers", "integrations", "webhook_secrets", "audit_log", "leases",
-    "legal_hold_subjects", "person_locks", "batch_job_tries", "schedule_fires", "sharegram_idempotency_keys", "overrides",
+    "legal_hold_subjects", "person_locks", "batch_job_tries", "schedule_fires", "sharegram_idempotency_keys",
+    "overrides",
 }  # fmt: skip
 
 

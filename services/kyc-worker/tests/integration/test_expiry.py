@@ -15,6 +15,7 @@ from kyc_worker.verifications.expiry_job import ExpiryJob
 from safevideo_common.database import erasures, kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
+from safevideo_common.database.person_locks import PersonLock
 from safevideo_common.database.tables import kyc_documents, outbox
 from safevideo_common.database.tables import kyc_requests as table
 from safevideo_common.documents import store as documents
@@ -159,7 +160,7 @@ async def test_end_of_an_erased_performer_is_not_announced(requests: ExpiryHarne
     await requests.decide(request_id, KycStatus.VERIFIED)
     async with requests.database.transaction() as tx:
         performer = {IdentifierKind.PERFORMER: [requests.name]}
-        await erasures.create_order(tx, performer, "asked for it", "an-admin", START)
+        await erasures.create_order(PersonLock(tx), performer, "asked for it", "an-admin", START)
     requests.now = START + 95 * DAY
     assert await requests.run() == {}
     requests.now = START + 100 * DAY

@@ -17,6 +17,7 @@ from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import batched, chunks
+from safevideo_common.database.person_locks import PersonLock
 from safevideo_common.database.tables import erased_identifiers, erasure_orders
 
 _o: Final = erasure_orders.c
@@ -86,24 +87,22 @@ async def find_started_order(connection: AsyncConnection, identifiers: Identifie
     return next((each for each in orders if each.started_at is not None), None)
 
 
-async def create_order(
-    tx: AsyncConnection, identifiers: Identifiers, reason: str, created_by: str, now: datetime
-) -> int:
+async def create_order(lock: PersonLock, identifiers: Identifiers, reason: str, created_by: str, now: datetime) -> int:
     """Write an order and return its id. Raises `DatabaseConflict` if another transaction has ordered it since."""
     row = {"reason": reason, "created_at": now, "created_by": created_by}
-    order_id = int((await tx.execute(insert(erasure_orders).values(row))).lastrowid)
-    await add_identifiers(tx, order_id, identifiers)
+    order_id = int((await lock.tx.execute(insert(erasure_orders).values(row))).lastrowid)
+    await add_identifiers(lock, order_id, identifiers)
     return order_id
 
 
-async def add_identifiers(tx: AsyncConnection, order_id: int, identifiers: Identifiers) -> None:
+async def add_identifiers(lock: PersonLock, order_id: int, identifiers: Identifiers) -> None:
     """Add identifiers that the order does not have yet."""
     rows = []
     for kind, values in identifiers.items():
-        there = await erased(tx, kind, values)
+        there = await erased(lock.tx, kind, values)
         rows += [{"kind": kind, "identifier": each, "order_id": order_id} for each in values if each not in there]
     if rows:
-        await tx.execute(insert(erased_identifiers), rows)
+        await lock.tx.execute(insert(erased_identifiers), rows)
 
 
 async def get_order(connection: AsyncConnection, order_id: int) -> ErasureOrder | None:
@@ -127,11 +126,15 @@ async def identifiers_of(reading: AsyncConnection, order_ids: Collection[int]) -
     return found
 
 
-async def mark_started(tx: AsyncConnection, order_id: int, now: datetime) -> None:
-    """Record that an order has started. The caller has locked the person and found no hold."""
-    await tx.execute(update(erasure_orders).where(_o.id == order_id, _o.started_at.is_(None)).values(started_at=now))
+async def mark_started(lock: PersonLock, order_id: int, now: datetime) -> None:
+    """Record that an order has started. The caller has found no hold."""
+    await lock.tx.execute(
+        update(erasure_orders).where(_o.id == order_id, _o.started_at.is_(None)).values(started_at=now)
+    )
 
 
-async def mark_applied(tx: AsyncConnection, order_ids: Collection[int], now: datetime) -> None:
-    """Record that orders were applied for the first time."""
-    await tx.execute(update(erasure_orders).where(_o.id.in_(order_ids), _o.applied_at.is_(None)).values(applied_at=now))
+async def mark_applied(lock: PersonLock, order_id: int, now: datetime) -> None:
+    """Record that an order was applied for the first time."""
+    await lock.tx.execute(
+        update(erasure_orders).where(_o.id == order_id, _o.applied_at.is_(None)).values(applied_at=now)
+    )

@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.kyc_requests import StoredKycRequest
+from safevideo_common.database.person_locks import lock_performer
 from safevideo_common.jobs.model import NewJob, Priority
-from safevideo_common.users.locks import lock_performer
 
 """The feature flag. While it is off, nothing is submitted and jobs wait; results are still applied."""
 VERIFICATION_JOB: Final = "kyc_verification"

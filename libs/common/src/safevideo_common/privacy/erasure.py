@@ -92,11 +92,11 @@ class Erasures:
                 orders = await erasures.find_orders(tx, identifiers)
                 order_id = orders[0].id if orders else None
                 if order_id is None:
-                    order_id = await erasures.create_order(tx, identifiers, reason, caller.name, self._clock())
+                    order_id = await erasures.create_order(locked, identifiers, reason, caller.name, self._clock())
                     details = {"orderId": order_id, "userIds": list(person.user_ids), "reason": reason}
                     await audit_store.record(tx, caller.entry(ORDERED, self._clock, details, f"erasure:{order_id}"))
                 else:
-                    await erasures.add_identifiers(tx, order_id, identifiers)
+                    await erasures.add_identifiers(locked, order_id, identifiers)
                 job_id, _ = await job_admin.enqueue(tx, erasure_job(order_id, caller))
                 return ErasurePlan(person, await _count(tx, person), order_id, job_id)
 
@@ -136,11 +136,11 @@ class Erasures:
             mine = list(
                 await tx.scalars(select(user_identities.c.user_id).where(user_identities.c.digest.in_(digests)))
             )
-            await lock_known(tx, mine, performer_ids)
+            locked = await lock_known(tx, mine, performer_ids)
             if orders := await erasures.find_orders(tx, identifiers):
-                await erasures.add_identifiers(tx, orders[0].id, identifiers)
+                await erasures.add_identifiers(locked, orders[0].id, identifiers)
                 return False
-            order_id = await erasures.create_order(tx, identifiers, exported.reason, caller.name, self._clock())
+            order_id = await erasures.create_order(locked, identifiers, exported.reason, caller.name, self._clock())
             details = {"orderId": order_id, "importedFrom": exported.id, "reason": exported.reason}
             await audit_store.record(tx, caller.entry(ORDERED, self._clock, details, f"erasure:{order_id}"))
             return True

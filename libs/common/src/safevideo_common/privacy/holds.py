@@ -132,7 +132,7 @@ class LegalHolds:
             async with self._database.transaction() as tx:
                 locked = await lock(tx, reference)
                 await _require_not_started(tx, locked.person)
-                hold = await self._place(tx, locked, reason, self._clock(), caller.name)
+                hold = await self._place(locked, reason, self._clock(), caller.name)
                 details = {"holdId": hold.id, "userId": hold.user_id, "reason": reason}
                 await audit_store.record(tx, caller.entry(HOLD_PLACED, self._clock, details, f"hold:{hold.id}"))
                 if also is not None:
@@ -156,9 +156,8 @@ class LegalHolds:
                 active = await active_holds(tx, locked.person)
                 if not active:
                     return await self._released_before(tx, locked.person, reason, caller)
-                digests = await users.digests_of(tx, locked.person.user_ids)
                 for each in active:
-                    await self._release(tx, each.id, locked.person.identifiers(digests), reason, caller.name)
+                    await self._release(locked, each.id, reason, caller.name)
                     details = {"holdId": each.id, "userId": each.user_id, "reason": reason}
                     await audit_store.record(tx, caller.entry(HOLD_RELEASED, self._clock, details, f"hold:{each.id}"))
                 await _enqueue_kept_back(tx, locked.person, caller)
@@ -209,9 +208,8 @@ class LegalHolds:
             if exported.released_at is not None:
                 if here is None or here.released_at is not None:
                     return "there"
-                digests = await users.digests_of(tx, locked.person.user_ids)
                 reason = exported.release_reason or exported.reason
-                await self._release(tx, here.id, locked.person.identifiers(digests), reason, caller.name)
+                await self._release(locked, here.id, reason, caller.name)
                 details: dict[str, object] = {"holdId": here.id, "importedFrom": exported.id, "reason": reason}
                 await audit_store.record(tx, caller.entry(HOLD_RELEASED, self._clock, details, f"hold:{here.id}"))
                 await _enqueue_kept_back(tx, locked.person, caller)
@@ -220,15 +218,13 @@ class LegalHolds:
                 return "there"
             if not locked.person.user_ids and not locked.person.performer_ids:
                 return "without_person"
-            hold = await self._place(tx, locked, exported.reason, exported.placed_at, exported.placed_by)
+            hold = await self._place(locked, exported.reason, exported.placed_at, exported.placed_by)
             details = {"holdId": hold.id, "importedFrom": exported.id, "reason": exported.reason}
             await audit_store.record(tx, caller.entry(HOLD_PLACED, self._clock, details, f"hold:{hold.id}"))
             return "added"
 
-    async def _place(
-        self, tx: AsyncConnection, locked: LockedPerson, reason: str, placed_at: datetime, placed_by: str
-    ) -> Hold:
-        person = locked.person
+    async def _place(self, locked: LockedPerson, reason: str, placed_at: datetime, placed_by: str) -> Hold:
+        tx, person = locked.tx, locked.person
         row = {
             "user_id": person.user_ids[0] if person.user_ids else None,
             "performer_id": person.performer_ids[0] if person.performer_ids else None,
@@ -242,11 +238,10 @@ class LegalHolds:
         await tx.execute(insert(legal_hold_subjects), subjects)
         return _hold((await tx.execute(select(legal_holds).where(_h.id == hold_id))).one())
 
-    async def _release(
-        self, tx: AsyncConnection, hold_id: int, names: Identifiers, reason: str, released_by: str
-    ) -> None:
+    async def _release(self, locked: LockedPerson, hold_id: int, reason: str, released_by: str) -> None:
         """Release the person from a hold. It ends when it is on nobody any more."""
-        now = self._clock()
+        tx, now = locked.tx, self._clock()
+        names = locked.person.identifiers(await users.digests_of(tx, locked.person.user_ids))
         for condition in _among(names):
             released = update(legal_hold_subjects).where(_s.hold_id == hold_id, _s.released_at.is_(None), condition)
             await tx.execute(released.values(released_at=now))

@@ -16,11 +16,11 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.database.person_locks import PersonLock, lock_names, performer_name
 from safevideo_common.domain.users import EmailCandidate, EmailClaim, MappingFailure, ascii_lower, choose_by_email
 from safevideo_common.errors import SsoAuthFailed, UserMappingConflict
 from safevideo_common.users import person, store
 from safevideo_common.users.account import Account, account_of
-from safevideo_common.users.locks import PersonLock, lock_names, performer_name
 from safevideo_common.users.person import LockedPerson
 from safevideo_common.users.store import Identity, User
 
@@ -189,8 +189,7 @@ class UserAccounts:
         if identity.provider == SHAREGRAM:
             values["sharegram_id"] = identity.subject
         await store.set_values(locked[chosen], carrier, **values)
-        members = await store.members_of(tx, [chosen])
-        return LockedPerson(tx, locked[chosen].person, store.by_id(members), locked[chosen].roots), carrier
+        return await person.read_again(locked[chosen]), carrier
 
     async def _create(self, lock: PersonLock, identity: Identity) -> Account:
         now, sharegram_id = self._clock(), identity.subject if identity.provider == SHAREGRAM else None

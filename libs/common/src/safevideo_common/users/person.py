@@ -4,8 +4,8 @@ An account belongs to the account that it was merged into. A performer belongs t
 id, or an identity of Sharegram with it.
 
 Every act on a person calls `lock` first, in its own transaction, and only then looks at holds, orders and merges. Each
-such act locks in the order of `users/locks.py`. If what was locked is not what was found, the whole transaction is
-repeated: `lock` raises `DatabaseConflict`, and `retry_on_conflict` is around each act.
+such act locks in the order of `database/person_locks.py`. If what was locked is not what was found, the whole
+transaction is repeated: `lock` raises `DatabaseConflict`, and `retry_on_conflict` is around each act.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -19,11 +19,11 @@ from safevideo_common.clock import Clock
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.erasures import IdentifierKind, Identifiers
 from safevideo_common.database.integrations import SHAREGRAM
+from safevideo_common.database.person_locks import PersonLock, lock_names, performer_name
 from safevideo_common.database.tables import performers, user_identities, users
 from safevideo_common.errors import DatabaseConflict, PerformerNotFound, UserNotFound
 from safevideo_common.users import store
 from safevideo_common.users.account import Account, account_of
-from safevideo_common.users.locks import PersonLock, lock_names, performer_name
 from safevideo_common.users.store import User
 
 Reference = int | str
@@ -136,6 +136,12 @@ async def lock_root(tx: AsyncConnection, root_id: int, user_id: int) -> LockedPe
     if user_id not in accounts:
         raise _changed()
     return LockedPerson(tx, Person(tuple(sorted(accounts)), ()), accounts, dict.fromkeys(accounts, root_id))
+
+
+async def read_again(locked: LockedPerson) -> LockedPerson:
+    """Return the same persons, with their accounts as this transaction has changed them."""
+    members = await store.members_of(locked.tx, set(locked.roots.values()))
+    return LockedPerson(locked.tx, locked.person, store.by_id(members), locked.roots)
 
 
 async def _find_all(tx: AsyncConnection, references: Iterable[Reference]) -> Person:

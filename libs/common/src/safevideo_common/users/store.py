@@ -24,9 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.database.dialect import for_update
 from safevideo_common.database.paging import Order
+from safevideo_common.database.person_locks import PersonLock
 from safevideo_common.database.tables import user_identities, users
 from safevideo_common.domain.users import ascii_lower
-from safevideo_common.users.locks import PersonLock
 
 MERGED: Final = "merged:"
 

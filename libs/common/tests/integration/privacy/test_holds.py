@@ -10,6 +10,7 @@ from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
+from safevideo_common.database.person_locks import PersonLock
 from safevideo_common.database.tables import (
     audit_log,
     batch_jobs,
@@ -174,7 +175,7 @@ async def test_hold_is_refused_with_the_order_once_the_erasure_has_started(
     await holds.create(user_id, "case 7", CALLER)
     await holds.release(user_id, "case 7 is closed", CALLER)
     async with database.transaction() as tx:
-        await erasures.mark_started(tx, order.order_id, FakeClock()())
+        await erasures.mark_started(PersonLock(tx), order.order_id, FakeClock()())
     with pytest.raises(InvalidStatusTransition) as refused:
         await holds.create(user_id, "case 8", CALLER)
     assert refused.value.details == {"orderId": order.order_id}

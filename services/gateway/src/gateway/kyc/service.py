@@ -17,6 +17,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.database.paging import Order
+from safevideo_common.database.person_locks import lock_performer
 from safevideo_common.documents import store as documents
 from safevideo_common.documents.store import NewDocument, Step, StepStatus, StepType
 from safevideo_common.domain.kyc import (
@@ -44,7 +45,6 @@ from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.kyc.decisions import record_decision
 from safevideo_common.kyc.requests import RESYNC_REQUESTED, applicant_row, lock_request, resync_job, verification_job
 from safevideo_common.privacy.erasure import require_not_being_erased
-from safevideo_common.users.locks import lock_performer
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class ErasureJob:
                     "Person not erased", code="LEGAL_HOLD", order=order.id, holds=[each.id for each in holds]
                 )
                 return None
-            await erasures.mark_started(tx, order.id, self._clock())
+            await erasures.mark_started(locked, order.id, self._clock())
             accounts = await erasure_tables.erase_accounts(tx, locked, person, self._clock())
         return _Begun(order, person, tuple(accounts))
 
@@ -157,9 +157,10 @@ class ErasureJob:
         is_new = any(each.order.applied_at is None for each in begun)
         await self._leave_redis(person, accounts, rows, is_new=is_new)
         counts = {"accounts": len(accounts), "performers": len(rows), "requests": requests, "events": events}
-        async with job.step() as tx:
-            await erasures.mark_applied(tx, [each.order.id for each in begun], self._clock())
-            for order in (each.order for each in begun if each.order.applied_at is None):
+        for order in (each.order for each in begun if each.order.applied_at is None):
+            async with job.step() as tx:
+                locked, _ = await self._locked(tx, order)
+                await erasures.mark_applied(locked, order.id, self._clock())
                 await audit_store.record(tx, self._entry(job, order))
         if is_new or any(counts.values()):
             self._logger.info("Erasures applied", orders=[each.order.id for each in begun], **counts)
