@@ -41,28 +41,28 @@ _SECONDS: Final = int(LIFETIME.total_seconds())
 _CLEAR_BATCH: Final = 500
 
 _CREATE: Final = """
-local function signed_out_after(key, at)
-  local mark = redis.call('GET', key)
-  return mark and tonumber(mark) > tonumber(at)
-end
 local id, document, seconds, now, began, issued, most = unpack(ARGV)
-if signed_out_after(KEYS[5], began) or signed_out_after(KEYS[6], issued) or redis.call('EXISTS', KEYS[7]) == 1 then
+local marks = redis.call('MGET', KEYS[4], KEYS[5], KEYS[7] or KEYS[4])
+local function is_after(mark, at) return mark and tonumber(mark) > tonumber(at) end
+if is_after(marks[1], began) or is_after(marks[2], issued) or (KEYS[7] and marks[3]) then
   return 0
 end
 redis.call('SET', KEYS[1], document, 'EX', seconds)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - seconds * 1000)
-redis.call('ZADD', KEYS[2], now, id)
-redis.call('ZADD', KEYS[3], issued, id)
-redis.call('ZADD', KEYS[4], issued, id)
-for index = 2, 4 do
-  redis.call('EXPIRE', KEYS[index], seconds)
-  -- Each sign-in renews the expiry, so without a bound a busy account's set would keep every id for ever.
-  while redis.call('ZCARD', KEYS[index]) > tonumber(most) do
-    redis.call('DEL', 'sso:session:' .. redis.call('ZPOPMIN', KEYS[index])[1])
+for index, score in pairs({[2] = now, [3] = issued, [6] = issued}) do
+  local key = KEYS[index]
+  if key then
+    redis.call('ZADD', key, score, id)
+    redis.call('EXPIRE', key, seconds)
+    -- Each sign-in renews the expiry, so without a bound a busy account's set would keep every id for ever.
+    while redis.call('ZCARD', key) > tonumber(most) do
+      redis.call('DEL', 'sso:session:' .. redis.call('ZPOPMIN', key)[1])
+    end
   end
 end
 return 1
 """
+"""The keys are: session; sessions of the user, of the subject; marks of the user, of the subject; sessions and mark of
+the provider's own session, if the token named one."""
 
 _END_USER: Final = """
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
@@ -162,12 +162,14 @@ class SessionStore:
         record = _Record(
             new.user_id, new.provider, created_at.timestamp(), sha256(secret.encode()).digest(), new.generation
         )
-        subject, sid = _digest(new.issuer, new.subject), _digest(new.issuer, new.sid or f"none {session_id}")
+        subject = _digest(new.issuer, new.subject)
         keys = [
             _session_key(session_id), _user_key(new.user_id), f"sso:subject:{subject}:sessions",
-            f"sso:sid:{sid}:sessions", f"sso:user:{new.user_id}:ended", f"sso:subject:{subject}:ended",
-            f"sso:sid:{sid}:ended",
+            f"sso:user:{new.user_id}:ended", f"sso:subject:{subject}:ended",
         ]  # fmt: skip
+        if new.sid is not None:
+            sid = _digest(new.issuer, new.sid)
+            keys += [f"sso:sid:{sid}:sessions", f"sso:sid:{sid}:ended"]
         arguments: list[bytes | str | int] = [
             session_id, _encode(record), _SECONDS, _milliseconds(created_at), _milliseconds(new.began_at),
             int(new.token_issued_at.timestamp()), MAX_SESSIONS_PER_USER,

@@ -1,12 +1,13 @@
 """Migrations, on both engines."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Index, inspect, text
+from sqlalchemy import Index, column, insert, inspect, table, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -196,3 +197,53 @@ async def test_a_schema_of_a_newer_build_is_fine_and_left_alone(migrated_url: st
     async with Database.open(migrated_url) as database:
         await check_schema(database)
     assert (await migrate(migrated_url)).target == "9999"
+
+
+async def test_earlier_merges_are_taken_back_to_what_each_account_had_itself(migrated_url: str) -> None:
+    """An admin with two duplicates of lower roles, the second of which is the one of which the e-mail was taken."""
+    await stamp(migrated_url, "0051")
+    now = "2026-11-24 12:00:00"
+    accounts: list[dict[str, object]] = [
+        {"id": 1, "email": "c@example.com", "role": "user", "merged_into": None, "username": "c"},
+        {"id": 2, "email": "merged:2", "role": "performer", "merged_into": 1, "username": "b"},
+        {"id": 3, "email": "merged:3", "role": "user", "merged_into": 1, "username": "c"},
+    ]
+    merges = [
+        (2, {"rows": {"user_identities.user_id": [12]}, "fields": {}, "email": "b@example.com"}),
+        (
+            3,
+            {
+                "rows": {"user_identities.user_id": [13]},
+                "fields": {
+                    "username": ["a", "c"], "role": ["admin", "user"], "email": [None, "c@example.com"]
+                },
+                "email": "c@example.com",
+            },
+        ),
+    ]  # fmt: skip
+    async with connected(migrated_url) as connection:
+        for account in accounts:
+            values: dict[str, object] = account | {"created_at": now, "updated_at": now}
+            await connection.execute(insert(table("users", *map(column, values))).values(values))
+        for number in (11, 12, 13):
+            identity = {"id": number, "user_id": 1, "provider": "p", "issuer": "i", "subject": str(number)}
+            values = dict[str, object](identity) | {"digest": str(number), "created_at": now}
+            await connection.execute(insert(table("user_identities", *map(column, values))).values(values))
+        for duplicate_id, moved in merges:
+            values = {"primary_id": 1, "duplicate_id": duplicate_id, "merged_at": now, "merged_by": "ann"}
+            row = values | {"moved": json.dumps(moved)}
+            await connection.execute(insert(table("user_merges", *map(column, row))).values(row))
+    await migrate(migrated_url)
+    await stamp(migrated_url, "0051")
+    await migrate(migrated_url)  # it may have been cut off
+    async with connected(migrated_url) as connection:
+        query = "SELECT id, email, merged_email, role, merged_into, username FROM users ORDER BY id"
+        rows = [tuple(row) for row in await connection.execute(text(query))]
+        owners = list(await connection.scalars(text("SELECT user_id FROM user_identities ORDER BY id")))
+        records = list(await connection.scalars(text("SELECT moved FROM user_merges")))
+    assert rows == [
+        (1, "none:1", None, "admin", None, "a"),
+        (2, "merged:2", "b@example.com", "performer", 1, "b"),
+        (3, "merged:3", "c@example.com", "user", 1, "c"),
+    ]
+    assert (owners, records) == ([1, 2, 3], ["{}", "{}"])

@@ -1,0 +1,59 @@
+"""What a request costs: the statements and the Redis commands that it leads to."""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from safevideo_common.cache.redis import open_redis
+
+
+class Costs(NamedTuple):
+    """Numbers of statements, without BEGIN and COMMIT, and of Redis commands."""
+
+    statements: int
+    commands: int
+
+    def __le__(self, other: object) -> bool:
+        """Return whether neither number is above the other's."""
+        assert isinstance(other, Costs)
+        return self.statements <= other.statements and self.commands <= other.commands
+
+
+Request = Callable[[int], Awaitable[object]]
+
+
+async def costs_of(request: Request, redis_url: str, *, before: Request | None = None, times: int = 4) -> Costs:
+    """Return the least that one of some requests costs. Background work of the process adds to the others.
+
+    `before` is called with the same number before each, and is not counted.
+    """
+    found: list[Costs] = []
+    async with open_redis(redis_url, 0, seconds=5) as redis:
+        for number in range(times):
+            if before is not None:
+                await before(number)
+            heard = _Statements()
+            event.listen(Engine, "before_cursor_execute", heard)
+            commands = await _commands(redis)
+            try:
+                await request(number)
+            finally:
+                event.remove(Engine, "before_cursor_execute", heard)
+            found.append(Costs(heard.count, await _commands(redis) - commands - 1))
+    return Costs(min(each.statements for each in found), min(each.commands for each in found))
+
+
+class _Statements:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, *_event: object) -> None:
+        self.count += 1
+
+
+async def _commands(redis: Redis) -> int:
+    stats = await redis.info("stats")
+    return int(stats["total_commands_processed"])
