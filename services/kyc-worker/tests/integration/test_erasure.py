@@ -44,7 +44,7 @@ from safevideo_common.events.envelope import Envelope
 from safevideo_common.events.topics import CHANGES
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.outbox import store as outbox_store
-from safevideo_common.privacy.erasure import Erasures
+from safevideo_common.privacy.erasure import Erasures, ExportedOrder
 from safevideo_common.privacy.holds import LegalHolds
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
@@ -53,6 +53,7 @@ from safevideo_testkit.each_database import *  # noqa: F403 - pytest finds fixtu
 
 NAME = "Planted-Zebedee"
 ADA = Identity("sharegram", "https://sharegram.example", "sg_ada", f"{NAME}@example.com", True, NAME, NAME, NAME)
+ADA_ELSEWHERE = Identity("other", "https://other.example", f"{NAME}-2", f"2{NAME}@example.com", True, NAME, NAME)
 CALLER = Caller("privacy-officer", "admin", None, "r1")
 BODY = f'{{"data": {{"performerId": "sg_ada", "changes": {{"displayName": "{NAME}"}}}}}}'.encode()
 ERASED = {
@@ -134,8 +135,7 @@ class World:
         accounts = UserAccounts(self.database, utc_now)
         account = await accounts.sign_in(ADA, may_link=False)
         self.user_id, self.generation = account.id, account.generation
-        other = Identity("other", "https://other.example", f"{NAME}-2", f"2{NAME}@example.com", True, NAME, NAME)
-        second = (await accounts.sign_in(other, may_link=False)).id
+        second = (await accounts.sign_in(ADA_ELSEWHERE, may_link=False)).id
         merges = UserMerges(self.database, self.sessions, utc_now)
         await merges.merge(self.user_id, [second], CALLER, dry_run=False)
         await self.plant_performer()
@@ -312,3 +312,36 @@ async def test_hold_stops_the_order_and_the_job_until_it_is_released(world: Worl
     assert await world.job().run(DyingJob(world.database, {})) == {"applied": 1, "held": 0}
     with pytest.raises(InvalidStatusTransition):
         await holds.create(world.user_id, "case 9", CALLER)
+
+
+async def test_hold_that_comes_after_the_start_is_refused_and_one_before_keeps_everything(world: World) -> None:
+    """Whatever step the job is at: no hold is accepted and then ignored."""
+    order_id, holds = await world.erase(), LegalHolds(world.database, utc_now)
+    before = await world.places()
+    with pytest.raises(KilledError):  # it has locked the person, found no hold, and its commit does not come
+        await world.job().run(DyingJob(world.database, {"orderId": order_id}, 0))
+    await holds.create(world.user_id, "case 7", CALLER)
+    assert await world.job().run(DyingJob(world.database, {"orderId": order_id})) == {"applied": 0, "held": 1}
+    assert await world.places() == before
+    await holds.release(world.user_id, "closed", CALLER)
+    with pytest.raises(KilledError):  # the start is committed
+        await world.job().run(DyingJob(world.database, {"orderId": order_id}, 1))
+    with pytest.raises(InvalidStatusTransition) as refused:
+        await holds.create(world.user_id, "case 8", CALLER)
+    assert refused.value.details == {"orderId": order_id}
+    assert await world.job().run(DyingJob(world.database, {})) == {"applied": 1, "held": 0}
+    assert await world.places() == []
+
+
+async def test_restored_merge_with_somebody_else_erases_the_person_alone(world: World) -> None:
+    """The backup is older than an unmerge: there somebody else's account is still merged with the person's."""
+    accounts = UserAccounts(world.database, utc_now)
+    other = await accounts.sign_in(Identity("firebase", "https://other.example", "bob", username="bob"), may_link=False)
+    exported = [ExportedOrder(1, "request 7", utc_now(), ["sg_ada"], [ADA.digest, ADA_ELSEWHERE.digest])]
+    merges = UserMerges(world.database, world.sessions, utc_now)
+    await merges.merge(world.user_id, [other.id], CALLER, dry_run=False)
+    assert await Erasures(world.database, utc_now).import_orders(exported, CALLER) == 1
+    assert await world.job().run(DyingJob(world.database, {})) == {"applied": 1, "held": 0}
+    assert await world.places() == []
+    bob = await accounts.sign_in(Identity("firebase", "https://other.example", "bob"), may_link=False)
+    assert (bob.id, bob.username) == (other.id, "bob")

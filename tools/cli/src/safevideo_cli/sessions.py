@@ -16,6 +16,7 @@ from safevideo_common.auth.sessions import SSO_DB, SessionStore
 from safevideo_common.cache.redis import open_redis
 from safevideo_common.clock import utc_now
 from safevideo_common.settings import ProcessSettings, load_settings
+from safevideo_common.users.accounts import UserAccounts
 
 REDIS_SECONDS: Final = 5.0
 CLEARED: Final = "sessions.cleared"
@@ -64,9 +65,12 @@ async def open_sessions() -> AsyncIterator[SessionStore]:
 
 async def _clear(user_id: int | None) -> int:
     async with open_database() as database:
+        # The entry comes first: an act that is not in the audit log does not happen.
+        if user_id is not None:
+            entry = caller().entry(CLEARED, utc_now, {"userId": user_id}, f"user:{user_id}")
+            await UserAccounts(database, utc_now).end_sessions(user_id, entry)
+        else:
+            async with database.transaction() as tx:
+                await audit_store.record(tx, caller().entry(CLEARED, utc_now, {"userId": None}))
         async with open_sessions() as store:
-            ended = await (store.clear() if user_id is None else store.end_user(user_id))
-        async with database.transaction() as tx:
-            entry = caller().entry(CLEARED, utc_now, {"userId": user_id, "sessionsEnded": ended})
-            await audit_store.record(tx, entry)
-    return ended
+            return await (store.clear() if user_id is None else store.end_user(user_id))

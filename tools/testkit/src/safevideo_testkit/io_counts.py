@@ -1,4 +1,4 @@
-"""What a request costs: the statements and the Redis commands that it leads to."""
+"""The cost of a request: the statements and the Redis commands that it leads to."""
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple

@@ -9,7 +9,7 @@ from safevideo_common.auth.api_keys import Role
 
 
 class Rights(NamedTuple):
-    """What the account of a person may do now."""
+    """The rights of a person's account, as they are now."""
 
     role: Role
     performer_id: str | None

@@ -132,7 +132,7 @@ class LegalHolds:
             async with self._database.transaction() as tx:
                 locked = await lock(tx, reference)
                 await _require_not_started(tx, locked.person)
-                hold = await self._place(locked, reason, self._clock(), caller.name)
+                hold = await self._insert(locked, reason, self._clock(), caller.name)
                 details = {"holdId": hold.id, "userId": hold.user_id, "reason": reason}
                 await audit_store.record(tx, caller.entry(HOLD_PLACED, self._clock, details, f"hold:{hold.id}"))
                 if also is not None:
@@ -218,12 +218,12 @@ class LegalHolds:
                 return "there"
             if not locked.person.user_ids and not locked.person.performer_ids:
                 return "without_person"
-            hold = await self._place(locked, exported.reason, exported.placed_at, exported.placed_by)
+            hold = await self._insert(locked, exported.reason, exported.placed_at, exported.placed_by)
             details = {"holdId": hold.id, "importedFrom": exported.id, "reason": exported.reason}
             await audit_store.record(tx, caller.entry(HOLD_PLACED, self._clock, details, f"hold:{hold.id}"))
             return "added"
 
-    async def _place(self, locked: LockedPerson, reason: str, placed_at: datetime, placed_by: str) -> Hold:
+    async def _insert(self, locked: LockedPerson, reason: str, placed_at: datetime, placed_by: str) -> Hold:
         tx, person = locked.tx, locked.person
         row = {
             "user_id": person.user_ids[0] if person.user_ids else None,

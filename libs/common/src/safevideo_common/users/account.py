@@ -1,4 +1,4 @@
-"""What an account is now: a function of its own values and of those of the accounts that are merged into it.
+"""The account that a person has: a function of its own values and of those of the accounts that are merged into it.
 
 Nothing of it is stored. So unmerging in any order gives each account what it would have without the merge.
 
@@ -39,22 +39,22 @@ class Account:
 
     @property
     def has_identity(self) -> bool:
-        """Whether a provider, or Sharegram's id, leads to one of the accounts."""
+        """Return whether a provider, or Sharegram's id, leads to one of the accounts."""
         return any(each.has_identity or each.sharegram_id is not None for each in self.members.values())
 
     @property
     def is_suspended(self) -> bool:
-        """Whether one of the accounts is suspended."""
+        """Return whether one of the accounts is suspended."""
         return any(each.suspended_at is not None for each in self.members.values())
 
     @property
     def is_erased(self) -> bool:
-        """Whether the root is erased."""
+        """Return whether the root is erased."""
         return self.members[self.id].erased_at is not None
 
     @property
     def can_sign_in(self) -> bool:
-        """Whether sessions of this account are valid."""
+        """Return whether sessions of this account are valid."""
         return not (self.is_suspended or self.is_erased)
 
 

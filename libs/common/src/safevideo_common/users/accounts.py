@@ -97,7 +97,7 @@ class UserAccounts:
         async def attempt() -> Account:
             async with self._database.transaction() as tx:
                 await _require_not_erased(tx, identity)
-                account = await self._known(tx, identity) or await self._first(tx, identity, may_link=may_link)
+                account = await self._of_identity(tx, identity) or await self._first(tx, identity, may_link=may_link)
                 if audit is not None:
                     await audit_store.record(tx, audit(account))
                 return account
@@ -122,7 +122,7 @@ class UserAccounts:
 
         self.forget(await retry_on_conflict(attempt))
 
-    async def _known(self, tx: AsyncConnection, identity: Identity) -> Account | None:
+    async def _of_identity(self, tx: AsyncConnection, identity: Identity) -> Account | None:
         """Return the account of an identity that has one, locked."""
         if (found := await store.find_by_identity(tx, identity)) is None:
             return None
@@ -145,7 +145,7 @@ class UserAccounts:
         if identity.provider == SHAREGRAM:
             names.append(performer_name(identity.subject))
         lock = await lock_names(tx, names)
-        if (account := await self._known(tx, identity)) is not None:  # another sign-in was first
+        if (account := await self._of_identity(tx, identity)) is not None:  # another sign-in was first
             return account
         found = await self._by_sharegram_id(tx, identity) or await self._by_email(tx, identity, may_link=may_link)
         if found is None:

@@ -110,8 +110,8 @@ class UserMerges:
         self, tx: AsyncConnection, primary_id: int, duplicate_ids: Sequence[int], caller: Caller, *, dry_run: bool
     ) -> UserChanges:
         named = [primary_id, *duplicate_ids]
-        known = await store.roots_of(tx, named)
-        if missing := [each for each in named if each not in known]:
+        roots = await store.roots_of(tx, named)
+        if missing := [each for each in named if each not in roots]:
             raise UserNotFound("Some of these users do not exist.", details={"userIds": missing})
         locked = await lock(tx, *named)
         if (done := await self._repetition(tx, locked, primary_id, duplicate_ids, caller)) is not None:

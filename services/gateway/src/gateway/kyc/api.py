@@ -29,6 +29,7 @@ from safevideo_common.errors import (
     FileRequired,
     IntegrationNotConfigured,
     InvalidKycStatus,
+    InvalidStatusTransition,
     KycAlreadyInProgress,
     KycRequestNotFound,
     UnsupportedDocument,
@@ -258,11 +259,14 @@ class KycApi:
     def endpoints(self) -> Sequence[Endpoint]:
         """Return the declarations."""
         decided = Returns(KycRequestDocument, _REQUEST)
-        errors = (KycRequestNotFound, InvalidKycStatus)
+        errors = (KycRequestNotFound, InvalidKycStatus, InvalidStatusTransition)
         return [
             Endpoint(
                 "POST", f"{PATH}/submit", self.submit, PERFORMERS, Returns(SubmittedDocument, _SUBMITTED, status=201),
-                (KycAlreadyInProgress, InvalidKycStatus, IntegrationNotConfigured, FeatureDisabled),
+                (
+                    KycAlreadyInProgress, InvalidKycStatus, InvalidStatusTransition, IntegrationNotConfigured,
+                    FeatureDisabled,
+                ),
                 body=KycSubmissionBody, body_example=_SUBMISSION, rate_limit=RateLimitClass.KYC_SUBMISSION,
                 takes_idempotency_key=True,
             ),
@@ -298,7 +302,8 @@ class KycApi:
     async def submit(self, request: web.Request) -> web.Response:
         """Submit a KYC request. Its documents follow, and the last required one begins the verification.
 
-        Raises `KycAlreadyInProgress`, `InvalidKycStatus`, `ValidationFailed`.
+        Raises `KycAlreadyInProgress`, `InvalidKycStatus`, `ValidationFailed`, and `InvalidStatusTransition` once the
+        erasure of the person has started.
         """
         self._require_enabled()
         body = await parse_body(KycSubmissionBody, request)

@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 from sqlalchemy import select, update
 
 from gateway.kyc.uploads import MAX_DOCUMENT_BYTES
+from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
+from safevideo_common.database.erasures import IdentifierKind
+from safevideo_common.database.person_locks import lock_performer
 from safevideo_common.database.tables import audit_log, batch_jobs, kyc_documents, kyc_requests, outbox
 from safevideo_common.documents.store import FileFault
 from safevideo_common.domain.kyc import FINAL_REASONS, KycStatus, RejectionReason
@@ -278,3 +281,22 @@ async def test_feature_flag_stops_submissions_only(ada: KycClient, redis: Redis)
     await eventually(is_disabled)
     assert (await ada.submit()).code == "FEATURE_DISABLED"
     assert await ada.status(request_id) == "pending"
+
+
+async def test_nothing_is_decided_or_submitted_once_the_erasure_has_started(
+    ada: KycClient, reviewer: KycClient, database: Database
+) -> None:
+    request_id = await ada.submitted()
+    await set_status(database, request_id, KycStatus.IN_REVIEW)
+    async with database.transaction() as tx:
+        lock = await lock_performer(tx, "sg_ada")
+        named = {IdentifierKind.PERFORMER: ["sg_ada"]}
+        order_id = await erasures.create_order(lock, named, "request 7", "ann", datetime.now(UTC))
+        await erasures.mark_started(lock, order_id, datetime.now(UTC))
+    for answer in (
+        await reviewer.post(f"{request_id}/reject", {"reason": "other", "notes": "about the person"}),
+        await reviewer.post(f"{request_id}/approve", {}),
+        await ada.submit(),
+    ):
+        assert (answer.status, answer.code) == (409, "INVALID_STATUS_TRANSITION")
+        assert answer.json["error"]["details"] == {"orderId": order_id}

@@ -1,4 +1,4 @@
-"""What an account may do, apart from what it is merged into; and the generation that its sessions name."""
+"""The rights of an account, apart from what it is merged into; and the generation that its sessions name."""
 
 from sqlalchemy import Column, String, text
 
