@@ -25,10 +25,10 @@ async def test_file_is_read_as_it_was_written(file_store: Store, size: int) -> N
 async def test_missing_file_is_none_and_its_deletion_changes_nothing(file_store: Store) -> None:
     name = token_hex(16)
     assert await file_store.get(name) is None
-    await file_store.delete(name)
+    await file_store.delete_file(name)
     await file_store.put(name, b"content")
-    await file_store.delete(name)
-    await file_store.delete(name)
+    await file_store.delete_file(name)
+    await file_store.delete_file(name)
     assert await file_store.get(name) is None
 
 
@@ -43,7 +43,7 @@ async def test_name_is_written_once(file_store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 32, "0" * 31, "0" * 33, "0" * 31 + "\n", "a/" * 16])
 async def test_only_names_of_files_reach_the_store(file_store: Store, name: str) -> None:
-    for call in (file_store.get(name), file_store.put(name, b""), file_store.delete(name)):
+    for call in (file_store.get(name), file_store.put(name, b""), file_store.delete_file(name)):
         with pytest.raises(ValueError, match="32 hexadecimal digits"):
             await call
 
@@ -70,6 +70,6 @@ async def test_swapped_file_does_not_open(file_store: Store) -> None:
     await file_store.put(other, await file_store.get(name) or b"")
     with pytest.raises(DocumentUnreadable):
         await files.get("row 1", other)
-    await files.delete(name)
+    await file_store.delete_file(name)
     with pytest.raises(DocumentMissing):
         await files.get("row 1", name)

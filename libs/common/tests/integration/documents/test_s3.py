@@ -65,7 +65,7 @@ async def document(_: web.Request) -> web.StreamResponse:
 
 
 async def calls(store: S3FileStore) -> Sequence[object]:
-    work = (store.get(NAME), store.put(NAME, b"x"), store.delete(NAME), store.find("0"))
+    work = (store.get(NAME), store.put(NAME, b"x"), store.delete_file(NAME), store.find("0"))
     return await asyncio.gather(*work, return_exceptions=True)
 
 

@@ -11,7 +11,14 @@ from sqlalchemy import select, update
 
 from gateway.kyc.uploads import MAX_DOCUMENT_BYTES
 from safevideo_common.database.engine import Database
-from safevideo_common.database.tables import audit_log, batch_jobs, kyc_documents, kyc_requests, outbox
+from safevideo_common.database.tables import (
+    audit_log,
+    batch_jobs,
+    document_deletions,
+    kyc_documents,
+    kyc_requests,
+    outbox,
+)
 from safevideo_common.documents.store import FileFault
 from safevideo_common.domain.kyc import FINAL_REASONS, KycStatus, RejectionReason
 from safevideo_testkit.eventually import eventually
@@ -98,7 +105,10 @@ async def test_repeated_side_replaces_the_earlier_document(
         assert (await ada.upload(request_id, "idFront", picture(color))).status == 201
     async with database.read_connection() as reading:
         (row,) = await reading.execute(select(kyc_documents))
-    assert [each.name for each in files(upload_dir)] == [row.file_name]
+        to_delete = list(await reading.execute(select(document_deletions.c.file_name, document_deletions.c.request_id)))
+    ((replaced, of_request),) = to_delete
+    assert {each.name for each in files(upload_dir)} == {row.file_name, replaced}
+    assert of_request == request_id
     assert (row.media_type, row.slot) == ("image/jpeg", "id_front")
 
 

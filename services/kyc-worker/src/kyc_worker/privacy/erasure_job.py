@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kyc_worker.documents.deleter import DocumentDeleter
 from kyc_worker.privacy import erasure_tables
 from kyc_worker.privacy.retention_job import RetentionMetrics
 from safevideo_common.audit import store as audit_store
@@ -19,7 +20,6 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import erasures, performers
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import ErasureOrder, IdentifierKind
-from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import KycRules
 from safevideo_common.encryption import Cipher
 from safevideo_common.jobs.handler import JobContext, PermanentJobError, RetryableJobError
@@ -46,7 +46,7 @@ class ErasureParts:
     """The stores that the job works on. Without `quarantine_cipher` quarantined webhooks stay until their end."""
 
     database: Database
-    files: FileStore
+    deleter: DocumentDeleter
     quarantine_cipher: Cipher | None
     cache: PerformerCache
     sessions: SessionEnder
@@ -143,8 +143,9 @@ class ErasureJob:
             request_ids = await erasure_tables.requests_to_erase(reading, person)
         for request_id in request_ids:
             async with job.step() as tx:
-                await erasure_tables.erase_request(tx, self._parts.files, request_id, self._clock(), self._rules)
+                await erasure_tables.erase_request(tx, request_id, self._clock(), self._rules)
             self._metrics.deleted.labels("erasure").inc()
+        await self._parts.deleter.delete_of(request_ids)
         return len(request_ids)
 
     async def _scan_all(self, job: JobContext, person: Person) -> None:
