@@ -1,4 +1,4 @@
-"""A file of a document and its row are one fact: who deletes files, who removes rows, and that neither forgets the other."""
+"""A file of a document and its row are one fact: who deletes files, who removes rows, and neither without the other."""
 
 import ast
 from collections.abc import Iterator

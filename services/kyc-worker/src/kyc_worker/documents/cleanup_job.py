@@ -33,7 +33,7 @@ ORPHANS_CODE: Final = "DOCUMENT_ORPHANS_NEED_CONFIRMATION"
 
 @dataclass(slots=True)
 class _Found:
-    """What a comparison has found so far."""
+    """Files and rows that a comparison has found so far."""
 
     files: int = 0
     missing: int = 0
@@ -91,13 +91,13 @@ class DocumentCleanupJob:
         # In this order: a file is written before its row, and deleted after it, and after that the order to delete it.
         async with self._database.read_connection() as reading:
             rows = await documents.files_of_rows(reading, digit)
-            known = await deletions.names_of(reading, digit)
+            to_delete = await deletions.names_of(reading, digit)
         written_at = await self._files.find(digit)
         await job.raise_if_stopped()
         latest = self._clock() - MIN_AGE
         found.files += len(written_at)
         found.add_orphans(
-            [name for name, at in written_at.items() if name not in rows and name not in known and at < latest]
+            [name for name, at in written_at.items() if name not in rows and name not in to_delete and at < latest]
         )
         missing = [row.id for name, row in rows.items() if name not in written_at and row.fault is None]
         back = [row.id for name, row in rows.items() if name in written_at and row.fault is FileFault.MISSING]

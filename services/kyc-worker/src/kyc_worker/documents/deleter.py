@@ -135,12 +135,14 @@ class DocumentDeleter:
             for each in claimed
             if each.reason is DeletionReason.REPLACED and each.request_id is not None
         }
-        held = {request_id for request_id in sorted(replaced) if await self._is_held(request_id)}
-        kept = [each.id for each in claimed if each.reason is DeletionReason.REPLACED and each.request_id in held]
-        if kept:
+        held_requests = {request_id for request_id in sorted(replaced) if await self._is_held(request_id)}
+        held_ids = [
+            each.id for each in claimed if each.reason is DeletionReason.REPLACED and each.request_id in held_requests
+        ]
+        if held_ids:
             async with self._database.transaction() as tx:
-                await deletions.postpone(tx, kept, self._clock() + HELD_FOR)
-        return [each for each in claimed if each.id not in kept]
+                await deletions.postpone(tx, held_ids, self._clock() + HELD_FOR)
+        return [each for each in claimed if each.id not in held_ids]
 
     async def _is_held(self, request_id: int) -> bool:
         async with self._database.read_connection() as reading:
