@@ -1,12 +1,19 @@
 """What every store of documents does: the folder, and S3 (here moto's mock of it)."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from secrets import token_bytes, token_hex
 
 import pytest
 from cryptography.fernet import Fernet
 
-from safevideo_common.documents.files import DocumentMissing, DocumentUnreadable, EncryptedFiles, FolderStore
+from safevideo_common.documents.files import (
+    MARK_NAME,
+    DocumentMissing,
+    DocumentUnreadable,
+    EncryptedFiles,
+    FolderStore,
+)
 from safevideo_common.documents.s3 import S3FileStore
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import FilesUnavailable
@@ -57,6 +64,20 @@ async def test_inventory_finds_the_files_of_a_digit_with_their_times(file_store:
         found = await file_store.find(digit)
         assert sorted(found) == sorted(each for each in names if each[0] == digit)
         assert all(before <= at <= datetime.now(UTC) + timedelta(seconds=1) for at in found.values())
+
+
+async def test_mark_is_read_as_it_was_written_and_is_no_document(file_store: Store) -> None:
+    assert await file_store.read_mark() is None
+    for mark in (token_hex(16), token_hex(16)):
+        await file_store.write_mark(mark)
+        assert await file_store.read_mark() == mark
+    assert [name for digit in "0123456789abcdef" for name in await file_store.find(digit)] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a mark", b"\xff" * 32, b"0" * 10_000])
+async def test_damaged_mark_is_none_that_a_database_has(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MARK_NAME).write_bytes(content)
+    assert await FolderStore(tmp_path).read_mark() == "damaged"
 
 
 async def test_swapped_file_does_not_open(file_store: Store) -> None:
