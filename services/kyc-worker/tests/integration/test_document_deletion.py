@@ -183,6 +183,26 @@ async def test_erasure_waits_until_the_files_are_gone(stored: Documents) -> None
     assert (stored.files(), await stored.orders()) == (set(), {})
 
 
+async def test_store_that_hangs_is_given_up(stored: Documents) -> None:
+    class HangingStore(FolderStore):
+        async def delete_file(self, name: str) -> None:
+            await asyncio.Event().wait()
+
+        async def read_mark(self) -> str | None:
+            await asyncio.Event().wait()
+            return None
+
+    hanging = HangingStore(stored.folder)
+    name = await stored.upload(Slot.SELFIE)
+    await stored.remove()
+    mark = StoreMark(stored.database, stored.store, utc_now, stored.log)
+    with pytest.raises(FilesUnavailable):
+        await DocumentDeleter(stored.database, hanging, mark, lambda: NOW, stored.log, seconds=0).delete_due()
+    with pytest.raises(FilesUnavailable):
+        await StoreMark(stored.database, hanging, utc_now, stored.log, seconds=0).check()
+    assert (stored.files(), await stored.orders()) == ({name}, {name: 1})
+
+
 async def test_file_that_a_row_names_is_kept(stored: Documents) -> None:
     name = await stored.upload(Slot.SELFIE)
     async with stored.database.transaction() as tx:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Final
 
-from kyc_worker.documents.store_mark import StoreMark, StoreMismatch
+from kyc_worker.documents.store_mark import CALL_SECONDS, StoreMark, StoreMismatch
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
@@ -22,8 +22,6 @@ from safevideo_common.resilience.outages import Outage
 
 POLL_SECONDS: Final = 15.0
 BATCH: Final = 50
-DELETE_SECONDS: Final = 30.0
-"""For one file: a folder on another machine may hang."""
 MAX_FAILURES: Final = 3
 """After as many failures in a row the store counts as unavailable, and the rest of the batch waits."""
 HELD_FOR: Final = timedelta(hours=1)
@@ -40,8 +38,16 @@ class DocumentDeleter:
     """
 
     def __init__(
-        self, database: Database, store: FileStore, mark: StoreMark, clock: Clock, logger: FilteringBoundLogger
+        self,
+        database: Database,
+        store: FileStore,
+        mark: StoreMark,
+        clock: Clock,
+        logger: FilteringBoundLogger,
+        seconds: float = CALL_SECONDS,
     ) -> None:
+        """`seconds` is the time that the deletion of one file may take."""
+        self._seconds = seconds
         self._database = database
         self._store = store
         self._mark = mark
@@ -122,7 +128,7 @@ class DocumentDeleter:
 
     async def _delete_one(self, name: str) -> None:
         with unavailable_on(TimeoutError):
-            async with asyncio.timeout(DELETE_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 await self._store.delete_file(name)
 
     async def _without_held(self, claimed: Sequence[FileDeletion]) -> Sequence[FileDeletion]:

@@ -4,6 +4,7 @@ A database that was restored, is empty, or is another one has another mark than 
 mounted. Then nothing is deleted until an operator says which store belongs to this database.
 """
 
+import asyncio
 from enum import StrEnum
 from secrets import token_hex
 from typing import Final, NamedTuple
@@ -14,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.clock import Clock
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import document_stores
-from safevideo_common.documents.files import MarkedStore
+from safevideo_common.documents.files import MarkedStore, unavailable_on
 from safevideo_common.errors import DatabaseConflict, SafeVideoError
 from safevideo_common.observability.logs import FilteringBoundLogger
 
+CALL_SECONDS: Final = 30.0
+"""A folder on another machine may hang."""
 _ROW: Final = 1
 _s: Final = document_stores.c
 
@@ -46,7 +49,16 @@ class _Expected(NamedTuple):
 class StoreMark:
     """The mark that the database expects, compared with that of the store. All methods raise `ServiceUnavailable`."""
 
-    def __init__(self, database: Database, store: MarkedStore, clock: Clock, logger: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: MarkedStore,
+        clock: Clock,
+        logger: FilteringBoundLogger,
+        seconds: float = CALL_SECONDS,
+    ) -> None:
+        """`seconds` is the time that one call of the store may take."""
+        self._seconds = seconds
         self._database = database
         self._store = store
         self._clock = clock
@@ -58,10 +70,10 @@ class StoreMark:
         A new database marks a store without a mark. A kill on the way leaves what the next check completes.
         """
         expected = await self._expected()
-        found = await self._store.read_mark()
+        found = await self._found()
         if found is None and not expected.is_confirmed:
-            await self._store.write_mark(expected.mark)
-            found = await self._store.read_mark()
+            await self._write(expected.mark)
+            found = await self._found()
         if found != expected.mark:
             if expected.refusal != Refusal.STORE_MISMATCH:
                 async with self._database.transaction() as tx:
@@ -77,13 +89,23 @@ class StoreMark:
     async def adopt(self) -> None:
         """Make the store the one of this database. A store without a mark gets that of the database."""
         expected = await self._expected()
-        found = await self._store.read_mark()
+        found = await self._found()
         if found is None:
-            await self._store.write_mark(expected.mark)
+            await self._write(expected.mark)
             found = expected.mark
         async with self._database.transaction() as tx:
             await tx.execute(update(document_stores).values(mark=found, confirmed_at=self._clock(), refusal=None))
         self._logger.info("Store of documents adopted", mark=found, former_mark=expected.mark)
+
+    async def _found(self) -> str | None:
+        with unavailable_on(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                return await self._store.read_mark()
+
+    async def _write(self, mark: str) -> None:
+        with unavailable_on(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._store.write_mark(mark)
 
     async def _expected(self) -> _Expected:
         """Return what the database expects. Of processes that start at once with a new database, one makes the mark."""
