@@ -112,6 +112,28 @@ async def test_repeated_side_replaces_the_earlier_document(
     assert (row.media_type, row.slot) == ("image/jpeg", "id_front")
 
 
+async def test_file_of_an_upload_that_is_refused_at_its_end_is_to_be_deleted(
+    ada: KycClient, database: Database, upload_dir: Path
+) -> None:
+    request_id = await ada.submitted()
+
+    async def is_written() -> bool:
+        return len(files(upload_dir)) == 1
+
+    async with database.transaction() as tx:
+        complete = update(kyc_requests).where(kyc_requests.c.id == request_id).values(status=KycStatus.IN_PROGRESS)
+        await tx.execute(complete)
+        upload = asyncio.create_task(ada.upload(request_id))
+        await eventually(is_written)  # it waits for the row now
+    answer = await upload
+    assert (answer.status, answer.code) == (409, "INVALID_KYC_STATUS")
+    async with database.read_connection() as reading:
+        c = document_deletions.c
+        (row,) = (await reading.execute(select(c.file_name, c.request_id, c.reason))).all()
+    assert [each.name for each in files(upload_dir)] == [row.file_name]
+    assert (row.request_id, row.reason) == (request_id, "refused")
+
+
 async def test_document_without_its_file_never_counts_as_uploaded(ada: KycClient, database: Database) -> None:
     request_id = await ada.submitted()
     for field in ("idFront", "selfie"):
