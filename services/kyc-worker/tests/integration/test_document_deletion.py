@@ -171,6 +171,16 @@ async def test_file_that_cannot_be_deleted_delays_no_other_and_is_tried_less_and
     assert (stored.files(), await stored.orders()) == (set(), {})
 
 
+async def test_row_with_a_name_that_is_none_stops_nothing(stored: Documents) -> None:
+    async with stored.database.transaction() as tx:
+        await deletions.record(tx, ["../../etc/passwd"], None, DeletionReason.REMOVED, NOW)
+    await stored.upload(Slot.SELFIE)
+    await stored.remove()
+    with pytest.raises(FilesUnavailable):
+        await stored.deleter().delete_due()
+    assert (stored.files(), await stored.orders()) == (set(), {"../../etc/passwd": 1})
+
+
 async def test_erasure_waits_until_the_files_are_gone(stored: Documents) -> None:
     name = await stored.upload(Slot.SELFIE)
     await stored.remove()

@@ -127,7 +127,7 @@ class DocumentDeleter:
             raise last_error
 
     async def _delete_one(self, name: str) -> None:
-        with unavailable_on(TimeoutError):
+        with unavailable_on(TimeoutError, ValueError):  # ValueError: somebody wrote a row with a name that is none
             async with asyncio.timeout(self._seconds):
                 await self._store.delete_file(name)
 
