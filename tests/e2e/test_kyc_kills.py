@@ -162,12 +162,10 @@ class Life:
                 utc_now(),
             )  # fmt: skip
             try:
-                _, replaced = await self.service(kill).add_document(document, CALLER)
+                await self.service(kill).add_document(self.name, document, CALLER)
             except InvalidKycStatus:  # the last one was recorded before the kill
-                await files.delete(file)
+                await self.service(kill).discard_file(self.request_id, file)
                 return
-            if replaced is not None:
-                await files.delete(replaced)
 
     async def verify(self, kill: KillPoint) -> None:
         database = KillableDatabase(self.database, kill)
@@ -222,7 +220,7 @@ class Life:
         database = KillableDatabase(self.database, kill)
         for later in (WARNING, END):
             now = utc_now() + later
-            handler = ExpiryJob(database, self.files, RULES, END, partial(_same, now))
+            handler = ExpiryJob(database, RULES, END, partial(_same, now))
             await handler.run(JobRow(database, 0, "kyc_expiry", {}))
 
     async def verifications(self) -> list[Mapping[str, object]]:

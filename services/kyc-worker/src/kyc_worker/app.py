@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from kyc_worker.documents.cleanup_job import DocumentCleanupJob
+from kyc_worker.documents.deleter import DocumentDeleter
+from kyc_worker.documents.store_mark import StoreMark
 from kyc_worker.metrics import KycMonitor
 from kyc_worker.privacy.erasure_job import ErasureJob, ErasureParts
 from kyc_worker.privacy.retention_job import RetentionJob, RetentionMetrics, RetentionPeriods
@@ -78,20 +80,23 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             consumer = build_consumer(SERVICE, handler, database, settings, registry, logger, tracer)
             lag = LagTrend()
             store = open_file_store(settings)
+            mark = StoreMark(database, store, utc_now, logger)
+            deleter = DocumentDeleter(database, store, mark, utc_now, logger)
             keys = StoredIdempotencyKeys(database, utc_now)
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 background_task(app, "kyc-monitor", KycMonitor(database, registry, utc_now).run()),
+                background_task(app, "document-deleter", deleter.run()),
                 run_job_worker(
                     app,
                     SERVICE,
                     {
                         JOB_TYPE: ReplayJob.of(consumer, handler, broker, lag, settings, registry),
                         RESYNC_JOB: ResyncJob(database, handler, sharegram, utc_now, logger),
-                        CLEANUP_JOB: DocumentCleanupJob(database, store, utc_now, logger),
+                        CLEANUP_JOB: DocumentCleanupJob(database, store, mark, utc_now, logger),
                         **_request_jobs(settings, database, store, sharegram, keys, logger),
-                        **_privacy_jobs(settings, database, store, cache_redis, sso_redis, registry, logger),
+                        **_privacy_jobs(settings, database, deleter, cache_redis, sso_redis, registry, logger),
                     },
                     broker,
                     settings,
@@ -121,7 +126,7 @@ def _request_jobs(
     """Return the jobs that send and expire requests. Without a key for their documents none is sent."""
     encryption = settings.encryption_keys()
     pending = timedelta(days=settings.kyc_pending_days)
-    jobs: dict[str, JobHandler] = {EXPIRY_JOB: ExpiryJob(database, store, settings.kyc_rules(), pending, utc_now)}
+    jobs: dict[str, JobHandler] = {EXPIRY_JOB: ExpiryJob(database, settings.kyc_rules(), pending, utc_now)}
     if encryption is None:
         logger.warning("No ENCRYPTION_KEY: KYC requests are not sent to Sharegram")
         return jobs
@@ -135,7 +140,7 @@ def _request_jobs(
 def _privacy_jobs(
     settings: KycWorkerSettings,
     database: Database,
-    store: FileStore,
+    deleter: DocumentDeleter,
     cache_redis: Redis,
     sso_redis: Redis,
     registry: CollectorRegistry,
@@ -144,8 +149,8 @@ def _privacy_jobs(
     encryption, metrics = settings.encryption_keys(), RetentionMetrics(registry)
     cipher = encryption.cipher(Purpose.QUARANTINED_WEBHOOK) if encryption else None
     periods = RetentionPeriods(settings.kyc_retention_days_verified, settings.kyc_retention_days_rejected)
-    parts = ErasureParts(database, store, cipher, PerformerCache(cache_redis), SessionStore(sso_redis))
+    parts = ErasureParts(database, deleter, cipher, PerformerCache(cache_redis), SessionStore(sso_redis))
     return {
-        RETENTION_JOB: RetentionJob(database, store, periods, metrics, utc_now, logger),
+        RETENTION_JOB: RetentionJob(database, periods, metrics, utc_now, logger),
         ERASURE_JOB: ErasureJob(parts, settings.kyc_rules(), metrics, utc_now, logger),
     }

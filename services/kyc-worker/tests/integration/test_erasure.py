@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kyc_worker.documents.deleter import DocumentDeleter
+from kyc_worker.documents.store_mark import StoreMark
 from kyc_worker.privacy.erasure_job import ErasureJob, ErasureParts
 from kyc_worker.privacy.retention_job import RetentionMetrics
 from safevideo_common.audit.store import Caller
@@ -23,6 +25,7 @@ from safevideo_common.database import performers as performers_store
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import (
     batch_jobs,
+    document_deletions,
     erasure_orders,
     event_inbox,
     idempotency_keys,
@@ -57,12 +60,12 @@ ADA_ELSEWHERE = Identity("other", "https://other.example", f"{NAME}-2", f"2{NAME
 CALLER = Caller("privacy-officer", "admin", None, "r1")
 BODY = f'{{"data": {{"performerId": "sg_ada", "changes": {{"displayName": "{NAME}"}}}}}}'.encode()
 ERASED = {
-    "users", "user_identities", "user_merges", "performers", "kyc_requests", "kyc_documents", "event_inbox", "outbox",
-    "rejected_webhooks", "batch_jobs", "idempotency_keys", "role_grants",
+    "users", "user_identities", "user_merges", "performers", "kyc_requests", "kyc_documents", "document_deletions",
+    "event_inbox", "outbox", "rejected_webhooks", "batch_jobs", "idempotency_keys", "role_grants",
 }  # fmt: skip
 WITHOUT_PERSONAL_DATA = {
     "performer_scan_rows", "sync_watermarks", "kyc_verification_steps", "api_keys", "legal_holds", "erasure_orders",
-    "erased_identifiers", "integrations", "webhook_secrets", "audit_log", "leases",
+    "erased_identifiers", "integrations", "webhook_secrets", "audit_log", "leases", "document_stores",
     "legal_hold_subjects", "person_locks", "batch_job_tries", "schedule_fires", "sharegram_idempotency_keys",
     "overrides",
 }  # fmt: skip
@@ -212,7 +215,9 @@ class World:
 
     def job(self) -> ErasureJob:
         cipher = self.keys.cipher(Purpose.QUARANTINED_WEBHOOK)
-        parts = ErasureParts(self.database, self.store, cipher, self.cache, self.sessions)
+        mark = StoreMark(self.database, self.store, utc_now, self.log)
+        deleter = DocumentDeleter(self.database, self.store, mark, utc_now, self.log)
+        parts = ErasureParts(self.database, deleter, cipher, self.cache, self.sessions)
         return ErasureJob(
             parts, KycRules(80, timedelta(days=730)), RetentionMetrics(CollectorRegistry()), utc_now, self.log
         )
@@ -259,8 +264,9 @@ async def test_nothing_of_the_person_is_left_whatever_step_the_worker_dies_at(wo
     assert kills > 8
     assert result == {"applied": 1, "held": 0}
     assert await world.places() == []
-    assert [each for each in world.folder.rglob("*") if each.is_file()] == []
+    assert [each for each in world.folder.rglob("*/*") if each.is_file()] == []
     assert await world.count(select(func.count()).select_from(kyc_documents)) == 0
+    assert await world.count(select(func.count()).select_from(document_deletions)) == 0
     assert await world.count(select(func.count()).select_from(rejected_webhooks)) == 0
     assert await world.sessions.of_user(world.user_id) == []
     async with world.database.read_connection() as reading:

@@ -16,7 +16,7 @@ from safevideo_common.database import erasures, kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.person_locks import PersonLock
-from safevideo_common.database.tables import kyc_documents, outbox
+from safevideo_common.database.tables import document_deletions, kyc_documents, outbox
 from safevideo_common.database.tables import kyc_requests as table
 from safevideo_common.documents import store as documents
 from safevideo_common.documents.files import FolderStore
@@ -64,7 +64,7 @@ class ExpiryHarness:
 
     async def run(self) -> dict[str, int]:
         """Run the job twice, as after a kill before its end, and return what the first run did."""
-        handler = ExpiryJob(self.database, self.files, RULES, 14 * DAY, lambda: self.now)
+        handler = ExpiryJob(self.database, RULES, 14 * DAY, lambda: self.now)
         jobs = JobHarness(self.database, self.logger)
         async with jobs.running({EXPIRY_JOB: handler}):
             first, second = [
@@ -138,7 +138,7 @@ async def test_request_stays_verified_until_its_renewal_is(requests: ExpiryHarne
     ]
 
 
-async def test_request_whose_documents_never_came_expires_and_its_files_go(requests: ExpiryHarness) -> None:
+async def test_request_whose_documents_never_came_expires_and_its_documents_go(requests: ExpiryHarness) -> None:
     request_id = await requests.submitted()
     name = "0" * 32
     await requests.files.put(name, b"a part of the documents")
@@ -150,9 +150,10 @@ async def test_request_whose_documents_never_came_expires_and_its_files_go(reque
     requests.now += timedelta(seconds=1)
     assert await requests.run() == {"abandoned": 1}
     assert await requests.status(request_id) is KycStatus.EXPIRED
-    assert await requests.files.get(name) is None
     async with requests.database.read_connection() as reading:
         assert await reading.scalar(select(kyc_documents.c.id)) is None
+        assert await reading.scalar(select(document_deletions.c.file_name)) == name
+    assert await requests.files.get(name) is not None, "the deleter comes after the commit"
 
 
 async def test_end_of_an_erased_performer_is_not_announced(requests: ExpiryHarness) -> None:

@@ -1,4 +1,4 @@
-"""Retention of KYC data: what goes when, what stays, a kill between file and row, and legal holds."""
+"""Retention of KYC data: what goes when, what stays, and legal holds."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -7,13 +7,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import insert, select
 
+from kyc_worker.documents.deleter import DocumentDeleter
+from kyc_worker.documents.store_mark import StoreMark
 from kyc_worker.privacy.retention_job import RetentionJob, RetentionMetrics, RetentionPeriods
 from safevideo_common.audit.store import Caller
 from safevideo_common.clock import utc_now
 from safevideo_common.database import performers
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import audit_log, kyc_documents, kyc_requests
+from safevideo_common.documents import store as documents
 from safevideo_common.documents.files import FolderStore
+from safevideo_common.documents.store import StepStatus, StepType
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.domain.performers import Performer
 from safevideo_common.jobs.model import JobStatus, NewJob
@@ -24,19 +28,6 @@ from safevideo_testkit.each_database import *  # noqa: F403 - pytest finds fixtu
 from safevideo_testkit.harness.jobs import JobHarness
 
 PERIODS = RetentionPeriods(verified_days=2557, rejected_days=365)
-
-
-class DyingStore(FolderStore):
-    """A store whose process dies once, after it has deleted one file."""
-
-    deleted = 0
-
-    async def delete(self, name: str) -> None:
-        """See `FileStore`."""
-        self.deleted += 1
-        if self.deleted == 2:
-            raise OSError("killed")
-        await super().delete(name)
 
 
 class Requests:
@@ -68,7 +59,7 @@ class Requests:
         async with self.database.read_connection() as reading:
             ids = list(await reading.scalars(select(kyc_requests.c.id).where(kyc_requests.c.applicant.is_not(None))))
             rows = list(await reading.scalars(select(kyc_documents.c.request_id).order_by(kyc_documents.c.id)))
-        files = [each for each in self.folder.rglob("*") if each.is_file()]
+        files = [each for each in self.folder.rglob("*/*") if each.is_file()]
         assert rows == [each for each in ids for _ in range(2)]
         assert len(files) == len(rows)
         return ids
@@ -79,15 +70,15 @@ def requests(database: Database, tmp_path: Path) -> Requests:
     return Requests(database, tmp_path / "documents")
 
 
-async def run(
-    harness: JobHarness, requests: Requests, log: FilteringBoundLogger, store: FolderStore | None = None
-) -> dict[str, object]:
-    """Run the job and return its result."""
+async def run(harness: JobHarness, requests: Requests, log: FilteringBoundLogger) -> dict[str, object]:
+    """Run the job, let the deleter follow it, and return its result."""
     metrics = RetentionMetrics(CollectorRegistry())
-    job = RetentionJob(requests.database, store or requests.store, PERIODS, metrics, utc_now, log)
+    job = RetentionJob(requests.database, PERIODS, metrics, utc_now, log)
     job_id = await harness.enqueue(NewJob(RETENTION_JOB))
     async with harness.running({RETENTION_JOB: job}):
         done = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
+    mark = StoreMark(requests.database, requests.store, utc_now, log)
+    await DocumentDeleter(requests.database, requests.store, mark, utc_now, log).delete_due()
     return dict(done.result or {})
 
 
@@ -116,15 +107,6 @@ async def test_data_goes_after_its_time_and_the_decision_stays(
     assert await run(harness, requests, log) == {"deleted": 0, "held": 0}
 
 
-async def test_worker_that_dies_between_file_and_row_leaves_nothing_behind(
-    harness: JobHarness, requests: Requests, log: FilteringBoundLogger
-) -> None:
-    for name in ("sg_ada", "sg_bob"):
-        await requests.add(name, KycStatus.REJECTED, 366)
-    assert await run(harness, requests, log, DyingStore(requests.folder)) == {"deleted": 2, "held": 0}
-    assert await requests.with_data() == []
-
-
 async def test_legal_hold_keeps_the_data_until_it_is_released(
     harness: JobHarness, requests: Requests, log: FilteringBoundLogger, database: Database
 ) -> None:
@@ -139,3 +121,21 @@ async def test_legal_hold_keeps_the_data_until_it_is_released(
     await holds.release("sg_ada", "case 7 is closed", caller)
     assert await run(harness, requests, log) == {"deleted": 1, "held": 0}
     assert await requests.with_data() == []
+
+
+async def test_abandoned_request_that_a_hold_kept_goes_when_the_hold_is_released(
+    harness: JobHarness, requests: Requests, log: FilteringBoundLogger, database: Database
+) -> None:
+    abandoned = await requests.add("sg_ada", KycStatus.EXPIRED, 1)
+    was_verified = await requests.add("sg_ada", KycStatus.EXPIRED, 1)
+    async with database.transaction() as tx:
+        await performers.insert_new(tx, [Performer("sg_ada")], utc_now())
+        await documents.set_step(tx, abandoned, StepType.DOCUMENT_UPLOAD, StepStatus.PENDING)
+        await documents.set_step(tx, was_verified, StepType.DOCUMENT_UPLOAD, StepStatus.COMPLETED, utc_now())
+    holds, caller = LegalHolds(database, utc_now), Caller("legal", "admin", None, "r1")
+    await holds.create("sg_ada", "case 7", caller)
+    assert await run(harness, requests, log) == {"deleted": 0, "held": 1}
+    assert await requests.with_data() == [abandoned, was_verified]
+    await holds.release("sg_ada", "case 7 is closed", caller)
+    assert await run(harness, requests, log) == {"deleted": 1, "held": 0}
+    assert await requests.with_data() == [was_verified]

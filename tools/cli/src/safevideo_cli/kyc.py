@@ -1,4 +1,4 @@
-"""`safevideo kyc show|sync`: what Sharegram reported about a request beside what was decided; lost results fetched."""
+"""`safevideo kyc show|sync|documents cleanup`: requests beside what Sharegram reported, and the files of documents."""
 
 import asyncio
 from typing import Annotated
@@ -14,10 +14,12 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.errors import KycRequestNotFound
 from safevideo_common.jobs.model import Job
 from safevideo_common.jobs.service import JobService
-from safevideo_common.kyc.requests import RESYNC_REQUESTED, resync_job
+from safevideo_common.kyc.requests import CLEANUP_CONFIRMED, RESYNC_REQUESTED, cleanup_job, resync_job
 from safevideo_common.kyc.standing import KycStandingDocument, standing
 
 app = typer.Typer(no_args_is_help=True)
+documents_app = typer.Typer(no_args_is_help=True)
+app.add_typer(documents_app, name="documents")
 
 
 @app.callback()
@@ -82,4 +84,40 @@ async def _enqueue(request_ids: list[int]) -> Job:
         job = resync_job(found, who.name, who.request_id)
         enqueued = await JobService(database, utc_now).enqueue(job, RESYNC_REQUESTED, who)
     log_action("KYC sync enqueued", who, job_id=enqueued.id)
+    return enqueued
+
+
+@documents_app.callback()
+def documents() -> None:
+    """The files of documents: compare them with their rows."""
+
+
+@documents_app.command()
+def cleanup(
+    adopt_store: Annotated[
+        bool, typer.Option("--adopt-store", help="UPLOAD_DIR or UPLOAD_BUCKET is the store of this database.")
+    ] = False,
+    accept_orphans: Annotated[
+        int, typer.Option("--accept-orphans", min=0, metavar="NUMBER", help="So many files without a row may go.")
+    ] = 0,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job and show its result.")] = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare files with rows now: a file without a row is deleted a day later. Audited."""
+    job = asyncio.run(_clean_up(adopt_store=adopt_store, accept_orphans=accept_orphans))
+    if wait:
+        wait_and_print(job.id, timeout, as_json=as_json)
+        return
+    print_job(job, as_json=as_json)
+
+
+async def _clean_up(*, adopt_store: bool, accept_orphans: int) -> Job:
+    who = caller()
+    job = cleanup_job(
+        adopt_store=adopt_store, accept_orphans=accept_orphans, created_by=who.name, correlation_id=who.request_id
+    )
+    async with open_database() as database:
+        enqueued = await JobService(database, utc_now).enqueue(job, CLEANUP_CONFIRMED, who)
+    log_action("KYC document cleanup enqueued", who, job_id=enqueued.id, **job.parameters)
     return enqueued

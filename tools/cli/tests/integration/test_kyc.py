@@ -1,13 +1,15 @@
-"""`safevideo kyc show`: Sharegram's result beside our decision."""
+"""`safevideo kyc`: Sharegram's result beside our decision, and the comparison of documents with their files."""
 
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
+from sqlalchemy import select
 
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import audit_log
 from safevideo_common.domain.kyc import KycRules, KycStatus, RejectionReason
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.kyc.decisions import record_decision
@@ -43,3 +45,19 @@ def test_kyc_show_prints_the_result_and_the_decision(migrated_sqlite_url: str) -
     document = orjson.loads(safevideo("kyc", "show", "--request-id", "1", "--json").stdout)
     assert (document["provider"]["version"], document["decision"]["reason"]) == (4, "suspicious")
     assert safevideo("kyc", "show", "--request-id", "2").stderr.startswith("KYC_REQUEST_NOT_FOUND: ")
+
+
+def test_kyc_documents_cleanup_enqueues_what_was_confirmed_and_is_audited(migrated_sqlite_url: str) -> None:
+    safevideo = command_runner(DATABASE_URL=migrated_sqlite_url, COLUMNS="140")
+    asked = safevideo("kyc", "documents", "cleanup", "--adopt-store", "--accept-orphans", "21", "--json")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    job = orjson.loads(asked.stdout)
+    assert (job["jobType"], job["priority"]) == ("kyc_document_cleanup", "high")
+    assert job["parameters"] == {"adoptStore": True, "acceptOrphans": 21}
+
+    async def audited() -> list[tuple[str, object]]:
+        async with Database.open(migrated_sqlite_url) as database, database.read_connection() as reading:
+            return [(row.action, row.details) for row in await reading.execute(select(audit_log))]
+
+    details = {"jobId": job["jobId"], "parameters": job["parameters"]}
+    assert asyncio.run(audited()) == [("kyc.document_cleanup.confirmed", details)]

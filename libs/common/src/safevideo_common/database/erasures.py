@@ -133,8 +133,7 @@ async def mark_started(lock: PersonLock, order_id: int, now: datetime) -> None:
     )
 
 
-async def mark_applied(lock: PersonLock, order_id: int, now: datetime) -> None:
-    """Record that an order was applied for the first time."""
-    await lock.tx.execute(
-        update(erasure_orders).where(_o.id == order_id, _o.applied_at.is_(None)).values(applied_at=now)
-    )
+async def mark_applied(lock: PersonLock, order_id: int, now: datetime) -> bool:
+    """Record that an order was applied. Return whether it was the first time."""
+    mine = (_o.id == order_id, _o.applied_at.is_(None))
+    return bool((await lock.tx.execute(update(erasure_orders).where(*mine).values(applied_at=now))).rowcount)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, and_, bindparam, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, exists, func, insert, or_, select
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Bulk, Upsert, for_update, for_update_skip_locked, force_index
 from safevideo_common.database.paging import Order, find_page
-from safevideo_common.database.tables import kyc_documents, kyc_requests
+from safevideo_common.database.tables import kyc_documents, kyc_requests, kyc_verification_steps
 from safevideo_common.domain.kyc import ENDED, KycRequest, KycStatus, ManualDecision, RejectionReason, ReviewReason
 from safevideo_common.domain.ordering import WriteVersion
 
@@ -173,13 +173,26 @@ async def with_data_decided_before(
 ) -> list[int]:
     """Return the ids over `after`, in order, of requests that still have data and have not changed for long.
 
-    `before` has the time for each status.
+    `before` has the time for each status. An abandoned request is among them at once: only a hold keeps its data.
     """
-    is_old = or_(*(and_(_c.status == status, _c.updated_at < at) for status, at in before.items()))
+    is_old = or_(_is_abandoned(), *(and_(_c.status == status, _c.updated_at < at) for status, at in before.items()))
     has_data = or_(_c.applicant.is_not(None), exists().where(kyc_documents.c.request_id == _c.id))
     return list(
         await reading.scalars(select(_c.id).where(is_old, has_data, _c.id > after).order_by(_c.id).limit(limit))
     )
+
+
+async def is_abandoned(tx: AsyncConnection, request_id: int) -> bool:
+    """Return whether the request expired for want of documents. It was never verified."""
+    return await tx.scalar(select(_c.id).where(_c.id == request_id, _is_abandoned())) is not None
+
+
+def _is_abandoned() -> ColumnElement[bool]:
+    upload = kyc_verification_steps.c
+    lacks_documents = exists().where(
+        upload.request_id == _c.id, upload.step_type == "document_upload", upload.status == "pending"
+    )
+    return and_(_c.status == KycStatus.EXPIRED, lacks_documents)
 
 
 async def expiry_due(reading: AsyncConnection, now: datetime, after: int, limit: int) -> list[int]:

@@ -176,6 +176,34 @@ kyc_documents: Final = Table(
     implicit_returning=False,
 )
 
+document_deletions: Final = Table(
+    "document_deletions",  # files that no row names any more; deleted after the file
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("file_name", String(128), nullable=False),  # in the store of documents
+    Column("request_id", BigId),  # whose document it was; NULL if nobody knows
+    Column("reason", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),  # not before
+    Column("next_try_at", UtcDateTime, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Index("idx_document_deletions_next_try", "next_try_at"),
+    Index("idx_document_deletions_due", "due_at"),
+    Index("idx_document_deletions_request", "request_id"),
+    implicit_returning=False,
+)
+
+document_stores: Final = Table(
+    "document_stores",  # one row: which store of documents belongs to this database
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("mark", String(32), nullable=False),  # hex; the store has the same
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("confirmed_at", UtcDateTime),  # NULL until the mark was found in the store
+    Column("refusal", String(32)),  # why nothing is deleted in the store; NULL while it is
+    implicit_returning=False,
+)
+
 kyc_verification_steps: Final = Table(
     "kyc_verification_steps",
     metadata,

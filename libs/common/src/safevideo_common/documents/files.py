@@ -1,7 +1,7 @@
 """The files of documents: encrypted, each bound to its row, in a store that keeps bytes by name.
 
-A file is written before its row. So a row always has its file, and a file without a row belongs to an upload that is
-not finished, or that failed.
+A file is written before its row, and deleted after the commit that no longer names it (`deletions.py`). So a row
+always has its file, and a file without a row belongs to an upload that is not finished, or that failed.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from safevideo_common.errors import FilesUnavailable, SafeVideoError
 NAME: Final = re.compile(r"[0-9a-f]{32}")
 _UNFINISHED: Final = ".new"
 """The end of the name of a file that is being written, or whose writer was killed."""
+MARK_NAME: Final = "store-mark"
+"""The name of the file with the mark. It is none of the names of documents."""
 RETRY_AFTER_SECONDS: Final = 5
 
 
@@ -44,8 +46,8 @@ class FileStore(Protocol):
         """Return the content, or None if there is no such file."""
         ...
 
-    async def delete(self, name: str) -> None:
-        """Delete the file if there is one."""
+    async def delete_file(self, name: str) -> None:
+        """Delete the file if there is one. Only the deleter of kyc-worker calls it."""
         ...
 
 
@@ -56,8 +58,16 @@ class FileInventory(Protocol):
         """Return the files whose names begin with a digit, by name, with the times of writing."""
         ...
 
-    async def delete(self, name: str) -> None:
-        """Delete the file if there is one."""
+
+class MarkedStore(Protocol):
+    """A store that says which one it is. Its mark is copied with its files. Each method raises `FilesUnavailable`."""
+
+    async def read_mark(self) -> str | None:
+        """Return the mark, or None if there is none."""
+        ...
+
+    async def write_mark(self, mark: str) -> None:
+        """Write the mark in place of an earlier one. It survives a crash once this returns."""
         ...
 
 
@@ -69,6 +79,12 @@ def path_of(name: str) -> str:
     if not NAME.fullmatch(name.removesuffix(_UNFINISHED)):
         raise ValueError("the name of a file is 32 hexadecimal digits")
     return f"{name[:2]}/{name}"
+
+
+def mark_of(content: bytes) -> str:
+    """Return the mark that a file has. Content that is no mark is one that no database has."""
+    text = content[:64].decode("ascii", "replace").strip()
+    return text if NAME.fullmatch(text) else "damaged"
 
 
 @contextmanager
@@ -102,11 +118,25 @@ class FolderStore:
             except FileNotFoundError:
                 return None
 
-    async def delete(self, name: str) -> None:
+    async def delete_file(self, name: str) -> None:
         """See `FileStore`."""
         path = self._folder / path_of(name)
         with unavailable_on(OSError):
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def read_mark(self) -> str | None:
+        """See `MarkedStore`."""
+        path = self._folder / MARK_NAME
+        with unavailable_on(OSError):
+            try:
+                return mark_of(await asyncio.to_thread(path.read_bytes))
+            except FileNotFoundError:
+                return None
+
+    async def write_mark(self, mark: str) -> None:
+        """See `MarkedStore`."""
+        with unavailable_on(OSError):
+            await asyncio.to_thread(_write_mark, self._folder, mark)
 
     async def find(self, digit: str) -> Mapping[str, datetime]:
         """See `FileInventory`. Unfinished files are among them."""
@@ -134,7 +164,22 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _write_mark(folder: Path, mark: str) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = folder / f"{MARK_NAME}.{token_hex(4)}{_UNFINISHED}"  # of this writer alone
+    with unfinished.open("w") as file:
+        file.write(mark)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(folder / MARK_NAME)
+    _sync_folder(folder)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -163,10 +208,6 @@ class EncryptedFiles:
             return await asyncio.to_thread(self._cipher.decrypt, encrypted, _bound(row, name))
         except DecryptionFailed as error:
             raise DocumentUnreadable(f"The file of the document cannot be decrypted. {error.message}") from None
-
-    async def delete(self, name: str) -> None:
-        """Delete a file. Raises `FilesUnavailable`."""
-        await self._store.delete(name)
 
 
 def _bound(row: str, name: str) -> str:

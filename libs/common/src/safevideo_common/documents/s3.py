@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from safevideo_common.documents.files import NAME, path_of, unavailable_on
+from safevideo_common.documents.files import MARK_NAME, NAME, mark_of, path_of, unavailable_on
 
 if TYPE_CHECKING:  # obstore has these names in its stubs only
     from obstore import ListStream, ObjectMeta
@@ -56,7 +56,7 @@ DEFAULT_TIMEOUTS: Final = S3Timeouts()
 
 
 class S3FileStore:
-    """Objects of one bucket: `FileStore` and `FileInventory`. Objects under other names are left alone."""
+    """Objects of one bucket: `FileStore`, `FileInventory`, `MarkedStore`. Objects under other names are left alone."""
 
     def __init__(self, bucket: Bucket, timeouts: S3Timeouts = DEFAULT_TIMEOUTS, page: int = PAGE) -> None:
         self._timeouts = timeouts
@@ -72,20 +72,24 @@ class S3FileStore:
 
     async def get(self, name: str) -> bytes | None:
         """See `FileStore`."""
-        with self._unavailable():
-            async with asyncio.timeout(self._timeouts.call):
-                try:
-                    found = await self._store.get_async(path_of(name))
-                    return bytes(await found.bytes_async())
-                except FileNotFoundError:
-                    await self._require_bucket()
-                    return None
+        return await self._read(path_of(name))
 
-    async def delete(self, name: str) -> None:
+    async def delete_file(self, name: str) -> None:
         """See `FileStore`."""
         with self._unavailable():
             async with asyncio.timeout(self._timeouts.call):
                 await self._store.delete_async(path_of(name))
+
+    async def read_mark(self) -> str | None:
+        """See `MarkedStore`."""
+        found = await self._read(MARK_NAME)
+        return None if found is None else mark_of(found)
+
+    async def write_mark(self, mark: str) -> None:
+        """See `MarkedStore`."""
+        with self._unavailable():
+            async with asyncio.timeout(self._timeouts.call):
+                await self._store.put_async(MARK_NAME, mark.encode(), mode="overwrite", use_multipart=False)
 
     async def find(self, digit: str) -> Mapping[str, datetime]:
         """See `FileInventory`. Objects are listed page by page."""
@@ -98,6 +102,16 @@ class S3FileStore:
                     if NAME.fullmatch(name) and each["path"] == path_of(name):
                         found[name] = each["last_modified"]
         return found
+
+    async def _read(self, path: str) -> bytes | None:
+        with self._unavailable():
+            async with asyncio.timeout(self._timeouts.call):
+                try:
+                    found = await self._store.get_async(path)
+                    return bytes(await found.bytes_async())
+                except FileNotFoundError:
+                    await self._require_bucket()
+                    return None
 
     async def _require_bucket(self) -> None:
         """Raise an error if there is no bucket: then nothing is known about an object in it."""

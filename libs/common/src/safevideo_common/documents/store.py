@@ -1,6 +1,9 @@
-"""SQL of documents and of the steps of a verification. Lock the row of their request before writing."""
+"""SQL of documents and of the steps of a verification. Lock the row of their request before writing.
 
-from collections.abc import Iterable, Mapping, Sequence
+What removes a row of a document here lets its file be deleted, in the same transaction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.database.batches import chunks
 from safevideo_common.database.dialect import Upsert
 from safevideo_common.database.tables import kyc_documents, kyc_verification_steps
+from safevideo_common.documents import deletions
+from safevideo_common.documents.deletions import DeletionReason
 from safevideo_common.domain.kyc_documents import DocumentType, Slot
 
 _d: Final = kyc_documents.c
@@ -87,12 +92,23 @@ def file_row(request_id: int, slot: Slot) -> str:
     return f"kyc-document {request_id} {slot}"
 
 
-async def replace(tx: AsyncConnection, document: NewDocument) -> tuple[int, str | None]:
-    """Insert a document in place of the one in its slot. Return its id, and the file that nobody needs any more."""
-    in_slot = (_d.request_id == document.request_id, _d.slot == document.slot)
-    replaced: str | None = await tx.scalar(select(_d.file_name).where(*in_slot))
-    if replaced is not None:
-        await tx.execute(delete(kyc_documents).where(*in_slot))
+async def replace(tx: AsyncConnection, document: NewDocument) -> tuple[int, Sequence[StoredDocument]]:
+    """Insert a document in place of the one in its slot, whose file is deleted after the commit.
+
+    Return its id, and all documents that the request has now.
+    """
+    earlier = await of_request(tx, document.request_id)
+    others = [each for each in earlier if each.document.slot is not document.slot]
+    for each in earlier:
+        if each not in others:
+            await tx.execute(delete(kyc_documents).where(_d.id == each.id))
+            await deletions.record(
+                tx,
+                [each.document.file_name],
+                document.request_id,
+                DeletionReason.REPLACED,
+                document.uploaded_at,
+            )
     result = await tx.execute(
         insert(kyc_documents).values(
             request_id=document.request_id,
@@ -105,7 +121,7 @@ async def replace(tx: AsyncConnection, document: NewDocument) -> tuple[int, str 
             uploaded_at=document.uploaded_at,
         )
     )
-    return result.lastrowid, replaced
+    return result.lastrowid, [*others, StoredDocument(result.lastrowid, document)]
 
 
 async def of_request(connection: AsyncConnection, request_id: int) -> Sequence[StoredDocument]:
@@ -120,11 +136,20 @@ async def get(connection: AsyncConnection, document_id: int) -> StoredDocument |
     return None if row is None else _stored(row)
 
 
-async def remove_of_request(tx: AsyncConnection, request_id: int) -> Sequence[str]:
-    """Delete the rows of a request's documents, and return the names of their files."""
+async def remove_of_request(tx: AsyncConnection, request_id: int, now: datetime) -> int:
+    """Delete the rows of a request's documents. Their files are deleted after the commit. Return their number."""
     names = list(await tx.scalars(select(_d.file_name).where(_d.request_id == request_id)))
+    await deletions.record(tx, names, request_id, DeletionReason.REMOVED, now)
     await tx.execute(delete(kyc_documents).where(_d.request_id == request_id))
-    return names
+    return len(names)
+
+
+async def named_files(reading: AsyncConnection, names: Iterable[str]) -> Set[str]:
+    """Return those of these files that a row names."""
+    found: set[str] = set()
+    for chunk in chunks(names):
+        found.update(await reading.scalars(select(_d.file_name).where(_d.file_name.in_(chunk))))
+    return found
 
 
 async def files_of_rows(reading: AsyncConnection, digit: str) -> Mapping[str, FileRow]:

@@ -20,7 +20,12 @@ RESYNC_JOB: Final = "kyc_resync"
 EXPIRY_JOB: Final = "kyc_expiry"
 """Warns of the end of verified requests, and ends requests whose time is over."""
 CLEANUP_JOB: Final = "kyc_document_cleanup"
-"""Deletes files without a row, and finds rows without their file."""
+"""Finds files without a row, which are deleted a day later, and rows without their file."""
+ADOPT_STORE: Final = "adoptStore"
+"""The parameter of the cleanup that makes the store the one of this database."""
+ACCEPT_ORPHANS: Final = "acceptOrphans"
+"""The parameter of the cleanup with the number of files without a row that may be deleted."""
+CLEANUP_CONFIRMED: Final = "kyc.document_cleanup.confirmed"
 RESYNC_REQUESTED: Final = "kyc.resync.requested"
 
 
@@ -51,6 +56,12 @@ def resync_job(request_ids: Sequence[int], created_by: str, correlation_id: str 
     return NewJob(
         RESYNC_JOB, {"requestIds": list(request_ids)}, Priority.HIGH, created_by=created_by, request_id=correlation_id
     )
+
+
+def cleanup_job(*, adopt_store: bool, accept_orphans: int, created_by: str, correlation_id: str | None) -> NewJob:
+    """Return the job that compares files with rows, with what an operator has confirmed."""
+    parameters = {ADOPT_STORE: adopt_store, ACCEPT_ORPHANS: accept_orphans}
+    return NewJob(CLEANUP_JOB, parameters, Priority.HIGH, created_by=created_by, request_id=correlation_id)
 
 
 def applicant_row(performer_id: str) -> str:

@@ -278,6 +278,15 @@ KYC_FLAGGED_REQUESTS: Final = GaugeMetric(
 KYC_UNREADABLE_DOCUMENTS: Final = GaugeMetric(
     _KYC, "safevideo_kyc_unreadable_documents", "Documents whose file is missing or cannot be decrypted."
 )
+KYC_DOCUMENT_DELETION_OLDEST: Final = GaugeMetric(
+    _KYC, "safevideo_kyc_document_deletion_oldest_seconds",
+    "Time for which the file of a removed document should have been deleted; 0 if there is none.",
+)  # fmt: skip
+KYC_DOCUMENT_CLEANUP_REFUSED: Final = GaugeMetric(
+    _KYC, "safevideo_kyc_document_cleanup_refused",
+    "1 while no file is deleted, by reason. store_mismatch: the store has another mark than the database. "
+    "too_many_orphans: too many files have no row.", ("reason",),
+)  # fmt: skip
 
 # --- replays ---
 _REPLAYS: Final = Group("Replays (those that run in the process)", WORKERS)

@@ -1,12 +1,19 @@
 """What every store of documents does: the folder, and S3 (here moto's mock of it)."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from secrets import token_bytes, token_hex
 
 import pytest
 from cryptography.fernet import Fernet
 
-from safevideo_common.documents.files import DocumentMissing, DocumentUnreadable, EncryptedFiles, FolderStore
+from safevideo_common.documents.files import (
+    MARK_NAME,
+    DocumentMissing,
+    DocumentUnreadable,
+    EncryptedFiles,
+    FolderStore,
+)
 from safevideo_common.documents.s3 import S3FileStore
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import FilesUnavailable
@@ -25,10 +32,10 @@ async def test_file_is_read_as_it_was_written(file_store: Store, size: int) -> N
 async def test_missing_file_is_none_and_its_deletion_changes_nothing(file_store: Store) -> None:
     name = token_hex(16)
     assert await file_store.get(name) is None
-    await file_store.delete(name)
+    await file_store.delete_file(name)
     await file_store.put(name, b"content")
-    await file_store.delete(name)
-    await file_store.delete(name)
+    await file_store.delete_file(name)
+    await file_store.delete_file(name)
     assert await file_store.get(name) is None
 
 
@@ -43,7 +50,7 @@ async def test_name_is_written_once(file_store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 32, "0" * 31, "0" * 33, "0" * 31 + "\n", "a/" * 16])
 async def test_only_names_of_files_reach_the_store(file_store: Store, name: str) -> None:
-    for call in (file_store.get(name), file_store.put(name, b""), file_store.delete(name)):
+    for call in (file_store.get(name), file_store.put(name, b""), file_store.delete_file(name)):
         with pytest.raises(ValueError, match="32 hexadecimal digits"):
             await call
 
@@ -59,6 +66,20 @@ async def test_inventory_finds_the_files_of_a_digit_with_their_times(file_store:
         assert all(before <= at <= datetime.now(UTC) + timedelta(seconds=1) for at in found.values())
 
 
+async def test_mark_is_read_as_it_was_written_and_is_no_document(file_store: Store) -> None:
+    assert await file_store.read_mark() is None
+    for mark in (token_hex(16), token_hex(16)):
+        await file_store.write_mark(mark)
+        assert await file_store.read_mark() == mark
+    assert [name for digit in "0123456789abcdef" for name in await file_store.find(digit)] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a mark", b"\xff" * 32, b"0" * 10_000])
+async def test_damaged_mark_is_none_that_a_database_has(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MARK_NAME).write_bytes(content)
+    assert await FolderStore(tmp_path).read_mark() == "damaged"
+
+
 async def test_swapped_file_does_not_open(file_store: Store) -> None:
     keys = EncryptionKeys.parse(Fernet.generate_key().decode())
     files = EncryptedFiles(file_store, keys.cipher(Purpose.KYC_DOCUMENT))
@@ -70,6 +91,6 @@ async def test_swapped_file_does_not_open(file_store: Store) -> None:
     await file_store.put(other, await file_store.get(name) or b"")
     with pytest.raises(DocumentUnreadable):
         await files.get("row 1", other)
-    await files.delete(name)
+    await file_store.delete_file(name)
     with pytest.raises(DocumentMissing):
         await files.get("row 1", name)

@@ -65,12 +65,19 @@ async def document(_: web.Request) -> web.StreamResponse:
 
 
 async def calls(store: S3FileStore) -> Sequence[object]:
-    work = (store.get(NAME), store.put(NAME, b"x"), store.delete(NAME), store.find("0"))
+    work = (
+        store.get(NAME),
+        store.put(NAME, b"x"),
+        store.delete_file(NAME),
+        store.find("0"),
+        store.read_mark(),
+        store.write_mark(NAME),
+    )
     return await asyncio.gather(*work, return_exceptions=True)
 
 
 def assert_unavailable(found: Sequence[object]) -> None:
-    assert [type(each) for each in found] == [FilesUnavailable] * 4
+    assert [type(each) for each in found] == [FilesUnavailable] * 6
     for each in found:
         assert isinstance(each, FilesUnavailable)
         assert (each.code, each.status, each.retry_after) == ("SERVICE_UNAVAILABLE", 503, 5)

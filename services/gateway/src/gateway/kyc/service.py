@@ -18,7 +18,9 @@ from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.database.paging import Order
 from safevideo_common.database.person_locks import lock_performer
+from safevideo_common.documents import deletions
 from safevideo_common.documents import store as documents
+from safevideo_common.documents.deletions import DeletionReason
 from safevideo_common.documents.store import NewDocument, Step, StepStatus, StepType
 from safevideo_common.domain.kyc import (
     FINAL_REASONS,
@@ -145,26 +147,33 @@ class KycService:
         async with self._database.read_connection() as reading:
             return await kyc_requests.find_for_review(reading, page=page, limit=limit, order=order)
 
-    async def add_document(self, document: NewDocument, caller: Caller) -> tuple[AddedDocument, str | None]:
-        """Record a document whose file is written. The last required one enqueues the verification, once.
+    async def add_document(self, performer_id: str, document: NewDocument, caller: Caller) -> AddedDocument:
+        """Record a performer's document whose file is written. The last required one enqueues the verification, once.
 
-        Return it and the name of the file that it replaces. Raises `InvalidKycStatus` once the documents are complete.
+        Raises `InvalidKycStatus` once the documents are complete, and `InvalidStatusTransition` once the erasure of the
+        person has started.
         """
 
-        async def attempt() -> tuple[AddedDocument, str | None, Job | None]:
+        async def attempt() -> tuple[AddedDocument, Job | None]:
             async with self._database.transaction() as tx:
+                await lock_performer(tx, performer_id)
+                await require_not_being_erased(tx, performer_id)
                 stored = await _locked(tx, document.request_id)
                 check_takes_documents(stored)
-                document_id, replaced = await documents.replace(tx, document)
-                found = await documents.of_request(tx, document.request_id)
+                document_id, found = await documents.replace(tx, document)
                 slots = {each.document.slot for each in found if each.fault is None}
                 job = await self._begin(tx, stored, caller) if is_complete(slots) else None
-                return AddedDocument(document_id, job is not None), replaced, job
+                return AddedDocument(document_id, job is not None), job
 
-        uploaded, replaced, job = await retry_on_conflict(attempt)
+        uploaded, job = await retry_on_conflict(attempt)
         if job is not None:
             self._notify(job)
-        return uploaded, replaced
+        return uploaded
+
+    async def discard_file(self, request_id: int, name: str) -> None:
+        """Let a file be deleted that was written for a document which was refused."""
+        async with self._database.transaction() as tx:
+            await deletions.record(tx, [name], request_id, DeletionReason.REFUSED, self._clock())
 
     async def _begin(self, tx: AsyncConnection, stored: StoredKycRequest, caller: Caller) -> Job:
         request_id, now = stored.request.id, self._clock()

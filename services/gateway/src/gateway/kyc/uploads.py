@@ -102,15 +102,12 @@ class UploadService:
             self._clock(),
         )
         try:
-            uploaded, replaced = await self._kyc.add_document(document, caller)
+            return await self._kyc.add_document(stored.request.performer_id, document, caller), document
         except ServiceUnavailable:
             raise  # the commit may have succeeded: without a row the file is deleted later
         except SafeVideoError:
-            await self._delete(files, name)
+            await self._discard(stored.request.id, name)
             raise
-        if replaced is not None:
-            await self._delete(files, replaced)
-        return uploaded, document
 
     @asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
@@ -122,11 +119,11 @@ class UploadService:
         finally:
             self._active -= 1
 
-    async def _delete(self, files: EncryptedFiles, name: str) -> None:
+    async def _discard(self, request_id: int, name: str) -> None:
         try:
-            await files.delete(name)
-        except FilesUnavailable as error:  # the periodic job deletes it
-            self._logger.warning("Document file not deleted", file=name, reason=error.message)
+            await self._kyc.discard_file(request_id, name)
+        except SafeVideoError as error:  # the periodic comparison finds it
+            self._logger.warning("Document file not discarded", file=name, code=error.code, reason=error.message)
 
 
 def _digest(content: bytes) -> str:

@@ -14,7 +14,14 @@ from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.person_locks import lock_performer
-from safevideo_common.database.tables import audit_log, batch_jobs, kyc_documents, kyc_requests, outbox
+from safevideo_common.database.tables import (
+    audit_log,
+    batch_jobs,
+    document_deletions,
+    kyc_documents,
+    kyc_requests,
+    outbox,
+)
 from safevideo_common.documents.store import FileFault
 from safevideo_common.domain.kyc import FINAL_REASONS, KycStatus, RejectionReason
 from safevideo_testkit.eventually import eventually
@@ -101,8 +108,33 @@ async def test_repeated_side_replaces_the_earlier_document(
         assert (await ada.upload(request_id, "idFront", picture(color))).status == 201
     async with database.read_connection() as reading:
         (row,) = await reading.execute(select(kyc_documents))
-    assert [each.name for each in files(upload_dir)] == [row.file_name]
+        to_delete = list(await reading.execute(select(document_deletions.c.file_name, document_deletions.c.request_id)))
+    ((replaced, of_request),) = to_delete
+    assert {each.name for each in files(upload_dir)} == {row.file_name, replaced}
+    assert of_request == request_id
     assert (row.media_type, row.slot) == ("image/jpeg", "id_front")
+
+
+async def test_file_of_an_upload_that_is_refused_at_its_end_is_to_be_deleted(
+    ada: KycClient, database: Database, upload_dir: Path
+) -> None:
+    request_id = await ada.submitted()
+
+    async def is_written() -> bool:
+        return len(files(upload_dir)) == 1
+
+    async with database.transaction() as tx:
+        complete = update(kyc_requests).where(kyc_requests.c.id == request_id).values(status=KycStatus.IN_PROGRESS)
+        await tx.execute(complete)
+        upload = asyncio.create_task(ada.upload(request_id))
+        await eventually(is_written)  # it waits for the row now
+    answer = await upload
+    assert (answer.status, answer.code) == (409, "INVALID_KYC_STATUS")
+    async with database.read_connection() as reading:
+        c = document_deletions.c
+        (row,) = (await reading.execute(select(c.file_name, c.request_id, c.reason))).all()
+    assert [each.name for each in files(upload_dir)] == [row.file_name]
+    assert (row.request_id, row.reason) == (request_id, "refused")
 
 
 async def test_document_without_its_file_never_counts_as_uploaded(ada: KycClient, database: Database) -> None:

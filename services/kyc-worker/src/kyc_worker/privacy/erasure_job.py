@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kyc_worker.documents.deleter import DocumentDeleter
 from kyc_worker.privacy import erasure_tables
 from kyc_worker.privacy.retention_job import RetentionMetrics
 from safevideo_common.audit import store as audit_store
@@ -21,7 +22,6 @@ from safevideo_common.clock import Clock
 from safevideo_common.database import erasures, performers
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import ErasureOrder, IdentifierKind
-from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import KycRules
 from safevideo_common.encryption import Cipher
 from safevideo_common.jobs.handler import JobContext, PermanentJobError, RetryableJobError
@@ -49,7 +49,7 @@ class ErasureParts:
     """The stores that the job works on. Without `quarantine_cipher` quarantined webhooks stay until their end."""
 
     database: Database
-    files: FileStore
+    deleter: DocumentDeleter
     quarantine_cipher: Cipher | None
     cache: PerformerCache
     sessions: SessionEnder
@@ -160,8 +160,8 @@ class ErasureJob:
         for order in (each.order for each in begun if each.order.applied_at is None):
             async with job.step() as tx:
                 locked, _ = await self._locked(tx, order)
-                await erasures.mark_applied(locked, order.id, self._clock())
-                await audit_store.record(tx, self._entry(job, order))
+                if await erasures.mark_applied(locked, order.id, self._clock()):  # else another job was quicker
+                    await audit_store.record(tx, self._entry(job, order))
         if is_new or any(counts.values()):
             self._logger.info("Erasures applied", orders=[each.order.id for each in begun], **counts)
 
@@ -171,8 +171,9 @@ class ErasureJob:
         for request_id in request_ids:
             async with job.step() as tx:
                 await self._locked(tx, begun.order)
-                await erasure_tables.erase_request(tx, self._parts.files, request_id, self._clock(), self._rules)
+                await erasure_tables.erase_request(tx, request_id, self._clock(), self._rules)
             self._metrics.deleted.labels("erasure").inc()
+        await self._parts.deleter.delete_of(request_ids)
         return len(request_ids)
 
     async def _scan_all(self, job: JobContext, person: Person) -> None:

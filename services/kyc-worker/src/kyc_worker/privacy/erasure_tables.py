@@ -20,6 +20,7 @@ from safevideo_common.database.batches import chunks
 from safevideo_common.database.performers import LockedPerformer
 from safevideo_common.database.tables import (
     batch_jobs,
+    document_deletions,
     event_inbox,
     idempotency_keys,
     kyc_documents,
@@ -30,7 +31,6 @@ from safevideo_common.database.tables import (
     user_merges,
     users,
 )
-from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import OPEN, KycRules, KycStatus, RejectionReason
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.domain.performers import DEFAULTS, FIELDS, PUBLIC_NAMES
@@ -112,20 +112,21 @@ def _has_no_personal_data(headers: Mapping[str, bytes]) -> bool:
 
 
 async def requests_to_erase(connection: AsyncConnection, person: Person) -> Sequence[int]:
-    """Return the ids of KYC requests that hold personal data, or are not decided."""
+    """Return the ids of KYC requests that hold personal data or still have files, or are not decided."""
     has_data = or_(
         *(column.is_not(None) for column in (_r.applicant, _r.result, _r.risk_score, _r.decision_notes)),
         exists().where(kyc_documents.c.request_id == _r.id),
+        exists().where(document_deletions.c.request_id == _r.id),
         _r.status.in_(OPEN),
     )
     query = select(_r.id).where(_r.performer_id.in_(person.performer_ids), has_data).order_by(_r.id)
     return list(await connection.scalars(query))
 
 
-async def erase_request(tx: AsyncConnection, files: FileStore, request_id: int, now: datetime, rules: KycRules) -> None:
-    """Delete the files of a request, then its rows of documents and its personal data. Its decision stays.
+async def erase_request(tx: AsyncConnection, request_id: int, now: datetime, rules: KycRules) -> None:
+    """Delete the rows of a request's documents and its personal data. Its decision stays.
 
-    An open request is rejected, so that nobody waits for it. Raises `FilesUnavailable`: then the row stays as it is.
+    An open request is rejected, so that nobody waits for it. The files are deleted after the commit.
     """
     stored = await requests_store.get(tx, request_id, locked=True)
     if stored is None:
@@ -135,7 +136,7 @@ async def erase_request(tx: AsyncConnection, files: FileStore, request_id: int, 
         await record_decision(
             tx, stored.request, KycStatus.REJECTED, now, rules, decided_by="person_erasure", reason=reason
         )
-    await delete_request_data(tx, files, request_id)
+    await delete_request_data(tx, request_id, now)
     await requests_store.set_values(
         tx, request_id, result=None, risk_score=None, decision_notes=None, document_expires_on=None, review_reason=None
     )

@@ -1,7 +1,7 @@
 """The job `kyc_retention`: deletes the documents and the applicant of requests that were decided long ago.
 
-The request itself, its decision and its reason stay. A file goes before its row: a kill between them leaves a row whose
-file the next run deletes again, and never a file that nobody knows. A legal hold keeps everything.
+The request itself, its decision and its reason stay. The rows of documents go with the applicant in one transaction,
+which lets their files be deleted after it. A legal hold keeps everything.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.documents import store as documents
-from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.kyc.requests import lock_request
@@ -64,14 +63,12 @@ class RetentionJob:
     def __init__(
         self,
         database: Database,
-        files: FileStore,
         periods: RetentionPeriods,
         metrics: RetentionMetrics,
         clock: Clock,
         logger: FilteringBoundLogger,
     ) -> None:
         self._database = database
-        self._files = files
         self._periods = periods.by_status()
         self._metrics = metrics
         self._clock = clock
@@ -80,7 +77,7 @@ class RetentionJob:
     async def run(self, job: JobContext) -> Mapping[str, object]:
         """Return the numbers of requests whose data was deleted, and of those that a legal hold keeps.
 
-        Raises `FilesUnavailable` and the errors of the database; another attempt goes on at the cursor.
+        Raises the errors of the database; another attempt goes on at the cursor.
         """
         after, deleted, held_back = (_number(job, name) for name in ("after", "deleted", "held"))
         while request_ids := await self._due(after):
@@ -104,11 +101,11 @@ class RetentionJob:
         done = "nothing"
         async with job.step() as tx:
             stored = await lock_request(tx, request_id)
-            if stored is not None and self._is_due(stored):
+            if stored is not None and (self._is_due(stored) or await kyc_requests.is_abandoned(tx, request_id)):
                 person = await person_of_performer(tx, stored.request.performer_id)
                 done = "held" if await active_holds(tx, person) else "deleted"
             if done == "deleted":
-                files = await delete_request_data(tx, self._files, request_id)
+                files = await delete_request_data(tx, request_id, self._clock())
                 details = {"requestId": request_id, "files": files, "reason": "retention"}
                 await audit_store.record(tx, _entry(job, self._clock(), details))
             cursor = {
@@ -126,17 +123,14 @@ class RetentionJob:
         return period is not None and stored.updated_at < self._clock() - period
 
 
-async def delete_request_data(tx: AsyncConnection, files: FileStore, request_id: int) -> int:
-    """Delete the files of a locked request, then their rows and the applicant. Return the number of files.
+async def delete_request_data(tx: AsyncConnection, request_id: int, now: datetime) -> int:
+    """Delete the rows of a locked request's documents and its applicant. Return the number of documents.
 
-    Raises `FilesUnavailable`: then the rows stay, and a repetition deletes what is left.
+    Their files are deleted after the commit, by the deleter.
     """
-    found = await documents.of_request(tx, request_id)
-    for each in found:
-        await files.delete(each.document.file_name)
-    await documents.remove_of_request(tx, request_id)
+    removed = await documents.remove_of_request(tx, request_id, now)
     await kyc_requests.set_values(tx, request_id, applicant=None)
-    return len(found)
+    return removed
 
 
 def _entry(job: JobContext, at: datetime, details: Mapping[str, object]) -> AuditEntry:

@@ -11,7 +11,6 @@ from kyc_worker.privacy.retention_job import delete_request_data
 from safevideo_common.clock import Clock
 from safevideo_common.database import kyc_requests
 from safevideo_common.database.engine import Database
-from safevideo_common.documents.files import FileStore
 from safevideo_common.domain.kyc import KycRules, KycStatus
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.kyc.decisions import CLOCK, EXPIRED, record_decision, record_expiry_step
@@ -26,19 +25,18 @@ class ExpiryJob:
     """The handler. Each request is one step, and its row says what is due: a repetition does nothing twice.
 
     - A verified request is announced 30 and 7 days before its end, and expires at its end.
-    - A request whose documents never came expires after `patience`. Its files and its applicant are deleted.
+    - A request whose documents never came expires after `patience`. Its documents and its applicant are deleted.
+      What a legal hold keeps is due for the retention once the hold is released.
     """
 
     def __init__(
         self,
         database: Database,
-        files: FileStore,
         rules: KycRules,
         patience: timedelta,
         clock: Clock,
     ) -> None:
         self._database = database
-        self._files = files
         self._rules = rules
         self._patience = patience
         self._clock = clock
@@ -72,7 +70,7 @@ class ExpiryJob:
     async def _abandon(self, tx: AsyncConnection, request_id: int, now: datetime) -> bool:
         """End a request that lacks documents, and delete what there is unless a legal hold keeps it.
 
-        Return False if it lacks none any more. Raises `FilesUnavailable`.
+        Return False if it lacks none any more.
         """
         stored = await lock_request(tx, request_id)
         if stored is None or stored.request.status is not KycStatus.PENDING:
@@ -81,5 +79,5 @@ class ExpiryJob:
             tx, stored.request, KycStatus.EXPIRED, now, self._rules, decided_by=CLOCK, caused_by=EXPIRED
         )
         if not await active_holds(tx, await person_of_performer(tx, stored.request.performer_id)):
-            await delete_request_data(tx, self._files, request_id)
+            await delete_request_data(tx, request_id, now)
         return True

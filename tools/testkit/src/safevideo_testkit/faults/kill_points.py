@@ -66,8 +66,8 @@ class KillableFiles:
         """See `FileStore`."""
         return await self._files.get(name)
 
-    async def delete(self, name: str) -> None:
+    async def delete_file(self, name: str) -> None:
         """See `FileStore`."""
         self._kill.reach()
-        await self._files.delete(name)
+        await self._files.delete_file(name)
         self._kill.reach()

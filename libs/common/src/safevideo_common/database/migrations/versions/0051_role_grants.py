@@ -6,7 +6,7 @@ from safevideo_common.database.dialect import BigId, EmailText, UtcDateTime
 from safevideo_common.database.migrations.operations import create_index, create_table
 
 revision = "0051"
-down_revision = "0047"
+down_revision = "0049"
 
 
 def upgrade() -> None:
