@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from safevideo_common.clock import utc_text
+from safevideo_common.domain.times import EVENT_YEARS
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.web.responses import success
 
@@ -61,8 +62,8 @@ QueryFlag = Annotated[bool, BeforeValidator(_true_or_false)]
 RowNumber = Annotated[int, BeforeValidator(_row_number)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_END: Final = datetime(3000, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(EVENT_YEARS.start, 1, 1, tzinfo=UTC)
+_END: Final = datetime(EVENT_YEARS.stop, 1, 1, tzinfo=UTC)
 
 StorableTimestamp = Annotated[Timestamp, Field(ge=_EPOCH, lt=_END)]
 """A time that each of our databases can store, in any time zone."""
