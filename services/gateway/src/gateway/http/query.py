@@ -8,6 +8,7 @@ from math import ceil
 from typing import Annotated, Final, Literal, TypeVar
 
 from aiohttp import web
+from multidict import MultiMapping
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -163,7 +164,11 @@ def decode_cursor(cursor: str, sort: str, order: str) -> tuple[datetime, int]:
 
 def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:
     """Parse the query parameters as `kind`. Raises `ValidationFailed` with an entry for each wrong parameter."""
-    parameters = request.query
+    return parse_parameters(kind, request.query)
+
+
+def parse_parameters(kind: type[Parsed], parameters: MultiMapping[str]) -> Parsed:
+    """See `parse_query`."""
     repeated = {name: "given more than once" for name in parameters if len(parameters.getall(name)) > 1}
     try:
         parsed = kind.model_validate(dict(parameters))

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 from aiohttp import web
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, parse_body
@@ -45,6 +45,7 @@ REVIEWERS: Final = MODERATORS
 READERS: Final = REVIEWERS | PERFORMERS
 NO_REVIEWERS: Final[frozenset[Role]] = frozenset()
 ADULT_YEARS: Final = 18
+_FIRST_BIRTH: Final = date(1900, 1, 1)
 ESTIMATES: Final = {KycStatus.IN_PROGRESS: timedelta(days=1), KycStatus.IN_REVIEW: timedelta(days=2)}
 """The time that a request usually takes in a status, from its last change."""
 
@@ -79,7 +80,7 @@ Text = Annotated[
     str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 CalendarDate = Annotated[date, BeforeValidator(_iso_date), Field(strict=False)]
-Country = Annotated[str, StringConstraints(min_length=2, max_length=2), BeforeValidator(_country)]
+Country = Annotated[str, StringConstraints(min_length=2, max_length=2), AfterValidator(_country)]
 Notes = Annotated[str, StringConstraints(max_length=2000)]
 
 
@@ -302,7 +303,7 @@ class KycApi:
         """
         self._require_enabled()
         body = await parse_body(KycSubmissionBody, request)
-        self._check_dates(body)
+        check_submission(body, self._clock().date())
         applicant = body.model_dump(mode="json", by_alias=True)
         submission = Submission(body.document_type, body.document_expiry_date, applicant)
 
@@ -371,17 +372,19 @@ class KycApi:
         await self._kyc.resync(body.request_ids, caller_of(request), keep)
         return success(documents[0], status=202)
 
-    def _check_dates(self, body: KycSubmissionBody) -> None:
-        today = self._clock().date()
-        wrong: dict[str, str] = {}
-        if body.birth_date.year < 1900 or _birthday(body.birth_date, ADULT_YEARS) > today:
-            wrong["birthDate"] = f"must be {ADULT_YEARS} years ago or more"
-        if body.document_expiry_date <= today:
-            wrong["documentExpiryDate"] = "must be in the future"
-        if body.document_type not in IDENTITY_TYPES:
-            wrong["documentType"] = f"must be one of {', '.join(IDENTITY_TYPES)}"
-        if wrong:
-            raise ValidationFailed("Some members of the body are wrong.", details=wrong)
+
+
+def check_submission(body: KycSubmissionBody, today: date) -> None:
+    """Raise `ValidationFailed` for dates that cannot be, and for a document that is no identity document."""
+    wrong: dict[str, str] = {}
+    if not _FIRST_BIRTH <= body.birth_date <= today or _birthday(body.birth_date, ADULT_YEARS) > today:
+        wrong["birthDate"] = f"must be {ADULT_YEARS} years ago or more"
+    if body.document_expiry_date <= today:
+        wrong["documentExpiryDate"] = "must be in the future"
+    if body.document_type not in IDENTITY_TYPES:
+        wrong["documentType"] = f"must be one of {', '.join(IDENTITY_TYPES)}"
+    if wrong:
+        raise ValidationFailed("Some members of the body are wrong.", details=wrong)
 
 
 def _submitted_document(stored: StoredKycRequest) -> SubmittedDocument:

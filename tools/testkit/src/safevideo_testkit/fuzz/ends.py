@@ -78,6 +78,11 @@ def values_of(kind: type) -> Iterator[tuple[str, str]]:
                 yield name, value
 
 
+def texts_of(longest: int = LONG) -> Iterator[str]:
+    """Yield texts at the ends of what a text can be, and times, dates and numbers as texts."""
+    yield from chain(_texts({"maxLength": longest}), _TIMES, _DATES, (str(each) for each in _NUMBERS[:-2]))
+
+
 def _schema(kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
     if issubclass(kind, BaseModel):
         schema = kind.model_json_schema()
