@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from safevideo_common.domain.times import EVENT_YEARS
+
 
 class SortOrder(StrEnum):
     """The order of a list."""
@@ -27,7 +29,7 @@ def parse_timestamp(text: str) -> datetime:
         timestamp = datetime.fromisoformat(text)
     except ValueError:
         timestamp = None
-    if timestamp is None or timestamp.tzinfo is None:
+    if timestamp is None or timestamp.tzinfo is None or timestamp.year not in EVENT_YEARS:
         raise typer.BadParameter("a time with its zone, such as 2026-11-24T20:58:25Z, or an age such as 10m, 2h, 3d")
     return timestamp
 
