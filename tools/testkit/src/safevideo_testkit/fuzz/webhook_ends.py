@@ -1,6 +1,6 @@
 """Webhooks with one value at an end of its type, and their way to a worker without a socket, a broker or a database."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Final
 
@@ -30,19 +30,20 @@ PERFORMER: Final[Mapping[str, object]] = {
     "status": "active",
     "version": 3,
 }
-_TIMES: Final = ("2000-01-01T00:00:00+23:59", "2026-11-24T12:00:00Z", "2999-12-31T23:59:59-23:59")
+TIMES: Final = ("2000-01-01T00:00:00+23:59", "2026-11-24T12:00:00Z", "2999-12-31T23:59:59-23:59")
+"""The earliest time that webhook-ingest takes, a usual one, and the latest."""
 _UNSIGNED: Final = SignedIdentity(None, is_body_signed_alone=True)
 _HEADERS: Final = CIMultiDictProxy(CIMultiDict[str]())
 
 
-def verification_ends() -> Iterator[End]:
-    """Yield verification webhooks of each type, at the earliest, a usual and the latest time."""
-    return _webhooks(kyc.TYPES, kyc.Verification, VERIFICATION)
+def verification_ends(times: Sequence[str] = TIMES, types: Sequence[str] = kyc.TYPES) -> Iterator[End]:
+    """Yield verification webhooks of each of `types`, at each of `times`."""
+    return _webhooks(types, times, kyc.Verification, VERIFICATION)
 
 
-def performer_ends() -> Iterator[End]:
-    """Yield performer webhooks of each type, at the earliest, a usual and the latest time."""
-    return _webhooks(performer.TYPES, performer.PerformerData, PERFORMER)
+def performer_ends(times: Sequence[str] = TIMES, types: Sequence[str] = performer.TYPES) -> Iterator[End]:
+    """Yield performer webhooks of each of `types`, at each of `times`."""
+    return _webhooks(types, times, performer.PerformerData, PERFORMER)
 
 
 def delivered(body: bytes, offset: int = 0) -> Delivery | None:
@@ -58,7 +59,7 @@ def delivered(body: bytes, offset: int = 0) -> Delivery | None:
     return delivery
 
 
-def _webhooks(types: tuple[str, ...], data: type, example: Mapping[str, object]) -> Iterator[End]:
+def _webhooks(types: Sequence[str], times: Sequence[str], data: type, example: Mapping[str, object]) -> Iterator[End]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
         ("event", str),
         ("timestamp", Timestamp),
@@ -66,5 +67,5 @@ def _webhooks(types: tuple[str, ...], data: type, example: Mapping[str, object])
         ("id", ExternalId | None, None),
     ]
     kind = msgspec.defstruct("Webhook", fields)
-    for event, timestamp in product(types, _TIMES):
+    for event, timestamp in product(types, times):
         yield from ends_of(kind, {"event": event, "timestamp": timestamp, "data": example, "id": "evt_1"})
