@@ -59,6 +59,9 @@ class _Written(NamedTuple):
     text: bytes
 
 
+_LONG_LIST: Final = _Written(b"[" + b",".join([b"0"] * LONG) + b"]")
+
+
 def ends_of(kind: type, example: Mapping[str, object]) -> Iterator[End]:
     """Yield the documents of `kind` with one value at an end. `example` is a good one with many members.
 
@@ -80,7 +83,8 @@ def values_of(kind: type) -> Iterator[tuple[str, str]]:
 
 def texts_of(longest: int = LONG) -> Iterator[str]:
     """Yield texts at the ends of what a text can be, and times, dates and numbers as texts."""
-    yield from chain(_texts({"maxLength": longest}), _TIMES, _DATES, (str(each) for each in _NUMBERS[:-2]))
+    texts = chain(_texts({"maxLength": longest}), _TIMES, _DATES, (str(each) for each in _NUMBERS[:-2]))
+    yield from (each for each in texts if len(each) <= longest + 1)
 
 
 def _schema(kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -143,7 +147,7 @@ def _values(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[obj
             case "integer" | "number":
                 yield from chain(_NUMBERS, _bounds(each))
             case "array":
-                yield from ([], [None], [0] * LONG, [[]] * 2)
+                yield from ([], [None], _LONG_LIST, [[]] * 2)
             case _:
                 pass
 
