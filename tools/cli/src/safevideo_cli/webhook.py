@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_second, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_lines, print_table
 from safevideo_cli.rejected_webhooks import rejected, reverify
 from safevideo_cli.spools import spools
 from safevideo_common.audit import store as audit
@@ -57,7 +57,7 @@ def register(
         print_json({"webhookId": registered.webhook_id, "url": registered.url, "events": registered.events})
     else:
         types = "all types" if registered.events is None else ", ".join(registered.events)
-        print(f"Sharegram sends {types} to {registered.url} ({registered.webhook_id}).")
+        print_lines(f"Sharegram sends {types} to {registered.url} ({registered.webhook_id}).")
 
 
 async def _register(url: str, events: Sequence[str] | None) -> "RegisteredWebhook":
@@ -117,7 +117,7 @@ def add(
     except ValueError as error:
         raise typer.BadParameter(f"the secret is not valid: {error}") from None
     asyncio.run(_add(name, key))
-    print(f"The secret {name} is stored. webhook-ingest accepts it within seconds.")
+    print_lines(f"The secret {name} is stored. webhook-ingest accepts it within seconds.")
 
 
 @secrets_app.command()
@@ -126,7 +126,7 @@ def retire(
 ) -> None:
     """Let a stored secret expire now. One of the environment needs a restart without it."""
     asyncio.run(_retire(name))
-    print(f"The secret {name} is not valid any more.")
+    print_lines(f"The secret {name} is not valid any more.")
 
 
 async def _add(name: str, key: bytes) -> None:
