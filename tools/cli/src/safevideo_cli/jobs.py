@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
-from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
+from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide, check_sentence
 from safevideo_cli.output import (
     format_second,
     print_json,
@@ -20,7 +20,7 @@ from safevideo_cli.output import (
 )
 from safevideo_common.clock import utc_now
 from safevideo_common.errors import DatabaseUnavailable
-from safevideo_common.jobs.model import FINISHED, REASON_LENGTH, Job, JobStatus, Priority
+from safevideo_common.jobs.model import FINISHED, Job, JobStatus, Priority
 from safevideo_common.jobs.serializers import details_document, job_document
 from safevideo_common.jobs.service import JobDetails, JobService
 from safevideo_common.jobs.store.admin import JobFilter
@@ -82,12 +82,10 @@ def retry(
 @app.command()
 def cancel(
     job: JobId,
-    reason: Annotated[str, typer.Option(help="Stored with the job.")] = "cancelled by command",
+    reason: Annotated[str, typer.Option(callback=check_sentence, help="Stored with the job.")] = "cancelled by command",
     as_json: AsJson = False,
 ) -> None:
     """Cancel a job: at once while it is queued, at its next checkpoint while it is running."""
-    if not 1 <= len(reason) <= REASON_LENGTH:
-        raise typer.BadParameter(f"a reason has 1 to {REASON_LENGTH} characters")
     print_job(asyncio.run(_cancel(job, reason)), as_json=as_json)
 
 

@@ -19,6 +19,7 @@ from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import legal_holds, user_identities
+from safevideo_common.domain.sentences import MAX_SENTENCE, is_sentence
 from safevideo_common.errors import InvalidStatusTransition, LegalHold, ValidationFailed
 from safevideo_common.events.envelope import ExternalId, Timestamp
 from safevideo_common.privacy.person import Person, find_person, person_of_performer
@@ -26,7 +27,6 @@ from safevideo_common.users import store as users
 
 HOLD_PLACED: Final = "users.hold_placed"
 HOLD_RELEASED: Final = "users.hold_released"
-MAX_REASON: Final = 255
 
 _h: Final = legal_holds.c
 _i: Final = user_identities.c
@@ -277,8 +277,8 @@ async def _locked(tx: AsyncConnection, reference: int | str) -> Person:
 
 def check_reason(reason: str) -> None:
     """Raise `ValidationFailed` for a reason that is empty, too long, or more than one line."""
-    if not 0 < len(reason.strip()) <= MAX_REASON or not reason.isprintable():
-        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_REASON} characters, one line"})
+    if not is_sentence(reason):
+        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_SENTENCE} characters, one line"})
 
 
 def _hold(row: Row[*tuple[object, ...]]) -> Hold:

@@ -15,6 +15,7 @@ from gateway.http.endpoint import ADMIN_PATH, ADMINS, MODERATORS, Endpoint, Retu
 from gateway.http.idempotency import keep_response
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from gateway.http.rate_limits import RateLimitClass
+from gateway.http.sentence import Lines
 from gateway.kyc.service import KycService, Submission
 from gateway.kyc.uploads import MAX_DOCUMENT_BYTES, UploadService
 from safevideo_common.auth.api_keys import Role
@@ -81,7 +82,7 @@ Text = Annotated[
 ]
 CalendarDate = Annotated[date, BeforeValidator(_iso_date), Field(strict=False)]
 Country = Annotated[str, StringConstraints(min_length=2, max_length=2), AfterValidator(_country)]
-Notes = Annotated[str, StringConstraints(max_length=2000)]
+Notes = Annotated[Lines, StringConstraints(max_length=2000)]
 
 
 class AddressBody(Body):
@@ -371,7 +372,6 @@ class KycApi:
 
         await self._kyc.resync(body.request_ids, caller_of(request), keep)
         return success(documents[0], status=202)
-
 
 
 def check_submission(body: KycSubmissionBody, today: date) -> None:
