@@ -16,6 +16,7 @@ from gateway.http.idempotency import keep_response
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from gateway.http.rate_limits import RateLimitClass
 from gateway.http.sentence import Lines
+from gateway.http.visibility import is_reviewer
 from gateway.kyc.service import KycService, Submission
 from gateway.kyc.uploads import MAX_DOCUMENT_BYTES, UploadService
 from safevideo_common.auth.api_keys import Role
@@ -333,8 +334,11 @@ class KycApi:
     async def status(self, request: web.Request) -> web.Response:
         """Return the status of a request to its owner or a reviewer. Raises `KycRequestNotFound`."""
         stored = await self._kyc.get(row_id_of(request), request[PRINCIPAL], REVIEWERS)
-        is_reviewer = request[PRINCIPAL].role in REVIEWERS
-        return success(_status_document(stored, await self._kyc.steps(stored.request.id), for_reviewer=is_reviewer))
+        return success(
+            _status_document(
+                stored, await self._kyc.steps(stored.request.id), for_reviewer=is_reviewer(request[PRINCIPAL].role)
+            )
+        )
 
     async def pending(self, request: web.Request) -> web.Response:
         """Return one page of the requests that wait for a person, the oldest first."""
