@@ -20,7 +20,7 @@ from safevideo_common.database import integrations
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import InvalidStatusTransition, NotFound, StartupError
-from safevideo_common.settings import DatabaseSettings, load_settings
+from safevideo_common.settings import DatabaseSettings, ProcessSettings, load_settings
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
@@ -62,16 +62,15 @@ def register(
 
 async def _register(url: str, events: Sequence[str] | None) -> "RegisteredWebhook":
     from safevideo_cli.sharegram import open_client
+    from safevideo_common.protections.webhook_registration import WebhookRegistration
     from safevideo_common.sharegram.operations import SharegramCaller
 
     who = caller()
+    only_https = load_settings(ProcessSettings).safevideo_env == "production"
     async with open_client() as (sharegram, database, _):
         origin = SharegramCaller.api(who.request_id, seconds=REGISTER_SECONDS)
-        registered = await sharegram.register_webhook(origin, url=url, events=events)
-        details = {"webhookId": registered.webhook_id, "events": events and list(events)}
-        async with database.transaction() as tx:
-            await audit.record(tx, who.entry("webhook.register", utc_now, details))
-    return registered
+        registration = WebhookRegistration(database, sharegram, utc_now, only_https=only_https)
+        return await registration.register(url, events, who, origin)
 
 
 secrets_app = typer.Typer()
