@@ -36,7 +36,8 @@ chaos: venv ## kill, freeze and restart workers, database and brokers under load
 		libs/common/tests/integration/protections/test_protections.py::test_jobs_wait_for_an_hour_untouched_and_then_run_once \
 		services/sync-worker/tests/integration/performers/test_scan_kills.py $(ARGS)
 
-fuzz: venv ## send malformed and forged requests to webhook-ingest, and any record to a worker; ARGS="--seconds 60" is how long
+fuzz: venv ## send malformed and forged requests to webhook-ingest, any record to a worker, and every end of every type; ARGS="--seconds 60" is how long
+	@ENDS=all $(BIN)/python -m pytest -q -s -k "at_an_end" services/gateway/tests services/kyc-worker/tests services/sync-worker/tests libs/common/tests/unit
 	@$(BIN)/python -m safevideo_testkit.fuzz $(ARGS)
 
 migrate: venv ## migrate the schema of DATABASE_URL to this checkout (`make run` does so by itself)

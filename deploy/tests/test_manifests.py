@@ -119,7 +119,7 @@ def test_the_spool_of_a_pod_that_is_gone_is_delivered_by_a_job_of_its_own() -> N
     job = json.loads(made.stdout)
     pod, service = job["spec"]["template"]["spec"], SERVICES["webhook-ingest"]
     (container,), (deployed,) = pod["containers"], service["containers"]
-    same = ("image", "envFrom", "volumeMounts", "securityContext", "resources")
+    same = ("image", "env", "envFrom", "volumeMounts", "securityContext", "resources")
     assert {name: container[name] for name in same} == {name: deployed[name] for name in same}
     assert container["args"] == ["deliver-spool"]
     assert {"name": "spool", "persistentVolumeClaim": {"claimName": "spool-webhook-ingest-2"}} in pod["volumes"]
@@ -213,6 +213,55 @@ def test_secrets_come_by_reference_alone() -> None:
         assigned = re.findall(r"^\s*-?\s*([A-Z_]+)[=:]\s*\S", path.read_text(), re.M)
         assert secret_names.isdisjoint(assigned), path
     assert not any(each["kind"] == "Secret" for each in BASE)
+
+
+def secret_settings(service: str) -> set[str]:
+    """Return the settings of a service that are secrets, or that have a key or a password among other things."""
+    fields = SETTINGS[service].model_fields
+    secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
+    return {name.upper() for name in secrets | ({"s3_access_key_id", "sso_providers"} & fields.keys())}
+
+
+def named_secrets(container: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the variables that a container has from the secret: those that must be there, and the others."""
+    assert all("secretRef" not in each for each in container.get("envFrom", ())), "this gives it every secret"
+    found: tuple[set[str], set[str]] = set(), set()
+    for each in container.get("env", ()):
+        reference = each["valueFrom"]["secretKeyRef"]
+        assert (reference["name"], reference["key"]) == ("safevideo", each["name"])
+        found[bool(reference.get("optional"))].add(each["name"])
+    return found
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_each_service_has_the_secrets_that_it_reads_and_no_other(service: str) -> None:
+    """A pod or container that was taken over gives away what it has."""
+    (container,) = SERVICES[service]["containers"]
+    required, optional = named_secrets(container)
+    assert required == {name.upper() for name in COMPOSED["services"][service]["secrets"]}
+    assert required | optional == secret_settings(service)
+
+
+def test_the_containers_that_prepare_have_one_secret_at_most() -> None:
+    of: dict[str, tuple[set[str], set[str]]] = {"topics": (set(), {"KAFKA_PASSWORD"})}
+    for workload in WORKLOADS.values():
+        pod = workload["spec"]["template"]["spec"]
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            if container["name"] not in SETTINGS:
+                assert named_secrets(container) == of.get(container["name"], ({"DATABASE_URL"}, set()))
+    assert COMPOSED["services"]["migrate"]["secrets"] == ["database_url"]
+    assert "secrets" not in COMPOSED["services"]["topics"]
+
+
+def test_both_deployments_name_who_signs_people_in_and_where_they_come_back_to() -> None:
+    names = {"PUBLIC_URL", "SHAREGRAM_ISSUER", "SHAREGRAM_AUDIENCE"}
+    assert names <= COMPOSED["services"]["gateway"]["environment"].keys()
+    production = literals(KUBERNETES / "overlays" / "production" / "kustomization.yaml")
+    assert names <= production.keys()
+    host = yaml.safe_load((KUBERNETES / "components" / "ingress" / "ingress.yaml").read_text())["spec"]["rules"][0][
+        "host"
+    ]
+    assert production["PUBLIC_URL"].split(" ")[0] == f"https://{host}"
 
 
 def test_every_setting_that_is_deployed_exists() -> None:

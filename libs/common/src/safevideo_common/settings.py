@@ -97,7 +97,10 @@ class CommonSettings(KafkaSettings, DatabaseSettings):
         8.0, gt=0, le=300, description="Seconds that open requests and running batches have to finish at a stop."
     )
     memory_limit_mb: int = Field(
-        1024, ge=1, description="MiB of memory. A process that uses more stops cleanly; its supervisor restarts it."
+        1024,
+        ge=1,
+        le=1 << 20,
+        description="MiB of memory. A process that uses more stops cleanly; its supervisor restarts it.",
     )
     readiness_drain_seconds: float = Field(
         0.0,

@@ -76,6 +76,7 @@ from safevideo_common.privacy.holds import LegalHolds
 from safevideo_common.protections.runtime import Protections, run_protections
 from safevideo_common.protections.service import FlagService, ProtectionService
 from safevideo_common.protections.store import SHAREGRAM
+from safevideo_common.protections.webhook_registration import WebhookRegistration
 from safevideo_common.resilience.fail_fast_redis import FailFastRedis
 from safevideo_common.resilience.rate_limiter import RateLimiter
 from safevideo_common.service import background_task
@@ -320,11 +321,9 @@ def _integrations(shared: _Shared) -> Sequence[Api]:
     )
     status = IntegrationStatus(database, integration, utc_now)
     rotation = SecretRotation(database, _encrypt_secret(settings), utc_now)
-    return [
-        IntegrationsApi(
-            database, status, configuration, integration, rotation, shared.sharegram, utc_now, shared.logger
-        )
-    ]
+    is_production = settings.safevideo_env == "production"
+    registration = WebhookRegistration(database, shared.sharegram, utc_now, only_https=is_production)
+    return [IntegrationsApi(status, configuration, integration, rotation, registration, shared.logger)]
 
 
 def all_endpoints(*apis: Api) -> Sequence[Endpoint]:

@@ -28,6 +28,12 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(","))
 
 
+def _is_encrypted(url: str) -> bool:
+    """Return whether nobody on the way can listen: https, or an address of this machine."""
+    address = urlsplit(url)
+    return address.scheme == "https" or address.hostname in _THIS_MACHINE
+
+
 class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
     """Settings of `gateway`."""
 
@@ -47,7 +53,8 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
 
     redis_sso_db: int = Field(SSO_DB, ge=0, le=15, description="Redis database of the sessions of people.")
     public_url: str = Field(
-        "http://127.0.0.1:3000", description="Address of this site as browsers see it, without a path."
+        "http://127.0.0.1:3000",
+        description="Address of this site as browsers see it, without a path. Required in production with a provider.",
     )
     jwt_secret: SecretStr | None = Field(
         None,
@@ -142,9 +149,12 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
             return self
         if self.jwt_secret is None:
             raise StartupError("JWT_SECRET is missing: nobody could sign in. Set it, or no SHAREGRAM_ISSUER.")
+        if "public_url" not in self.model_fields_set:
+            raise StartupError("PUBLIC_URL is missing: browsers could not come back from their sign-in. Set it.")
+        if not _is_encrypted(self.public_url):
+            raise StartupError("PUBLIC_URL is not encrypted: use https, or SAFEVIDEO_ENV=development.")
         for name, each in providers.items():
-            address = urlsplit(each.issuer)
-            if address.scheme == "http" and address.hostname not in _THIS_MACHINE:
+            if not _is_encrypted(each.issuer):
                 raise StartupError(f"The issuer of {name} is not encrypted: use https, or SAFEVIDEO_ENV=development.")
         return self
 

@@ -12,6 +12,7 @@ from safevideo_common.settings import load_settings
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite+aiosqlite:///x.db")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "")
+    monkeypatch.setenv("PUBLIC_URL", "https://safevideo.example")
     monkeypatch.delenv("SHAREGRAM_API_URL", raising=False)
     for name in (
         "PORT",
@@ -112,3 +113,35 @@ def test_settings_know_several_providers(monkeypatch: pytest.MonkeyPatch) -> Non
         "sharegram": ["ES256", "RS256"],
     }
     assert (providers["firebase"].links_by_email, providers["sharegram"].links_by_email) == (False, True)
+
+
+@pytest.fixture
+def signing_in(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A production with a provider."""
+    monkeypatch.delenv("PUBLIC_URL", raising=False)
+    monkeypatch.setenv("SHAREGRAM_ISSUER", "https://sharegram.example")
+    monkeypatch.setenv("JWT_SECRET", "kR9fQ2vB7mXT4mW8cN3pLz6hYd5sGq1u")
+    return monkeypatch
+
+
+def test_production_with_a_provider_needs_the_address_that_browsers_come_back_to(
+    signing_in: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(StartupError, match="PUBLIC_URL"):
+        load_settings(GatewaySettings)
+    signing_in.setenv("PUBLIC_URL", "http://safevideo.example")
+    with pytest.raises(StartupError, match="PUBLIC_URL"):
+        load_settings(GatewaySettings)
+    for address in ("https://safevideo.example", "http://127.0.0.1:3000"):
+        signing_in.setenv("PUBLIC_URL", address)
+        assert load_settings(GatewaySettings).public_url == address
+
+
+def test_without_a_provider_or_a_production_the_address_of_browsers_has_a_default(
+    signing_in: pytest.MonkeyPatch,
+) -> None:
+    signing_in.setenv("SAFEVIDEO_ENV", "development")
+    assert load_settings(GatewaySettings).public_url == "http://127.0.0.1:3000"
+    signing_in.delenv("SAFEVIDEO_ENV")
+    signing_in.delenv("SHAREGRAM_ISSUER")
+    assert load_settings(GatewaySettings).public_url == "http://127.0.0.1:3000"

@@ -15,7 +15,7 @@ class SyncWorkerSettings(ConsumerSettings, JobSettings, ProtectionSettings):
     required_in_production: ClassVar[tuple[str, ...]] = ("encryption_key",)
 
     sync_interval_seconds: int = Field(
-        3600, ge=60, description="Seconds between two incremental syncs of performers with Sharegram."
+        3600, ge=60, le=7 * 86_400, description="Seconds between two incremental syncs of performers with Sharegram."
     )
     sync_max_deletion_share: float = Field(
         0.05,

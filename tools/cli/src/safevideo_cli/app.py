@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from safevideo_cli.output import print_error, print_lines
 from safevideo_common.errors import SafeVideoError, StartupError
 
 NOUNS: Final[Mapping[str, str]] = {
@@ -41,7 +42,7 @@ def main() -> None:
     except SafeVideoError as error:
         _fail(f"{error.code}: {error.message}")
     except StartupError as error:
-        _fail(str(error))
+        _fail(*str(error).split("\n"))  # our own lines: one for each wrong setting
 
 
 def build_app(loaded: frozenset[str]) -> typer.Typer:
@@ -59,7 +60,7 @@ def build_app(loaded: frozenset[str]) -> typer.Typer:
 
 def _print_version(is_requested: bool) -> None:
     if is_requested:
-        print(f"safevideo {metadata.version('safevideo-cli')}")
+        print_lines(f"safevideo {metadata.version('safevideo-cli')}")
         raise typer.Exit
 
 
@@ -82,6 +83,6 @@ def _not_loaded() -> None:
     raise AssertionError("a noun of the command line is always loaded")
 
 
-def _fail(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+def _fail(*lines: str) -> None:
+    print_error(*lines)
     sys.exit(1)

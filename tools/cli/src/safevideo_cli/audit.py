@@ -8,7 +8,7 @@ import typer
 
 from safevideo_cli.environment import open_database
 from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
-from safevideo_cli.output import format_second, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_lines, print_table
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, AuditRecord, audit_document
 
@@ -45,7 +45,7 @@ def audit(
     )  # fmt: skip
     columns = ("at (UTC)", "actor", "role", "action", "target", "from")
     print_table(columns, rows, sentence="details", only_wide=("role", "from"), wide=wide)
-    print(f"{len(records)} of {total}")
+    print_lines(f"{len(records)} of {total}")
 
 
 async def _find(

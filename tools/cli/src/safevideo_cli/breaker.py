@@ -7,11 +7,11 @@ from typing import Annotated, Final
 import typer
 
 from safevideo_cli.environment import caller
-from safevideo_cli.options import AsJson
+from safevideo_cli.options import AsJson, check_sentence
 from safevideo_cli.output import format_second, print_json, print_table
 from safevideo_cli.redis_services import open_protections
 from safevideo_common.protections.service import MAX_SECONDS, ProtectionService
-from safevideo_common.protections.store import REASON_LENGTH, SHAREGRAM, Action, Override, breaker_key
+from safevideo_common.protections.store import SHAREGRAM, Action, Override, breaker_key
 from safevideo_common.resilience.breaker.breaker import state_of
 from safevideo_common.resilience.breaker.state import BreakerSnapshot
 
@@ -19,13 +19,7 @@ Name = Annotated[str, typer.Argument(help="Such as sharegram.")]
 Duration = Annotated[int, typer.Option(min=1, max=MAX_SECONDS, help="Seconds.")]
 
 
-def _checked(reason: str) -> str:
-    if not 1 <= len(reason) <= REASON_LENGTH:
-        raise typer.BadParameter(f"a reason has 1 to {REASON_LENGTH} characters")
-    return reason
-
-
-Reason = Annotated[str, typer.Option(callback=_checked, help="Kept with the decision, and in the audit log.")]
+Reason = Annotated[str, typer.Option(callback=check_sentence, help="Kept with the decision, and in the audit log.")]
 BY_COMMAND: Final = "by command"
 
 app = typer.Typer(no_args_is_help=True)

@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
 from safevideo_cli.options import AsJson, From
-from safevideo_cli.output import format_second
+from safevideo_cli.output import format_second, print_json_text, print_lines
 from safevideo_cli.topics import open_kafka
 from safevideo_common.broker.port import Reader
 from safevideo_common.broker.types import Record
+from safevideo_common.events.bodies import SCHEMA_MISMATCH
 from safevideo_common.events.topics import CHANGES
 
 app = typer.Typer(no_args_is_help=True)
@@ -48,7 +49,7 @@ async def _tail(since: datetime | None, performer: str | None, count: int | None
         async for record in _follow(reader, since):
             if performer is not None and record.key != performer.encode():
                 continue
-            print(_line(record, as_json=as_json), flush=True)
+            _print(record, as_json=as_json)
             printed += 1
             if printed == count:
                 return
@@ -69,13 +70,15 @@ async def _follow(reader: Reader, since: datetime | None) -> AsyncIterator[Recor
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _line(record: Record, *, as_json: bool) -> str:
+def _print(record: Record, *, as_json: bool) -> None:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
-    event_type, body = headers.get("ce_type", ""), record.value.decode(errors="replace")
+    event_type = headers.get("ce_type", "")
     if not as_json:
-        return f"{format_second(record.published_at)}  {event_type}  {body}"
-    with suppress(msgspec.DecodeError):
-        parsed: Any = msgspec.json.decode(record.value)
+        body = record.value.decode(errors="replace")
+        print_lines(f"{format_second(record.published_at)}  {event_type}  {body}")
+        return
+    document: dict[str, object] = {"type": event_type, "data": None}
+    with suppress(*SCHEMA_MISMATCH):
+        parsed: object = msgspec.json.decode(record.value)
         document = {"id": headers.get("ce_id"), "source": headers.get("ce_source"), "type": event_type, "data": parsed}
-        return msgspec.json.encode(document).decode()
-    return msgspec.json.encode({"type": event_type, "data": None}).decode()
+    print_json_text(msgspec.json.encode(document).decode())

@@ -11,7 +11,7 @@ import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
-from safevideo_cli.output import format_second, print_json, print_table, to_yaml
+from safevideo_cli.output import format_second, print_json, print_lines, print_table, print_yaml
 from safevideo_common.clock import utc_now
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import NotFound
@@ -85,8 +85,8 @@ def list_events(
     else:
         print_events(events, hidden=("performer",) if performer else (), wide=wide)
         for advice in sorted({advice for event in events if (advice := event_document(event)["advice"])}):
-            print(f"Ignored: {advice}")
-        print(f"{len(events)} of {total}")
+            print_lines(f"Ignored: {advice}")
+        print_lines(f"{len(events)} of {total}")
 
 
 @app.command()
@@ -101,7 +101,7 @@ def show(
     if as_json:
         print_json(rows)
     else:
-        print("\n\n".join(map(to_yaml, rows)))
+        print_yaml(*rows)
 
 
 @app.command()
@@ -191,10 +191,12 @@ def _print_report(report: RedriveReport, *, is_dry: bool) -> None:
     rows = ((str(each.events), str(each.redrivable), each.event_type, each.code, each.group) for each in report.counts)
     print_table(("events", "redrivable", "type", "reason", "group"), rows)
     if is_dry:
-        print(f"{report.redrivable} of {report.events} events can be redriven; nothing was changed. To do it: --yes")
+        print_lines(
+            f"{report.redrivable} of {report.events} events can be redriven; nothing was changed. To do it: --yes"
+        )
     else:
         rest = "" if report.is_complete else " There are more: run it again."
-        print(f"{report.redriven} events are redriven; the workers process them now.{rest}")
+        print_lines(f"{report.redriven} events are redriven; the workers process them now.{rest}")
 
 
 async def _find(
@@ -246,7 +248,7 @@ async def _redrive(event_filter: RedriveFilter, limit: int | None, *, quiet: boo
         redriven = run.redriven
         while run.redriven and not run.is_complete and redriven < left:
             if not quiet:
-                print(f"{redriven} events are redriven; continuing …")
+                print_lines(f"{redriven} events are redriven; continuing …")
             run = await service.run(event_filter, operator, min(left - redriven, MAX_EVENTS))
             redriven += run.redriven
     log_action("Events redriven", operator, events=first.events, redriven=redriven)

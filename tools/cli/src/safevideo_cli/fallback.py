@@ -7,7 +7,7 @@ import typer
 from safevideo_cli.breaker import BY_COMMAND, Duration, Reason
 from safevideo_cli.environment import caller
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json
+from safevideo_cli.output import print_json, print_lines
 from safevideo_cli.redis_services import open_protections
 from safevideo_common.clock import format_timestamp
 from safevideo_common.protections.store import SHAREGRAM, Action, Override
@@ -37,4 +37,4 @@ def _show(decided: Override, *, as_json: bool) -> None:
     if as_json:
         print_json({"provider": SHAREGRAM, "enabled": is_on, "until": until})
     else:
-        print(f"Fallback mode is on until {until}." if is_on else "Fallback mode is off.")
+        print_lines(f"Fallback mode is on until {until}." if is_on else "Fallback mode is off.")

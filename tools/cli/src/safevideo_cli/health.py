@@ -6,7 +6,7 @@ import typer
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json, print_table
+from safevideo_cli.output import print_json, print_lines, print_table
 from safevideo_common.errors import StartupError
 from safevideo_common.settings import ProcessSettings, load_settings
 
@@ -30,7 +30,7 @@ def health(as_json: AsJson = False) -> None:
         assert isinstance(checks, dict)
         rows = ((name, each["status"], each["message"]) for name, each in checks.items())
         print_table(("check", "status"), rows, sentence="what it says")
-        print(f"The whole is {report['status']}.")
+        print_lines(f"The whole is {report['status']}.")
     if report["status"] != "healthy":
         raise typer.Exit(1)
 

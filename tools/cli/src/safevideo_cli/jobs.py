@@ -8,11 +8,19 @@ from typing import Annotated, Final
 import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
-from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
-from safevideo_cli.output import format_second, print_json, print_table, to_yaml
+from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide, check_sentence
+from safevideo_cli.output import (
+    format_second,
+    print_json,
+    print_lines,
+    print_table,
+    print_yaml,
+    stderr_console,
+    visible,
+)
 from safevideo_common.clock import utc_now
 from safevideo_common.errors import DatabaseUnavailable
-from safevideo_common.jobs.model import FINISHED, REASON_LENGTH, Job, JobStatus, Priority
+from safevideo_common.jobs.model import FINISHED, Job, JobStatus, Priority
 from safevideo_common.jobs.serializers import details_document, job_document
 from safevideo_common.jobs.service import JobDetails, JobService
 from safevideo_common.jobs.store.admin import JobFilter
@@ -50,7 +58,7 @@ def list_jobs(
         print_json({"jobs": [job_document(job) for job in jobs], "total": total})
     else:
         print_jobs(jobs, wide=wide)
-        print(f"{len(jobs)} of {total}")
+        print_lines(f"{len(jobs)} of {total}")
 
 
 @app.command()
@@ -74,12 +82,10 @@ def retry(
 @app.command()
 def cancel(
     job: JobId,
-    reason: Annotated[str, typer.Option(help="Stored with the job.")] = "cancelled by command",
+    reason: Annotated[str, typer.Option(callback=check_sentence, help="Stored with the job.")] = "cancelled by command",
     as_json: AsJson = False,
 ) -> None:
     """Cancel a job: at once while it is queued, at its next checkpoint while it is running."""
-    if not 1 <= len(reason) <= REASON_LENGTH:
-        raise typer.BadParameter(f"a reason has 1 to {REASON_LENGTH} characters")
     print_job(asyncio.run(_cancel(job, reason)), as_json=as_json)
 
 
@@ -127,7 +133,7 @@ def _print_details(details: JobDetails, *, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        print(to_yaml(document))
+        print_yaml(document)
 
 
 async def _find(
@@ -190,13 +196,12 @@ class _ProgressBar:
     """A progress bar on stderr; stdout is left to scripts."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.display = Progress(*columns, console=Console(stderr=True))
+        self.display = Progress(*columns, console=stderr_console())
         self._task = self.display.add_task("", total=None)
 
     def update(self, job: Job) -> None:
-        description = f"{job.job_type} {job.id} {job.status}"
+        description = visible(f"{job.job_type} {job.id} {job.status}")
         self.display.update(self._task, description=description, total=job.total_items, completed=job.processed_items)

@@ -8,7 +8,7 @@ import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_second, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_lines, print_table
 from safevideo_common.audit import store as audit_store
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import CLIENT_NAME, ApiKey, Role, RotatedKey
@@ -51,7 +51,7 @@ def generate(
     if as_json:
         print_json({"client": client, "key": key, "role": role, "expiresAt": format_timestamp(expires_at)})
     else:
-        print(f"X-API-Client: {client}\nX-API-Key: {key}")
+        print_lines(f"X-API-Client: {client}", f"X-API-Key: {key}")
 
 
 @app.command(name="list")
@@ -88,8 +88,8 @@ def rotate(
     if as_json:
         print_json({**_document(rotated.key), "key": rotated.secret, "oldExpiresAt": rfc3339(rotated.old_expires_at)})
     else:
-        print(f"X-API-Client: {rotated.key.client}\nX-API-Key: {rotated.secret}")
-        print(f"Key {key_id} expires at {format_second(rotated.old_expires_at)} UTC.")
+        print_lines(f"X-API-Client: {rotated.key.client}", f"X-API-Key: {rotated.secret}")
+        print_lines(f"Key {key_id} expires at {format_second(rotated.old_expires_at)} UTC.")
 
 
 @app.command()
@@ -99,7 +99,7 @@ def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"id": key_id, "revoked": True})
     else:
-        print(f"Key {key_id} is revoked.")
+        print_lines(f"Key {key_id} is revoked.")
 
 
 async def _generate(client: str, role: Role, expires_at: datetime | None) -> str:

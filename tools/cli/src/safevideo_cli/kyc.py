@@ -8,7 +8,7 @@ import typer
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json, print_table
+from safevideo_cli.output import print_json, print_lines, print_table
 from safevideo_common.clock import utc_now
 from safevideo_common.database import kyc_requests
 from safevideo_common.errors import KycRequestNotFound
@@ -36,11 +36,13 @@ def show(
     if as_json:
         print_json(found)
         return
-    print(f"Request {request_id} of {found['performerId']}: {found['status']}, expires at {found['expiresAt'] or '-'}")
+    print_lines(
+        f"Request {request_id} of {found['performerId']}: {found['status']}, expires at {found['expiresAt'] or '-'}"
+    )
     if found["reviewReason"]:
-        print(f"Waits for a person: {found['reviewReason']}")
+        print_lines(f"Waits for a person: {found['reviewReason']}")
     if found["supersededBy"]:
-        print(f"Superseded by request {found['supersededBy']}: no later result opens or verifies it again.")
+        print_lines(f"Superseded by request {found['supersededBy']}: no later result opens or verifies it again.")
     provider, decision = found["provider"], found["decision"]
     rows = []
     if provider is not None:

@@ -1,7 +1,6 @@
 """`safevideo migrate`, and its `status` and `wait`."""
 
 import asyncio
-import sys
 import time
 from typing import Annotated, Final
 
@@ -9,7 +8,7 @@ import typer
 
 from safevideo_cli.environment import database_url
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json
+from safevideo_cli.output import print_error, print_json, print_lines
 from safevideo_common.database.migrate import SchemaState, schema_state
 from safevideo_common.database.migrate import migrate as migrate_database
 from safevideo_common.errors import DatabaseUnavailable
@@ -28,15 +27,15 @@ def migrate(context: typer.Context, as_json: AsJson = False) -> None:
         def report(number: str, title: str) -> None:
             applied.append(number)
             if not as_json:
-                print(f"{number}  {title}")
+                print_lines(f"{number}  {title}")
 
         before = asyncio.run(migrate_database(database_url(), report))
         if as_json:
             print_json({"before": before.current, "after": before.target, "applied": applied})
         elif applied:
-            print(f"The schema is at {before.target} now.")
+            print_lines(f"The schema is at {before.target} now.")
         else:
-            print(f"The schema is at {before.target}; there was nothing to do.")
+            print_lines(f"The schema is at {before.target}; there was nothing to do.")
 
 
 @app.command()
@@ -46,7 +45,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"current": state.current, "head": state.head, "behind": state.is_behind})
     else:
-        print(_sentence(state))
+        print_lines(_sentence(state))
 
 
 @app.command()
@@ -62,12 +61,12 @@ async def _wait(url: str, seconds: float) -> None:
             state = await schema_state(url)
             reason = _sentence(state)
             if not state.is_behind:
-                print(reason)
+                print_lines(reason)
                 return
         except DatabaseUnavailable as error:
             reason = str(error)
         if time.monotonic() > deadline:
-            print(reason, file=sys.stderr)
+            print_error(reason)
             raise typer.Exit(1)
         await asyncio.sleep(POLL_SECONDS)
 

@@ -7,6 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
+from safevideo_common.domain.sentences import MAX_SENTENCE, is_sentence
+from safevideo_common.domain.times import EVENT_YEARS
+
 
 class SortOrder(StrEnum):
     """The order of a list."""
@@ -27,9 +30,16 @@ def parse_timestamp(text: str) -> datetime:
         timestamp = datetime.fromisoformat(text)
     except ValueError:
         timestamp = None
-    if timestamp is None or timestamp.tzinfo is None:
+    if timestamp is None or timestamp.tzinfo is None or timestamp.year not in EVENT_YEARS:
         raise typer.BadParameter("a time with its zone, such as 2026-11-24T20:58:25Z, or an age such as 10m, 2h, 3d")
     return timestamp
+
+
+def check_sentence(text: str) -> str:
+    """Return a reason as it was typed. Raise `typer.BadParameter` unless it is one line that can be shown."""
+    if not is_sentence(text):
+        raise typer.BadParameter(f"a reason is one line of 1 to {MAX_SENTENCE} printable characters")
+    return text
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for scripts.")]

@@ -9,7 +9,7 @@ import typer
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json, print_table
+from safevideo_cli.output import print_json, print_lines, print_table
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import utc_now
 from safevideo_common.database import performers as performer_store
@@ -51,11 +51,11 @@ def show(
     if as_json:
         print_json(history)
         return
-    print(f"{history['performerId']}, our id {history['id']}, updated at {history['updatedAt']}")
+    print_lines(f"{history['performerId']}, our id {history['id']}, updated at {history['updatedAt']}")
     if (decision := history["decision"]) is not None:
         ends = "" if decision["until"] is None else f" until {decision['until']}"
         effect = "stands" if decision["stands"] else "was replaced by a newer status of Sharegram"
-        print(
+        print_lines(
             f"Status {history['status']}. {decision['decidedBy']} decided {decision['status']}{ends} "
             f"at {decision['decidedAt']}; the decision {effect}."
         )
@@ -79,9 +79,9 @@ def _print_fields(fields: Sequence[FieldDocument]) -> None:
 
 def _print_unapplied(events: Sequence[EventDocument]) -> None:
     if not events:
-        print("Every event of this performer that the inbox has is applied in full.")
+        print_lines("Every event of this performer that the inbox has is applied in full.")
         return
-    print("Events that are not applied, or only in part, the newest first:")
+    print_lines("Events that are not applied, or only in part, the newest first:")
     rows = (
         (
             each["eventId"],
@@ -136,7 +136,7 @@ def sync(
         if as_json:
             print_json({"performerId": sharegram_id, "updated": updated})
         else:
-            print(f"{sharegram_id} {'was updated' if updated else 'is as Sharegram has it'}.")
+            print_lines(f"{sharegram_id} {'was updated' if updated else 'is as Sharegram has it'}.")
         return
     job = asyncio.run(_enqueue(SyncParameters(full_sync=force, dry_run=dry_run)))
     if wait:
@@ -144,7 +144,7 @@ def sync(
         return
     print_job(job, as_json=as_json)
     if not as_json:
-        print(f"To wait for its result: safevideo jobs wait {job.id}")
+        print_lines(f"To wait for its result: safevideo jobs wait {job.id}")
 
 
 def _check_usage(performer: str, *, dry_run: bool) -> None:

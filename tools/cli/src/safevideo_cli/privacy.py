@@ -1,7 +1,6 @@
 """`safevideo users hold|release|holds|erase|erasures`: what keeps the data of a person, and its erasure."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,7 +10,7 @@ import typer
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.jobs import Timeout, wait_and_print
 from safevideo_cli.options import AsJson, Limit, Page
-from safevideo_cli.output import print_json, print_table, to_yaml
+from safevideo_cli.output import print_error, print_json, print_json_text, print_lines, print_table, print_yaml
 from safevideo_common.clock import rfc3339, utc_now
 from safevideo_common.privacy.erasure import ErasurePlan, Erasures, ExportedOrder, decode_orders, encode_orders
 from safevideo_common.privacy.holds import (
@@ -81,7 +80,7 @@ def erase(
     if as_json:
         print_json(document)
     else:
-        print(to_yaml(document))
+        print_yaml(document)
 
 
 async def _erase(person: str, reason: str | None) -> ErasurePlan:
@@ -98,7 +97,7 @@ async def _erase(person: str, reason: str | None) -> ErasurePlan:
 @erasures_app.command("export")
 def export_orders() -> None:
     """Print all erasure orders as JSON, to be kept with each backup. It has ids and digests, and no names."""
-    print(encode_orders(asyncio.run(_export())))
+    print_json_text(encode_orders(asyncio.run(_export())))
 
 
 @erasures_app.command("import")
@@ -107,13 +106,15 @@ def import_orders(
 ) -> None:
     """Write the orders that a restored database does not have. A job of kyc-worker then applies all of them."""
     orders = _read_export(file, decode_orders, "erasure orders")
-    print(f"{asyncio.run(_import(orders))} of {len(orders)} orders were missing. The job person_erasure is enqueued.")
+    print_lines(
+        f"{asyncio.run(_import(orders))} of {len(orders)} orders were missing. The job person_erasure is enqueued."
+    )
 
 
 @holds_app.command("export")
 def export_holds() -> None:
     """Print all active holds as JSON, to be kept with each backup. It has ids, digests and reasons, and no names."""
-    print(encode_holds(asyncio.run(_export_holds())))
+    print_json_text(encode_holds(asyncio.run(_export_holds())))
 
 
 @holds_app.command("import")
@@ -126,10 +127,12 @@ def import_holds(
     """
     exported = _read_export(file, decode_holds, "legal holds")
     imported = asyncio.run(_import_holds(exported))
-    print(f"{len(imported.added)} of {len(exported)} holds were missing, {len(imported.released)} had been released.")
+    print_lines(
+        f"{len(imported.added)} of {len(exported)} holds were missing, {len(imported.released)} had been released."
+    )
     if imported.without_person:
         names = ", ".join(str(each) for each in imported.without_person)
-        print(f"The database has nobody for these holds of the file: {names}. Place them by hand.", file=sys.stderr)
+        print_error(f"The database has nobody for these holds of the file: {names}. Place them by hand.")
         raise typer.Exit(1)
 
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from safevideo_cli.environment import open_database
 from safevideo_cli.options import After, AsJson, From, Limit, Page, SortOrder, To, Wide
-from safevideo_cli.output import format_second, print_json, print_table, to_yaml
+from safevideo_cli.output import format_second, print_json, print_lines, print_table, print_yaml
 from safevideo_common.errors import NotFound, StartupError
 from safevideo_common.quarantine import queries as quarantine_queries
 from safevideo_common.quarantine.queries import RejectedFilter, RejectedRecord, rejected_document
@@ -61,7 +61,7 @@ def list_rejected(
     )  # fmt: skip
     columns = ("id", "event", "times", "from", "received (UTC)", "state")
     print_table(columns, rows, sentence="reason", only_wide=("event", "times"), wide=wide)
-    print(f"{len(records)} of {total}. To check them again: safevideo webhook reverify")
+    print_lines(f"{len(records)} of {total}. To check them again: safevideo webhook reverify")
 
 
 @rejected.command()
@@ -74,7 +74,7 @@ def show(
     if as_json:
         print_json(document)
     else:
-        print(to_yaml({**document}))
+        print_yaml(document)
 
 
 def reverify(
@@ -141,11 +141,11 @@ def _print_report(report: Mapping[str, object], *, is_dry: bool) -> None:
     print_table(("webhooks", "result"), rows, sentence="ids")
     valid = outcomes.get("holds", {"count": 0})["count"]
     if is_dry:
-        print(f"{valid} of {report['checked']} are valid now; nothing was released. To release them: --yes")
+        print_lines(f"{valid} of {report['checked']} are valid now; nothing was released. To release them: --yes")
     else:
-        print(f"{report['released']} of {report['checked']} are released; the workers process them now.")
+        print_lines(f"{report['released']} of {report['checked']} are released; the workers process them now.")
     if not report["complete"]:
-        print("There are more: run it again.")
+        print_lines("There are more: run it again.")
 
 
 def _some(ids: Sequence[int]) -> str:

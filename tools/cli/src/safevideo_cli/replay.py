@@ -8,6 +8,7 @@ import typer
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.jobs import Timeout, print_job, wait_and_print
 from safevideo_cli.options import AsJson, From, To
+from safevideo_cli.output import print_lines
 from safevideo_common.clock import utc_now
 from safevideo_common.events.envelope import is_external_id
 from safevideo_common.jobs.model import Job
@@ -77,8 +78,8 @@ def replay(
     print_job(job, as_json=as_json)
     if not as_json:
         if not yes:
-            print("This is a dry run: it changes nothing. To apply the events: --yes")
-        print(f"To wait for its result: safevideo jobs wait {job.id}")
+            print_lines("This is a dry run: it changes nothing. To apply the events: --yes")
+        print_lines(f"To wait for its result: safevideo jobs wait {job.id}")
 
 
 def _check_usage(request: ReplayParameters) -> None:

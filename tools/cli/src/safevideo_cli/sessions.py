@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json
+from safevideo_cli.output import print_json, print_lines
 from safevideo_common.audit import store as audit_store
 from safevideo_common.auth.sessions import SSO_DB, SessionStore
 from safevideo_common.cache.redis import open_redis
@@ -51,7 +51,7 @@ def clear(
     if as_json:
         print_json({"userId": user, "sessionsEnded": ended})
     else:
-        print(f"{ended} sessions ended.")
+        print_lines(f"{ended} sessions ended.")
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import typer
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json, print_table
+from safevideo_cli.output import print_json, print_lines, print_table
 from safevideo_common.audit import store as audit
 from safevideo_common.clock import utc_now
 from safevideo_common.errors import NotFound, ServiceUnavailable
@@ -49,7 +49,7 @@ def forget(
 ) -> None:
     """Forget a spool whose disk is lost or was emptied by hand. It deletes no event: it ends the alert."""
     asyncio.run(_forget(process))
-    print(f"The spool of {process} is forgotten.")
+    print_lines(f"The spool of {process} is forgotten.")
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import typer
 
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import print_json, print_table
+from safevideo_cli.output import print_json, print_lines, print_table
 from safevideo_common.broker.kafka.security import KafkaSecurity
 from safevideo_common.broker.open import open_broker
 from safevideo_common.broker.port import Broker
@@ -37,7 +37,7 @@ def create(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"created": created})
     else:
-        print(f"Created: {', '.join(created)}." if created else "All topics exist; there was nothing to do.")
+        print_lines(f"Created: {', '.join(created)}." if created else "All topics exist; there was nothing to do.")
 
 
 async def _check() -> list[TopicCheck]:
@@ -99,11 +99,13 @@ def _print_checks(checks: Sequence[TopicCheck]) -> None:
     )  # fmt: skip
     print_table(("topic", "partitions", "replicas", "what is wrong"), rows)
     if any(each.state is None for each in checks):
-        print("To create the missing topics: safevideo topics create")
+        print_lines("To create the missing topics: safevideo topics create")
     for each in checks:
         for issue in _faults(each):
             if issue.setting == "replicas":
-                print(f"Add replicas to {each.topic.name} with kafka-reassign-partitions.sh.")
+                print_lines(f"Add replicas to {each.topic.name} with kafka-reassign-partitions.sh.")
                 continue
             entity = f"--entity-type topics --entity-name {each.topic.name}"
-            print(f"kafka-configs.sh --bootstrap-server … --alter {entity} --add-config {issue.setting}={issue.value}")
+            print_lines(
+                f"kafka-configs.sh --bootstrap-server … --alter {entity} --add-config {issue.setting}={issue.value}"
+            )

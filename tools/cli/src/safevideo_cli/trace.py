@@ -12,7 +12,7 @@ from safevideo_cli.environment import LogSettings, open_database
 from safevideo_cli.events import print_events
 from safevideo_cli.jobs import print_jobs
 from safevideo_cli.options import AsJson, From, Wide
-from safevideo_cli.output import format_second, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_lines, print_table
 from safevideo_common.audit import store as audit_store
 from safevideo_common.audit.store import AuditFilter, AuditRecord, audit_document
 from safevideo_common.clock import utc_now
@@ -87,11 +87,11 @@ def _lines(path: Path, request_id: str) -> list[str]:
 
 
 def _print(found: Trace, folder: Path | None, *, wide: bool) -> None:
-    print("\n".join(found.lines) or f"No log line in {folder or 'LOG_DIR, which is not set'}.")
+    print_lines(*(found.lines or [f"No log line in {folder or 'LOG_DIR, which is not set'}."]))
     if found.events:
         print_events(found.events, wide=wide)
     else:
-        print("No event.")
+        print_lines("No event.")
     if found.jobs:
         print_jobs(found.jobs, wide=wide)
     if found.actions:

@@ -8,7 +8,7 @@ import typer
 from safevideo_cli import privacy
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson, Limit, Page
-from safevideo_cli.output import format_second, print_json, print_table, to_yaml
+from safevideo_cli.output import format_second, print_json, print_lines, print_table, print_yaml
 from safevideo_common.clock import format_timestamp, rfc3339, utc_now
 from safevideo_common.users import store
 from safevideo_common.users.merge import UserChanges, UserMerges
@@ -50,7 +50,7 @@ def duplicates(page: Page = 1, limit: Limit = 20, as_json: AsJson = False) -> No
         for user in group
     ]
     print_table(("e-mail", "id", "role", "sharegram id", "created (UTC)", "last sign-in"), rows)
-    print(f"{total} e-mails are shared.")
+    print_lines(f"{total} e-mails are shared.")
 
 
 @app.command()
@@ -98,7 +98,7 @@ def _print(changes: UserChanges, *, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        print(to_yaml(document))
+        print_yaml(document)
 
 
 def _document(user: User) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 
 from safevideo_cli.environment import caller, log_action, open_database
 from safevideo_cli.options import AsJson
-from safevideo_cli.output import format_second, print_json, print_table
+from safevideo_cli.output import format_second, print_json, print_lines, print_table
 from safevideo_cli.rejected_webhooks import rejected, reverify
 from safevideo_cli.spools import spools
 from safevideo_common.audit import store as audit
@@ -20,7 +20,7 @@ from safevideo_common.database import integrations
 from safevideo_common.database.integrations import SHAREGRAM
 from safevideo_common.encryption import EncryptionKeys, Purpose
 from safevideo_common.errors import InvalidStatusTransition, NotFound, StartupError
-from safevideo_common.settings import DatabaseSettings, load_settings
+from safevideo_common.settings import DatabaseSettings, ProcessSettings, load_settings
 from safevideo_common.webhooks import secrets as webhook_secrets
 from safevideo_common.webhooks.secrets import SecretRow
 from safevideo_common.webhooks.signatures import environment_secrets
@@ -57,21 +57,20 @@ def register(
         print_json({"webhookId": registered.webhook_id, "url": registered.url, "events": registered.events})
     else:
         types = "all types" if registered.events is None else ", ".join(registered.events)
-        print(f"Sharegram sends {types} to {registered.url} ({registered.webhook_id}).")
+        print_lines(f"Sharegram sends {types} to {registered.url} ({registered.webhook_id}).")
 
 
 async def _register(url: str, events: Sequence[str] | None) -> "RegisteredWebhook":
     from safevideo_cli.sharegram import open_client
+    from safevideo_common.protections.webhook_registration import WebhookRegistration
     from safevideo_common.sharegram.operations import SharegramCaller
 
     who = caller()
+    only_https = load_settings(ProcessSettings).safevideo_env == "production"
     async with open_client() as (sharegram, database, _):
         origin = SharegramCaller.api(who.request_id, seconds=REGISTER_SECONDS)
-        registered = await sharegram.register_webhook(origin, url=url, events=events)
-        details = {"webhookId": registered.webhook_id, "events": events and list(events)}
-        async with database.transaction() as tx:
-            await audit.record(tx, who.entry("webhook.register", utc_now, details))
-    return registered
+        registration = WebhookRegistration(database, sharegram, utc_now, only_https=only_https)
+        return await registration.register(url, events, who, origin)
 
 
 secrets_app = typer.Typer()
@@ -117,7 +116,7 @@ def add(
     except ValueError as error:
         raise typer.BadParameter(f"the secret is not valid: {error}") from None
     asyncio.run(_add(name, key))
-    print(f"The secret {name} is stored. webhook-ingest accepts it within seconds.")
+    print_lines(f"The secret {name} is stored. webhook-ingest accepts it within seconds.")
 
 
 @secrets_app.command()
@@ -126,7 +125,7 @@ def retire(
 ) -> None:
     """Let a stored secret expire now. One of the environment needs a restart without it."""
     asyncio.run(_retire(name))
-    print(f"The secret {name} is not valid any more.")
+    print_lines(f"The secret {name} is not valid any more.")
 
 
 async def _add(name: str, key: bytes) -> None:

@@ -16,9 +16,9 @@ URL = "https://safevideo.example/webhooks/sharegram"
 SECONDS = 120
 
 
-async def register(database_url: str, base_url: str, redis_url: str) -> tuple[int | None, str, str]:
+async def register(database_url: str, base_url: str, redis_url: str, url: str = URL) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(command_path(), "webhook", "register", URL, "--event", "performer.status.changed"),
+        *(command_path(), "webhook", "register", url, "--event", "performer.status.changed"),
         env={
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database_url,
@@ -47,6 +47,9 @@ async def test_register_is_sent_once_through_the_breaker_audited_and_its_failure
     async with running_simulator(settings) as simulator:
         code, out, _ = await register(migrated_sqlite_url, simulator.base_url, redis_url)
         assert (code, out.startswith(f"Sharegram sends performer.status.changed to {URL}")) == (0, True)
+        for address in (URL.replace("https", "http"), URL.replace("//", "//user:planted@")):
+            code, out, err = await register(migrated_sqlite_url, simulator.base_url, redis_url, address)
+            assert (code, out, err.startswith("VALIDATION_ERROR: "), "planted" in err) == (1, "", True, False)
         await simulator.put("/_sim/faults", {"mode": "errors", "status": 503})
         code, out, err = await register(migrated_sqlite_url, simulator.base_url, redis_url)
         assert (code, out, "SERVICE_UNAVAILABLE: Sharegram answered 503 Service Unavailable" in err) == (1, "", True)
@@ -56,5 +59,9 @@ async def test_register_is_sent_once_through_the_breaker_audited_and_its_failure
         assert (code, err.startswith("CIRCUIT_BREAKER_OPEN: ")) == (1, True), err
         assert [call["path"] for call in (await simulator.state())["calls"]] == ["/v1/webhooks"] * 2
     async with Database.open(migrated_sqlite_url) as database, database.read_connection() as reading:
-        records, _ = await audit.find(reading, AuditFilter(action="webhook.register"), page=1, limit=10)
-    assert len(records) == 1
+        records, _ = await audit.find(
+            reading, AuditFilter(target="integration:sharegram"), page=1, limit=10, order="asc"
+        )
+    requested, failed = "webhooks.registration_requested", "webhooks.registration_failed"
+    actions = [each.entry.action for each in records]
+    assert actions == [requested, "webhooks.registered", requested, failed, requested, failed]

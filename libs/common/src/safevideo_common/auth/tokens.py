@@ -117,6 +117,9 @@ class TokenVerifier:
         issued_at, expires_at = self._check_times(claims)
         if subject is not None and not _is_id(subject):
             _refuse("subject", "its subject is malformed")
+        sid = claims.get("sid")
+        if isinstance(sid, str) and sid and not _is_id(sid):
+            _refuse("sid", "its sid is malformed")
         _KIND_CHECKS[kind](claims, nonce)
         return VerifiedToken(self._issuer.issuer, subject, issued_at, expires_at, claims)
 

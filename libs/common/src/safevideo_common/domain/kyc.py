@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import FieldOutcome, Outcome, Status, applied, dead, stale
+from safevideo_common.domain.times import add
 
 AUTO_APPROVE_SCORE: Final = 80
 """Default of `KYC_AUTO_APPROVE_SCORE`: a passed verification at or over it needs no person."""
@@ -307,17 +308,17 @@ def _status(request: KycRequest, newest: VerificationResult, rules: KycRules) ->
 
 
 def _with_expiry(request: KycRequest, since_micros: int, rules: KycRules) -> KycRequest:
-    """Return the request with its end. A new end has its own warnings."""
+    """Return the request with its end. A new end has its own warnings. A document may be valid until the year 9999."""
     # In seconds, since the same result has other fractions of a second as a webhook and fetched.
     since = datetime.fromtimestamp(since_micros // 1_000_000, UTC)
     if request.status is not KycStatus.VERIFIED:
         return replace(request, expires_at=since if request.status is KycStatus.EXPIRED else None, expiry_due_at=None)
-    ends = [since + rules.validity]
+    ends = [add(since, rules.validity)]
     if request.document_expires_on is not None:
-        ends.append(datetime.combine(request.document_expires_on + timedelta(days=1), time(), UTC))
+        ends.append(add(datetime.combine(request.document_expires_on, time(), UTC), timedelta(days=1)))
     if request.expires_at == min(ends) and request.expiry_due_at is not None:
         return request
-    return replace(request, expires_at=min(ends), expiry_due_at=min(ends) - max(EXPIRY_WARNINGS))
+    return replace(request, expires_at=min(ends), expiry_due_at=add(min(ends), -max(EXPIRY_WARNINGS)))
 
 
 def _is_before(write: WriteVersion, decision: ManualDecision) -> bool:

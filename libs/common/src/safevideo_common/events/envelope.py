@@ -9,6 +9,7 @@ import msgspec
 
 from safevideo_common.clock import utc_text
 from safevideo_common.domain.ordering import WriteVersion
+from safevideo_common.domain.times import EVENT_YEARS, is_storable
 
 SOURCE: Final = "sharegram"
 """The source of events that Sharegram sent. Our own sources begin with `/safevideo/`."""
@@ -21,13 +22,19 @@ Version = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+def check_event_time(at: datetime) -> None:
+    """Raise `ValueError` for a time that nobody means, and that no database or time zone could hold at its ends.
+
+    A `msgspec.Struct` with a `Timestamp` from outside calls it in `__post_init__`: it is invalid then.
+    """
+    if at.year not in EVENT_YEARS:
+        raise ValueError("the time is out of range")
+
+
 def is_external_id(text: str) -> bool:
     """Return whether `text` is an `ExternalId`, in a third of the time that the pattern takes."""
     return 0 < len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text
 
-
-_YEARS: Final = range(1001, 9999)
-"""Every supported database can store these, in any time zone."""
 
 MAX_ID_LENGTH: Final = 128
 
@@ -118,7 +125,7 @@ def parse_headers(headers: tuple[tuple[str, bytes], ...]) -> Envelope:
         found = msgspec.convert({name: value.decode() for name, value in headers}, Attributes, strict=False)
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise EnvelopeInvalid(str(error)) from None
-    if found.ce_time.year not in _YEARS:
+    if not is_storable(found.ce_time):
         raise EnvelopeInvalid("the time is out of range - at `$.ce_time`")
     return Envelope(
         found.ce_id,

@@ -11,7 +11,12 @@ FAILED: Final = "kyc.verification.failed"
 TYPES: Final = (COMPLETED, FAILED)
 
 
-def _no_checks() -> msgspec.Raw:
+Checks = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+"""The provider's checks as they were sent: `storable_document` reads them. Nothing in them decides anything."""
+
+
+def no_checks() -> msgspec.Raw:
+    """Return the checks of a result that has none."""
     return msgspec.Raw(b"{}")
 
 
@@ -20,9 +25,7 @@ class Result(msgspec.Struct, frozen=True, rename="camel"):
 
     status: Literal["passed", "review", "failed"]
     risk_score: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
-    checks: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})] = msgspec.field(
-        default_factory=_no_checks
-    )
+    checks: Checks = msgspec.field(default_factory=no_checks)
 
 
 class Verification(msgspec.Struct, frozen=True, rename="camel"):

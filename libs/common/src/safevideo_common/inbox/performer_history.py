@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database import performers
@@ -50,14 +50,14 @@ class StatusDecisionDocument(TypedDict):
 class PerformerHistoryDocument(TypedDict):
     """A performer, field by field, as Sharegram has set them. `status` is the one that counts.
 
-    `unapplied` are its newest events that are not applied, or only in part.
+    Reviewers see the `decision`. `unapplied` are its newest events that are not applied, or only in part.
     """
 
     id: int
     performerId: str
     updatedAt: TimestampText
     status: str
-    decision: StatusDecisionDocument | None
+    decision: NotRequired[StatusDecisionDocument | None]
     fields: list[FieldDocument]
     unapplied: list[EventDocument]
 

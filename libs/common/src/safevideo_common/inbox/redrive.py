@@ -20,6 +20,7 @@ from safevideo_common.database.batches import MAX_KEYS_PER_STATEMENT
 from safevideo_common.database.engine import Database
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.domain.outcomes import Status
+from safevideo_common.domain.sentences import is_sentence
 from safevideo_common.errors import InvalidStatusTransition, NotFound, ValidationFailed
 from safevideo_common.inbox.store import queries as inbox_queries
 from safevideo_common.inbox.store import redrive as inbox_redrive
@@ -145,7 +146,7 @@ class RedriveService:
         replay applies them. Raises `NotFound`, `InvalidStatusTransition` if no row is dead, `ValidationFailed` for an
         invalid id or reason.
         """
-        if not 0 < len(reason.strip()) <= MAX_CLOSE_REASON or not reason.isprintable():
+        if not is_sentence(reason, MAX_CLOSE_REASON):
             limit = f"1 to {MAX_CLOSE_REASON} characters, one line"
             raise ValidationFailed("Give a reason.", details={"reason": limit})
         return await retry_on_conflict(partial(self._close, event_or_row_id, group, reason, caller))

@@ -16,6 +16,12 @@ class JobSettings(CommonSettings):
     job_poll_seconds: float = Field(
         2.0, gt=0, le=60, description="Seconds between two polls for due jobs, in case a message was lost."
     )
-    job_retry_initial_seconds: float = Field(5.0, gt=0, description="First delay before a failed job is retried.")
-    job_retry_max_seconds: float = Field(900.0, gt=0, description="Longest delay between two attempts at one job.")
-    job_retention_days: int = Field(TOPIC_RETENTION_DAYS, ge=1, description="Days that a finished job is kept.")
+    job_retry_initial_seconds: float = Field(
+        5.0, gt=0, le=86_400, description="First delay before a failed job is retried."
+    )
+    job_retry_max_seconds: float = Field(
+        900.0, gt=0, le=7 * 86_400, description="Longest delay between two attempts at one job."
+    )
+    job_retention_days: int = Field(
+        TOPIC_RETENTION_DAYS, ge=1, le=3650, description="Days that a finished job is kept."
+    )

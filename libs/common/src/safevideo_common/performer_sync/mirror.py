@@ -164,6 +164,27 @@ async def compare(connection: AsyncConnection, records: Iterable[PerformerRecord
     return result
 
 
+def patch_of(record: PerformerRecord) -> PerformerPatch | None:
+    """Return the patch that a record is, or None if a value of it exceeds its column."""
+    profile = record.profile
+    try:
+        fields = msgspec.convert(
+            {
+                "username": profile.username,
+                "display_name": profile.display_name,
+                "email": profile.email,
+                "profile_image": profile.profile_image,
+                "bio": profile.bio,
+                "verified": bool(profile.verified),
+                "status": record.status,
+            },
+            StorableFields,
+        )
+    except msgspec.ValidationError:
+        return None
+    return PerformerPatch(msgspec.structs.asdict(fields), write_version_of(record.version, record.updated_at, 0))
+
+
 async def _patches(
     connection: AsyncConnection, records: Iterable[PerformerRecord]
 ) -> tuple[dict[str, tuple[PerformerRecord, PerformerPatch]], MirrorResult]:
@@ -171,27 +192,13 @@ async def _patches(
     patches: dict[str, tuple[PerformerRecord, PerformerPatch]] = {}
     result = MirrorResult()
     for record in records:
-        profile = record.profile
-        try:
-            fields = msgspec.convert(
-                {
-                    "username": profile.username,
-                    "display_name": profile.display_name,
-                    "email": profile.email,
-                    "profile_image": profile.profile_image,
-                    "bio": profile.bio,
-                    "verified": bool(profile.verified),
-                    "status": record.status,
-                },
-                StorableFields,
-            )
-        except msgspec.ValidationError:
+        patch = patch_of(record)
+        if patch is None:
             result.invalid += 1
             continue
-        version = write_version_of(record.version, record.updated_at, 0)
         earlier = patches.get(record.performer_id)
-        if earlier is None or version.wins_over(earlier[1].write_version):
-            patches[record.performer_id] = record, PerformerPatch(msgspec.structs.asdict(fields), version)
+        if earlier is None or patch.write_version.wins_over(earlier[1].write_version):
+            patches[record.performer_id] = record, patch
     for name in await erasures.erased(connection, IdentifierKind.PERFORMER, patches):
         del patches[name]
         result.unchanged += 1

@@ -27,6 +27,7 @@ from safevideo_common.database.erasures import IdentifierKind, Identifiers
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import legal_hold_subjects, legal_holds, user_identities
+from safevideo_common.domain.sentences import MAX_SENTENCE, is_sentence
 from safevideo_common.errors import InvalidStatusTransition, LegalHold, ValidationFailed
 from safevideo_common.events.envelope import ExternalId, Timestamp
 from safevideo_common.jobs.store import admin as job_admin
@@ -36,7 +37,6 @@ from safevideo_common.users.person import LockedPerson, Person, Reference, lock,
 
 HOLD_PLACED: Final = "users.hold_placed"
 HOLD_RELEASED: Final = "users.hold_released"
-MAX_REASON: Final = 255
 REPETITION: Final = timedelta(hours=24)
 """A repeated release by the same caller within this time gets the first answer."""
 
@@ -342,8 +342,8 @@ async def _enqueue_kept_back(tx: AsyncConnection, person: Person, caller: Caller
 
 def check_reason(reason: str) -> None:
     """Raise `ValidationFailed` for a reason that is empty, too long, or more than one line."""
-    if not 0 < len(reason.strip()) <= MAX_REASON or not reason.isprintable():
-        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_REASON} characters, one line"})
+    if not is_sentence(reason):
+        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_SENTENCE} characters, one line"})
 
 
 def _hold(row: Row[*tuple[object, ...]]) -> Hold:

@@ -13,7 +13,6 @@ from safevideo_common.database.tables import overrides
 
 SHAREGRAM: Final = "sharegram"
 """The name of the only breaker and provider."""
-REASON_LENGTH: Final = 255
 
 _c: Final = overrides.c
 _PUT: Final = Upsert(overrides, ("name",), ("action", "started_at", "ends_at", "changed_at", "actor", "reason"))

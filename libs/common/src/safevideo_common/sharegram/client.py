@@ -27,7 +27,7 @@ from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.sharegram import operations
 from safevideo_common.sharegram.concurrency import ConcurrencyLimit
 from safevideo_common.sharegram.errors import InvalidResponse
-from safevideo_common.sharegram.http import ResponseReader, SharegramCredentials, SigningTransport, invalid_field
+from safevideo_common.sharegram.http import ResponseReader, SharegramCredentials, SigningTransport, decoded_record
 from safevideo_common.sharegram.idempotency import IdempotencyKeys, work_of
 from safevideo_common.sharegram.layers import (
     BreakerLayer,
@@ -270,9 +270,9 @@ def _page(raw: RawPerformerPage) -> PerformerPage:
     invalid: list[InvalidResponse] = []
     for record in raw.performers:
         try:
-            performers.append(msgspec.json.decode(record, type=PerformerRecord))
-        except msgspec.ValidationError as error:
-            invalid.append(invalid_field(error))
+            performers.append(decoded_record(record, PerformerRecord))
+        except InvalidResponse as error:
+            invalid.append(error)
     return PerformerPage(performers, invalid, raw.next_cursor)
 
 

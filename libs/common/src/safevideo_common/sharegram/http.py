@@ -4,9 +4,11 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from math import ceil
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from multidict import CIMultiDictProxy
@@ -14,6 +16,7 @@ from yarl import URL
 
 from safevideo_common.clock import Clock
 from safevideo_common.errors import IntegrationNotConfigured, SafeVideoError
+from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body
 from safevideo_common.observability.tracing import Span, SpanKind, current_span
 from safevideo_common.sharegram.errors import (
     CREDENTIALS_SECONDS,
@@ -36,6 +39,8 @@ UNCONFIGURED_SECONDS: Final = 60
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FIELD: Final = re.compile(r"`(\$[^`]*)`")
+
+Record = TypeVar("Record")
 
 
 class ResponseReader:
@@ -76,14 +81,16 @@ class ResponseReader:
 
     def _skew(self, headers: CIMultiDictProxy[str]) -> str:
         """Return a clause about our clock if it is a likely cause."""
-        try:
-            theirs = parsedate_to_datetime(headers.get("Date", ""))
-            seconds = (self._clock() - theirs).total_seconds()
-        except (ValueError, TypeError):
-            return ""
-        if abs(seconds) < SKEW_SECONDS:
+        seconds = clock_difference(headers, self._clock())
+        if seconds is None or abs(seconds) < SKEW_SECONDS:
             return ""
         return f"; our clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} Sharegram's"
+
+
+def clock_difference(headers: CIMultiDictProxy[str], now: datetime) -> float | None:
+    """Return the seconds that our clock is ahead of the header `Date`, or None if there is none to read."""
+    theirs = _http_date(headers.get("Date", ""))
+    return None if theirs is None else (now - theirs).total_seconds()
 
 
 def parse_retry_after(value: str | None, clock: Clock) -> int | None:
@@ -93,24 +100,42 @@ def parse_retry_after(value: str | None, clock: Clock) -> int | None:
     text = value.strip()
     if text.isascii() and text.isdecimal():
         return min(int(text[:9]), MAX_RETRY_AFTER)
+    at = _http_date(text)
+    return None if at is None else max(0, min(ceil((at - clock()).total_seconds()), MAX_RETRY_AFTER))
+
+
+def _http_date(text: str) -> datetime | None:
+    """Return the time of a header, or None: a year, an offset or a number may be larger than Python's."""
     try:
-        seconds = (parsedate_to_datetime(text) - clock()).total_seconds()
+        at = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    return max(0, min(ceil(seconds), MAX_RETRY_AFTER))
+    return None if at.tzinfo is None else at
 
 
 def _decoded(body: bytes, kind: type) -> object:
     try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise invalid_field(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidResponse(FailureReason.NOT_JSON, "the response is not JSON") from None
+        return decode_body(_decoder(kind), body)
+    except SCHEMA_MISMATCH as error:
+        raise invalid_response(error) from None
 
 
-def invalid_field(error: msgspec.ValidationError) -> InvalidResponse:
-    """Return the error for a response with a wrong field: its path, never its value."""
+@cache
+def _decoder(kind: type[object]) -> msgspec.json.Decoder[object]:
+    return msgspec.json.Decoder(kind)
+
+
+def decoded_record(raw: msgspec.Raw, kind: type[Record]) -> Record:
+    """Return a record of a page, or raise `InvalidResponse`. A webhook with the same text is read the same way."""
+    record = _decoded(bytes(raw), kind)
+    assert isinstance(record, kind)
+    return record
+
+
+def invalid_response(error: Exception) -> InvalidResponse:
+    """Return the error for a response that is not as documented. `error` is one of `SCHEMA_MISMATCH`."""
+    if not isinstance(error, msgspec.ValidationError):
+        return InvalidResponse(FailureReason.NOT_JSON, "the response is not JSON")
     found = _FIELD.search(str(error))
     path = found[1] if found else "$"
     return InvalidResponse(FailureReason.INVALID_FIELD, f"the response is invalid at {path}", details={"field": path})

@@ -1,21 +1,28 @@
 """The operations of Sharegram's API (contract, §11), the shapes of their answers, and one call on its way down."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from secrets import token_hex
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import msgspec
 
-from safevideo_common.events.envelope import ExternalId, Timestamp, Version
+from safevideo_common.events.envelope import ExternalId, Timestamp, Version, check_event_time
+from safevideo_common.events.kyc import Checks, no_checks
 
 API_SECONDS: Final = 10.0
 JOB_SECONDS: Final = 120.0
 TRY_SECONDS: Final = 30.0
 HEALTH_SECONDS: Final = 5.0
 MEBIBYTE: Final = 1 << 20
+
+Cursor = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
+"""A place in a list: it is stored, and sent back in a query."""
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Address = Annotated[str, msgspec.Meta(max_length=2048)]
+Score = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 
 class Repeatable(Enum):
@@ -54,7 +61,7 @@ class VerificationOutcome(msgspec.Struct, frozen=True, rename="camel"):
 
     status: str
     risk_score: float | None = None
-    checks: Mapping[str, str] = msgspec.field(default_factory=dict)
+    checks: Checks = msgspec.field(default_factory=no_checks)
 
 
 class VerificationState(msgspec.Struct, frozen=True, rename="camel"):
@@ -66,20 +73,23 @@ class VerificationState(msgspec.Struct, frozen=True, rename="camel"):
     result: VerificationOutcome | None
     updated_at: Timestamp
 
+    def __post_init__(self) -> None:
+        check_event_time(self.updated_at)
+
 
 class FaceMatch(msgspec.Struct, frozen=True, rename="camel"):
     """The comparison of the selfie with the document. `score` is 0 to 100."""
 
     performer_id: ExternalId
     match: bool
-    score: float
+    score: Score
 
 
 class RiskScore(msgspec.Struct, frozen=True, rename="camel"):
     """The newest risk score of a performer, 0 to 100, higher is safer."""
 
     performer_id: ExternalId
-    risk_score: float
+    risk_score: Score
 
 
 class PerformerProfile(msgspec.Struct, frozen=True, rename="camel"):
@@ -102,20 +112,23 @@ class PerformerRecord(msgspec.Struct, frozen=True, rename="camel"):
     version: Version
     updated_at: Timestamp
 
+    def __post_init__(self) -> None:
+        check_event_time(self.updated_at)
+
 
 class RawPerformerPage(msgspec.Struct, frozen=True, rename="camel"):
     """A page of the list, with records that are not read yet: one bad record must not hide the others."""
 
     performers: Sequence[msgspec.Raw]
-    next_cursor: str | None
+    next_cursor: Cursor | None
 
 
 class RegisteredWebhook(msgspec.Struct, frozen=True, rename="camel"):
     """The registration of our webhook endpoint. `events` is None if all types are sent."""
 
-    webhook_id: str
-    url: str
-    events: Sequence[str] | None
+    webhook_id: Name
+    url: Address
+    events: Annotated[Sequence[Name], msgspec.Meta(max_length=100)] | None
 
 
 @dataclass(frozen=True, slots=True)

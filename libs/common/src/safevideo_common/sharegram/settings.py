@@ -24,8 +24,10 @@ class SharegramSettings(ProcessSettings):
         None, description="PEM file of the CA that signed Sharegram's certificate; empty for the system's roots."
     )
     sharegram_max_retries: int = Field(5, ge=0, le=20, description="Further tries of a call to Sharegram.")
-    sharegram_initial_delay: int = Field(2000, ge=1, description="Longest wait before the first retry, in ms.")
-    sharegram_max_delay: int = Field(60_000, ge=1, description="Longest wait before any retry, in ms.")
+    sharegram_initial_delay: int = Field(
+        2000, ge=1, le=3_600_000, description="Longest wait before the first retry, in ms."
+    )
+    sharegram_max_delay: int = Field(60_000, ge=1, le=3_600_000, description="Longest wait before any retry, in ms.")
     sharegram_backoff_multiplier: float = Field(2.0, ge=1, le=10, description="Growth of the wait from retry to retry.")
     sharegram_max_concurrent_calls: int = Field(
         16, ge=1, le=1000, description="Calls to Sharegram that a process has in flight; a quarter is not for jobs."

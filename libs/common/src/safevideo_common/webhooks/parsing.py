@@ -13,6 +13,7 @@ import msgspec
 from multidict import istr
 
 from safevideo_common.broker.types import Message
+from safevideo_common.domain.times import EVENT_YEARS
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.events.bodies import SCHEMA_MISMATCH, decode_body, field_and_reason
 from safevideo_common.events.envelope import Envelope, Timestamp, is_external_id
@@ -22,7 +23,6 @@ from safevideo_common.webhooks.signatures import Headers, SignedIdentity
 ID_HEADERS: Final = ("X-Sharegram-Event-Id", "webhook-id")
 _ID_KEYS: Final = tuple((name, istr(name)) for name in ID_HEADERS)
 _TYPE: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_YEARS: Final = range(2000, 3000)  # every supported database can store these, in any time zone
 
 
 class CorrelationHeaders(Protocol):
@@ -75,7 +75,7 @@ def parse_webhook(
     """
     parsed = _decode(body)
     _check_words(parsed)
-    if parsed.timestamp.year not in _YEARS:
+    if parsed.timestamp.year not in EVENT_YEARS:
         raise _invalid("timestamp", "out of range")
     if parsed.data.performer_id is None and parsed.event in TOPIC_BY_TYPE:
         raise _invalid("data.performerId", "required for this event")

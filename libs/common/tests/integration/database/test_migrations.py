@@ -201,7 +201,7 @@ async def test_a_schema_of_a_newer_build_is_fine_and_left_alone(migrated_url: st
 
 async def test_earlier_merges_are_taken_back_to_what_each_account_had_itself(migrated_url: str) -> None:
     """An admin with two duplicates of lower roles, the second of which is the one of which the e-mail was taken."""
-    await stamp(migrated_url, "0051")
+    await stamp(migrated_url, "0050")
     now = "2026-11-24 12:00:00"
     accounts: list[dict[str, object]] = [
         {"id": 1, "email": "c@example.com", "role": "user", "merged_into": None, "username": "c"},
@@ -234,7 +234,7 @@ async def test_earlier_merges_are_taken_back_to_what_each_account_had_itself(mig
             row = values | {"moved": json.dumps(moved)}
             await connection.execute(insert(table("user_merges", *map(column, row))).values(row))
     await migrate(migrated_url)
-    await stamp(migrated_url, "0051")
+    await stamp(migrated_url, "0050")
     await migrate(migrated_url)  # it may have been cut off
     async with connected(migrated_url) as connection:
         query = "SELECT id, email, merged_email, role, merged_into, username FROM users ORDER BY id"

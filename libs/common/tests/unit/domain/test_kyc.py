@@ -22,6 +22,7 @@ from safevideo_common.domain.kyc import (
 )
 from safevideo_common.domain.ordering import WriteVersion
 from safevideo_common.domain.outcomes import APPLIED, VERSION_MISSING, FieldOutcome, Status
+from safevideo_common.domain.times import EARLIEST, LATEST
 
 RULES = KycRules()
 REQUEST = KycRequest(id=1, performer_id="sg_1", verification_id="ver_1", status=KycStatus.IN_PROGRESS)
@@ -238,3 +239,32 @@ def test_results_after_a_manual_decision_end_in_one_status_in_any_order(
     shuffled = random.sample([*results, *results], 2 * len(results))
     assert after(shuffled) == after(results)
     assert after([*shuffled, *random.choices(results, k=3)] if results else []) == after(results)
+
+
+def micros(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("expires_on", [date.min, date(9999, 12, 30), date.max])
+@pytest.mark.parametrize("at", [datetime(1001, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)])
+@pytest.mark.parametrize("validity", [timedelta(days=31), timedelta(days=36_500)])
+def test_a_request_ends_within_the_times_that_a_database_holds(
+    expires_on: date, at: datetime, validity: timedelta
+) -> None:
+    rules = KycRules(validity=validity)
+    result = replace(PASSED, write_version=WriteVersion(None, micros(at)))
+    request = replace(REQUEST, document_expires_on=expires_on)
+    for after in (
+        decide(request, result, rules)[0],
+        decide_manually(request, KycStatus.VERIFIED, micros(at), rules),
+    ):
+        assert after.expires_at is not None
+        assert after.expiry_due_at is not None
+        assert EARLIEST <= after.expiry_due_at <= after.expires_at <= LATEST
+
+
+def test_a_document_without_end_leaves_the_end_to_the_validity() -> None:
+    request = replace(REQUEST, document_expires_on=date(9999, 12, 31))
+    at = micros(datetime(2026, 11, 24, tzinfo=UTC))
+    after = decide_manually(request, KycStatus.VERIFIED, at, RULES)
+    assert after.expires_at == datetime(2026, 11, 24, tzinfo=UTC) + RULES.validity

@@ -13,6 +13,7 @@ from gateway.http.body import Body, BodyTimestamp, parse_body, parse_field
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape, VisibleAscii
 from gateway.http.query import KeyedPageQuery, Query, StorableTimestamp, parse_query
+from gateway.http.sentence import Sentence
 from safevideo_common.database.engine import Database
 from safevideo_common.domain.outcomes import Status
 from safevideo_common.errors import InvalidStatusTransition, NotFound, ValidationFailed
@@ -78,7 +79,7 @@ class GroupQuery(Query):
 class CloseBody(Body):
     """Why nothing will apply the event any more. No personal data: it is in the audit log."""
 
-    reason: str = Field(min_length=1, max_length=MAX_CLOSE_REASON, pattern=r"^[^\x00-\x1f]+$")
+    reason: Annotated[Sentence, Field(max_length=MAX_CLOSE_REASON)]
 
 
 class RedriveFilterBody(Body):

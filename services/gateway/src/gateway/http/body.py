@@ -30,7 +30,11 @@ Parsed = TypeVar("Parsed", bound=Body)
 
 async def parse_body(kind: type[Parsed], request: web.Request) -> Parsed:
     """Parse the body as `kind`. Raises `ValidationFailed` with an entry for each wrong field, or `RequestTimedOut`."""
-    raw = await read_body(request)
+    return parse_document(kind, await read_body(request))
+
+
+def parse_document(kind: type[Parsed], raw: bytes) -> Parsed:
+    """Parse the bytes of a body as `kind`. Raises `ValidationFailed` with an entry for each wrong field."""
     try:
         return kind.model_validate(orjson.loads(raw))
     except orjson.JSONDecodeError:

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Annotated, Final, Literal, TypeVar
 
 from aiohttp import web
+from multidict import MultiMapping
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -21,6 +22,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from safevideo_common.clock import utc_text
+from safevideo_common.domain.times import EVENT_YEARS
 from safevideo_common.errors import ValidationFailed
 from safevideo_common.web.responses import success
 
@@ -61,8 +63,8 @@ QueryFlag = Annotated[bool, BeforeValidator(_true_or_false)]
 RowNumber = Annotated[int, BeforeValidator(_row_number)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_END: Final = datetime(3000, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(EVENT_YEARS.start, 1, 1, tzinfo=UTC)
+_END: Final = datetime(EVENT_YEARS.stop, 1, 1, tzinfo=UTC)
 
 StorableTimestamp = Annotated[Timestamp, Field(ge=_EPOCH, lt=_END)]
 """A time that each of our databases can store, in any time zone."""
@@ -162,7 +164,11 @@ def decode_cursor(cursor: str, sort: str, order: str) -> tuple[datetime, int]:
 
 def parse_query(kind: type[Parsed], request: web.Request) -> Parsed:
     """Parse the query parameters as `kind`. Raises `ValidationFailed` with an entry for each wrong parameter."""
-    parameters = request.query
+    return parse_parameters(kind, request.query)
+
+
+def parse_parameters(kind: type[Parsed], parameters: MultiMapping[str]) -> Parsed:
+    """See `parse_query`."""
     repeated = {name: "given more than once" for name in parameters if len(parameters.getall(name)) > 1}
     try:
         parsed = kind.model_validate(dict(parameters))

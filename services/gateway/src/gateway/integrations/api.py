@@ -11,12 +11,10 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMINS, Endpoint, Returns
 from gateway.integrations.configuration import IntegrationConfiguration, IntegrationKeys
-from gateway.integrations.secret_rotation import TARGET, SecretRotation
+from gateway.integrations.secret_rotation import SecretRotation
 from gateway.integrations.status import IntegrationStatus, SharegramIntegrationDocument
-from safevideo_common.audit import store as audit_store
 from safevideo_common.auth.api_keys import Role
-from safevideo_common.clock import Clock, TimestampText, rfc3339
-from safevideo_common.database.engine import Database
+from safevideo_common.clock import TimestampText, rfc3339
 from safevideo_common.database.integrations import Integration
 from safevideo_common.errors import (
     CircuitBreakerOpen,
@@ -27,7 +25,7 @@ from safevideo_common.errors import (
 )
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.protections.integration import SharegramIntegration
-from safevideo_common.sharegram.client import SharegramClient
+from safevideo_common.protections.webhook_registration import WebhookRegistration
 from safevideo_common.sharegram.errors import (
     CredentialsRejected,
     InvalidResponse,
@@ -37,7 +35,6 @@ from safevideo_common.sharegram.operations import SharegramCaller
 from safevideo_common.weak_secrets import explain_weak_secret
 from safevideo_common.web.responses import success
 
-REGISTERED: Final = "webhooks.registered"
 SHAREGRAM_PATH: Final = "/api/v1/integrations/sharegram"
 PATH: Final = f"{SHAREGRAM_PATH}/webhook"
 OVERLAP_HOURS: Final = 24
@@ -170,22 +167,18 @@ class IntegrationsApi:
 
     def __init__(
         self,
-        database: Database,
         status: IntegrationStatus,
         configuration: IntegrationConfiguration,
         integration: SharegramIntegration,
         rotation: SecretRotation,
-        sharegram: SharegramClient,
-        clock: Clock,
+        registration: WebhookRegistration,
         logger: FilteringBoundLogger,
     ) -> None:
-        self._database = database
         self._status = status
         self._configuration = configuration
         self._integration = integration
         self._rotation = rotation
-        self._sharegram = sharegram
-        self._clock = clock
+        self._registration = registration
         self._logger = logger.bind(stream="audit")
 
     def endpoints(self) -> Sequence[Endpoint]:
@@ -246,6 +239,8 @@ class IntegrationsApi:
         `ENCRYPTION_KEY`.
         """
         body, caller = await parse_body(EnableBody, request), caller_of(request)
+        if body.webhook_url is not None:
+            self._registration.check(body.webhook_url, "webhookUrl")
         configured = await self._configuration.enable(body.keys(), body.values(), caller)
         self._logger.info("Integration enabled", actor=caller.name, request_id=caller.request_id)
         return success(_document(configured))
@@ -263,22 +258,21 @@ class IntegrationsApi:
     async def register(self, request: web.Request) -> web.Response:
         """Register the address of our webhook endpoint at Sharegram. It is called once: repeat it after a failure.
 
-        Raises `ValidationFailed`, and the errors of the client.
+        The audit log has the request before Sharegram is called, and its result afterwards. In production the
+        address is https; it never has a user. Raises `ValidationFailed`, and the errors of the client.
         """
         body, caller = await parse_body(WebhookBody, request), caller_of(request)
         url = body.url or self._integration.webhook_url
         if url is None:
             raise ValidationFailed("There is no address.", details={"url": "is missing, also in the configuration"})
-        sharegram = SharegramCaller.api(caller.request_id)
-        registered = await self._sharegram.register_webhook(sharegram, url=url, events=body.events)
+        origin = SharegramCaller.api(caller.request_id)
+        registered = await self._registration.register(url, body.events, caller, origin)
         events = None if registered.events is None else list(registered.events)
         document: RegisteredWebhookDocument = {
             "webhookId": registered.webhook_id,
             "url": registered.url,
             "events": events,
         }
-        async with self._database.transaction() as tx:
-            await audit_store.record(tx, caller.entry(REGISTERED, self._clock, document, TARGET))
         self._logger.info("Webhook registered", actor=caller.name, url=url, request_id=caller.request_id)
         return success(document)
 

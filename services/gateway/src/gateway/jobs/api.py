@@ -10,11 +10,12 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
 from gateway.http.query import KeyedPageQuery, Query, StorableTimestamp, parse_query, row_id_of
+from gateway.http.sentence import Sentence
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import PRINCIPAL
 from safevideo_common.clock import Clock
 from safevideo_common.errors import InvalidStatusTransition, JobNotCancellable, JobNotFound
-from safevideo_common.jobs.model import REASON_LENGTH, AttemptOutcome, Job, JobStatus, Priority
+from safevideo_common.jobs.model import AttemptOutcome, Job, JobStatus, Priority
 from safevideo_common.jobs.serializers import JobDetailsDocument, JobDocument, details_document, job_document
 from safevideo_common.jobs.service import JobService
 from safevideo_common.jobs.store.admin import JobFilter
@@ -41,7 +42,7 @@ class JobQuery(KeyedPageQuery):
 class CancelBody(Body):
     """The reason of a cancellation."""
 
-    reason: str = Field(min_length=1, max_length=REASON_LENGTH, pattern=r"^[^\x00-\x1f]+$")
+    reason: Sentence
 
 
 class JobRetryQuery(Query):

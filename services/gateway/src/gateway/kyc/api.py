@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 from aiohttp import web
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, parse_body
@@ -15,6 +15,8 @@ from gateway.http.endpoint import ADMIN_PATH, ADMINS, MODERATORS, Endpoint, Retu
 from gateway.http.idempotency import keep_response
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from gateway.http.rate_limits import RateLimitClass
+from gateway.http.sentence import Lines
+from gateway.http.visibility import is_reviewer
 from gateway.kyc.service import KycService, Submission
 from gateway.kyc.uploads import MAX_DOCUMENT_BYTES, UploadService
 from safevideo_common.auth.api_keys import Role
@@ -46,6 +48,7 @@ REVIEWERS: Final = MODERATORS
 READERS: Final = REVIEWERS | PERFORMERS
 NO_REVIEWERS: Final[frozenset[Role]] = frozenset()
 ADULT_YEARS: Final = 18
+_FIRST_BIRTH: Final = date(1900, 1, 1)
 ESTIMATES: Final = {KycStatus.IN_PROGRESS: timedelta(days=1), KycStatus.IN_REVIEW: timedelta(days=2)}
 """The time that a request usually takes in a status, from its last change."""
 
@@ -80,8 +83,8 @@ Text = Annotated[
     str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 CalendarDate = Annotated[date, BeforeValidator(_iso_date), Field(strict=False)]
-Country = Annotated[str, StringConstraints(min_length=2, max_length=2), BeforeValidator(_country)]
-Notes = Annotated[str, StringConstraints(max_length=2000)]
+Country = Annotated[str, StringConstraints(min_length=2, max_length=2), AfterValidator(_country)]
+Notes = Annotated[Lines, StringConstraints(max_length=2000)]
 
 
 class AddressBody(Body):
@@ -307,7 +310,7 @@ class KycApi:
         """
         self._require_enabled()
         body = await parse_body(KycSubmissionBody, request)
-        self._check_dates(body)
+        check_submission(body, self._clock().date())
         applicant = body.model_dump(mode="json", by_alias=True)
         submission = Submission(body.document_type, body.document_expiry_date, applicant)
 
@@ -336,8 +339,11 @@ class KycApi:
     async def status(self, request: web.Request) -> web.Response:
         """Return the status of a request to its owner or a reviewer. Raises `KycRequestNotFound`."""
         stored = await self._kyc.get(row_id_of(request), request[PRINCIPAL], REVIEWERS)
-        is_reviewer = request[PRINCIPAL].role in REVIEWERS
-        return success(_status_document(stored, await self._kyc.steps(stored.request.id), for_reviewer=is_reviewer))
+        return success(
+            _status_document(
+                stored, await self._kyc.steps(stored.request.id), for_reviewer=is_reviewer(request[PRINCIPAL].role)
+            )
+        )
 
     async def pending(self, request: web.Request) -> web.Response:
         """Return one page of the requests that wait for a person, the oldest first."""
@@ -376,17 +382,18 @@ class KycApi:
         await self._kyc.resync(body.request_ids, caller_of(request), keep)
         return success(documents[0], status=202)
 
-    def _check_dates(self, body: KycSubmissionBody) -> None:
-        today = self._clock().date()
-        wrong: dict[str, str] = {}
-        if body.birth_date.year < 1900 or _birthday(body.birth_date, ADULT_YEARS) > today:
-            wrong["birthDate"] = f"must be {ADULT_YEARS} years ago or more"
-        if body.document_expiry_date <= today:
-            wrong["documentExpiryDate"] = "must be in the future"
-        if body.document_type not in IDENTITY_TYPES:
-            wrong["documentType"] = f"must be one of {', '.join(IDENTITY_TYPES)}"
-        if wrong:
-            raise ValidationFailed("Some members of the body are wrong.", details=wrong)
+
+def check_submission(body: KycSubmissionBody, today: date) -> None:
+    """Raise `ValidationFailed` for dates that cannot be, and for a document that is no identity document."""
+    wrong: dict[str, str] = {}
+    if not _FIRST_BIRTH <= body.birth_date <= today or _birthday(body.birth_date, ADULT_YEARS) > today:
+        wrong["birthDate"] = f"must be {ADULT_YEARS} years ago or more"
+    if body.document_expiry_date <= today:
+        wrong["documentExpiryDate"] = "must be in the future"
+    if body.document_type not in IDENTITY_TYPES:
+        wrong["documentType"] = f"must be one of {', '.join(IDENTITY_TYPES)}"
+    if wrong:
+        raise ValidationFailed("Some members of the body are wrong.", details=wrong)
 
 
 def _submitted_document(stored: StoredKycRequest) -> SubmittedDocument:

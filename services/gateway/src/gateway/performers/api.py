@@ -20,6 +20,7 @@ from gateway.http.query import (
     encode_cursor,
     parse_query,
 )
+from gateway.http.visibility import is_reviewer, visible_members
 from gateway.performers.service import PerformerService, PerformerView, view_of, written_view
 from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import TimestampText
@@ -272,11 +273,13 @@ class PerformersApi:
     async def history(self, request: web.Request) -> web.Response:
         """Return each field of a performer with its last writer, and the newest events that lost or are not applied.
 
-        Only moderators and admins see the e-mail address. Raises `PerformerNotFound`, `ValidationFailed`.
+        Only moderators and admins see the e-mail address and the decision. Raises `PerformerNotFound`,
+        `ValidationFailed`.
         """
         performer_id = str(parse_performer_id(request))
-        with_email = request[PRINCIPAL].role in MODERATORS
-        return success(await performer_history(self._database, performer_id, with_email=with_email))
+        role = request[PRINCIPAL].role
+        history = await performer_history(self._database, performer_id, with_email=is_reviewer(role))
+        return success(visible_members(role, history))
 
 
 def parse_performer_id(request: web.Request) -> int | str:
@@ -291,7 +294,4 @@ def parse_performer_id(request: web.Request) -> int | str:
 
 def visible_to(principal: Principal, view: PerformerView) -> dict[str, Any]:
     """Return the fields that this caller may see."""
-    fields: dict[str, Any] = msgspec.to_builtins(view)
-    if principal.role not in MODERATORS:
-        del fields["email"], fields["decision"]
-    return fields
+    return visible_members(principal.role, msgspec.to_builtins(view))

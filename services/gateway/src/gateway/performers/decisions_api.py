@@ -16,6 +16,7 @@ from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMINS, Endpoint, Returns
 from gateway.http.idempotency import keep_response
+from gateway.http.sentence import Lines
 from gateway.performers.api import DECISION, PerformerId, parse_performer_id
 from gateway.performers.service import PerformerService
 from safevideo_common.audit import store as audit_store
@@ -37,7 +38,7 @@ from safevideo_common.web.responses import success
 
 MAX_DAYS: Final = 3650
 
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]+$")]
+_Text = Annotated[Lines, StringConstraints(min_length=1, max_length=500)]
 
 
 class PerformerApprovalBody(Body):

@@ -10,6 +10,7 @@ from pydantic import Field
 from gateway.http.body import Body, parse_body
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
+from gateway.http.sentence import Sentence
 from safevideo_common.audit.store import Caller
 from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.errors import ServiceUnavailable
@@ -20,7 +21,7 @@ from safevideo_common.protections.service import (
     FlagService,
     ProtectionService,
 )
-from safevideo_common.protections.store import REASON_LENGTH, SHAREGRAM, Action, Override, breaker_key
+from safevideo_common.protections.store import SHAREGRAM, Action, Override, breaker_key
 from safevideo_common.resilience.breaker.breaker import BreakerState, state_of
 from safevideo_common.resilience.breaker.state import BreakerSnapshot
 from safevideo_common.resilience.feature_flags import FlagValue
@@ -28,13 +29,12 @@ from safevideo_common.web.responses import success
 
 DEFAULT_SECONDS: Final = 3600
 NAME: Final = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,64}$")]
-_SENTENCE: Final = r"^[^\x00-\x1f]+$"
 
 
 class BreakerBody(Body):
     """Why, and for how long a breaker stays open."""
 
-    reason: str = Field("by API", min_length=1, max_length=REASON_LENGTH, pattern=_SENTENCE)
+    reason: Sentence = "by API"
     duration: int = Field(DEFAULT_SECONDS, ge=1, le=MAX_SECONDS, description="Seconds; only of `open`.")
 
 
@@ -44,7 +44,7 @@ class FallbackBody(Body):
     provider: Literal["sharegram"]
     enable: bool
     duration: int = Field(DEFAULT_SECONDS, ge=1, le=MAX_SECONDS, description="Seconds until it ends by itself.")
-    reason: str = Field("by API", min_length=1, max_length=REASON_LENGTH, pattern=_SENTENCE)
+    reason: Sentence = "by API"
 
 
 class FlagBody(Body):

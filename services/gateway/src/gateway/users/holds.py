@@ -1,10 +1,9 @@
 """`/api/v1/admin/users/…/hold`: legal holds, which stop retention and erasure (contract, §6)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 from aiohttp import web
-from pydantic import StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.http.body import Body, parse_body
@@ -12,23 +11,17 @@ from gateway.http.caller import caller_of
 from gateway.http.endpoint import ADMIN_PATH, ADMINS, READERS, Endpoint, Returns, Shape
 from gateway.http.idempotency import keep_response
 from gateway.http.query import PageQuery, parse_query, row_id_of
+from gateway.http.sentence import Sentence
 from safevideo_common.database.engine import Database
 from safevideo_common.errors import InvalidStatusTransition, UserNotFound
-from safevideo_common.privacy.holds import MAX_REASON, Hold, HoldDocument, LegalHolds, find_active, hold_document
+from safevideo_common.privacy.holds import Hold, HoldDocument, LegalHolds, find_active, hold_document
 from safevideo_common.web.responses import success
-
-Reason = Annotated[
-    str,
-    StringConstraints(
-        min_length=1, max_length=MAX_REASON, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
-    ),
-]
 
 
 class HoldBody(Body):
     """The reason, such as the number of a case. No personal data: it is in the audit log."""
 
-    reason: Reason
+    reason: Sentence
 
 
 _HOLD: Final[HoldDocument] = {

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
 from gateway.settings import GatewaySettings
 from safevideo_common.audit import store as audit_store
@@ -138,9 +138,109 @@ async def test_registration_calls_sharegram_and_is_audited(
             assert (await api.get(STATUS, admin)).json["data"]["sharegram"]["enabled"] is True
     assert answer.status == 200, answer.body
     assert {name: answer.json["data"][name] for name in body} == body
+    (intention,) = await audited(database, "webhooks.registration_requested")
+    assert {name: intention.entry.details[name] for name in body} == body
     (record,) = await audited(database, "webhooks.registered")
+    assert intention.row_id < record.row_id
     assert record.entry.details["webhookId"] == answer.json["data"]["webhookId"]
     assert record.entry.target == "integration:sharegram"
+
+
+async def refuse_audit_entries(database: Database, action: str) -> None:
+    """Let the database refuse the entries of an action, as one that takes no writes refuses all."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            text(
+                f"CREATE TRIGGER refused BEFORE INSERT ON audit_log WHEN NEW.action = '{action}' "
+                "BEGIN SELECT RAISE(ABORT, 'no writes'); END"
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("refused", "calls", "entries"),
+    [
+        ("webhooks.registration_requested", 0, []),
+        ("webhooks.registered", 1, ["webhooks.registration_requested"]),
+    ],
+)
+async def test_registration_is_in_the_audit_log_before_sharegram_is_called(
+    start: Start,
+    settings: GatewaySettings,
+    admin: dict[str, str],
+    database: Database,
+    refused: str,
+    calls: int,
+    entries: list[str],
+) -> None:
+    await refuse_audit_entries(database, refused)
+    async with running_simulator(SIMULATED) as simulator:
+        configured = {
+            "sharegram_api_url": f"{simulator.base_url}/v1",
+            "sharegram_api_key": SecretStr(API_KEY),
+            "sharegram_secret_key": SecretStr(SECRET_KEY),
+        }
+        async with start(settings.model_copy(update=configured)) as api:
+            answer = await post(api, WEBHOOK, admin, {"url": "https://safevideo.example/webhooks/sharegram"})
+        sent = [each for each in (await simulator.state())["calls"] if each["path"] == "/v1/webhooks"]
+    assert answer.status >= 500
+    assert len(sent) == calls
+    async with database.read_connection() as reading:
+        records, _ = await audit_store.find(reading, AuditFilter(), page=1, limit=10)
+    assert [each.entry.action for each in records] == entries
+
+
+async def test_registration_that_sharegram_refuses_is_in_the_audit_log_with_its_code(
+    start: Start, settings: GatewaySettings, admin: dict[str, str], database: Database
+) -> None:
+    async with running_simulator(SIMULATED) as simulator:
+        configured = {
+            "sharegram_api_url": f"{simulator.base_url}/v1",
+            "sharegram_api_key": SecretStr(API_KEY),
+            "sharegram_secret_key": SecretStr(SECRET_KEY),
+        }
+        await simulator.put("/_sim/faults", {"mode": "errors", "status": 503})
+        async with start(settings.model_copy(update=configured)) as api:
+            answer = await post(api, WEBHOOK, admin, {"url": "https://safevideo.example/webhooks/sharegram"})
+    assert answer.status == 503
+    (failed,) = await audited(database, "webhooks.registration_failed")
+    assert failed.entry.details == {"code": answer.code}
+
+
+BAD_ADDRESSES = (
+    "http://safevideo.example/webhooks/sharegram",
+    "https://user:planted@safevideo.example/webhooks/sharegram",
+    "https://user@safevideo.example/webhooks/sharegram",
+    "https://:planted@safevideo.example/",
+    "https://@safevideo.example/",
+    "https://",
+    "https:///webhooks",
+    "https://[::1",
+    "https://safevideo.example:99999/",
+    "https://safevideo.example:x/",
+    "https://safevideo.example/webhooks#part",
+    "https://safevideo.example\\@evil.example/",
+    "ftp://safevideo.example/",
+    "HTTPS//safevideo.example",
+)
+
+
+@pytest.mark.parametrize("path", [WEBHOOK, ENABLE])
+async def test_webhook_address_of_a_production_is_https_without_a_user(
+    start: Start, settings: GatewaySettings, admin: dict[str, str], path: str
+) -> None:
+    member = "url" if path == WEBHOOK else "webhookUrl"
+    production = settings.model_copy(
+        update={"safevideo_env": "production", "sharegram_api_url": "http://127.0.0.1:1/v1"}
+    )
+    async with start(production) as api:
+        for address in BAD_ADDRESSES:
+            answer = await post(api, path, admin, {member: address})
+            assert (answer.status, answer.code) == (400, "VALIDATION_ERROR"), address
+            assert set(answer.json["error"]["details"]) == {member}
+            assert "planted" not in answer.body.decode()
+        good = await post(api, path, admin, {member: "https://safevideo.example:8443/webhooks/sharegram?a=b"})
+        assert good.code == "INTEGRATION_NOT_CONFIGURED"
 
 
 @BOTH

@@ -192,3 +192,24 @@ async def test_decisions_at_once_are_made_one_after_the_other(
     for role in (Role.USER, Role.PERFORMER, Role.MODERATOR, Role.AUDITOR):
         answer = await gateway.post(f"{PATH}/{performer_id}/reject", await key(role), {})
         assert answer.code == "FORBIDDEN"
+
+
+async def test_no_answer_shows_a_decision_or_an_email_to_a_role_that_may_not_see_it(
+    gateway: Api, admin: dict[str, str], key: Callable[[Role], Awaitable[dict[str, str]]], store: Store
+) -> None:
+    performer_id = await store("sg_1", status="active", email="planted@example.com")
+    planted = {"reason": "planted-reason", "notes": "planted-notes"}
+    decided = await set_status(gateway, performer_id, admin, {"status": "suspended", **planted})
+    assert decided.status == 200, decided
+    words = {"planted-reason", "planted-notes", "planted@example.com", "a-admin"}
+    paths = (await gateway.get("/openapi.json")).json["paths"]
+    reads = [path.replace("{id}", str(performer_id)) for path, operations in paths.items() if "get" in operations]
+    shown: dict[Role, set[str]] = {}
+    for role in Role:
+        headers = await key(role) if role is not Role.ADMIN else admin
+        answers = [(await gateway.get(path, headers)).body.decode() for path in reads]
+        shown[role] = {word for word in words for each in answers if word in each}
+    assert shown[Role.MODERATOR] >= words - {"a-admin"}
+    assert shown[Role.ADMIN] == words
+    assert shown[Role.AUDITOR] <= {"a-admin"}, "an auditor sees who acted, in the audit log, and not why"
+    assert shown[Role.PERFORMER] == shown[Role.USER] == set()

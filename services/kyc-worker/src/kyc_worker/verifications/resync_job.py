@@ -17,6 +17,7 @@ from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.domain.kyc import KycRequest, KycStatus, VerificationResult, fetched_write_version, has_result
 from safevideo_common.domain.outcomes import Outcome
 from safevideo_common.events import kyc
+from safevideo_common.events.bodies import storable_document
 from safevideo_common.events.envelope import Envelope, write_version_of
 from safevideo_common.jobs.handler import JobContext
 from safevideo_common.jobs.store import admin as job_admin
@@ -101,7 +102,7 @@ class ResyncJob:
             return "submitted_again"
         if state.result is None:
             return "pending"
-        event = _event(state, job.request_id)
+        event = event_of(state, job.request_id)
         if isinstance(event, str):
             self._logger.error(
                 "KYC sync failed", code="SHAREGRAM_INVALID_RESPONSE", kyc_request=request.id, reason=event
@@ -119,7 +120,7 @@ class ResyncJob:
         return outcome.status
 
 
-def _event(state: VerificationState, correlation_id: str | None) -> VerificationEvent | str:
+def event_of(state: VerificationState, correlation_id: str | None) -> VerificationEvent | str:
     """Return the event that the webhook would have been, or why there is none."""
     assert state.result is not None
     failed = state.result.status == "failed"
@@ -139,6 +140,6 @@ def _event(state: VerificationState, correlation_id: str | None) -> Verification
         correlation_id or "",
     )
     fetched = VerificationResult(
-        state.performer_id, result.status, result.risk_score, dict(state.result.checks), version, failed
+        state.performer_id, result.status, result.risk_score, storable_document(state.result.checks), version, failed
     )
     return VerificationEvent(state.verification_id, fetched, cause)

@@ -1,9 +1,10 @@
 """The statements that migrations are made of. Each does nothing where it has been done."""
 
+from collections.abc import Callable
 from typing import Any
 
 from alembic import op
-from sqlalchemy import Column, inspect
+from sqlalchemy import Column, Connection, inspect
 from sqlalchemy.schema import SchemaItem
 
 
@@ -23,3 +24,8 @@ def create_index(name: str, table: str, *columns: str, unique: bool = False) -> 
     """Create an index on a table that exists."""
     if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, list(columns), unique=unique)
+
+
+def convert_rows(conversion: Callable[[Connection], None]) -> None:
+    """Run a conversion of `conversions.py`, which finds nothing to do where it has been done."""
+    conversion(op.get_bind())

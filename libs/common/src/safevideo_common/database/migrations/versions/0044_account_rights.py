@@ -17,5 +17,4 @@ def upgrade() -> None:
     add_column("users", Column("role_ends_at", UtcDateTime))
     add_column("users", Column("role_afterwards", String(16)))
     add_column("users", Column("suspended_at", UtcDateTime))
-    add_column("user_merges", Column("unmerged_by", String(128)))
     create_index("idx_users_merged_email", "users", "merged_email")

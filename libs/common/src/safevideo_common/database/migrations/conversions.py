@@ -1,17 +1,16 @@
-"""Accounts that are merged have their own values again: what their root has is derived from now on.
+"""Conversions of rows. Each finds nothing to do in a second run: one that was cut off is finished by the next."""
 
-Earlier merges moved rows to the primary account, and wrote into it what the duplicate had. Each that still stands is
-taken back, the last one first, but for `merged_into`. Its record then holds no e-mail any more.
+from typing import Any, Final
+
+from sqlalchemy import JSON, Connection, column, select, table, text, update
+
+_COPY: Final = """
+INSERT INTO legal_hold_subjects (hold_id, kind, identifier, released_at)
+SELECT legal_holds.id, '{kind}', {value}, legal_holds.released_at FROM legal_holds
+WHERE legal_holds.{column} IS NOT NULL AND NOT EXISTS (
+  SELECT 1 FROM legal_hold_subjects AS there WHERE there.hold_id = legal_holds.id AND there.kind = '{kind}'
+)
 """
-
-from typing import Any
-
-from alembic import op
-from sqlalchemy import JSON, Connection, column, select, table, update
-
-revision = "0052"
-down_revision = "0051"
-
 _FIELDS = ("username", "display_name", "profile_image", "sharegram_id", "email", "is_email_verified", "role")
 _users = table("users", column("id"), column("merged_into"), column("merged_email"), *map(column, _FIELDS))
 _references = (
@@ -23,8 +22,24 @@ _names = ("id", "primary_id", "duplicate_id", "unmerged_at")
 _merges = table("user_merges", *map(column, _names), column("moved", JSON))
 
 
-def upgrade() -> None:
-    connection, c = op.get_bind(), _merges.c
+def copy_hold_subjects(connection: Connection) -> None:
+    """Name the subjects of earlier holds: the two identifiers that their rows have."""
+    number = "CAST(user_id AS CHAR)"
+    connection.execute(text(_COPY.format(kind="user", value=number, column="user_id")))
+    connection.execute(text(_COPY.format(kind="performer", value="performer_id", column="performer_id")))
+
+
+def start_applied_orders(connection: Connection) -> None:
+    """Mark orders as started that were applied before it was recorded."""
+    connection.execute(text("UPDATE erasure_orders SET started_at = applied_at WHERE started_at IS NULL"))
+
+
+def take_back_merges(connection: Connection) -> None:
+    """Take back what earlier merges moved to the primary account and wrote into it, the last one first.
+
+    The accounts stay merged. Their records hold no e-mail any more.
+    """
+    c = _merges.c
     for merge_id, primary_id, duplicate_id, unmerged_at, record in connection.execute(
         select(c.id, c.primary_id, c.duplicate_id, c.unmerged_at, c.moved).order_by(c.id.desc())
     ).all():

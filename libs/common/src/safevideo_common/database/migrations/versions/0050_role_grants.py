@@ -5,7 +5,7 @@ from sqlalchemy import Column, String
 from safevideo_common.database.dialect import BigId, EmailText, UtcDateTime
 from safevideo_common.database.migrations.operations import create_index, create_table
 
-revision = "0051"
+revision = "0050"
 down_revision = "0049"
 
 
