@@ -30,7 +30,7 @@ from safevideo_common.observability.tracing import Tracer
 from safevideo_common.outbox.relay import run_outbox_relay
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
-from safevideo_common.tasks import unwrap_exception_group
+from safevideo_common.tasks import task_group
 from safevideo_common.web.app import base_app
 from safevideo_common.web.health import HealthCheck
 
@@ -119,10 +119,8 @@ class GroupMember(Generic[Event, States]):
 
     async def _consume(self) -> None:
         group = self.consumer.group
-        async with self.broker.subscribe(group, self.topics, group) as subscription:
-            with unwrap_exception_group():
-                async with asyncio.TaskGroup() as tasks:
-                    self._start(subscription, tasks)
+        async with self.broker.subscribe(group, self.topics, group) as subscription, task_group() as tasks:
+            self._start(subscription, tasks)
 
     def _start(self, subscription: Subscription, tasks: asyncio.TaskGroup) -> None:
         consumer, settings = self.consumer, self.settings

@@ -30,7 +30,7 @@ from safevideo_common.outbox.store import OutboxDepth, OutboxMessage
 from safevideo_common.resilience.backoff import Backoff, jittered
 from safevideo_common.resilience.outages import Outage
 from safevideo_common.service import background_task
-from safevideo_common.tasks import unwrap_exception_group, wait_event
+from safevideo_common.tasks import task_group, wait_event
 
 LEASE_NAME: Final = "outbox-relay"
 LEASE_SECONDS: Final = 15.0
@@ -151,10 +151,9 @@ class OutboxRelay:
         So if only this process cannot reach the broker, another one continues.
         """
         try:
-            with unwrap_exception_group():
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._relay_pending(), name="outbox-pending")
-                    tasks.create_task(self._relay_blocked(), name="outbox-blocked")
+            async with task_group() as tasks:
+                tasks.create_task(self._relay_pending(), name="outbox-pending")
+                tasks.create_task(self._relay_blocked(), name="outbox-blocked")
         finally:
             await self.lease.release()
 
