@@ -1,14 +1,16 @@
 """What a provider says of itself, and how it gives tokens: everything that must not be believed."""
 
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from gateway.sign_in.provider import CodeChallenge, IdentityProvider, ProviderSettings
 from safevideo_common.auth.tokens import VerifiedToken
@@ -24,11 +26,12 @@ class ScriptedProvider:
     """A provider that answers as a test says. `issuer` is its address."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log = log
+        self.log = log
         self.document: Answer | None = None
         self.changes: dict[str, Any] = {}
         self.token: Answer = lambda _request: web.json_response({})
         self.forms: list[dict[str, Any]] = []
+        self.credentials: list[str | None] = []
         self.fetches = 0
         self.issuer = ""
 
@@ -43,11 +46,12 @@ class ScriptedProvider:
 
     async def exchange(self, request: web.Request) -> web.StreamResponse:
         self.forms.append(dict(await request.post()))
+        self.credentials.append(request.headers.get("Authorization"))
         return self.token(request)
 
     def client(self, http: ClientSession, **settings: Any) -> IdentityProvider:
         known = ProviderSettings(issuer=self.issuer, audience="safevideo", **settings)
-        return IdentityProvider("other", known, http, utc_now, self._log)
+        return IdentityProvider("other", known, http, utc_now, self.log)
 
 
 @pytest.fixture
@@ -141,6 +145,27 @@ async def test_exchange_that_gives_no_token_fails_with_its_code(
     assert "html" not in raised.value.message
     (form,) = provider.forms
     assert (form["code"], form["code_verifier"], form["client_id"]) == ("a code", SECRETS.verifier, "safevideo")
+
+
+@pytest.mark.parametrize("secret", ["plain", "a:b%2B+c/d=e f", "ä€", "&=?#"])
+async def test_client_shows_its_id_and_secret_form_encoded(
+    provider: ScriptedProvider, http: ClientSession, secret: str
+) -> None:
+    """As RFC 6749, §2.3.1 wants it: strict providers decode both after they have split them at the colon."""
+    client = IdentityProvider(
+        "other",
+        ProviderSettings(issuer=provider.issuer, audience="https://us:8443/x", client_secret=SecretStr(secret)),
+        http,
+        utc_now,
+        provider.log,
+    )
+    with pytest.raises(SsoAuthFailed):
+        await client.exchange("a code", SECRETS, "https://safevideo.example/auth/sso/callback")
+    (header,) = provider.credentials
+    assert header is not None
+    assert header.startswith("Basic ")
+    client_id, _, shown = b64decode(header.removeprefix("Basic ")).decode("ascii").partition(":")
+    assert (unquote_plus(client_id), unquote_plus(shown)) == ("https://us:8443/x", secret)
 
 
 def test_identity_takes_claims_of_their_type_only(provider: ScriptedProvider, http: ClientSession) -> None:
