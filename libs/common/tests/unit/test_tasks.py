@@ -82,12 +82,18 @@ async def test_task_group_raises_the_error_of_a_task_and_not_a_group_of_errors()
         async with task_group() as tasks:
             started = [tasks.create_task(fail()), tasks.create_task(asyncio.sleep(3600))]
     assert started[1].cancelled()
-    with pytest.raises(LookupError):
+
+
+async def test_task_group_raises_the_error_of_its_block() -> None:
+    async def fail_in_block() -> None:
         async with task_group() as tasks:
-            started = [tasks.create_task(asyncio.sleep(3600))]
+            tasks.create_task(asyncio.sleep(3600), name="the-other")
             await asyncio.sleep(0)
             raise LookupError
-    assert started[0].cancelled()
+
+    with pytest.raises(LookupError):
+        await fail_in_block()
+    assert "the-other" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_wait_event_returns_true_when_the_event_is_set() -> None:

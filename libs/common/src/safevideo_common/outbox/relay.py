@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from secrets import token_hex
 from time import monotonic
@@ -373,8 +374,8 @@ async def run_outbox_relay(
     """
     relay = OutboxRelay(database, producer, probe, RelayLease(database), wakeup, logger, metrics, tracer)
     async with (
-        background_task(app, "outbox-depth", monitor_depth(database, clock, metrics)),
-        background_task(app, "outbox-relay", relay.run()),
+        background_task(app, "outbox-depth", partial(monitor_depth, database, clock, metrics)),
+        background_task(app, "outbox-relay", relay.run),
     ):
         yield
 

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address
 from time import monotonic
 from typing import Final
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus
 
 import orjson
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
@@ -57,8 +58,8 @@ class ProviderSettings(BaseModel):
         if not self.algorithms or not self.algorithms <= ALGORITHMS:
             raise ValueError(f"algorithms must be some of {', '.join(sorted(ALGORITHMS))}")
         for address in filter(None, (self.issuer, self.jwks_uri, self.auth_url)):
-            if urlsplit(address).scheme not in {"http", "https"}:
-                raise ValueError("addresses must begin with https:// or http://")
+            if _scheme_of(address) not in {"http", "https"}:
+                raise ValueError("addresses must begin with https:// or http:// and name a host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +241,7 @@ def _parse_metadata(document: Mapping[str, object], issuer: str) -> ProviderMeta
         if address is None and name == "end_session_endpoint":
             continue
         # An issuer with TLS must not send browsers and codes to an address without.
-        scheme = urlsplit(address).scheme if isinstance(address, str) else ""
-        if not isinstance(address, str) or scheme not in {"https", urlsplit(issuer).scheme}:
+        if not isinstance(address, str) or _scheme_of(address) not in {"https", _scheme_of(issuer)}:
             raise _MetadataRejected(f"its {name} is missing, or not an address")
         addresses[name] = str(URL(address))
     return ProviderMetadata(
@@ -251,6 +251,18 @@ def _parse_metadata(document: Mapping[str, object], issuer: str) -> ProviderMeta
         addresses.get("end_session_endpoint"),
         document.get("authorization_response_iss_parameter_supported") is True,
     )
+
+
+def _scheme_of(address: str) -> str:
+    """Return the scheme of an address that a client can connect to; an empty text for any other."""
+    try:
+        url = URL(address)
+        host = (url.host or "").encode("idna").decode()  # as the resolver does: it raises for `a..b`
+        if host.replace(".", "").isdigit():
+            ip_address(host)
+    except ValueError:
+        return ""
+    return url.scheme if host else ""
 
 
 def _basic_auth(client_id: str, secret: str) -> dict[str, str]:
