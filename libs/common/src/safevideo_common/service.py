@@ -1,7 +1,8 @@
 """The life of a service's process: start, serve, drain, stop.
 
 SIGTERM and SIGINT stop the process in order. SIGHUP reopens the log files, SIGUSR2 writes a memory report. The process
-exits with 1 if it must not start as configured, if a background task ends, or if it needs too much memory.
+exits with 1 if it must not start as configured, if a background task fails however often it is started again, or if it
+needs too much memory.
 """
 
 import asyncio
@@ -10,10 +11,10 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from traceback import extract_tb
 from typing import Final
 
 import uvloop
@@ -27,16 +28,16 @@ from safevideo_common.observability.log_sink import LogSink, log_folder
 from safevideo_common.observability.logs import FilteringBoundLogger, build_logger, capture_stdlib
 from safevideo_common.observability.memory import MemoryMonitor, MemoryOverLimit
 from safevideo_common.settings import CommonSettings, Settings, load_settings
+from safevideo_common.supervisor import BackgroundTaskDied, Work, frames_of
 from safevideo_common.tasks import running_task
+from safevideo_common.web.app import SUPERVISOR
 from safevideo_common.web.drain import DRAIN
 from safevideo_common.web.server import serving
 
 AppFactory = Callable[[Settings, Broker, FilteringBoundLogger], web.Application]
 
-MAX_LOGGED_FRAMES: Final = 12
-
 FAILED: Final[web.AppKey["asyncio.Future[None]"]] = web.AppKey("failed")
-"""Has the error once a background task of the app has ended. The process stops then."""
+"""Has the error once the supervisor has given up a background task of the app. The process stops then."""
 
 
 def run_service(service: str, settings_type: type[Settings], build_app: AppFactory[Settings]) -> None:
@@ -111,20 +112,14 @@ def log_failure(logger: FilteringBoundLogger, failed: "asyncio.Future[None]") ->
     """Log where a background task has failed, without the text of the error: it may quote what a user sent."""
     error = failed.exception()
     cause = error.__cause__ if error and error.__cause__ else error
-    frames = extract_tb(cause.__traceback__)[-MAX_LOGGED_FRAMES:] if cause else ()
-    logger.error(
-        "Service fails",
-        code="BACKGROUND_TASK_DIED",
-        reason=str(error),
-        frames=[f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in frames],
-    )
+    logger.error("Service fails", code="BACKGROUND_TASK_DIED", reason=str(error), frames=frames_of(cause))
 
 
 @asynccontextmanager
 async def run_until_failure(
     app: web.Application, settings: CommonSettings
 ) -> AsyncIterator[tuple[int, "asyncio.Future[None]"]]:
-    """Serve `app`. Yield its port, and a future that fails when one of its background tasks ends."""
+    """Serve `app`. Yield its port, and a future that fails when the supervisor gives a background task up."""
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     app[FAILED] = failed
     async with serving(app, settings.host, settings.port, shutdown_seconds=settings.shutdown_seconds) as port:
@@ -157,23 +152,16 @@ async def _drain(app: web.Application, failed: "asyncio.Future[None]", seconds: 
 
 
 @asynccontextmanager
-async def background_task(
-    app: web.Application, name: str, work: Coroutine[object, object, None]
-) -> AsyncIterator[None]:
-    """Run `work` beside `app` as the task `name` and cancel it at the end. If it ends earlier, the app fails."""
-    async with running_task(work, name) as task:
-        task.add_done_callback(lambda done: _report_death(app, done))
+async def background_task(app: web.Application, name: str, work: Work) -> AsyncIterator[None]:
+    """Run `work` beside a `base_app` as the task `name`, under its supervisor, and cancel it at the end.
+
+    The app fails once the supervisor gives it up. Every task that should run as long as its process begins here.
+    """
+    async with running_task(app[SUPERVISOR].supervise(name, work), f"{name}-supervisor") as task:
+        task.add_done_callback(partial(_report_death, app))
         yield
 
 
-class BackgroundTaskDied(Exception):
-    """A task that must run as long as its app has ended. The message names the task and the kind of its error."""
-
-
 def _report_death(app: web.Application, task: "asyncio.Task[None]") -> None:
-    if task.cancelled() or app[FAILED].done():
-        return
-    cause = task.exception()
-    died = BackgroundTaskDied(f"background task {task.get_name()} ended: {type(cause).__name__ if cause else 'early'}")
-    died.__cause__ = cause
-    app[FAILED].set_exception(died)
+    if not task.cancelled() and not app[FAILED].done():
+        app[FAILED].set_exception(task.exception() or BackgroundTaskDied(f"{task.get_name()} ended"))

@@ -75,10 +75,14 @@ async def running_task(work: Coroutine[object, object, None], name: str) -> Asyn
         await cancel_and_wait(task)
 
 
-@contextmanager
-def unwrap_exception_group() -> Iterator[None]:
-    """Raise the first error of the `asyncio.TaskGroup` inside, in place of a group of errors."""
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Run the tasks of the block, and wait for all. The first that fails cancels the others, and its error is raised.
+
+    `asyncio.TaskGroup` raises a group of errors, which a caller that expects one of them does not catch.
+    """
     try:
-        yield
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
     except ExceptionGroup as group:
         raise group.exceptions[0] from None

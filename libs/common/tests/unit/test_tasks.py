@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from safevideo_common.tasks import cancel_and_wait, preserve_cancellation, wait_event
+from safevideo_common.tasks import cancel_and_wait, preserve_cancellation, task_group, wait_event
 
 
 async def forget(error: Exception | None = None) -> None:
@@ -71,6 +71,29 @@ async def test_cancel_and_wait_returns_for_a_finished_task() -> None:
     await cancel_and_wait(done)
     await cancel_and_wait(done)
     assert isinstance(failed.exception(), OSError)
+
+
+async def test_task_group_raises_the_error_of_a_task_and_not_a_group_of_errors() -> None:
+    async def fail() -> None:
+        raise LookupError
+
+    started = []
+    with pytest.raises(LookupError):
+        async with task_group() as tasks:
+            started = [tasks.create_task(fail()), tasks.create_task(asyncio.sleep(3600))]
+    assert started[1].cancelled()
+
+
+async def test_task_group_raises_the_error_of_its_block() -> None:
+    async def fail_in_block() -> None:
+        async with task_group() as tasks:
+            tasks.create_task(asyncio.sleep(3600), name="the-other")
+            await asyncio.sleep(0)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail_in_block()
+    assert "the-other" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_wait_event_returns_true_when_the_event_is_set() -> None:

@@ -133,7 +133,7 @@ def build_app(settings: GatewaySettings, broker: Broker, logger: FilteringBoundL
             app.add_routes(planned_routes())
             app.add_routes([each.route(guard.protect(each)) for each in endpoints])
             retention = Retention(database, utc_now, logger, audit_days=settings.audit_retention_days)
-            async with background_task(app, "retention", retention.run()):
+            async with background_task(app, "retention", retention.run):
                 yield
 
     app.on_response_prepare.append(show_rate_limit)
@@ -177,11 +177,11 @@ async def _shared(
     async with (
         run_protections(app, settings, database, registry, logger) as protections,
         open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
-        background_task(app, "cache-invalidation", invalidator.run()),
+        background_task(app, "cache-invalidation", invalidator.run),
         broker.producer(SERVICE) as producer,
     ):
         notifier = JobNotifier(producer, utc_now)
-        async with background_task(app, "job-notifier", notifier.run()):
+        async with background_task(app, "job-notifier", notifier.run):
             yield _Shared(
                 settings=settings,
                 database=database,
@@ -224,7 +224,7 @@ async def _sign_in(
         UsersApi(database, UserMerges(database, sessions, utc_now), logger),
     ]
     async with (
-        background_task(app, "api-key-uses", api_keys.write_uses()),
+        background_task(app, "api-key-uses", api_keys.write_uses),
         _fetching_keys(app, providers.values()),
     ):
         yield apis, authenticator, api_keys
@@ -243,8 +243,8 @@ async def _health(
     checks = build_checks(shared.database, redis, broker, api_keys, probe.latest, memory_limit, protections, spools)
     orphaned = OrphanedSpoolMonitor(spools, shared.registry, shared.logger)
     async with (
-        background_task(app, "sharegram-health", probe.run()),
-        background_task(app, "orphaned-spools", orphaned.run()),
+        background_task(app, "sharegram-health", probe.run),
+        background_task(app, "orphaned-spools", orphaned.run),
         CachedHealthCheck(checks, utc_now) as health,
     ):
         yield health
@@ -359,7 +359,7 @@ def _encrypt_secret(settings: GatewaySettings) -> Encrypt | None:
 async def _fetching_keys(app: web.Application, providers: Iterable[IdentityProvider]) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for each in providers:
-            await stack.enter_async_context(background_task(app, f"signing-keys-{each.name}", each.keys.run()))
+            await stack.enter_async_context(background_task(app, f"signing-keys-{each.name}", each.keys.run))
         yield
 
 

@@ -86,8 +86,8 @@ def build_app(settings: KycWorkerSettings, broker: Broker, logger: FilteringBoun
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
-                background_task(app, "kyc-monitor", KycMonitor(database, registry, utc_now).run()),
-                background_task(app, "document-deleter", deleter.run()),
+                background_task(app, "kyc-monitor", KycMonitor(database, registry, utc_now).run),
+                background_task(app, "document-deleter", deleter.run),
                 run_job_worker(
                     app,
                     SERVICE,

@@ -71,8 +71,8 @@ def build_app(settings: SyncWorkerSettings, broker: Broker, logger: FilteringBou
             suspensions = SuspensionEnder(decisions, logger)
             async with (
                 open_sharegram(settings, protections.around_calls, keys, registry, logger, utc_now) as sharegram,
-                background_task(app, "cache-invalidation", cache.run()),
-                background_task(app, "suspensions", suspensions.run()),
+                background_task(app, "cache-invalidation", cache.run),
+                background_task(app, "suspensions", suspensions.run),
                 run_consumer(app, broker, TOPICS, consumer, settings, lag),
                 run_job_worker(
                     app,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -85,8 +86,8 @@ def build_app(settings: IngestSettings, broker: Broker, logger: FilteringBoundLo
             _open_spool_reporter(settings, logger) as reporter,
             broker.producer(SERVICE, acknowledged_within=timeout) as producer,
             open_publisher(app, producer, broker.probe, spool, logger, observer) as publisher,
-            background_task(app, "spool-report", reporter.run(publisher.depth)),
-            background_task(app, "topic-checks", monitor_topics(broker, RECEIVED, logger)),
+            background_task(app, "spool-report", partial(reporter.run, publisher.depth)),
+            background_task(app, "topic-checks", partial(monitor_topics, broker, RECEIVED, logger)),
             open_tracer(settings, SERVICE, logger) as tracer,
         ):
             app[PUBLISHER] = publisher
@@ -153,14 +154,14 @@ async def _open_database_parts(
         opening = Database.open(url, pool_size=DATABASE_CONNECTIONS, timeout=DATABASE_SECONDS)
         database = await stack.enter_async_context(opening)
         usage = SecretUsageRecorder(key_ring, database, logger=logger)
-        await stack.enter_async_context(background_task(app, "webhook-secret-uses", usage.run()))
+        await stack.enter_async_context(background_task(app, "webhook-secret-uses", usage.run))
         if keys is None:
             logger.warning("No ENCRYPTION_KEY: secrets of the database not used, rejected webhooks not stored")
             yield key_ring, None
             return
         cipher, seconds = keys.cipher(Purpose.WEBHOOK_SECRET), settings.secrets_refresh_seconds
         refresher = SecretRefresher(key_ring, database, cipher, clock=utc_now, logger=logger, seconds=seconds)
-        await stack.enter_async_context(background_task(app, "webhook-secrets", refresher.run()))
+        await stack.enter_async_context(background_task(app, "webhook-secrets", refresher.run))
         metrics = QuarantineMetrics(registry)
         queue = QuarantineQueue(settings.quarantine_per_minute, metrics)
         writer = QuarantineWriter(
@@ -172,5 +173,5 @@ async def _open_database_parts(
             logger=logger,
             metrics=metrics,
         )
-        await stack.enter_async_context(background_task(app, "quarantine", writer.run()))
+        await stack.enter_async_context(background_task(app, "quarantine", writer.run))
         yield key_ring, queue

@@ -14,6 +14,7 @@ from safevideo_common.broker.port import Broker
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.service import run_until_failure
 from safevideo_common.settings import CommonSettings
+from safevideo_common.web.app import SUPERVISOR
 from safevideo_testkit.stacks import StackUnderTest
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.api import PATH
@@ -65,6 +66,7 @@ def settings_of(stack: StackUnderTest) -> dict[str, object]:
 @asynccontextmanager
 async def serving(app: web.Application, settings: CommonSettings) -> AsyncIterator[int]:
     """Serve `app`; yield its port. Raise the error of a failed background task at the end."""
+    app[SUPERVISOR].max_failures = 1  # nothing is started again: each failure shows
     async with run_until_failure(app, settings) as (port, failed):
         yield port
         _raise_failure(failed)

@@ -11,6 +11,7 @@ from yarl import URL
 
 from safevideo_common.service import run_until_failure
 from safevideo_common.settings import CommonSettings
+from safevideo_common.web.app import SUPERVISOR
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 
 DEADLINE: Final = ClientTimeout(total=DEADLINE_SECONDS)
@@ -66,7 +67,11 @@ class Api:
 
 @asynccontextmanager
 async def running(app: web.Application, settings: CommonSettings) -> AsyncIterator[Api]:
-    """Serve `app` in this event loop, as its settings say. The death of a background task is raised at the end."""
+    """Serve `app` in this event loop, as its settings say. The death of a background task is raised at the end.
+
+    None is started again, so that a test shows each that fails.
+    """
+    app[SUPERVISOR].max_failures = 1
     async with run_until_failure(app, settings) as (port, failed), ClientSession(timeout=DEADLINE) as session:
         yield Api(f"http://127.0.0.1:{port}", session)
         if failed.done():

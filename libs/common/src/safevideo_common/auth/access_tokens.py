@@ -10,12 +10,15 @@ from typing import Final
 import jwt
 
 from safevideo_common.auth.sessions import UserSession
+from safevideo_common.auth.tokens import LEEWAY_SECONDS
 from safevideo_common.errors import Unauthorized
 
 MAX_BYTES: Final = 2048
 _ALGORITHM: Final = "HS256"
 _ISSUER: Final = "safevideo"
 _TYPE: Final = "at+jwt"
+_CHECKS: Final[jwt.types.Options] = {"require": ["exp", "sid", "jti", "sub"], "verify_iat": False}
+"""Redis's clock dates a session and may be ahead of ours, so no `iat` is too late: the signature is ours."""
 
 
 class AccessTokens:
@@ -44,9 +47,7 @@ class AccessTokens:
         """
         for key in self._keys if len(token) <= MAX_BYTES else ():
             try:
-                claims = jwt.decode(
-                    token, key, [_ALGORITHM], issuer=_ISSUER, options={"require": ["exp", "sid", "jti", "sub"]}
-                )
+                claims = jwt.decode(token, key, [_ALGORITHM], issuer=_ISSUER, leeway=LEEWAY_SECONDS, options=_CHECKS)
             except (jwt.InvalidTokenError, ValueError):
                 continue
             return str(claims["sid"]), str(claims["jti"])

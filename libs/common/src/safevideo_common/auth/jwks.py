@@ -52,7 +52,7 @@ ALGORITHMS: Final = frozenset(_ALGORITHM_OF.values())
 """All that can be allowed: asymmetric algorithms only (contract, §3)."""
 
 JwksFetch = Callable[[], Awaitable[bytes]]
-"""Returns the document. Raises `OSError`, `ClientError`, `TimeoutError` or `JwksRejected`."""
+"""Returns the document. Raises `OSError`, `ClientError`, `ValueError` or `JwksRejected`."""
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -212,7 +212,7 @@ class JwksCache:
     async def _refresh(self) -> bool:
         try:
             self._keys = parse_jwks(await self._fetch(), self._allowed)
-        except (ClientError, OSError, TimeoutError, JwksRejected) as error:
+        except (ClientError, OSError, ValueError, JwksRejected) as error:  # `ValueError`: no name that can be resolved
             reason = str(error) if isinstance(error, JwksRejected) else type(error).__name__
             self._logger.warning("Signing keys not refreshed", code="JWKS_NOT_REFRESHED", reason=reason)
             return False

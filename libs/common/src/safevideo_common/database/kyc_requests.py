@@ -162,10 +162,10 @@ async def find_for_review(
     return [_stored(row) for row in rows], total
 
 
-async def in_progress_since(reading: AsyncConnection, before: datetime, limit: int) -> list[int]:
-    """Return the ids of requests that have been in progress since before `before`, in order."""
-    query = select(_c.id).where(_c.status == KycStatus.IN_PROGRESS, _c.updated_at < before).order_by(_c.id).limit(limit)
-    return list(await reading.scalars(query))
+async def in_progress_since(reading: AsyncConnection, before: datetime, after: int, limit: int) -> list[int]:
+    """Return the ids over `after`, in order, of requests that have been in progress since before `before`."""
+    is_late = (_c.status == KycStatus.IN_PROGRESS, _c.updated_at < before)
+    return list(await reading.scalars(select(_c.id).where(*is_late, _c.id > after).order_by(_c.id).limit(limit)))
 
 
 async def with_data_decided_before(

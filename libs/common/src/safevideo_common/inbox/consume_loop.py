@@ -84,6 +84,10 @@ class ConsumerLiveness:
         self._loops.append(LoopLiveness(self._now))
         return self._loops[-1]
 
+    def stop(self) -> None:
+        """Forget the loops: all have ended. A member that is started again starts its own."""
+        self._loops.clear()
+
     def halt(self, reason: str) -> None:
         """Record that consumption has stopped for good, on purpose."""
         self._loops.clear()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, Generic
 
 from aiohttp import web
@@ -30,7 +31,7 @@ from safevideo_common.observability.tracing import Tracer
 from safevideo_common.outbox.relay import run_outbox_relay
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import background_task
-from safevideo_common.tasks import unwrap_exception_group
+from safevideo_common.tasks import task_group
 from safevideo_common.web.app import base_app
 from safevideo_common.web.health import HealthCheck
 
@@ -119,10 +120,11 @@ class GroupMember(Generic[Event, States]):
 
     async def _consume(self) -> None:
         group = self.consumer.group
-        async with self.broker.subscribe(group, self.topics, group) as subscription:
-            with unwrap_exception_group():
-                async with asyncio.TaskGroup() as tasks:
-                    self._start(subscription, tasks)
+        try:
+            async with self.broker.subscribe(group, self.topics, group) as subscription, task_group() as tasks:
+                self._start(subscription, tasks)
+        finally:
+            self.liveness.stop()
 
     def _start(self, subscription: Subscription, tasks: asyncio.TaskGroup) -> None:
         consumer, settings = self.consumer, self.settings
@@ -209,7 +211,7 @@ async def run_consumer(
 ) -> AsyncIterator[None]:
     """Consume `topics` beside a `build_worker_app`, relay the outbox, and prune the inbox.
 
-    If one of these tasks dies, the app fails.
+    The supervisor of `app` has these tasks.
     """
     member = GroupMember(broker, topics, consumer, settings, app[LIVENESS], lag)
     pruner = InboxPruner(
@@ -235,10 +237,10 @@ async def run_consumer(
             consumer.tracer,
         ),
         background_task(
-            app, "topic-checks", monitor_topics(broker, topics, consumer.logger, settings.inbox_retention_days)
+            app, "topic-checks", partial(monitor_topics, broker, topics, consumer.logger, settings.inbox_retention_days)
         ),
-        background_task(app, "consume", member.run()),
-        background_task(app, "inbox-housekeeping", pruner.run()),
+        background_task(app, "consume", member.run),
+        background_task(app, "inbox-housekeeping", pruner.run),
     ):
         yield
 

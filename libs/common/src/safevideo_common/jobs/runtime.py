@@ -43,7 +43,7 @@ async def run_job_worker(
 
     `outbox_wakeup` is the event of the process's outbox relay. `concurrency_by_type` limits types of jobs that would
     weigh on the process; the other types share the slots. A type in `gates` is claimed only while its dependency is
-    available. The app fails if one of the tasks ends.
+    available. The supervisor of `app` has the tasks.
     """
     handlers = {JOB_HOUSEKEEPING: JobCleaner(settings.job_retention_days), **handlers}
     metrics = JobMetrics(registry, handlers)
@@ -59,10 +59,10 @@ async def run_job_worker(
         listener = JobListener(broker, service, frozenset(handlers), worker.wakeup, logger)
         async with AsyncExitStack() as stack:
             for name, work in {
-                "job-listener": listener.listen(),
-                "periodic-jobs": PeriodicJobEnqueuer(database, periodic_jobs, wake, metrics, logger).run(),
-                "job-queue-monitor": QueueMonitor(database, metrics, logger).run(),
-                "job-worker": worker.run(),
+                "job-listener": listener.listen,
+                "periodic-jobs": PeriodicJobEnqueuer(database, periodic_jobs, wake, metrics, logger).run,
+                "job-queue-monitor": QueueMonitor(database, metrics, logger).run,
+                "job-worker": worker.run,
             }.items():
                 await stack.enter_async_context(background_task(app, name, work))
             try:

@@ -1,7 +1,8 @@
 """Periodic jobs: their list, and the enqueuer.
 
 Every process looks at the clock. One transaction advances the periodic job's last fire time and enqueues the job, so
-each fire time enqueues one job. Of several missed fire times only the last one counts. All times are the database's.
+each fire time enqueues one job. Of several missed fire times only the last one counts. A fire time is skipped while the
+last job of that name waits or runs, so none pile up behind a closed gate. All times are the database's.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class Daily:
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """A job that is enqueued once at each fire time, by one of all processes."""
+    """A job that is enqueued once at each fire time, by one of all processes, unless its last one is unfinished."""
 
     name: str
     """At most 64 characters; never reuse the name of a former periodic job."""
@@ -106,16 +107,18 @@ class PeriodicJobEnqueuer:
             periodic.job_type,
             periodic.parameters,
             periodic.priority,
-            unique_key=f"{periodic.name}@{fire_time:%Y-%m-%dT%H:%M:%SZ}",
+            unique_key=f"periodic:{periodic.name}",
             created_by=CREATED_BY,
         )
         try:
             async with self.database.transaction() as tx:
                 if not await _advance(tx, periodic.name, fire_time):
                     return False
-                await job_admin.enqueue(tx, job)
+                enqueued = await job_admin.enqueue(tx, job)
         except DatabaseConflict:
             return False  # another process enqueues it; if that fails, the next check finds the fire time again
+        if not enqueued.is_new:
+            return False
         self.metrics.record_enqueued(periodic.name)
         self.logger.info("Periodic job enqueued", name=periodic.name, job_type=periodic.job_type)
         return True

@@ -22,7 +22,7 @@ from safevideo_common.observability.tracing import Tracer
 from safevideo_common.resilience.backoff import Backoff, jittered
 from safevideo_common.resilience.duty_cycle import DutyCycle
 from safevideo_common.resilience.outages import Outage
-from safevideo_common.tasks import unwrap_exception_group, wait_event
+from safevideo_common.tasks import task_group, wait_event
 
 RESET_SHARE: Final = 0.05
 """Maximum share of the time for finding jobs in backoff that were reset by hand."""
@@ -141,12 +141,11 @@ class JobWorker:
 
         Cancelled without `drain`, it leaves its jobs to be rescued.
         """
-        with unwrap_exception_group():
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._fetch_until_drained(), name="job-fetcher")
-                tasks.create_task(self._running.completer.run(), name="job-completer")
-                tasks.create_task(self._renewer.run(), name="job-lease-renewer")
-                tasks.create_task(self._rescuer.run(), name="job-rescuer")
+        async with task_group() as tasks:
+            tasks.create_task(self._fetch_until_drained(), name="job-fetcher")
+            tasks.create_task(self._running.completer.run(), name="job-completer")
+            tasks.create_task(self._renewer.run(), name="job-lease-renewer")
+            tasks.create_task(self._rescuer.run(), name="job-rescuer")
 
     async def _fetch_until_drained(self) -> None:
         outage = Outage(self._logger, OUTAGE, began="Job fetch failed, retrying", ended="Job fetch works again")

@@ -22,6 +22,22 @@ HTTP_REQUEST_DURATION: Final = HistogramMetric(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )  # fmt: skip
 
+# --- background tasks ---
+_BACKGROUND: Final = Group("Background tasks", (*GATEWAY, *WORKERS, *INGEST))
+
+BACKGROUND_TASK_FAILURES: Final = CounterMetric(
+    _BACKGROUND,
+    "safevideo_background_task_failures_total",
+    "Ends of tasks that should run as long as their process. Each is started again.",
+    ("task",),
+)
+BACKGROUND_TASK_FAILING: Final = GaugeMetric(
+    _BACKGROUND,
+    "safevideo_background_task_failing",
+    "1 while a background task ends again and again; the process is not ready then.",
+    ("task",),
+)
+
 # --- protections around calls to Sharegram ---
 _PROTECTIONS: Final = Group("Protections", (*GATEWAY, *WORKERS))
 

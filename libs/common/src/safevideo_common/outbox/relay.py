@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from secrets import token_hex
 from time import monotonic
@@ -30,7 +31,7 @@ from safevideo_common.outbox.store import OutboxDepth, OutboxMessage
 from safevideo_common.resilience.backoff import Backoff, jittered
 from safevideo_common.resilience.outages import Outage
 from safevideo_common.service import background_task
-from safevideo_common.tasks import unwrap_exception_group, wait_event
+from safevideo_common.tasks import task_group, wait_event
 
 LEASE_NAME: Final = "outbox-relay"
 LEASE_SECONDS: Final = 15.0
@@ -151,10 +152,9 @@ class OutboxRelay:
         So if only this process cannot reach the broker, another one continues.
         """
         try:
-            with unwrap_exception_group():
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._relay_pending(), name="outbox-pending")
-                    tasks.create_task(self._relay_blocked(), name="outbox-blocked")
+            async with task_group() as tasks:
+                tasks.create_task(self._relay_pending(), name="outbox-pending")
+                tasks.create_task(self._relay_blocked(), name="outbox-blocked")
         finally:
             await self.lease.release()
 
@@ -374,8 +374,8 @@ async def run_outbox_relay(
     """
     relay = OutboxRelay(database, producer, probe, RelayLease(database), wakeup, logger, metrics, tracer)
     async with (
-        background_task(app, "outbox-depth", monitor_depth(database, clock, metrics)),
-        background_task(app, "outbox-relay", relay.run()),
+        background_task(app, "outbox-depth", partial(monitor_depth, database, clock, metrics)),
+        background_task(app, "outbox-relay", relay.run),
     ):
         yield
 

@@ -131,15 +131,15 @@ async def run_protections(
 ) -> AsyncIterator[Protections]:
     """Yield the protections once the decisions of operators are read. Raises `DatabaseUnavailable` if they cannot be.
 
-    The app fails if one of the tasks ends. Redis may be unavailable.
+    The supervisor of `app` has the tasks. Redis may be unavailable.
     """
     async with open_protections(settings, database, logger) as protections, AsyncExitStack() as stack:
         _export(protections.breaker, protections.fallback, protections.flags, registry)
         for name, work in {
-            "circuit-breaker": protections.breaker.run(),
-            "override-watcher": protections.watcher.run(),
-            "rate-budget": protections.budget.run(),
-            "feature-flags": protections.flags.run(),
+            "circuit-breaker": protections.breaker.run,
+            "override-watcher": protections.watcher.run,
+            "rate-budget": protections.budget.run,
+            "feature-flags": protections.flags.run,
         }.items():
             await stack.enter_async_context(background_task(app, name, work))
         yield protections

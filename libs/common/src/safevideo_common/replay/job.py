@@ -27,7 +27,7 @@ from safevideo_common.replay.policies import Force, MissingOnly
 from safevideo_common.replay.request import ReplayParameters, parse_parameters
 from safevideo_common.replay.throttle import Throttle
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.tasks import unwrap_exception_group
+from safevideo_common.tasks import task_group
 
 MAX_OUTAGE_ATTEMPTS: Final = 20
 """In a row without progress: about 90 seconds. Then the attempt of the job fails and is retried later."""
@@ -80,11 +80,10 @@ class ReplayJob(Generic[Event, States]):
             await context.save()
             partitions = iter(context.remaining_partitions())
             try:
-                with unwrap_exception_group():
-                    async with asyncio.TaskGroup() as tasks:
-                        for number, reader in enumerate(readers):
-                            work = _replay_partitions(context, partitions, reader)
-                            tasks.create_task(work, name=f"replay-{job.job_id}-{number}")
+                async with task_group() as tasks:
+                    for number, reader in enumerate(readers):
+                        work = _replay_partitions(context, partitions, reader)
+                        tasks.create_task(work, name=f"replay-{job.job_id}-{number}")
             except DlqRateExceeded as limit:
                 raise PermanentJobError("TOO_MANY_DEAD", str(limit)) from None
         return context.result()

@@ -36,11 +36,18 @@ class RedisPipeline:
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
-        if len(self._sending) < MAX_ROUND_TRIPS:
+        self._start_sender()
+        return await answer
+
+    def _start_sender(self) -> None:
+        if self._waiting and len(self._sending) < MAX_ROUND_TRIPS:
             task = asyncio.create_task(self._send(), name="redis-pipeline")
             self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-        return await answer
+            task.add_done_callback(self._sender_ended)
+
+    def _sender_ended(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._start_sender()  # for a command that came after the last look at the queue, and still counted on this one
 
     async def _send(self) -> None:
         while self._waiting:

@@ -67,16 +67,17 @@ class WireResponse:
 class HttpTransport:
     """Connections to one server, kept between requests. The number of requests at once is bounded above it."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: ssl.SSLContext, pool_seconds: float = POOL_SECONDS) -> None:
         self._tls = tls
+        self._pool_seconds = pool_seconds
         self._pool: _Pool | None = None
         self._retired: set[_Pool] = set()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, tls: ssl.SSLContext) -> AsyncIterator[Self]:
+    async def open(cls, tls: ssl.SSLContext, *, pool_seconds: float = POOL_SECONDS) -> AsyncIterator[Self]:
         """Open a transport; it connects with its first request."""
-        transport = cls(tls)
+        transport = cls(tls, pool_seconds)
         try:
             yield transport
         finally:
@@ -95,6 +96,7 @@ class HttpTransport:
         attempt = _Attempt()
         _attempt.set(attempt)
         try:
+            await self._close_retired()
             return await _exchange(pool.session, request)
         except _ConnectionLost as error:
             if attempt.is_on_kept_connection:
@@ -104,9 +106,9 @@ class HttpTransport:
             raise _failure_of(error) from None
         finally:
             pool.requests -= 1
-            if pool is not self._pool and not pool.requests:
-                self._retired.discard(pool)
-                await pool.session.close()
+            if pool is not self._pool:
+                self._retired.add(pool)
+                await self._close_retired()
 
     def _current_pool(self) -> "_Pool":
         now = asyncio.get_running_loop().time()
@@ -117,10 +119,16 @@ class HttpTransport:
         return self._pool
 
     def _retire(self, pool: "_Pool") -> None:
-        """Give `pool` no further request; the last one in flight closes it."""
+        """Give `pool` no further request."""
         if pool is self._pool:
             self._pool = None
             self._retired.add(pool)
+
+    async def _close_retired(self) -> None:
+        """Close the retired pools that have no request in flight. One whose closing is cancelled stays for the next."""
+        for pool in [each for each in self._retired if not each.requests]:
+            await pool.session.close()
+            self._retired.discard(pool)
 
     def _new_pool(self) -> "_Pool":
         connector = aiohttp.TCPConnector(
@@ -137,7 +145,7 @@ class HttpTransport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             middlewares=(_send_once,),
         )
-        return _Pool(session, asyncio.get_running_loop().time() + POOL_SECONDS)
+        return _Pool(session, asyncio.get_running_loop().time() + self._pool_seconds)
 
 
 class _Pool:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from safevideo_common.observability.http_metrics import HttpMetrics
 from safevideo_common.observability.logs import FilteringBoundLogger
+from safevideo_common.supervisor import Supervisor
 from safevideo_common.web.drain import DRAIN, Drain
 from safevideo_common.web.health import HealthCheck, add_health_routes
 from safevideo_common.web.http_protocol import BufferedPost
@@ -17,6 +18,7 @@ from safevideo_common.web.middleware import BufferedHandler, RequestMiddleware
 from safevideo_common.web.server import BUFFERED_POST, ON_MALFORMED
 
 MIDDLEWARE: Final = web.AppKey("middleware", RequestMiddleware)
+SUPERVISOR: Final = web.AppKey("supervisor", Supervisor)
 
 
 def base_app(
@@ -27,14 +29,18 @@ def base_app(
     ready: Sequence[HealthCheck] = (),
     max_body_bytes: int = 1 << 20,
 ) -> web.Application:
-    """Return an application with error rendering, request ids, health and metrics. Each probe runs `ready`."""
-    draining = Drain()
+    """Return an application with error rendering, request ids, health and metrics. Each probe runs `ready`.
+
+    It is ready while `ready` succeeds and no background task keeps failing.
+    """
+    draining, supervisor = Drain(), Supervisor(logger, registry)
     middleware = RequestMiddleware(logger, HttpMetrics(registry), draining)
     app = web.Application(middlewares=[middleware.middleware], client_max_size=max_body_bytes)
     app[MIDDLEWARE] = middleware
     app[ON_MALFORMED] = middleware.report_malformed
     app[DRAIN] = draining
-    ready = [HealthCheck("process", draining.check), *ready]
+    app[SUPERVISOR] = supervisor
+    ready = [HealthCheck("process", draining.check), HealthCheck("background tasks", supervisor.check), *ready]
     add_health_routes(app, registry, alive=alive, ready=ready)
     return app
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import InvalidURL
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from jwt.algorithms import get_default_algorithms
 
@@ -99,7 +100,11 @@ async def test_cache_accepts_a_rotated_key_within_a_cooldown_in_a_flood_of_unkno
     assert len(provider.fetched_at) == 3
 
 
-@pytest.mark.parametrize("failure", [OSError(), TimeoutError(), JwksRejected("it is not JSON")])
+@pytest.mark.parametrize(
+    "failure",
+    [OSError(), TimeoutError(), JwksRejected("it is not JSON"), InvalidURL("https:///"), UnicodeError("label")],
+    ids=lambda failure: type(failure).__name__,
+)
 def test_cache_keeps_known_keys_while_the_address_fails(failure: Exception) -> None:
     @in_virtual_time
     async def scenario() -> None:

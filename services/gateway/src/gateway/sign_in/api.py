@@ -284,16 +284,20 @@ class SignInApi:
         tokens = [value for name, value in form if name == "logout_token"]
         if len(tokens) != 1:
             raise ValidationFailed("The form has no logout token.", details={"logout_token": "is missing or repeated"})
-        issuer = unverified_issuer(tokens[0])
-        provider = next((each for each in self._service.providers.values() if each.settings.issuer == issuer), None)
-        if provider is None:
-            raise _invalid_logout_token("issuer")
-        try:
-            return provider, await provider.tokens.verify(tokens[0], TokenKind.LOGOUT)
-        except InvalidSharegramToken as error:
-            raise _invalid_logout_token(str((error.details or {}).get("reason"))) from None
-        except SigningKeysUnavailable:
-            raise SsoUnavailable("Tokens cannot be checked now.", retry_after=5) from None
+        issuer, reason, is_checked = unverified_issuer(tokens[0]), "issuer", True
+        for provider in self._service.providers.values():
+            if provider.settings.issuer != issuer:
+                continue
+            try:
+                return provider, await provider.tokens.verify(tokens[0], TokenKind.LOGOUT)
+            except InvalidSharegramToken as error:  # another client of this issuer may be the one
+                refused = str((error.details or {}).get("reason"))
+                reason = refused if reason in {"issuer", "audience"} else reason
+            except SigningKeysUnavailable:
+                is_checked = False
+        if is_checked:
+            raise _invalid_logout_token(reason)
+        raise SsoUnavailable("Tokens cannot be checked now.", retry_after=5)
 
     async def _signed_out(self, request: web.Request, provider_name: str, ended: int) -> web.Response:
         provider = self._service.providers.get(provider_name)

@@ -6,17 +6,18 @@ who wait for it, and a failed one is not repeated for `RETRY_SECONDS`.
 
 import asyncio
 import hmac
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address
 from time import monotonic
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus
 
 import orjson
-from aiohttp import BasicAuth, ClientError, ClientResponse, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from yarl import URL
 
@@ -57,8 +58,8 @@ class ProviderSettings(BaseModel):
         if not self.algorithms or not self.algorithms <= ALGORITHMS:
             raise ValueError(f"algorithms must be some of {', '.join(sorted(ALGORITHMS))}")
         for address in filter(None, (self.issuer, self.jwks_uri, self.auth_url)):
-            if urlsplit(address).scheme not in {"http", "https"}:
-                raise ValueError("addresses must begin with https:// or http://")
+            if _scheme_of(address) not in {"http", "https"}:
+                raise ValueError("addresses must begin with https:// or http:// and name a host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +153,11 @@ class IdentityProvider:
             "code_verifier": secrets.verifier,
         }
         secret = self.settings.client_secret
-        auth = BasicAuth(self.settings.audience, secret.get_secret_value()) if secret else None
+        headers = _basic_auth(self.settings.audience, secret.get_secret_value()) if secret else None
         try:
             timeout = ClientTimeout(total=EXCHANGE_SECONDS)
             async with self._http.post(
-                metadata.token_endpoint, data=form, auth=auth, timeout=timeout, allow_redirects=False
+                metadata.token_endpoint, data=form, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 status, answer = response.status, await _read_json(response)
         except (ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
@@ -240,8 +241,7 @@ def _parse_metadata(document: Mapping[str, object], issuer: str) -> ProviderMeta
         if address is None and name == "end_session_endpoint":
             continue
         # An issuer with TLS must not send browsers and codes to an address without.
-        scheme = urlsplit(address).scheme if isinstance(address, str) else ""
-        if not isinstance(address, str) or scheme not in {"https", urlsplit(issuer).scheme}:
+        if not isinstance(address, str) or _scheme_of(address) not in {"https", _scheme_of(issuer)}:
             raise _MetadataRejected(f"its {name} is missing, or not an address")
         addresses[name] = str(URL(address))
     return ProviderMetadata(
@@ -251,6 +251,24 @@ def _parse_metadata(document: Mapping[str, object], issuer: str) -> ProviderMeta
         addresses.get("end_session_endpoint"),
         document.get("authorization_response_iss_parameter_supported") is True,
     )
+
+
+def _scheme_of(address: str) -> str:
+    """Return the scheme of an address that a client can connect to; an empty text for any other."""
+    try:
+        url = URL(address)
+        host = (url.host or "").encode("idna").decode()  # as the resolver does: it raises for `a..b`
+        if host.replace(".", "").isdigit():
+            ip_address(host)
+    except ValueError:
+        return ""
+    return url.scheme if host else ""
+
+
+def _basic_auth(client_id: str, secret: str) -> dict[str, str]:
+    """Return the header of a client's credentials, both form-encoded (RFC 6749, §2.3.1): they may have a colon."""
+    credentials = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()
+    return {"Authorization": f"Basic {b64encode(credentials).decode()}"}
 
 
 def _check_access_token_hash(token: VerifiedToken, access_token: object) -> None:

@@ -54,3 +54,20 @@ async def test_second_provider_signs_in_its_own_people(
         mixed = callback.replace(simulator.base_url.rpartition(":")[2], other.base_url.rpartition(":")[2])
         assert mixed != callback
         assert (await browser.get(mixed)).status == 401
+
+
+async def test_logout_token_is_of_the_provider_whose_audience_it_names(
+    start: Start, sso_settings: GatewaySettings, simulator: SimulatorClient, performer: str
+) -> None:
+    """Two clients of one issuer: as one of a company's apps and another."""
+    configured = json.dumps({"staff": {"issuer": simulator.base_url, "audience": "staff"}})
+    async with start(sso_settings.model_copy(update={"sso_providers": configured})) as site:
+        order = {"url": f"{site.base_url}{SSO}/backchannel-logout", "sub": performer}
+        for audience in ("safevideo", "staff", ["other", "staff"]):
+            data = (await unified_login(site, await token_of(simulator))).json["data"]
+            assert (await simulator.post("/_sim/logout", {**order, "claims": {"aud": audience}}))["status"] == 200
+            assert (await site.get("/api/v1/performers/1", bearer(data))).status == 401
+        data = (await unified_login(site, await token_of(simulator))).json["data"]
+        for claims in ({"aud": "neither"}, {"aud": "staff", "exp": 1_700_000_000}):
+            assert (await simulator.post("/_sim/logout", {**order, "claims": claims}))["status"] == 400
+        assert (await site.get("/api/v1/performers/1", bearer(data))).status == 404

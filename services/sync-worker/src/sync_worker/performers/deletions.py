@@ -18,6 +18,7 @@ from safevideo_common.performer_sync.mirror import PerformerMirror, SyncCause
 from safevideo_common.sharegram.client import SharegramClient
 from safevideo_common.sharegram.errors import SharegramRejected
 from safevideo_common.sharegram.operations import PerformerRecord, SharegramCaller
+from safevideo_common.tasks import task_group
 from sync_worker.performers import scan_store
 
 GUARD_CODE: Final = "DELETIONS_NEED_CONFIRMATION"
@@ -94,7 +95,7 @@ class Deletions:
             async with limit:
                 return await fetch_or_none(self.sharegram, caller, name)
 
-        async with asyncio.TaskGroup() as calls:
+        async with task_group() as calls:
             tasks = [calls.create_task(fetch(name)) for name in names]
         return [record for task in tasks if (record := task.result()) is not None]
 

@@ -8,10 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from safevideo_common.domain.ordering import WriteVersion
-from safevideo_common.jobs.model import JobStatus
-from safevideo_common.performer_sync.request import FETCH_JOB
+from safevideo_common.jobs.model import JobStatus, NewJob
+from safevideo_common.performer_sync.request import FETCH_JOB, SYNC_JOB
 from safevideo_common.sharegram.client import PerformerPage, SharegramClient
 from safevideo_common.sharegram.operations import PerformerRecord
+from safevideo_testkit.eventually import eventually
 from safevideo_testkit.harness.performer_sync import Syncs
 
 
@@ -138,6 +139,21 @@ async def test_sync_waits_as_long_as_sharegram_says_in_the_middle_of_a_scan(sync
     assert result["scanned"] == 25
     assert await syncs.differences() == []
     assert len(await syncs.published()) == 25
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("mysql", marks=pytest.mark.mysql)], indirect=True)
+async def test_sync_is_deferred_while_sharegram_refuses_to_say_who_is_missing(syncs: Syncs) -> None:
+    await syncs.store("sg_gone_1", "sg_gone_2")
+    faults = {"mode": "rate_limited", "retryAfter": 600, "paths": ["/v1/performers/"]}
+    await syncs.simulator.put("/_sim/faults", faults)
+    job_id = await syncs.jobs.enqueue(NewJob(SYNC_JOB, {"fullSync": True}))
+
+    async def has_ended() -> bool:
+        return bool(await syncs.jobs.attempts(job_id))
+
+    async with syncs.jobs.running(syncs.handlers()):
+        await eventually(has_ended)
+    assert await syncs.jobs.attempts(job_id) == [(1, "deferred")]
 
 
 class FirstPerformersOnly:

@@ -44,7 +44,7 @@ async def open_publisher(
     """
     async with (
         open_drainer(producer, probe, options, logger, observer) as (publisher, drainer),
-        background_task(app, "spool", drainer.run()),
+        background_task(app, "spool", drainer.run),
     ):
         yield publisher
 

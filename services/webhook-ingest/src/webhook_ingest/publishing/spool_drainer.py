@@ -14,7 +14,7 @@ from safevideo_common.broker.types import Message, TopicPartition
 from safevideo_common.errors import BrokerUnavailable, PayloadTooLarge
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
-from safevideo_common.tasks import cancel_and_wait, unwrap_exception_group
+from safevideo_common.tasks import cancel_and_wait, task_group
 from webhook_ingest.publishing.spooling_publisher import InFlightPublishes, PublishRecalled, SpoolingPublisher
 from webhook_ingest.spool.reporting import reason_of
 from webhook_ingest.spool.segment import StoredEvent
@@ -70,10 +70,9 @@ class SpoolDrainer:
 
     async def run(self) -> None:
         """Adopt and drain until cancelled. Only one task may run this."""
-        with unwrap_exception_group():
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._adopt(), name="spool-adopt")
-                tasks.create_task(self._drain(), name="spool-drain")
+        async with task_group() as tasks:
+            tasks.create_task(self._adopt(), name="spool-adopt")
+            tasks.create_task(self._drain(), name="spool-drain")
 
     async def finish(self, seconds: float) -> None:
         """Try to empty the spool for this long, after `run` has ended. The rest stays on disk."""
@@ -94,11 +93,10 @@ class SpoolDrainer:
             await asyncio.sleep(ADOPT_SECONDS)
 
     async def _drain(self) -> None:
-        with unwrap_exception_group():
-            async with asyncio.TaskGroup() as self._tasks:
-                for partition in self._spool.deferred:
-                    self._start(partition)
-                await self._drain_in_order()
+        async with task_group() as self._tasks:
+            for partition in self._spool.deferred:
+                self._start(partition)
+            await self._drain_in_order()
 
     async def _drain_in_order(self) -> None:
         failures = 0
@@ -211,7 +209,7 @@ class SpoolDrainer:
             acknowledged.add(partition)
 
         try:
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 for stored, partition in ready:
                     group.create_task(publish(stored, partition), name="spool-delivery")
         finally:

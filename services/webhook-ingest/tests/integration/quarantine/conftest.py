@@ -21,7 +21,7 @@ from safevideo_common.errors import WebhookSignatureInvalid
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.quarantine.limits import RetentionLimits
 from safevideo_common.service import background_task, run_until_failure
-from safevideo_common.web.app import base_app
+from safevideo_common.web.app import SUPERVISOR, base_app
 from safevideo_common.web.correlation import CORRELATION
 from safevideo_common.web.responses import success
 from safevideo_common.webhooks.signatures import SCHEMES, environment_secrets
@@ -73,10 +73,11 @@ async def serve_endpoint(
         queue = QuarantineQueue(PER_MINUTE, metrics)
         writer = QuarantineWriter(queue, database, cipher, limits, clock=utc_now, logger=log, metrics=metrics)
         app.router.add_post(PATH, partial(receive, queue))
-        async with background_task(app, "quarantine", writer.run()):
+        async with background_task(app, "quarantine", writer.run):
             yield
 
     app.cleanup_ctx.append(serve)
+    app[SUPERVISOR].max_failures = 1  # nothing is started again: each failure shows
     async with run_until_failure(app, settings) as (port, failed), AsyncExitStack() as clients:
         yield Endpoint(f"http://127.0.0.1:{port}", cipher, registry, database, clients)
         if failed.done():

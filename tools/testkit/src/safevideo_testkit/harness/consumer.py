@@ -24,6 +24,7 @@ from safevideo_common.inbox.settings import ConsumerSettings
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import Backoff
 from safevideo_common.service import FAILED
+from safevideo_common.web.app import SUPERVISOR
 from safevideo_testkit.eventually import DEADLINE_SECONDS, eventually
 from safevideo_testkit.harness.processor import (
     ProcessorHarness,
@@ -100,6 +101,7 @@ async def run_sample_consumer(
     ):
         await broker.create_topics([Topic(TOPIC, 1, _DAY_MS)])
         app = build_worker_app(broker, logger, registry)
+        app[SUPERVISOR].max_failures = 1  # nothing is started again
         failed = app[FAILED] = asyncio.get_running_loop().create_future()
         async with run_consumer(app, broker, [TOPIC], consumer, settings, LagTrend()):
             yield ConsumerHarness(handler, publisher)
