@@ -29,6 +29,7 @@ from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.privacy.holds import check_reason, require_no_hold
 from safevideo_common.privacy.jobs import ERASURE_JOB, erasure_job
 from safevideo_common.users import store as users
+from safevideo_common.users.admins import ADMINS, require_another_admin
 from safevideo_common.users.person import Person, Reference, find_person, lock, lock_known
 
 EXPORT_CHUNK: Final = 100
@@ -85,9 +86,10 @@ class Erasures:
 
         async def attempt() -> ErasurePlan:
             async with self._database.transaction() as tx:
-                locked = await lock(tx, reference)
+                locked = await lock(tx, reference, also=(ADMINS,))
                 person = locked.person
                 await require_no_hold(tx, person)
+                await require_another_admin(locked, person.user_ids, self._clock)
                 identifiers = person.identifiers(await users.digests_of(tx, person.user_ids))
                 orders = await erasures.find_orders(tx, identifiers)
                 order_id = orders[0].id if orders else None

@@ -82,6 +82,8 @@ class Identity:
     username: str | None = None
     display_name: str | None = None
     profile_image: str | None = None
+    claimed_role: Role | None = None
+    """The role that a claim gives by a setting. It is None for all others."""
 
     @property
     def digest(self) -> str:
