@@ -64,6 +64,9 @@ async def test_make_run_writes_a_working_env(run: RunningRun) -> None:
     assert "So did sg_moderator as moderator, sg_admin as admin." in run.output
     staff = await asyncio.to_thread(_type_after_env, run, "safevideo users list --json")
     roles = {each["sharegramId"]: each["role"] for each in json.loads(staff)["accounts"]}
+    sign_in = f"{env['SAFEVIDEO_GATEWAY_URL']}/auth/sso/login?returnTo=/docs"
+    async with ClientSession() as browser, browser.get(sign_in) as page:
+        assert "Admin (sg_admin)" in await page.text()
     assert roles.items() >= {"sg_moderator": "moderator", "sg_admin": "admin"}.items()
     for block, answer in zip(
         readme_blocks("access_token=", "keys generate"), ('"displayName"', '"totalItems"'), strict=True

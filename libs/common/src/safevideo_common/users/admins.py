@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.clock import Clock
+from safevideo_common.database import erasures
+from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.person_locks import PersonLock
 from safevideo_common.database.tables import users
 from safevideo_common.errors import LastAdmin
@@ -40,10 +42,12 @@ class Admins:
 
 
 async def find_admins(connection: AsyncConnection, now: datetime) -> Admins:
-    """Return the accounts that are admins and can sign in."""
+    """Return the accounts that are admins, can sign in, and have no order to erase them."""
     is_or_will_be = or_(_u.role == Role.ADMIN, _u.role_afterwards == Role.ADMIN)
     active = (_u.merged_into.is_(None), _u.erased_at.is_(None), _u.suspended_at.is_(None))
-    roots = list(await connection.scalars(select(_u.id).where(is_or_will_be, *active)))
+    found = set(await connection.scalars(select(_u.id).where(is_or_will_be, *active)))
+    ordered = await erasures.erased(connection, IdentifierKind.USER, map(str, found))
+    roots = sorted(each for each in found if str(each) not in ordered)
     accounts = store.by_id(await store.members_of(connection, roots)) if roots else {}
     trees: dict[int, list[User]] = {root: [] for root in roots}
     for each in accounts.values():

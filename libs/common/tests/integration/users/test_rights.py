@@ -213,6 +213,11 @@ async def test_last_admin_is_neither_merged_away_nor_erased(world: World, redis_
                 await merges.merge(primary, [duplicate], OPERATOR, dry_run=False)
         with pytest.raises(LastAdmin):
             await Erasures(world.database, world.clock).order(admin, "request 7", OPERATOR)
+        second = await world.add(Role.ADMIN)
+        for _ in range(2):
+            await Erasures(world.database, world.clock).order(second, "request 7", OPERATOR)
+        with pytest.raises(LastAdmin):
+            await merges.merge(other, [admin], OPERATOR, dry_run=False)
         await world.add(Role.ADMIN)
         await merges.merge(other, [admin], OPERATOR, dry_run=False)
 
