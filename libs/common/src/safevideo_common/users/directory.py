@@ -4,13 +4,13 @@ A row of the list is one account with its own values, merged ones too, since a r
 that its sessions have is derived from all accounts that it is merged with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypedDict
 
-from sqlalchemy import ColumnElement, CompoundSelect, Integer, Select, and_, case, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, case, cast, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.auth.api_keys import Role
@@ -24,6 +24,8 @@ from safevideo_common.users.account import Account, account_of
 from safevideo_common.users.store import User
 
 MAX_SEARCH: Final = 255
+MAX_NAMED: Final = 1000
+"""Accounts that one name may find. A name that more accounts have is none."""
 _MAX_ID_DIGITS: Final = 18
 
 _u: Final = users.c
@@ -157,6 +159,8 @@ async def find_accounts(
 ) -> tuple[Sequence[ListedAccount], int]:
     """Return one page by id, counted from 1, and how many there are in all. `after` is the id of the last one."""
     conditions = list(_conditions(matching, now))
+    if matching.search is not None:
+        conditions.append(_u.id.in_(await _ids_named(reading, matching.search)))
     total = await reading.scalar(select(func.count()).select_from(users).where(*conditions))
     if after is not None:
         conditions.append(_u.id > after if order == "asc" else _u.id < after)
@@ -183,8 +187,6 @@ async def load_accounts(reading: AsyncConnection, ids: Sequence[int], now: datet
 
 def _conditions(matching: AccountFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
-    if matching.search is not None:
-        found.append(_u.id.in_(_named(matching.search)))
     if matching.role is not None:
         has_ended = and_(_u.role_ends_at.is_not(None), _u.role_ends_at <= now)
         in_force = case((has_ended, func.coalesce(_u.role_afterwards, Role.PERFORMER)), else_=_u.role)
@@ -201,23 +203,25 @@ def _conditions(matching: AccountFilter, now: datetime) -> Sequence[ColumnElemen
     return found
 
 
-def _named(search: str) -> CompoundSelect[int]:
-    """Return a query of the ids of the accounts that are known by this name, each part by an index where there is one.
+async def _ids_named(reading: AsyncConnection, search: str) -> Collection[int]:
+    """Return the ids of the accounts that are known by this name, and at most `MAX_NAMED`.
 
-    User names have none, so their part reads all accounts.
+    User names and subjects have no index: they are read only if nothing with an index has the name.
     """
     name = search.strip()
-    parts = [
+    indexed = [
         select(_u.id).where(_u.email == name),
         select(_u.id).where(_u.merged_email == name),
         select(_u.id).where(_u.sharegram_id == name),
-        select(_u.id).where(_u.username == name),
-        select(_i.user_id).where(_i.subject == name),
     ]
     if name.isascii() and name.isdigit() and len(name) <= _MAX_ID_DIGITS:
-        parts.append(select(_u.id).where(_u.id == int(name)))
-    first, *others = parts
-    return first.union(*others)
+        indexed.append(select(_u.id).where(_u.id == int(name)))
+    others = [select(_u.id).where(_u.username == name), select(_i.user_id).where(_i.subject == name)]
+    for parts in (indexed, others):
+        found = {each for part in parts for each in await reading.scalars(part.limit(MAX_NAMED))}
+        if found:
+            return found
+    return ()
 
 
 def _is_in(state: AccountState) -> ColumnElement[bool]:
