@@ -5,12 +5,12 @@ So an e-mail that somebody only claims to have gives nothing. An e-mail is in th
 was used or revoked loses it at once, and `delete_ended` deletes the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypedDict
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, case, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.audit import store as audit_store
@@ -32,6 +32,8 @@ GRANTED: Final = "users.role_grant_added"
 REVOKED: Final = "users.role_grant_revoked"
 MAX_EMAIL: Final = 255
 MAX_SHOWN: Final = 1000
+ERASED: Final = "erased"
+"""The e-mail of a grant whose person was erased."""
 
 _g: Final = role_grants.c
 
@@ -157,6 +159,15 @@ async def find_for_email(lock: PersonLock, email: str, now: datetime) -> Pending
 async def mark_used(lock: PersonLock, pending: PendingGrant, user_id: int, now: datetime) -> None:
     """Record which account has got the grant."""
     await _end(lock, pending, used_at=now, user_id=user_id)
+
+
+async def erase(lock: PersonLock, users: Collection[User], now: datetime) -> None:
+    """Take the e-mails of these accounts out of all grants, and revoke those that wait for one of them."""
+    emails = {each.email for each in users if each.email is not None}
+    mine = or_(_g.user_id.in_([each.id for each in users]), _g.email.in_(emails))
+    is_ended = or_(_g.used_at.is_not(None), _g.revoked_at.is_not(None))
+    ended = case((is_ended, _g.revoked_at), else_=now)
+    await lock.tx.execute(update(role_grants).where(mine).values(email=ERASED, revoked_at=ended))
 
 
 async def delete_ended(tx: AsyncConnection, now: datetime, limit: int) -> int:
