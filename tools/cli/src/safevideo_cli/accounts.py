@@ -99,7 +99,8 @@ def grant(
     as_json: AsJson = False,
 ) -> None:
     """Give an account a role. For an e-mail without an account the role waits a week for the first sign-in."""
-    _print(asyncio.run(_grant(who, RoleGrant(role, until), reason, version)), as_json=as_json)
+    done = asyncio.run(_grant(who, RoleGrant(role, until), reason, version))
+    _print(done, as_json=as_json, note="Nobody has signed in with this e-mail yet: the role waits for it.")
 
 
 def revoke(who: Who, reason: Why = _DEFAULT_REASON, version: Version = None, as_json: AsJson = False) -> None:
@@ -221,9 +222,11 @@ def _pending_row(pending: PendingGrant) -> tuple[str, ...]:
     return pending.email, pending.grant.role, until, pending.granted_by, format_second(pending.expires_at)
 
 
-def _print(done: ListedAccount | PendingGrant, *, as_json: bool) -> None:
+def _print(done: ListedAccount | PendingGrant, *, as_json: bool, note: str = "") -> None:
     document = dict(grant_document(done) if isinstance(done, PendingGrant) else summary_document(done))
     if as_json:
         print_json(document)
     else:
         print(to_yaml(document))
+        if note and isinstance(done, PendingGrant):
+            print(note)

@@ -163,6 +163,7 @@ async def create(lock: PersonLock, identity: Identity, *, sharegram_id: str | No
         "role": Role.PERFORMER,
         "created_at": now,
         "updated_at": now,
+        "last_sign_in_at": now,
         "generation": new_generation(),
     }
     result = await lock.tx.execute(insert(users).values(row))
