@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page manifests images images-test lint-deploy kubernetes-test clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page roles-page manifests images images-test lint-deploy kubernetes-test clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ kyc-page: venv ## write docs/kyc.md from the state machine of a KYC request
 
 performers-page: venv ## write docs/performers.md from the statuses of a performer
 	@$(BIN)/python tools/docs/performers_page.py > docs/performers.md.new && mv docs/performers.md.new docs/performers.md
+
+roles-page: venv ## write docs/roles.md from the roles that the endpoints declare
+	@$(BIN)/python tools/docs/roles_page.py > docs/roles.md.new && mv docs/roles.md.new docs/roles.md
 
 images: ## build the container images; VERSION=1.2.3 is their tag; LOCAL_BASE=1 needs no image registry
 	@deploy/docker/build.sh $(VERSION)

@@ -180,8 +180,8 @@ def tasks() -> Mapping[int, Task]:
 TASKS = tasks()
 
 
-async def test_page_counts_the_commands_of_its_seventeen_tasks() -> None:
-    assert [*TASKS] == [*range(1, 18)]
+async def test_page_counts_the_commands_of_its_eighteen_tasks() -> None:
+    assert [*TASKS] == [*range(1, 19)]
     assert {each.number: len(each.lines) for each in TASKS.values()} == {
         each.number: each.commands_in_table for each in TASKS.values()
     }
@@ -288,3 +288,11 @@ async def test_jobs_requests_lists_and_errors_by_the_commands_of_the_page(operat
     assert all(each["id"] < event["id"] for each in second)
     (error,) = await typed(operator, 14)
     assert json.loads(error)["error"]["code"] == "UNAUTHORIZED"
+
+
+async def test_rights_are_given_and_taken_by_the_commands_of_the_page(operator: Operator) -> None:
+    waiting, listed, suspended, shown, reinstated = await typed(operator, 18)
+    assert "role: moderator" in waiting
+    assert ("ann@example.com" in listed, "sg_admin@example.com" in listed) == (True, True)
+    assert ("state: suspended" in suspended, "state: active" in reinstated) == (True, True)
+    assert "action: users.suspended" in shown

@@ -156,6 +156,20 @@ class InvalidStatusTransition(SafeVideoError):
     status = 409
 
 
+class VersionConflict(SafeVideoError):
+    """The resource has changed since the caller read it; `details.version` is its version now."""
+
+    code = "VERSION_CONFLICT"
+    status = 409
+
+
+class LastAdmin(SafeVideoError):
+    """Without this account nobody would be an admin, now or once the roles with an end have ended."""
+
+    code = "LAST_ADMIN"
+    status = 409
+
+
 class LegalHold(SafeVideoError):
     """A legal hold keeps the data of this person. `details` names the hold."""
 

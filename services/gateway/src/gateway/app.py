@@ -48,11 +48,13 @@ from gateway.sign_in.browser import BrowserSignInApi
 from gateway.sign_in.pending import PendingSignIns
 from gateway.sign_in.provider import IdentityProvider
 from gateway.sign_in.service import SignInService, SignOutAudit
+from gateway.users.accounts_api import AccountsApi
 from gateway.users.api import UsersApi
 from gateway.users.holds import LegalHoldsApi
 from safevideo_common.auth.access_tokens import AccessTokens
 from safevideo_common.auth.authentication import RequestAuthenticator
 from safevideo_common.auth.authenticator import ApiKeyAuthenticator
+from safevideo_common.auth.session_uses import SessionUses
 from safevideo_common.auth.sessions import SessionStore
 from safevideo_common.broker.port import BatchProducer, Broker
 from safevideo_common.cache.invalidator import RedisCacheInvalidator
@@ -84,6 +86,7 @@ from safevideo_common.sharegram.client import SharegramClient, open_sharegram
 from safevideo_common.sharegram.idempotency import StoredIdempotencyKeys
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
+from safevideo_common.users.rights import UserRights
 from safevideo_common.web.app import base_app
 from safevideo_common.web.client_address import ClientAddresses
 from safevideo_common.web.health import HealthCheck
@@ -212,7 +215,8 @@ async def _sign_in(
         name: IdentityProvider(name, each, http, utc_now, logger) for name, each in settings.providers().items()
     }
     tokens = AccessTokens(settings.jwt_secret.get_secret_value()) if settings.jwt_secret else None
-    authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url)
+    uses = SessionUses(redis, utc_now, seconds=settings.redis_timeout_seconds)
+    authenticator = RequestAuthenticator(api_keys, sessions, accounts, tokens, settings.public_url, uses.note)
     audit = SignOutAudit(database, utc_now, logger)
     sign_in = SignInService(
         providers, accounts, sessions, tokens, audit, utc_now, shared.metrics, logger,
@@ -221,10 +225,12 @@ async def _sign_in(
     apis: Sequence[Api] = [
         SignInApi(sign_in, accounts, settings.public_url, utc_now),
         BrowserSignInApi(sign_in, pending, authenticator, settings.public_url),
+        AccountsApi(database, sessions, UserRights(database, utc_now, accounts.forget), utc_now, logger),
         UsersApi(database, UserMerges(database, sessions, utc_now), logger),
     ]
     async with (
         background_task(app, "api-key-uses", api_keys.write_uses),
+        background_task(app, "session-uses", uses.run),
         _fetching_keys(app, providers.values()),
     ):
         yield apis, authenticator, api_keys

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, Validatio
 
 from gateway.http.rate_limits import RateLimitClass, parse_rate
 from gateway.sign_in.provider import ProviderSettings
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.jwks import ALGORITHMS
 from safevideo_common.auth.sessions import SSO_DB
 from safevideo_common.cache.redis import ANSWER_SECONDS
@@ -21,6 +22,7 @@ from safevideo_common.webhooks.signatures import SchemeName, WebhookSecret, envi
 
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 _PROVIDERS: Final = TypeAdapter(dict[ProviderName, ProviderSettings])
+_ROLES: Final = TypeAdapter(dict[str, Role])
 _THIS_MACHINE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -78,11 +80,20 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
     sharegram_links_by_email: bool = Field(
         True, description="An e-mail that Sharegram verified may link a first sign-in to an existing account."
     )
+    sharegram_role_claim: str = Field(
+        "",
+        description="Claim of Sharegram's tokens that names roles, or the path to it with dots. Empty: none counts.",
+    )
+    sharegram_roles_by_claim: str = Field(
+        "{}",
+        description='The role that each value of this claim gives, as JSON: {"moderators": "moderator"}. '
+        "A sign-in without the claim takes the role back; one that an admin gave stays.",
+    )
     sso_providers: str = Field(
         "{}",
         description="Other OpenID providers by name, as JSON: "
         '{"firebase": {"issuer": "https://…", "audience": "…", "algorithms": ["RS256"]}}. '
-        "Also: jwks_uri, auth_url, client_secret, links_by_email.",
+        "Also: jwks_uri, auth_url, client_secret, links_by_email, role_claim, roles_by_claim.",
     )
 
     rate_limit_authentication: str = Field(
@@ -128,6 +139,15 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
             raise ValueError(f"must be providers by name, as JSON; {path}: {first['msg']}") from None
         return value
 
+    @field_validator("sharegram_roles_by_claim")
+    @classmethod
+    def _are_roles(cls, value: str) -> str:
+        try:
+            _ROLES.validate_json(value)
+        except ValidationError:  # its text quotes the values
+            raise ValueError(f"must be roles by value, as JSON; roles are {', '.join(Role)}") from None
+        return value
+
     @field_validator("sharegram_algorithms")
     @classmethod
     def _are_algorithms(cls, value: str) -> str:
@@ -171,6 +191,8 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
             client_secret=self.sharegram_client_secret,
             algorithms=_names(self.sharegram_algorithms),
             links_by_email=self.sharegram_links_by_email,
+            role_claim=self.sharegram_role_claim,
+            roles_by_claim=_ROLES.validate_json(self.sharegram_roles_by_claim),
         )
         return {**providers, SHAREGRAM: sharegram}
 

@@ -66,6 +66,8 @@ def test_invalid_sharegram_url_raises_startup_error(monkeypatch: pytest.MonkeyPa
         ("SSO_PROVIDERS", '{"a b": {"issuer": "https://x.example", "audience": "y"}}'),
         ("SSO_PROVIDERS", '{"x": {"audience": "y", "client_secret": "quite-a-secret"}}'),
         ("SSO_PROVIDERS", '{"x": {"issuer": "https://x.example", "audience": "y", "algorithms": ["HS256"]}}'),
+        ("SHAREGRAM_ROLES_BY_CLAIM", '{"mods": "king"}'),
+        ("SHAREGRAM_ROLES_BY_CLAIM", '["moderator"]'),
         ("SHAREGRAM_ALGORITHMS", "RS256,none"),
         ("SHAREGRAM_ALGORITHMS", ""),
         ("SHAREGRAM_ISSUER", "sharegram.example"),

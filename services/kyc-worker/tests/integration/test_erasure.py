@@ -16,6 +16,7 @@ from kyc_worker.documents.store_mark import StoreMark
 from kyc_worker.privacy.erasure_job import ErasureJob, ErasureParts
 from kyc_worker.privacy.retention_job import RetentionMetrics
 from safevideo_common.audit.store import Caller
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.sessions import NewSession, SessionStore
 from safevideo_common.broker.types import Message
 from safevideo_common.cache.performers import PerformerCache
@@ -51,6 +52,8 @@ from safevideo_common.privacy.erasure import Erasures, ExportedOrder
 from safevideo_common.privacy.holds import LegalHolds
 from safevideo_common.users.accounts import UserAccounts
 from safevideo_common.users.merge import UserMerges
+from safevideo_common.users.rights import RoleGrant
+from safevideo_common.users.role_grants import RoleGrants
 from safevideo_common.users.store import Identity
 from safevideo_testkit.each_database import *  # noqa: F403 - pytest finds fixtures by name
 
@@ -136,6 +139,8 @@ class World:
 
     async def plant(self) -> None:
         accounts = UserAccounts(self.database, utc_now)
+        waiting = RoleGrants(self.database, utc_now)
+        await waiting.add(f"{NAME}@example.com", RoleGrant(Role.MODERATOR), "ticket 1", CALLER)
         account = await accounts.sign_in(ADA, may_link=False)
         self.user_id, self.generation = account.id, account.generation
         second = (await accounts.sign_in(ADA_ELSEWHERE, may_link=False)).id
@@ -251,7 +256,7 @@ async def world(database: Database, tmp_path: Path, redis_url: str, log: Filteri
 
 
 async def test_nothing_of_the_person_is_left_whatever_step_the_worker_dies_at(world: World) -> None:
-    assert len(set(await world.places())) == 8
+    assert len(set(await world.places())) == 9
     order_id = await world.erase()
     kills = 0
     while True:

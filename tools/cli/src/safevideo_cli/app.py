@@ -21,7 +21,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "fallback": "Stop all calls to Sharegram for a time, and allow them again.",
     "flags": "Inspect and set feature flags.",
     "webhook": "Register our endpoint, manage the secrets that sign webhooks, and release refused webhooks.",
-    "users": "Find and merge duplicate accounts, and keep the data of a person.",
+    "users": "Find accounts, give and take rights, merge duplicates, and keep the data of a person.",
     "sessions": "Sign people out.",
     "keys": "Manage the API keys of systems that call our API.",
     "trace": "Follow one request: its log lines, events, jobs and audit entries.",

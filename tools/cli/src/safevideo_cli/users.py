@@ -1,11 +1,11 @@
-"""`safevideo users`: accounts that belong to the same person, and what happens to the data of a person."""
+"""`safevideo users`: accounts, their rights, duplicates of them, and what happens to the data of a person."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
-from safevideo_cli import privacy
+from safevideo_cli import accounts, privacy
 from safevideo_cli.environment import caller, open_database
 from safevideo_cli.options import AsJson, Limit, Page
 from safevideo_cli.output import format_second, print_json, print_lines, print_table, print_yaml
@@ -15,7 +15,11 @@ from safevideo_common.users.merge import UserChanges, UserMerges
 from safevideo_common.users.store import User
 
 app = typer.Typer(no_args_is_help=True)
-for _command in (privacy.hold, privacy.release, privacy.erase):
+app.command("list")(accounts.list_accounts)
+for _command in (
+    *(accounts.show, accounts.grant, accounts.revoke, accounts.suspend, accounts.reinstate, accounts.end_sessions),
+    *(privacy.hold, privacy.release, privacy.erase),
+):
     app.command()(_command)
 app.add_typer(privacy.holds_app, name="holds")
 app.add_typer(privacy.erasures_app, name="erasures", help="Keep the orders of erasures with backups.")

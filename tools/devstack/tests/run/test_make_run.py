@@ -4,6 +4,7 @@ All tests but one share a run, in the order of this file. The last one kills it.
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -60,6 +61,13 @@ async def test_make_run_writes_a_working_env(run: RunningRun) -> None:
     await run.until(f"The logs are in {env['LOG_DIR']}, the processes in {run.folder / 'pids'}.", seconds=SECONDS)
     assert "safevideo events list" in run.output
     assert "A performer signed in with the stand-in Sharegram: user 1, role performer." in run.output
+    assert "So did sg_moderator as moderator, sg_admin as admin." in run.output
+    staff = await asyncio.to_thread(_type_after_env, run, "safevideo users list --json")
+    roles = {each["sharegramId"]: each["role"] for each in json.loads(staff)["accounts"]}
+    sign_in = f"{env['SAFEVIDEO_GATEWAY_URL']}/auth/sso/login?returnTo=/docs"
+    async with ClientSession() as browser, browser.get(sign_in) as page:
+        assert "Admin (sg_admin)" in await page.text()
+    assert roles.items() >= {"sg_moderator": "moderator", "sg_admin": "admin"}.items()
     for block, answer in zip(
         readme_blocks("access_token=", "keys generate"), ('"displayName"', '"totalItems"'), strict=True
     ):

@@ -1,6 +1,6 @@
 """The audit log. An entry is written in the transaction of its action, so neither exists without the other."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypedDict
@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safevideo_common.clock import Clock, TimestampText, rfc3339
 from safevideo_common.database.paging import Order, equal, find_page, within
 from safevideo_common.database.tables import audit_log
+from safevideo_common.domain.sentences import MAX_SENTENCE, is_sentence
+from safevideo_common.errors import ValidationFailed
 
 _c: Final = audit_log.c
 
@@ -63,6 +65,12 @@ class AuditFilter:
     at_to: datetime | None = None
 
 
+def check_reason(reason: str) -> None:
+    """Raise `ValidationFailed` for a reason that is empty, too long, or more than one line."""
+    if not is_sentence(reason):
+        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_SENTENCE} characters, one line"})
+
+
 async def record(tx: AsyncConnection, entry: AuditEntry) -> None:
     """Add an entry. Nothing changes one, and only `delete_before` deletes one."""
     row = {
@@ -97,6 +105,14 @@ async def find(
     query = select(audit_log).where(*exactly, *within(_c.at, matching.at_from, matching.at_to))
     rows, total = await find_page(reading, query, (_c.at, _c.id), page=page, limit=limit, order=order, after=after)
     return [_record(row) for row in rows], total
+
+
+async def find_of_targets(
+    reading: AsyncConnection, targets: Collection[str], actions: Collection[str], *, limit: int
+) -> list[AuditRecord]:
+    """Return the newest entries about some things, of these actions, the newest first."""
+    query = select(audit_log).where(_c.target.in_(targets), _c.action.in_(actions))
+    return [_record(row) for row in await reading.execute(query.order_by(_c.at.desc(), _c.id.desc()).limit(limit))]
 
 
 async def delete_before(tx: AsyncConnection, before: datetime, limit: int) -> int:

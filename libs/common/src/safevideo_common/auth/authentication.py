@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from hmac import compare_digest, digest
 from typing import Final, NamedTuple, Protocol
@@ -81,12 +81,15 @@ class RequestAuthenticator:
         accounts: Accounts,
         tokens: AccessTokens | None,
         public_origin: str,
+        note_use: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`note_use` is told the id of each session that opens something. It must not wait."""
         self._api_keys = api_keys
         self._sessions = sessions
         self._accounts = accounts
         self._tokens = tokens
         self._public_origin = public_origin
+        self._note_use = note_use
 
     async def authenticate(self, request: web.BaseRequest) -> Principal:
         """Return the caller. Raises `Unauthorized`, `Forbidden` without the CSRF token, or `ServiceUnavailable`."""
@@ -128,6 +131,7 @@ class RequestAuthenticator:
         rights = await self._accounts.rights_of(session.user_id, session.generation)
         if rights is None:
             raise Unauthorized(_ENDED)
+        self._note_use(session.id)
         return Principal(
             f"user:{session.user_id}", rights.role, session.user_id, session.id, performer_id=rights.performer_id
         )

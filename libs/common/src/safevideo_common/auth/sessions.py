@@ -14,7 +14,7 @@ The marks of a sign-out are keys of `sso:*` too. Deleting all of them signs ever
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,8 @@ from safevideo_common.errors import ServiceUnavailable
 from safevideo_common.tasks import preserve_cancellation, reset_as_os_error
 
 SSO_DB: Final = 2
+USES_KEY: Final = "sso:uses"
+"""When sessions were last used, by their ids (`auth/session_uses.py`)."""
 LIFETIME: Final = timedelta(hours=24)
 MAX_SESSIONS_PER_USER: Final = 100
 """With one more the oldest ends. Likewise of a subject, and of a provider's own session."""
@@ -108,6 +110,8 @@ class NewSession:
     """By the provider's clock, as the `iat` of a logout token is."""
     began_at: datetime
     """When this sign-in reached us, by the time of Redis (`SessionStore.now`)."""
+    address: str | None = None
+    """The client's. It is in the session alone, and ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ class UserSession:
     created_at: datetime
     expires_at: datetime
     secret_hash: bytes
+    address: str | None = None
+    """The client's at the sign-in."""
 
     def is_opened_by(self, secret: str) -> bool:
         """Return whether `secret` is this session's. It takes constant time."""
@@ -133,6 +139,7 @@ class _Record(msgspec.Struct, frozen=True):
     created: float
     secret: bytes
     generation: str = ""
+    address: str | None = None
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -160,8 +167,9 @@ class SessionStore:
         session_id, secret = token_urlsafe(24), token_urlsafe(32)
         created_at = await self.now()
         record = _Record(
-            new.user_id, new.provider, created_at.timestamp(), sha256(secret.encode()).digest(), new.generation
-        )
+            new.user_id, new.provider, created_at.timestamp(), sha256(secret.encode()).digest(), new.generation,
+            new.address,
+        )  # fmt: skip
         subject = _digest(new.issuer, new.subject)
         keys = [
             _session_key(session_id), _user_key(new.user_id), f"sso:subject:{subject}:sessions",
@@ -192,6 +200,15 @@ class SessionStore:
             values = await self._redis.mget([_session_key(each) for each in ids]) if ids else []
         sessions = (_parse(session_id, value) for session_id, value in zip(ids, values, strict=True))
         return [session for session in sessions if session is not None]
+
+    async def last_uses(self, session_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return when sessions were last used, to the minute. One that was not used since is not among them."""
+        if not session_ids:
+            return {}
+        async with self._translate_errors():
+            scores = await self._redis.zmscore(USES_KEY, list(session_ids))
+        found = zip(session_ids, scores, strict=True)
+        return {each: datetime.fromtimestamp(float(score), UTC) for each, score in found if score is not None}
 
     async def end(self, user_id: int, session_id: str) -> None:
         """End one session of a user."""
@@ -262,6 +279,7 @@ def _session(session_id: str, record: _Record) -> UserSession:
         created_at,
         created_at + LIFETIME,
         record.secret,
+        record.address,
     )
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.database.dialect import Upsert
 from safevideo_common.database.tables import person_locks
+from safevideo_common.domain.users import ascii_lower
 
 BUCKETS: Final = 1024
 """Two persons in one bucket wait for each other for no other reason. A transaction takes milliseconds."""
@@ -42,6 +43,11 @@ async def lock_names(tx: AsyncConnection, names: Iterable[str]) -> PersonLock:
 async def lock_performer(tx: AsyncConnection, sharegram_id: str) -> PersonLock:
     """Lock a performer: for acts on KYC requests and documents, which belong to this one name of a person."""
     return await lock_names(tx, [performer_name(sharegram_id)])
+
+
+def email_name(email: str) -> str:
+    """Return the name under which an e-mail is locked: whoever has it may have no account yet."""
+    return f"email:{ascii_lower(email)}"
 
 
 def performer_name(sharegram_id: str) -> str:

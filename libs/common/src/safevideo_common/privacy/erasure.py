@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.audit import store as audit_store
-from safevideo_common.audit.store import Caller
+from safevideo_common.audit.store import Caller, check_reason
 from safevideo_common.clock import Clock
 from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
@@ -26,9 +26,10 @@ from safevideo_common.events.envelope import ExternalId, Timestamp
 from safevideo_common.events.topics import KYC_WORKER
 from safevideo_common.jobs.model import NewJob, Priority
 from safevideo_common.jobs.store import admin as job_admin
-from safevideo_common.privacy.holds import check_reason, require_no_hold
+from safevideo_common.privacy.holds import require_no_hold
 from safevideo_common.privacy.jobs import ERASURE_JOB, erasure_job
 from safevideo_common.users import store as users
+from safevideo_common.users.admins import ADMINS, require_another_admin
 from safevideo_common.users.person import Person, Reference, find_person, lock, lock_known
 
 EXPORT_CHUNK: Final = 100
@@ -85,9 +86,10 @@ class Erasures:
 
         async def attempt() -> ErasurePlan:
             async with self._database.transaction() as tx:
-                locked = await lock(tx, reference)
+                locked = await lock(tx, reference, also=(ADMINS,))
                 person = locked.person
                 await require_no_hold(tx, person)
+                await require_another_admin(locked, person.user_ids, self._clock)
                 identifiers = person.identifiers(await users.digests_of(tx, person.user_ids))
                 orders = await erasures.find_orders(tx, identifiers)
                 order_id = orders[0].id if orders else None

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Row, and_, exists, insert, or_, select, up
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safevideo_common.audit import store as audit_store
-from safevideo_common.audit.store import Caller
+from safevideo_common.audit.store import Caller, check_reason
 from safevideo_common.clock import Clock, TimestampText, rfc3339
 from safevideo_common.database import erasures
 from safevideo_common.database.batches import batched
@@ -27,8 +27,7 @@ from safevideo_common.database.erasures import IdentifierKind, Identifiers
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.paging import Order, find_page
 from safevideo_common.database.tables import legal_hold_subjects, legal_holds, user_identities
-from safevideo_common.domain.sentences import MAX_SENTENCE, is_sentence
-from safevideo_common.errors import InvalidStatusTransition, LegalHold, ValidationFailed
+from safevideo_common.errors import InvalidStatusTransition, LegalHold
 from safevideo_common.events.envelope import ExternalId, Timestamp
 from safevideo_common.jobs.store import admin as job_admin
 from safevideo_common.privacy.jobs import erasure_job, retention_job
@@ -338,12 +337,6 @@ async def _enqueue_kept_back(tx: AsyncConnection, person: Person, caller: Caller
     for order in await erasures.find_orders(tx, person.identifiers()):
         if order.applied_at is None:
             await job_admin.enqueue(tx, erasure_job(order.id, caller))
-
-
-def check_reason(reason: str) -> None:
-    """Raise `ValidationFailed` for a reason that is empty, too long, or more than one line."""
-    if not is_sentence(reason):
-        raise ValidationFailed("Give a reason.", details={"reason": f"1 to {MAX_SENTENCE} characters, one line"})
 
 
 def _hold(row: Row[*tuple[object, ...]]) -> Hold:

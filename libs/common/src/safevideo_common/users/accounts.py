@@ -1,6 +1,7 @@
 """The account of a person who signs in, and its rights for the requests that follow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -16,12 +17,13 @@ from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
 from safevideo_common.database.errors import retry_on_conflict
 from safevideo_common.database.integrations import SHAREGRAM
-from safevideo_common.database.person_locks import PersonLock, lock_names, performer_name
-from safevideo_common.domain.users import EmailCandidate, EmailClaim, MappingFailure, ascii_lower, choose_by_email
+from safevideo_common.database.person_locks import PersonLock, email_name, lock_names, performer_name
+from safevideo_common.domain.users import EmailCandidate, EmailClaim, MappingFailure, choose_by_email
 from safevideo_common.errors import SsoAuthFailed, UserMappingConflict
 from safevideo_common.users import person, store
 from safevideo_common.users.account import Account, account_of
 from safevideo_common.users.person import LockedPerson
+from safevideo_common.users.sign_in_rights import role_at_sign_in
 from safevideo_common.users.store import Identity, User
 
 CACHE_SECONDS: Final = timedelta(seconds=1)
@@ -54,8 +56,8 @@ class UserAccounts:
         An account that was merged, suspended or erased has no sessions. A generation ends when its account is merged
         or unmerged, signed out everywhere, suspended or erased, and never comes again, whatever id another account has.
         """
-        account = await self._account(user_id)
-        if account is None or account.generation != generation or not account.can_sign_in:
+        account = await self._account(user_id, generation)
+        if account is None or not _is_open(account, generation):
             return None
         return Rights(account.role, account.sharegram_id)
 
@@ -63,11 +65,13 @@ class UserAccounts:
         """Read the account again for the next request: this process has just changed it."""
         self._cache.pop(user_id, None)
 
-    async def _account(self, user_id: int) -> Account | None:
+    async def _account(self, user_id: int, generation: str) -> Account | None:
         now = self._clock()
         cached = self._cache.get(user_id)
         # If the clock was set back, the age is negative: the entry must not live longer.
-        if cached and _ZERO <= now - cached.loaded_at < CACHE_SECONDS:
+        is_fresh = cached is not None and _ZERO <= now - cached.loaded_at < CACHE_SECONDS
+        # What is cached refuses nobody: it may be older than the session, which another replica has just made.
+        if cached and is_fresh and _is_open(cached.account, generation):
             return cached.account
         async with self._database.read_connection() as connection:
             members = await store.members_of(connection, [user_id])
@@ -128,7 +132,16 @@ class UserAccounts:
             return None
         user_id, root_id = found
         locked = await person.lock_root(tx, root_id, user_id)
+        locked = await self._with_role(locked, user_id, identity)
         return await self._open(locked, root_id)
+
+    async def _with_role(
+        self, locked: LockedPerson, user_id: int, identity: Identity, *, may_use_grant: bool = False
+    ) -> LockedPerson:
+        """Return the person with the role that this sign-in gives the account of the identity, or takes back."""
+        before, now = locked.accounts[user_id], self._clock()
+        after = await role_at_sign_in(locked, before, identity, now, may_use_grant=may_use_grant)
+        return locked if after is before else replace(locked, accounts={**locked.accounts, user_id: after})
 
     async def _open(self, locked: LockedPerson, root_id: int) -> Account:
         account = locked.account(root_id, self._clock)
@@ -141,19 +154,20 @@ class UserAccounts:
 
     async def _first(self, tx: AsyncConnection, identity: Identity, *, may_link: bool) -> Account:
         """Bind an identity that is new here to an account, or make one."""
-        names = [f"email:{ascii_lower(identity.email or '') or identity.digest}"]
+        names = [email_name(identity.email or identity.digest)]
         if identity.provider == SHAREGRAM:
             names.append(performer_name(identity.subject))
-        lock = await lock_names(tx, names)
+        lock, is_proven = await lock_names(tx, names), identity.is_email_verified and may_link
         if (account := await self._of_identity(tx, identity)) is not None:  # another sign-in was first
             return account
         found = await self._by_sharegram_id(tx, identity) or await self._by_email(tx, identity, may_link=may_link)
         if found is None:
-            return await self._create(lock, identity)
+            return await self._create(lock, identity, may_use_grant=is_proven)
         locked, user_id = found
         if await erasures.find_orders(tx, locked.person.identifiers()):
             raise SsoAuthFailed("This account is being erased.", details={"reason": "erased"})
         await store.add_identity(locked, user_id, identity, self._clock())
+        locked = await self._with_role(locked, user_id, identity, may_use_grant=is_proven)
         return await self._open(locked, locked.roots[user_id])
 
     async def _by_sharegram_id(self, tx: AsyncConnection, identity: Identity) -> tuple[LockedPerson, int] | None:
@@ -191,11 +205,17 @@ class UserAccounts:
         await store.set_values(locked[chosen], carrier, **values)
         return await person.read_again(locked[chosen]), carrier
 
-    async def _create(self, lock: PersonLock, identity: Identity) -> Account:
+    async def _create(self, lock: PersonLock, identity: Identity, *, may_use_grant: bool) -> Account:
         now, sharegram_id = self._clock(), identity.subject if identity.provider == SHAREGRAM else None
         user_id = await store.create(lock, identity, sharegram_id=sharegram_id, now=now)
         await store.add_identity(lock, user_id, identity, now)
-        return account_of(user_id, await store.members_of(lock.tx, [user_id]), now)
+        (user,) = await store.members_of(lock.tx, [user_id])
+        user = await role_at_sign_in(lock, user, identity, now, may_use_grant=may_use_grant)
+        return account_of(user_id, [user], now)
+
+
+def _is_open(account: Account | None, generation: str) -> bool:
+    return account is not None and account.generation == generation and account.can_sign_in
 
 
 async def _require_not_erased(tx: AsyncConnection, identity: Identity) -> None:

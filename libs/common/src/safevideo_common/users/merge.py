@@ -25,6 +25,7 @@ from safevideo_common.database.tables import legal_holds, role_grants, user_iden
 from safevideo_common.errors import InvalidStatusTransition, UserNotFound, ValidationFailed
 from safevideo_common.users import store
 from safevideo_common.users.account import account_of, changed_fields
+from safevideo_common.users.admins import ADMINS, admin_remains
 from safevideo_common.users.person import LockedPerson, lock
 
 MERGED_ACTION: Final = "users.merged"
@@ -113,7 +114,7 @@ class UserMerges:
         roots = await store.roots_of(tx, named)
         if missing := [each for each in named if each not in roots]:
             raise UserNotFound("Some of these users do not exist.", details={"userIds": missing})
-        locked = await lock(tx, *named)
+        locked = await lock(tx, *named, also=(ADMINS,))
         if (done := await self._repetition(tx, locked, primary_id, duplicate_ids, caller)) is not None:
             return done
         _require_separate(locked, named)
@@ -126,9 +127,10 @@ class UserMerges:
             changed_fields(before, after), after.role, [],
         )  # fmt: skip
         if not dry_run:
-            for duplicate_id in duplicate_ids:
-                await self._join(tx, locked, primary_id, duplicate_id, caller, result)
-            await store.set_values(locked, primary_id, version=locked.accounts[primary_id].version + 1)
+            async with admin_remains(locked, self._clock):
+                for duplicate_id in duplicate_ids:
+                    await self._join(tx, locked, primary_id, duplicate_id, caller, result)
+                await store.set_values(locked, primary_id, version=locked.accounts[primary_id].version + 1)
             await self._audit(tx, caller, MERGED_ACTION, result, {"roleBefore": before.role})
         return result
 

@@ -82,6 +82,8 @@ class Identity:
     username: str | None = None
     display_name: str | None = None
     profile_image: str | None = None
+    claimed_role: Role | None = None
+    """The role that a claim gives by a setting. It is None for all others."""
 
     @property
     def digest(self) -> str:
@@ -161,6 +163,7 @@ async def create(lock: PersonLock, identity: Identity, *, sharegram_id: str | No
         "role": Role.PERFORMER,
         "created_at": now,
         "updated_at": now,
+        "last_sign_in_at": now,
         "generation": new_generation(),
     }
     result = await lock.tx.execute(insert(users).values(row))

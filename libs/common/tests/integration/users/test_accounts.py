@@ -62,6 +62,7 @@ async def test_first_sign_in_makes_an_account_that_later_ones_find(accounts: Use
     user = await sign_in(accounts, identity(username="jane", display_name="Jane"))
     assert (user.email, user.role, user.sharegram_id) == ("jane@example.com", Role.PERFORMER, "sg_1")
     assert (user.username, user.is_email_verified, user.has_identity) == ("jane", True, True)
+    assert user.members[user.id].last_sign_in_at is not None
     assert (await sign_in(accounts, identity())).id == user.id
     assert await count_users(database) == 1
 

@@ -126,6 +126,7 @@ async def test_merge_moves_identities_and_the_newest_profile(world: World) -> No
 
 
 async def test_merge_never_raises_a_role(world: World) -> None:
+    await world.add("somebody stays one", role="admin")
     primary, admin = await world.add("a"), await world.add("b", role="admin")
     assert (await world.merges.merge(primary, [admin], CALLER, dry_run=False)).role is Role.PERFORMER
     lower = await world.add("c", role="user")
@@ -219,6 +220,7 @@ async def test_unmerge_restores_both_accounts(world: World) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 async def test_unmerging_one_of_several_raises_no_role(world: World, order: tuple[int, int]) -> None:
+    await world.add("somebody stays one", role="admin")
     admin = await world.add("a", role="admin")
     duplicates = [await world.add("b", role="user"), await world.add("c", role="user")]
     await world.merge(admin, *duplicates)

@@ -11,6 +11,7 @@ from safevideo_common.database.engine import Database
 from safevideo_common.errors import SafeVideoError
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.resilience.backoff import jittered
+from safevideo_common.users import role_grants
 
 INTERVAL_SECONDS: Final = 600.0
 CHUNK_ROWS: Final = 500
@@ -18,7 +19,10 @@ CHUNK_PAUSE_SECONDS: Final = 0.1
 
 
 class Retention:
-    """Deletes old audit entries and expired idempotency keys, in chunks. Several replicas may do so at once."""
+    """Deletes old audit entries, and idempotency keys and pending roles that have expired, in chunks.
+
+    Several replicas may do so at once.
+    """
 
     def __init__(self, database: Database, clock: Clock, logger: FilteringBoundLogger, *, audit_days: int) -> None:
         self._database = database
@@ -46,7 +50,8 @@ class Retention:
             async with self._database.transaction() as tx:
                 entries = await audit_store.delete_before(tx, before, CHUNK_ROWS)
                 keys = await idempotency.delete_expired(tx, CHUNK_ROWS)
-            deleted += entries + keys
-            if max(entries, keys) < CHUNK_ROWS:
+                grants = await role_grants.delete_ended(tx, self._clock(), CHUNK_ROWS)
+            deleted += entries + keys + grants
+            if max(entries, keys, grants) < CHUNK_ROWS:
                 return deleted
             await asyncio.sleep(CHUNK_PAUSE_SECONDS)

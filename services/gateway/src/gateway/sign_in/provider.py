@@ -21,6 +21,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from yarl import URL
 
+from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.jwks import ALGORITHMS, JwksCache, http_fetch
 from safevideo_common.auth.tokens import TokenIssuer, TokenKind, TokenVerifier, VerifiedToken
 from safevideo_common.clock import Clock
@@ -52,6 +53,10 @@ class ProviderSettings(BaseModel):
     client_secret: SecretStr | None = None
     algorithms: frozenset[str] = frozenset({"RS256"})
     links_by_email: bool = False
+    role_claim: str = ""
+    """The claim that names roles or groups: its name, or the path to it with dots."""
+    roles_by_claim: Mapping[str, Role] = {}
+    """The role that each value of the claim gives. All other values give none."""
 
     def model_post_init(self, _context: object) -> None:
         """Raise `ValueError` for an algorithm that cannot be allowed, or an address that is not http."""
@@ -187,6 +192,7 @@ class IdentityProvider:
             _text(claims, "preferred_username"),
             _text(claims, "name"),
             picture if picture and picture.startswith(("https://", "http://")) else None,
+            _claimed_role(claims, self.settings),
         )
 
     async def _fetch_keys(self) -> bytes:
@@ -280,6 +286,22 @@ def _check_access_token_hash(token: VerifiedToken, access_token: object) -> None
     actual = urlsafe_b64encode(half).rstrip(b"=")
     if not isinstance(expected, str) or not hmac.compare_digest(expected.encode(errors="replace"), actual):
         raise SsoAuthFailed("The identity provider's tokens do not belong together.")
+
+
+def _claimed_role(claims: Mapping[str, object], settings: ProviderSettings) -> Role | None:
+    """Return the highest role that the claim gives by the settings, or None. Values that are no text give none."""
+    if not settings.role_claim:
+        return None
+    value: object = claims.get(settings.role_claim)
+    if value is None:
+        value = claims
+        for name in settings.role_claim.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+    values = value if isinstance(value, list) else [value]
+    roles = [
+        settings.roles_by_claim[each] for each in values if isinstance(each, str) and each in settings.roles_by_claim
+    ]
+    return max(roles, key=tuple(Role).index, default=None)
 
 
 def _text(claims: Mapping[str, object], name: str, longest: int = _MAX_TEXT) -> str | None:

@@ -163,6 +163,7 @@ class SignInService:
             sid if isinstance(sid, str) and sid else None,
             token.issued_at or began_at,
             began_at,
+            request[CLIENT_ADDRESS],
         )
         created = await self.sessions.create(new)
         if created is None:

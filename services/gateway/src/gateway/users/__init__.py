@@ -1,1 +1,1 @@
-"""Duplicate accounts: list, merge and unmerge them."""
+"""Accounts: find them, decide what each may do, merge and unmerge duplicates, hold the data of a person."""

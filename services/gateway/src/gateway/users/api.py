@@ -12,7 +12,7 @@ from gateway.http.endpoint import ADMIN_PATH, ADMINS, Endpoint, Returns, Shape
 from gateway.http.query import PageQuery, parse_query, row_id_of
 from safevideo_common.clock import TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.engine import Database
-from safevideo_common.errors import InvalidStatusTransition, UserNotFound
+from safevideo_common.errors import InvalidStatusTransition, LastAdmin, UserNotFound
 from safevideo_common.observability.logs import FilteringBoundLogger
 from safevideo_common.users import store
 from safevideo_common.users.merge import MAX_DUPLICATES, UserChanges, UserMerges
@@ -108,7 +108,8 @@ class UsersApi:
         return [
             Endpoint("GET", f"{path}/duplicates", self.duplicates, ADMINS, duplicates, query=PageQuery),
             Endpoint(
-                "POST", f"{path}/merge", self.merge, ADMINS, changes, errors, body=MergeBody, body_example=merge
+                "POST", f"{path}/merge", self.merge, ADMINS, changes, (*errors, LastAdmin), body=MergeBody,
+                body_example=merge,
             ),
             Endpoint(
                 "POST", f"{path}/{{id}}/unmerge", self.unmerge, ADMINS, changes, errors, body=UnmergeBody,
@@ -126,7 +127,7 @@ class UsersApi:
     async def merge(self, request: web.Request) -> web.Response:
         """Merge duplicates into one account: all or nothing. They cannot sign in any more, and their sessions end.
 
-        Raises `UserNotFound`, `InvalidStatusTransition` for an account that is merged already.
+        Raises `UserNotFound`, `InvalidStatusTransition` for an account that is merged already, and `LastAdmin`.
         """
         body = await parse_body(MergeBody, request)
         changes = await self._merges.merge(

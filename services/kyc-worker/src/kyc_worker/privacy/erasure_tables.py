@@ -26,7 +26,6 @@ from safevideo_common.database.tables import (
     kyc_documents,
     kyc_requests,
     rejected_webhooks,
-    role_grants,
     user_identities,
     user_merges,
     users,
@@ -41,7 +40,7 @@ from safevideo_common.inbox.processor import PERSON_ERASED
 from safevideo_common.jobs.model import JobStatus
 from safevideo_common.kyc.decisions import record_decision
 from safevideo_common.outbox import store as outbox_store
-from safevideo_common.users import store
+from safevideo_common.users import role_grants, store
 from safevideo_common.users.merge import separate
 from safevideo_common.users.person import LockedPerson, Person
 
@@ -73,13 +72,12 @@ async def erase_accounts(tx: AsyncConnection, locked: LockedPerson, person: Pers
         )
         values |= {"email": f"erased:{user_id}", "erased_at": now, "updated_at": now}
         await store.set_values(locked, user_id, **values, generation=store.new_generation())
-    identities, merges, grants = user_identities.c, user_merges.c, role_grants.c
+    identities, merges = user_identities.c, user_merges.c
     await tx.execute(update(user_identities).where(identities.user_id.in_(person.user_ids)).values(subject=""))
     involved = or_(merges.primary_id.in_(person.user_ids), merges.duplicate_id.in_(person.user_ids))
     await tx.execute(update(user_merges).where(involved, merges.unmerged_at.is_(None)).values(unmerged_at=now))
     await tx.execute(update(user_merges).where(involved).values(moved={}))
-    of_person = grants.user_id.in_(person.user_ids)
-    await tx.execute(update(role_grants).where(of_person).values(email=store.placeholder()))
+    await role_grants.erase(locked, [locked.accounts[user_id] for user_id in person.user_ids], now)
     return found
 
 

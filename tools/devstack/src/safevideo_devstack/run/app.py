@@ -14,11 +14,11 @@ from safevideo_common.database.engine import Database
 from safevideo_devstack.backends.process import this_process
 from safevideo_devstack.run.config import Stack
 from safevideo_devstack.run.context import RunContext, shell_environment
-from safevideo_devstack.run.demo import results_table, send_all, sign_in
+from safevideo_devstack.run.demo import results_table, send_all, sign_in_everybody
 from safevideo_devstack.run.event_feed import EventFeed, IngestLogTail
-from safevideo_devstack.run.setup import RunningStack, admin_key, run_together
+from safevideo_devstack.run.setup import RunningStack, admin_key, grant_staff, run_together
 from safevideo_devstack.run.signals import report_on_signal, stop_on_signal
-from safevideo_devstack.run.state_files import Paths, write_env
+from safevideo_devstack.run.state_files import write_env
 
 SERVING: Final = "It serves until Ctrl-C."
 DATABASE_CONNECTIONS: Final = 2
@@ -57,16 +57,18 @@ async def _show_demo(run: RunContext, running: RunningStack, database: Database)
     write_env(run.paths.env, shell_environment(run, running.backends, api_key))
     try:
         results = await send_all(run, database, api_key)
-        signed_in = await sign_in(run)
+        await grant_staff(database)
+        signed_in = await sign_in_everybody(run)
     except (ClientError, TimeoutError) as error:  # a machine that is too busy for a demo can still serve
         run.say(f"The demo was interrupted: {type(error).__name__}. See {run.paths.logs}.")
     else:
         Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL).print(results_table(results))
         run.say(signed_in)
-    run.say(_next_steps(run.paths))
+    run.say(_next_steps(run))
 
 
-def _next_steps(paths: Paths) -> str:
+def _next_steps(run: RunContext) -> str:
+    paths = run.paths
     return f"""\
 {SERVING} In another terminal:
 
@@ -78,12 +80,15 @@ def _next_steps(paths: Paths) -> str:
        "$SAFEVIDEO_GATEWAY_URL/api/v1/admin/events"
   curl $SAFEVIDEO_GATEWAY_URL/api/integration/health
 
-Sign in as a performer, and call the API with the access token:
+Sign in as a performer (sg_make_run), a moderator (sg_moderator) or an admin (sg_admin). In a browser, where Sharegram's
+page asks who you are: {run.url("gateway")}/auth/sso/login?returnTo=/docs
+By hand, and call the API with the access token:
 
-  provider_token=$(curl -s $SAFEVIDEO_SIMULATOR_URL/_sim/tokens -d '{{"sub": "sg_make_run"}}' | cut -d'"' -f4)
+  provider_token=$(curl -s $SAFEVIDEO_SIMULATOR_URL/_sim/tokens -d '{{"sub": "sg_admin"}}' | cut -d'"' -f4)
   access_token=$(curl -s -X POST $SAFEVIDEO_GATEWAY_URL/auth/sso/unified-login \\
        -H "Authorization: Bearer $provider_token" -H "X-SSO-Provider: sharegram" | cut -d'"' -f8)
-  curl -H "Authorization: Bearer $access_token" $SAFEVIDEO_GATEWAY_URL/api/v1/performers/1
+  curl -H "Authorization: Bearer $access_token" $SAFEVIDEO_GATEWAY_URL/api/v1/admin/users
+  safevideo users list
 
 The logs are in {_relative(paths.logs)}, the processes in {_relative(paths.pids)}.
 """

@@ -1,4 +1,4 @@
-"""The demo at the start of a run: ten webhooks and a forged one, about three performers, and a sign-in."""
+"""The demo at the start of a run: ten webhooks and a forged one, about three performers, and sign-ins."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import ClientSession, ClientTimeout
 from rich.table import Table
@@ -19,6 +19,7 @@ from safevideo_common.database.kyc_requests import insert_request
 from safevideo_common.domain.kyc import KycStatus
 from safevideo_devstack.run.config import SIMULATOR
 from safevideo_devstack.run.context import API_CLIENT, RunContext
+from safevideo_devstack.run.setup import STAFF_ROLES, email_of
 
 PROFILE: Final = "performer.profile.updated"
 STATUS: Final = "performer.status.changed"
@@ -27,6 +28,9 @@ UNKNOWN: Final = "performer.badge.awarded"
 
 PERSON: Final = "sg_make_run"
 """The performer who signs in."""
+
+PEOPLE: Final[Mapping[str, str]] = {PERSON: "Performer", **{f"sg_{role}": role.capitalize() for role in STAFF_ROLES}}
+"""Everybody who can sign in with the stand-in Sharegram from the start, with the name that its page shows."""
 
 REQUEST_SECONDS: Final = 10.0
 OUTCOME_SECONDS: Final = 60.0
@@ -126,24 +130,41 @@ async def send_all(run: RunContext, database: Database, api_key: str) -> list[De
         ]
 
 
-async def sign_in(run: RunContext) -> str:
-    """Sign a performer in with the simulator, call the API, and return a sentence about it.
+async def sign_in_everybody(run: RunContext) -> str:
+    """Make the people of the demo at the simulator, sign each in, and return sentences about it.
 
-    Each run signs the same person in. Raises `ClientError` or `TimeoutError`.
+    Each run signs the same people in. The performer is the first. Raises `ClientError` or `TimeoutError`.
     """
     async with _session(run.url(SIMULATOR)) as simulator, _session(run.url("gateway")) as gateway:
-        async with simulator.post("/_sim/tokens", json={"sub": PERSON, "email": f"{PERSON}@example.com"}) as response:
-            response.raise_for_status()
-            headers = {"Authorization": f"Bearer {(await response.json())['token']}", "X-SSO-Provider": "sharegram"}
-        async with gateway.post("/auth/sso/unified-login", headers=headers) as response:
-            response.raise_for_status()
-            data = (await response.json())["data"]
-        headers = {"Authorization": f"Bearer {data['token']}"}
+        for performer_id, name in PEOPLE.items():
+            await _make_person(simulator, performer_id, name)
+        signed_in = {each: await _sign_in(simulator, gateway, each) for each in PEOPLE}
+        headers = {"Authorization": f"Bearer {signed_in[PERSON]['token']}"}
         async with gateway.get("/api/v1/performers/1", headers=headers) as response:
-            return (
-                f"A performer signed in with the stand-in Sharegram: user {data['user']['id']}, role "
-                f"{data['user']['role']}. With the access token, the API answered {response.status}.\n"
-            )
+            status = response.status
+    user = signed_in[PERSON]["user"]
+    others = ", ".join(f"{each} as {signed_in[each]['user']['role']}" for each in PEOPLE if each != PERSON)
+    return (
+        f"A performer signed in with the stand-in Sharegram: user {user['id']}, role {user['role']}. "
+        f"With the access token, the API answered {status}.\nSo did {others}.\n"
+    )
+
+
+async def _make_person(simulator: ClientSession, performer_id: str, name: str) -> None:
+    profile = {"username": performer_id, "displayName": name, "email": email_of(performer_id)}
+    order = {"performerId": performer_id, "profile": profile, "silent": True}
+    async with simulator.post("/_sim/performers", json=order) as response:
+        response.raise_for_status()
+
+
+async def _sign_in(simulator: ClientSession, gateway: ClientSession, performer_id: str) -> Any:
+    order = {"sub": performer_id, "email": email_of(performer_id)}
+    async with simulator.post("/_sim/tokens", json=order) as response:
+        response.raise_for_status()
+        headers = {"Authorization": f"Bearer {(await response.json())['token']}", "X-SSO-Provider": "sharegram"}
+    async with gateway.post("/auth/sso/unified-login", headers=headers) as response:
+        response.raise_for_status()
+        return (await response.json())["data"]
 
 
 def results_table(results: Sequence[DemoResult]) -> Table:

@@ -1,14 +1,16 @@
-"""The preparation of a stack: schema, topics and API key before a service may start, and the simulator."""
+"""The preparation of a stack: schema, topics, API key and roles, and the simulator."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
+from uuid import uuid4
 
 from aiohttp import web
 from pydantic import SecretStr
 
+from safevideo_common.audit.store import Caller
 from safevideo_common.auth import api_keys
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.broker.port import Broker
@@ -16,12 +18,17 @@ from safevideo_common.clock import utc_now
 from safevideo_common.database.engine import Database
 from safevideo_common.database.migrate import migrate
 from safevideo_common.events.topics import all_topics
+from safevideo_common.users.rights import RoleGrant
+from safevideo_common.users.role_grants import RoleGrants
 from safevideo_devstack.run.config import HOST, SIMULATOR
 from safevideo_devstack.run.context import API_CLIENT, BackendUrls, RunContext
 from sharegram_simulator.app import build_app
 from sharegram_simulator.settings import SimulatorSettings
 
 SIMULATOR_SHUTDOWN_SECONDS: Final = 1
+
+STAFF_ROLES: Final = (Role.MODERATOR, Role.ADMIN)
+"""The roles of the people who can sign in from the start: `sg_moderator` and `sg_admin`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,21 @@ async def admin_key(run: RunContext, database: Database) -> str:
         key = await api_keys.create(tx, API_CLIENT, Role.ADMIN, now)
     run.secrets.put(name, key)
     return key
+
+
+def email_of(performer_id: str) -> str:
+    """Return the e-mail of a person of the demo."""
+    return f"{performer_id}@example.com"
+
+
+async def grant_staff(database: Database) -> None:
+    """Add the roles of the staff for their first sign-in. Who has an account already keeps the role that it has."""
+    grants = RoleGrants(database, utc_now)
+    operator = Caller(API_CLIENT, "cli", None, uuid4().hex)
+    for role in STAFF_ROLES:
+        email = email_of(f"sg_{role}")
+        if await grants.account_of_email(email) is None:
+            await grants.add(email, RoleGrant(role), "the staff of make run", operator)
 
 
 @asynccontextmanager
