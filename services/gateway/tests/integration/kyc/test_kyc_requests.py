@@ -9,11 +9,11 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 
-from gateway.kyc.uploads import MAX_DOCUMENT_BYTES
 from safevideo_common.database.engine import Database
 from safevideo_common.database.tables import audit_log, batch_jobs, kyc_documents, kyc_requests, outbox
 from safevideo_common.documents.store import FileFault
 from safevideo_common.domain.kyc import FINAL_REASONS, KycStatus, RejectionReason
+from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.kyc import REQUIRED, SUBMISSION, KycClient, picture
 
