@@ -72,7 +72,7 @@ class BodyMemory:
         try:
             yield share
         finally:
-            self._used -= share.held
+            self._used -= share.bytes
 
     def take(self, count: int) -> None:
         """Count bytes. Raises `Overloaded` when there are too many."""
@@ -86,12 +86,12 @@ class BodyShare:
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
-        self.held = 0
+        self.bytes = 0
 
     def take(self, count: int) -> None:
         """Count bytes that have arrived. Raises `Overloaded`."""
         self._memory.take(count)
-        self.held += count
+        self.bytes += count
 
 
 def _too_many() -> RateLimited:
