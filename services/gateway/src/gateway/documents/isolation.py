@@ -1,4 +1,4 @@
-"""What keeps a process that reads hostile documents away from the memory of others. On Linux."""
+"""Isolation of a process that reads hostile documents from the memory of others, on Linux."""
 
 import ctypes
 import sys

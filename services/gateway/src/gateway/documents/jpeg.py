@@ -1,4 +1,4 @@
-"""The segments of a JPEG (ITU T.81, annex B): how many scans there are, and a copy without metadata."""
+"""JPEG (ITU T.81, annex B) and JPEG 2000 (ITU T.800): pictures without their metadata, and the number of scans."""
 
 import re
 from collections.abc import Iterator
@@ -23,8 +23,15 @@ _ADOBE: Final = b"Adobe"
 _ADOBE_BYTES: Final = 12
 """Identifier, version, flags, and the transform of the colours."""
 
+_JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+_CODESTREAM_BOX: Final = b"jp2c"
+_NEEDED_BOXES: Final = frozenset({b"jP  ", b"ftyp", b"jp2h", _CODESTREAM_BOX})
+_CODESTREAM_START: Final = b"\xff\x4f"
+_COMMENT: Final = b"\xff\x64"
+_FIRST_TILE: Final = b"\xff\x90"
 
-class Segment(NamedTuple):
+
+class JpegSegment(NamedTuple):
     """A segment. `content` is without marker and length; `coded` is the data of a scan, which follows its header."""
 
     marker: int
@@ -32,7 +39,7 @@ class Segment(NamedTuple):
     coded: bytes = b""
 
 
-def segments(document: bytes) -> Iterator[Segment]:
+def segments(document: bytes) -> Iterator[JpegSegment]:
     """Yield the segments up to the end of the picture, as decoders find them: what lies between them is passed over.
 
     Raises `ValueError` for what is no JPEG, or ends inside a segment.
@@ -52,11 +59,11 @@ def segments(document: bytes) -> Iterator[Segment]:
         content = document[position + 2 : position + length]
         position += length
         if marker != _SOS:
-            yield Segment(marker, content)
+            yield JpegSegment(marker, content)
             continue
         end = _END_OF_SCAN.search(document, position)
         scan_end = end.start() if end else len(document)
-        yield Segment(marker, content, document[position:scan_end])
+        yield JpegSegment(marker, content, document[position:scan_end])
         position = scan_end
 
 
@@ -73,23 +80,66 @@ def count_scans(document: bytes, limit: int) -> int:
     return count
 
 
-def without_metadata(document: bytes) -> bytes:
+def clean_jpeg(document: bytes) -> bytes:
     """Return the picture without EXIF, XMP, profiles, comments, thumbnails, and what follows its end.
 
     Raises `ValueError` for what is no JPEG.
     """
     clean = bytearray(b"\xff\xd8")
     for marker, content, coded in segments(document):
-        kept = _kept(marker, content)
-        if kept is not None:
-            clean += bytes((0xFF, marker)) + (len(kept) + 2).to_bytes(2) + kept + coded
+        needed = _retained(marker, content)
+        if needed is not None:
+            clean += bytes((0xFF, marker)) + (len(needed) + 2).to_bytes(2) + needed + coded
     return bytes(clean + b"\xff\xd9")
 
 
-def _kept(marker: int, content: bytes) -> bytes | None:
+def _retained(marker: int, content: bytes) -> bytes | None:
     """Return what decoders need of a segment, or None if they need nothing of it."""
     if marker == _APP0:
         return content[:_JFIF_BYTES] + b"\0\0" if content.startswith(_JFIF) else None
     if marker == _APP14:
         return content[:_ADOBE_BYTES] if content.startswith(_ADOBE) else None
     return None if _APP0 < marker <= _APP15 or marker == _COM else content
+
+
+def clean_jpeg_2000(document: bytes) -> bytes:
+    """Return the picture with what decoders need of it. Raises `ValueError` for what is no JPEG 2000."""
+    if not document.startswith(_JP2_SIGNATURE):
+        return _without_comments(document)
+    clean = bytearray()
+    for kind, content in _boxes(document):
+        if kind in _NEEDED_BOXES:
+            needed = _without_comments(content) if kind == _CODESTREAM_BOX else content
+            clean += (len(needed) + 8).to_bytes(4) + kind + needed
+    return bytes(clean)
+
+
+def _boxes(document: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the type and the content of each box."""
+    position = 0
+    while position < len(document):
+        length, kind, head = int.from_bytes(document[position : position + 4]), document[position + 4 : position + 8], 8
+        if length == 1:
+            length, head = int.from_bytes(document[position + 8 : position + 16]), 16
+        elif length == 0:  # up to the end of the file
+            length = len(document) - position
+        if length < head or position + length > len(document):
+            raise ValueError("a box is cut off")
+        yield kind, document[position + head : position + length]
+        position += length
+
+
+def _without_comments(codestream: bytes) -> bytes:
+    """Return a codestream without the comments of its main header."""
+    if not codestream.startswith(_CODESTREAM_START):
+        raise ValueError("no JPEG 2000")
+    clean, position = bytearray(_CODESTREAM_START), 2
+    while (marker := codestream[position : position + 2]) != _FIRST_TILE:
+        length = int.from_bytes(codestream[position + 2 : position + 4])
+        end = position + 2 + length
+        if length < 2 or end > len(codestream):
+            raise ValueError("the header is cut off")
+        if marker != _COMMENT:
+            clean += codestream[position:end]
+        position = end
+    return bytes(clean + codestream[position:])

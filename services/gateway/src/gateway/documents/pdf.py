@@ -12,7 +12,7 @@ from typing import Final
 
 import pikepdf
 
-from gateway.documents import jpeg, jpeg2000
+from gateway.documents.jpeg import clean_jpeg, clean_jpeg_2000
 from gateway.documents.kinds import Refused
 
 MAX_PAGES: Final = 100
@@ -179,14 +179,14 @@ def _reduced(pdf: pikepdf.Pdf) -> Iterator[tuple[str, pikepdf.Stream]]:
     An object that is reached as two shapes keeps what both have.
     """
     todo: list[tuple[pikepdf.Object, str]] = [(page.obj, "page") for page in pdf.pages]
-    seen = set[tuple[tuple[int, int], str]]()
+    visited = set[tuple[tuple[int, int], str]]()
     count = 0
     while todo:
         node, shape = todo.pop()
         if node.is_indirect:
-            if (node.objgen, shape) in seen:
+            if (node.objgen, shape) in visited:
                 continue
-            seen.add((node.objgen, shape))
+            visited.add((node.objgen, shape))
         count += 1
         if count > MAX_OBJECTS:
             raise Refused("The PDF has too many objects.")
@@ -214,10 +214,10 @@ def _reduce_entries(node: pikepdf.Object, shape: str) -> Iterator[tuple[pikepdf.
     """Remove the entries that may not be there. Yield the others that have to be looked at."""
     of_each = shape.removeprefix(_EACH) if shape.startswith(_EACH) else None
     for name in list(node.keys()):
-        wanted = of_each or _SHAPES[shape].get(name)
-        if wanted == _UNTOUCHED:
+        expected = of_each or _SHAPES[shape].get(name)
+        if expected == _UNTOUCHED:
             continue
-        child_shape = _shape_of(node[name], wanted) if wanted else None
+        child_shape = _shape_of(node[name], expected) if expected else None
         if child_shape is None:
             del node[name]
         elif _has_entries(node[name]):
@@ -228,14 +228,14 @@ def _has_entries(value: object) -> bool:
     return isinstance(value, pikepdf.Dictionary | pikepdf.Stream | pikepdf.Array)
 
 
-def _shape_of(value: object, wanted: str) -> str | None:
-    """Return the shape of a value where `wanted` is expected, or None if it may not be there."""
+def _shape_of(value: object, expected: str) -> str | None:
+    """Return the shape of a value where `expected` is due, or None if it may not be there."""
     if not isinstance(value, pikepdf.Dictionary | pikepdf.Stream):
-        return wanted
-    if wanted == _PLAIN:
+        return expected
+    if expected == _PLAIN:
         return None
-    if wanted != "xobject":
-        return wanted
+    if expected != "xobject":
+        return expected
     subtype = str(value.get("/Subtype"))
     return subtype if subtype in ("/Image", "/Form") else None  # and not PostScript
 
@@ -258,7 +258,7 @@ def _clean_stream(pdf: pikepdf.Pdf, shape: str, stream: pikepdf.Stream) -> None:
             outer.DecodeParms = pikepdf.Array(parameters[:-1])
         data = outer.read_bytes()
     try:
-        data = (jpeg if filters[-1] in _JPEG else jpeg2000).without_metadata(data)
+        data = (clean_jpeg if filters[-1] in _JPEG else clean_jpeg_2000)(data)
     except ValueError:
         raise Refused("The PDF has a damaged picture.") from None
     own = parameters[-1] if len(parameters) == len(filters) else None
