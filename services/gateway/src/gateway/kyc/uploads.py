@@ -10,8 +10,8 @@ from aiohttp import web
 
 from gateway.documents.converter import ConvertedDocument, DocumentConverter
 from gateway.http.form import FORM_TYPE, read_parts
+from gateway.kyc.document_limits import BodyMemory, PersonQueues
 from gateway.kyc.service import AddedDocument, KycService, check_takes_documents
-from gateway.kyc.upload_limits import BodyMemory, PersonQueues
 from safevideo_common.audit.store import Caller
 from safevideo_common.clock import Clock
 from safevideo_common.database.kyc_requests import StoredKycRequest

@@ -2,16 +2,21 @@
 
 import asyncio
 import io
+import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import pikepdf
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from sqlalchemy import func, select
 
-from gateway.kyc.upload_limits import MAX_OF_PERSON
+from gateway.kyc.document_limits import MAX_OF_PERSON
 from gateway.settings import GatewaySettings
 from safevideo_common.database.engine import Database
+from safevideo_common.database.tables import audit_log
 from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 from safevideo_common.tasks import cancel_and_wait
 from safevideo_testkit.eventually import eventually
@@ -120,32 +125,108 @@ async def test_uploads_have_a_rate_limit_of_their_own(
         assert await ada.status(request_id) == "pending"
 
 
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        pytest.param(b"\n" * (2 << 20), {}, id="no boundary"),
-        pytest.param(BEGIN + FILE, {}, id="truncated"),
-        pytest.param(b"", {}, id="empty"),
-        pytest.param(BEGIN.replace(b":", b"", 1) + FILE + END, {}, id="a header without a colon"),
-        pytest.param(BEGIN.replace(b"form-data", b"\x00\xff=;;"), {}, id="no disposition"),
-        pytest.param(BEGIN + FILE.replace(b'"a.png"', b'"a.png') + END, {}, id="an open quotation mark"),
-        pytest.param(b'--x\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n' + b"u" * 99, {}, id="charset"),
-        pytest.param(BEGIN + FILE.replace(b"\r\n\r\n", b"\r\nContent-Type: multipart/a\r\n\r\n"), {}, id="nested"),
-        pytest.param(BEGIN + b"--x\r\n" + b"X: x\r\n" * 2000, {}, id="many headers"),
-        pytest.param(BEGIN + FILE + bytes(MAX_DOCUMENT_BYTES + (1 << 20)), {}, id="over the limit"),
-        pytest.param(BEGIN + FILE + END, {"Content-Type": "multipart/form-data"}, id="no boundary named"),
-        pytest.param(BEGIN + FILE + END, {"Content-Type": "multipart/form-data; boundary=\xff"}, id="a wrong boundary"),
-        pytest.param(BEGIN + FILE + END, {"Content-Encoding": "gzip"}, id="no gzip"),
-        pytest.param(BEGIN + FILE + END, {"Content-Encoding": "deflate"}, id="no deflate"),
-        pytest.param(BEGIN + FILE + END, {"Content-Encoding": "br"}, id="no brotli"),
-    ],
-)  # fmt: skip
-async def test_malformed_form_is_refused_with_an_error_of_ours(
-    ada: KycClient, body: bytes, headers: dict[str, str]
+MALFORMED: dict[str, tuple[bytes, dict[str, str]]] = {
+    "no boundary": (b"\n" * (2 << 20), {}),
+    "truncated": (BEGIN + FILE, {}),
+    "empty": (b"", {}),
+    "a header without a colon": (BEGIN.replace(b":", b"", 1) + FILE + END, {}),
+    "no disposition": (BEGIN.replace(b"form-data", b"\x00\xff=;;"), {}),
+    "an open quotation mark": (BEGIN + FILE.replace(b'"a.png"', b'"a.png') + END, {}),
+    "a charset": (b'--x\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n' + b"u" * 99, {}),
+    "nested": (BEGIN + FILE.replace(b"\r\n\r\n", b"\r\nContent-Type: multipart/mixed\r\n\r\n"), {}),
+    "many headers": (BEGIN + b"--x\r\n" + b"X: x\r\n" * 2000, {}),
+    "over the limit": (BEGIN + FILE + bytes(MAX_DOCUMENT_BYTES + (1 << 20)), {}),
+    "no boundary named": (BEGIN + FILE + END, {"Content-Type": "multipart/form-data"}),
+    "a wrong boundary": (BEGIN + FILE + END, {"Content-Type": "multipart/form-data; boundary=\xff"}),
+}
+
+
+async def test_malformed_forms_are_refused_with_an_error_of_ours(ada: KycClient) -> None:
+    request_id = await ada.submitted()
+    outcomes = {}
+    for name, (body, headers) in MALFORMED.items():
+        answer = await send(ada, request_id, body, FORM | headers)
+        outcomes[name] = f"{answer.status} {answer.code}"
+    for encoding in ("gzip", "deflate", "br"):
+        outcomes[encoding] = await send_as_if(encoding, ada, request_id)
+    others = {"over the limit": "413 PAYLOAD_TOO_LARGE"} | dict.fromkeys(("gzip", "deflate", "br"), "400")
+    assert outcomes == dict.fromkeys(MALFORMED, "400 VALIDATION_ERROR") | others
+
+
+async def send_as_if(encoding: str, client: KycClient, request_id: int) -> str:
+    """Send a form that has not the encoding that its header names, and return the status."""
+    body = BEGIN + FILE + END
+    headers = client.headers | FORM | {"Content-Encoding": encoding, "Content-Length": str(len(body)), "Host": "x"}
+    lines = [
+        f"POST /api/v1/kyc/{request_id}/documents HTTP/1.1",
+        *(f"{name}: {text}" for name, text in headers.items()),
+    ]
+    host, port = client.site.base_url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+    status = (await reader.readline()).split()[1].decode()
+    writer.close()
+    await writer.wait_closed()
+    return status
+
+
+class Reader:
+    """A client that asks for a document and reads nothing of the answer."""
+
+    def __init__(self, client: KycClient, path: str) -> None:
+        self._address = client.site.base_url.removeprefix("http://").split(":")
+        lines = [
+            f"GET /api/v1/kyc/{path} HTTP/1.1",
+            "Host: x",
+            *(f"{name}: {text}" for name, text in client.headers.items()),
+        ]
+        self._head = "\r\n".join([*lines, "", ""]).encode()
+
+    async def __aenter__(self) -> None:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (self._address[0], int(self._address[1])))
+        await asyncio.get_running_loop().sock_sendall(connection, self._head)
+        self._connection = connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+async def test_documents_that_one_person_does_not_read_are_in_memory_once_and_keep_nobody_waiting(
+    ada: KycClient, bob: KycClient, database: Database
 ) -> None:
-    answer = await send(ada, await ada.submitted(), body, FORM | headers)
-    assert 400 <= answer.status < 500
-    assert answer.code in {"VALIDATION_ERROR", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_DOCUMENT"}
+    paths = []
+    for client in (ada, bob):
+        request_id = await client.submitted()
+        answer = await client.upload(request_id, content=large_pdf())
+        assert answer.status == 201
+        paths.append(f"{request_id}/documents/{answer.json['data']['documentId']}")
+
+    async def readings() -> int:
+        async with database.read_connection() as reading:
+            query = select(func.count()).where(audit_log.c.action == "kyc.document_read")
+            return await reading.scalar(query) or 0
+
+    async def has_begun() -> bool:
+        return await readings() == 1
+
+    async with Reader(ada, paths[0]), Reader(ada, paths[0]), Reader(ada, paths[0]):
+        await eventually(has_begun)
+        for number in range(3):
+            assert len((await bob.get(paths[1])).body) > 8 << 20
+            assert await readings() == 2 + number
+    assert len((await ada.get(paths[0])).body) > 8 << 20
+
+
+def large_pdf() -> bytes:
+    """Return a PDF that cannot be compressed."""
+    document = pikepdf.new()
+    document.add_blank_page().obj.Contents = document.make_stream(random.Random(31).randbytes(9 << 20))
+    output = io.BytesIO()
+    document.save(output)
+    return output.getvalue()
 
 
 async def test_client_that_leaves_leaves_its_place(ada: KycClient) -> None:

@@ -1,6 +1,6 @@
-"""Limits of uploads that are under way: one a person at a time, and the bytes that all of them have in memory.
+"""Limits of documents that are sent to us or by us: one a person at a time, and the bytes that all have in memory.
 
-A person who sends slowly, or many documents, keeps nobody else waiting: neither takes the place of another person.
+A person with a slow connection, or with many documents, keeps nobody else waiting.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from typing import Final
 from safevideo_common.errors import Overloaded, RateLimited
 
 MAX_OF_PERSON: Final = 4
-"""Uploads of one person: one is under way, the others are not read yet. A request has three documents or four."""
+"""Documents of one person: one is under way, the others wait unread. A request has three documents or four."""
 WAIT_SECONDS: Final = 120.0
-"""The longest wait for an earlier one. An upload takes a minute at most to arrive, and then it waits for others."""
+"""The longest wait for an earlier one. A document takes a minute at most to arrive, and then it waits for others."""
 MAX_BODY_BYTES: Final = 96 << 20
 """Bytes of all bodies that arrive, or wait to be converted, in a process."""
 RETRY_AFTER_SECONDS: Final = 5
@@ -27,16 +27,16 @@ class _Queue:
 
 
 class PersonQueues:
-    """The uploads of persons in order: one upload of a person is under way at a time."""
+    """The documents of persons in order: one of a person is under way at a time."""
 
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}
 
     @asynccontextmanager
     async def one_at_a_time(self, person: str) -> AsyncIterator[None]:
-        """Wait until no other upload of the person is under way. Raises `RateLimited` when too many wait, or too long.
+        """Wait until no other document of the person is under way.
 
-        `person` is any name of the person that does not change meanwhile.
+        Raises `RateLimited` when too many wait, or this one has waited too long. `person` is any lasting name.
         """
         queue = self._queues.setdefault(person, _Queue())
         if queue.length >= MAX_OF_PERSON:
@@ -95,4 +95,4 @@ class BodyShare:
 
 
 def _too_many() -> RateLimited:
-    return RateLimited("Too many documents of yours are being uploaded.", retry_after=RETRY_AFTER_SECONDS)
+    return RateLimited("Too many documents of yours are under way.", retry_after=RETRY_AFTER_SECONDS)
