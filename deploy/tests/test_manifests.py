@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings
 
 from gateway.documents.converter import MAX_CONVERSIONS
 from gateway.documents.converter_process import MEMORY_BYTES, RESIDENT_BYTES
-from gateway.kyc.records import MAX_READINGS
 from gateway.kyc.document_limits import MAX_BODY_BYTES
+from gateway.kyc.records import MAX_READINGS
 from gateway.kyc.uploads import MAX_CONVERTED
 from gateway.settings import GatewaySettings
 from kyc_worker.settings import KycWorkerSettings
