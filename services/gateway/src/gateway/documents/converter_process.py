@@ -21,7 +21,7 @@ import pikepdf
 import pillow_heif
 from PIL import Image
 
-from gateway.documents.isolation import give_up_privileges
+from gateway.documents.isolation import give_up_privileges, refuse_system_calls
 from gateway.documents.jpeg import count_scans
 from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, KIND_BYTES, READY, REJECTED, DocumentKind, Refused
 from gateway.documents.pdf import clean_pdf
@@ -100,6 +100,7 @@ def limit() -> None:
     }
     for name, value in limits.items():
         resource.setrlimit(name, (value, value))
+    refuse_system_calls()  # the limits are set by now
     Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded
 
 

@@ -38,6 +38,26 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
+CONVERTER = """
+import os, signal, socket
+from gateway.documents.isolation import give_up_privileges, refuse_system_calls
+
+give_up_privileges()
+refuse_system_calls()
+parent = os.getppid()
+for call in (
+    lambda: os.kill(parent, signal.SIGTERM),
+    lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
+    lambda: os.sched_setaffinity(parent, {0}),
+    lambda: os.execv("/bin/true", ["true"]),
+    socket.socket,
+    lambda: print(len(os.urandom(4))),
+):
+    try:
+        call()
+    except OSError as error:
+        print(error.errno)
+"""
 SERVICE = """
 import ctypes
 from gateway.__main__ import main
@@ -66,6 +86,10 @@ def test_child_of_a_protected_process_cannot_read_its_memory() -> None:
 @pytest.mark.parametrize("is_allowed", [not SCOPE.exists() or SCOPE.read_text().strip() == "0"])
 def test_child_of_another_process_can_unless_the_whole_machine_forbids_it(is_allowed: bool) -> None:
     assert (run(PROGRAM, "as it is") == ["a secret"] * 2) == is_allowed
+
+
+def test_converter_reaches_no_other_process_program_or_network() -> None:
+    assert run(CONVERTER) == [str(EPERM)] * 5 + ["4"]
 
 
 def test_service_is_protected_from_its_start() -> None:
