@@ -4,14 +4,14 @@ import asyncio
 import io
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import pikepdf
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from sqlalchemy import func, select
+from sqlalchemy import Engine, event, func, select
 
 from gateway.kyc.document_limits import MAX_OF_PERSON
 from gateway.settings import GatewaySettings
@@ -227,6 +227,30 @@ def large_pdf() -> bytes:
     output = io.BytesIO()
     document.save(output)
     return output.getvalue()
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    """Count the statements about people and their requests, but not those of background tasks."""
+    found: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "kyc_" in statement or "users" in statement or "user_identities" in statement:
+            found.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+async def test_upload_costs_no_more_statements_than_it_always_did(ada: KycClient) -> None:
+    request_id = await ada.submitted()
+    await ada.upload(request_id)  # the role is cached from now on
+    with counted_statements() as statements:
+        assert (await ada.upload(request_id, "selfie")).status == 201
+    assert 1 <= len(statements) <= 6, statements
 
 
 async def test_client_that_leaves_leaves_its_place(ada: KycClient) -> None:
