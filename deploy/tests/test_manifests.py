@@ -13,8 +13,16 @@ import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
+from gateway.documents.converter import MAX_CONVERSIONS
+from gateway.documents.converter_process import MEMORY_BYTES, RESIDENT_BYTES
+from gateway.kyc.document_limits import MAX_BODY_BYTES
+from gateway.kyc.records import MAX_READINGS
+from gateway.kyc.uploads import MAX_CONVERTED
 from gateway.settings import GatewaySettings
 from kyc_worker.settings import KycWorkerSettings
+from kyc_worker.verifications.submission_job import MAX_DOCUMENTS
+from safevideo_common.documents.files import MAX_READ_BYTES
+from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 from safevideo_common.events.topics import PARTITIONS
 from sync_worker.settings import SyncWorkerSettings
 from webhook_ingest.settings import IngestSettings
@@ -30,6 +38,8 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "sync-worker": SyncWorkerSettings,
 }
 MARGIN_SECONDS = 5
+IDLE_MEBIBYTES = 160
+"""The gateway or a worker after its first requests."""
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 
@@ -93,6 +103,26 @@ def test_the_service_stops_in_order_before_the_kernel_kills_it(service: str) -> 
     assert int(limit.removesuffix("Mi")) >= int(CONFIG["MEMORY_LIMIT_MB"]) * 1.25
     composed = COMPOSED["services"][service]
     assert int(composed["mem_limit"].removesuffix("m")) >= int(composed["environment"]["MEMORY_LIMIT_MB"]) * 1.25
+
+
+def test_the_gateway_and_its_converters_fit_their_container() -> None:
+    """The kernel kills all processes of a container that needs too much, and so on every replica in turn."""
+    converters = MAX_CONVERSIONS * (RESIDENT_BYTES + MEMORY_BYTES) + RESIDENT_BYTES
+    limit = SERVICES["gateway"]["containers"][0]["resources"]["limits"]["memory"]
+    needed = int(CONFIG["MEMORY_LIMIT_MB"]) + converters // MEBIBYTE
+    assert int(limit.removesuffix("Mi")) >= needed
+    composed = COMPOSED["services"]["gateway"]
+    needed = int(composed["environment"]["MEMORY_LIMIT_MB"]) + converters // MEBIBYTE
+    files_in_memory = sum(int(re.findall(r"size=(\d+)m", each)[0]) for each in composed["tmpfs"])
+    assert int(composed["mem_limit"].removesuffix("m")) >= needed + files_in_memory
+
+
+def test_the_documents_of_all_requests_fit_the_memory_of_the_service() -> None:
+    """What is in memory twice is there in plain and encrypted."""
+    documents = MAX_BODY_BYTES + 2 * MAX_DOCUMENT_BYTES * (MAX_CONVERTED + MAX_READINGS)
+    assert IDLE_MEBIBYTES + documents // MEBIBYTE <= int(CONFIG["MEMORY_LIMIT_MB"])
+    sent = 2 * MAX_READ_BYTES * MAX_DOCUMENTS  # the content, and the form around it
+    assert IDLE_MEBIBYTES + sent // MEBIBYTE <= int(CONFIG["MEMORY_LIMIT_MB"])
 
 
 def test_a_volume_holds_a_full_spool_an_adopted_one_and_corrupt_records() -> None:

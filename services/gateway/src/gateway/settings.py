@@ -100,6 +100,7 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
         "10/60", description="Sign-ins and wrong credentials of an address: requests/seconds."
     )
     rate_limit_kyc: str = Field("5/3600", description="KYC submissions of a caller: requests/seconds.")
+    rate_limit_upload: str = Field("30/600", description="Uploads of documents of a caller: requests/seconds.")
     rate_limit_sync: str = Field("1/300", description="Starts of a full sync by a caller: requests/seconds.")
     rate_limit_general: str = Field("100/60", description="All other requests of a caller: requests/seconds.")
 
@@ -107,7 +108,9 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
         365, ge=30, le=3650, description="Days that an entry stays in the audit log. Nothing else deletes one."
     )
 
-    @field_validator("rate_limit_authentication", "rate_limit_kyc", "rate_limit_sync", "rate_limit_general")
+    @field_validator(
+        "rate_limit_authentication", "rate_limit_kyc", "rate_limit_upload", "rate_limit_sync", "rate_limit_general"
+    )
     @classmethod
     def _is_rate(cls, value: str) -> str:
         parse_rate(value)
@@ -201,6 +204,7 @@ class GatewaySettings(KycSettings, ProtectionSettings, ProxySettings):
         return {
             RateLimitClass.AUTHENTICATION: parse_rate(self.rate_limit_authentication),
             RateLimitClass.KYC_SUBMISSION: parse_rate(self.rate_limit_kyc),
+            RateLimitClass.DOCUMENT_UPLOAD: parse_rate(self.rate_limit_upload),
             RateLimitClass.SYNC_START: parse_rate(self.rate_limit_sync),
             RateLimitClass.GENERAL: parse_rate(self.rate_limit_general),
         }

@@ -100,8 +100,8 @@ def kyc_settings(folder: Path) -> dict[str, object]:
     The rate limits let a test ask for a status until it changes.
     """
     key = Fernet.generate_key().decode()
-    limits = {"rate_limit_kyc": "1000/60", "rate_limit_general": "100000/60", "redis_timeout_seconds": 2}
-    return {"jwt_secret": JWT_SECRET, "encryption_key": key, "upload_dir": folder, **limits}
+    limits = {"rate_limit_kyc": "1000/60", "rate_limit_upload": "1000/60", "rate_limit_general": "100000/60"}
+    return {"jwt_secret": JWT_SECRET, "encryption_key": key, "upload_dir": folder, "redis_timeout_seconds": 2} | limits
 
 
 async def sign_in(site: Api, database: Database, redis_url: str, sharegram_id: str = "sg_ada") -> KycClient:

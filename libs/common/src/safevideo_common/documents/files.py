@@ -14,6 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
 
+from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 from safevideo_common.encryption import Cipher, DecryptionFailed
 from safevideo_common.errors import FilesUnavailable, SafeVideoError
 
@@ -23,12 +24,18 @@ _UNFINISHED: Final = ".new"
 MARK_NAME: Final = "store-mark"
 """The name of the file with the mark. It is none of the names of documents."""
 RETRY_AFTER_SECONDS: Final = 5
+MAX_READ_BYTES: Final = 2 * MAX_DOCUMENT_BYTES
+"""Bytes of a file that is read. Earlier releases stored some documents with more than `MAX_DOCUMENT_BYTES`."""
 
 
 class DocumentUnreadable(SafeVideoError):
     """The file of a document is missing, damaged, or belongs to another row. An operator restores it."""
 
     code = "DOCUMENT_UNREADABLE"
+
+
+class FileTooLarge(SafeVideoError):
+    """The file has more than `MAX_READ_BYTES`. Nothing of it was read."""
 
 
 class DocumentMissing(DocumentUnreadable):
@@ -43,7 +50,7 @@ class FileStore(Protocol):
         ...
 
     async def get(self, name: str) -> bytes | None:
-        """Return the content, or None if there is no such file."""
+        """Return the content, or None if there is no such file. Raises `FileTooLarge` over `MAX_READ_BYTES`."""
         ...
 
     async def delete_file(self, name: str) -> None:
@@ -114,7 +121,7 @@ class FolderStore:
         path = self._folder / path_of(name)
         with unavailable_on(OSError):
             try:
-                return await asyncio.to_thread(path.read_bytes)
+                return await asyncio.to_thread(_read, path)
             except FileNotFoundError:
                 return None
 
@@ -150,6 +157,18 @@ class FolderStore:
                 with suppress(FileNotFoundError):  # deleted, or finished, meanwhile
                     found[path.name] = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         return found
+
+
+def check_size(size: int) -> None:
+    """Raise `FileTooLarge` for a file that is not read."""
+    if size > MAX_READ_BYTES:
+        raise FileTooLarge(f"The file has {size} bytes, and at most {MAX_READ_BYTES} are read.")
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        check_size(os.fstat(file.fileno()).st_size)
+        return file.read(MAX_READ_BYTES)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -201,7 +220,10 @@ class EncryptedFiles:
 
     async def get(self, row: str, name: str) -> bytes:
         """Return the content. Raises `DocumentUnreadable`, `FilesUnavailable`."""
-        encrypted = await self._store.get(name)
+        try:
+            encrypted = await self._store.get(name)
+        except FileTooLarge as error:
+            raise DocumentUnreadable(f"The file of the document is too large. {error.message}") from None
         if encrypted is None:
             raise DocumentMissing("The file of the document is missing.")
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from safevideo_common.documents.files import MARK_NAME, NAME, mark_of, path_of, unavailable_on
+from safevideo_common.documents.files import MARK_NAME, NAME, check_size, mark_of, path_of, unavailable_on
 
 if TYPE_CHECKING:  # obstore has these names in its stubs only
     from obstore import ListStream, ObjectMeta
@@ -108,6 +108,7 @@ class S3FileStore:
             async with asyncio.timeout(self._timeouts.call):
                 try:
                     found = await self._store.get_async(path)
+                    check_size(found.meta["size"])
                     return bytes(await found.bytes_async())
                 except FileNotFoundError:
                     await self._require_bucket()

@@ -4,6 +4,9 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+MAX_DOCUMENT_BYTES: Final = 10 << 20
+"""Bytes of a document, as it is uploaded and as it is stored."""
+
 
 class Side(StrEnum):
     """The side of a document."""

@@ -36,6 +36,7 @@ def base_app(
     draining, supervisor = Drain(), Supervisor(logger, registry)
     middleware = RequestMiddleware(logger, HttpMetrics(registry), draining)
     app = web.Application(middlewares=[middleware.middleware], client_max_size=max_body_bytes)
+    app.on_response_prepare.append(middleware.add_headers)
     app[MIDDLEWARE] = middleware
     app[ON_MALFORMED] = middleware.report_malformed
     app[DRAIN] = draining

@@ -7,7 +7,7 @@ from time import perf_counter, time
 from typing import Final, NamedTuple
 
 from aiohttp import web
-from aiohttp.hdrs import CONNECTION, CONTENT_LENGTH
+from aiohttp.hdrs import CONNECTION, CONTENT_LENGTH, SERVER
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDictProxy
 
@@ -117,6 +117,13 @@ class RequestMiddleware:
         self._metrics.observe("POST", route, status, perf_counter() - started)
         is_last = self._draining.started or headers.get(CONNECTION, "").lower() == "close"
         return BufferedResponse(_rendered(head, content, correlation.request_id, is_last=is_last), is_last)
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers of a response that a handler sends itself, before it begins. A signal of aiohttp."""
+        correlation = request.get(CORRELATION)
+        if correlation is not None and REQUEST_ID_HEADER not in response.headers:
+            response.headers.pop(SERVER, None)  # aiohttp has added its own by now
+            _add_headers(response, correlation)
 
     def report_malformed(self, remote: str | None, correlation: Correlation) -> None:
         """Count and log a request that was refused before it reached a handler, since it is not well-formed HTTP."""

@@ -9,9 +9,11 @@ from cryptography.fernet import Fernet
 
 from safevideo_common.documents.files import (
     MARK_NAME,
+    MAX_READ_BYTES,
     DocumentMissing,
     DocumentUnreadable,
     EncryptedFiles,
+    FileTooLarge,
     FolderStore,
 )
 from safevideo_common.documents.s3 import S3FileStore
@@ -27,6 +29,15 @@ async def test_file_is_read_as_it_was_written(file_store: Store, size: int) -> N
     name, content = token_hex(16), token_bytes(size)
     await file_store.put(name, content)
     assert await file_store.get(name) == content
+
+
+async def test_file_over_the_limit_is_not_read(file_store: Store) -> None:
+    name, keys = token_hex(16), EncryptionKeys.parse(Fernet.generate_key().decode())
+    await file_store.put(name, bytes(MAX_READ_BYTES + 1))
+    with pytest.raises(FileTooLarge):
+        await file_store.get(name)
+    with pytest.raises(DocumentUnreadable, match="too large"):
+        await EncryptedFiles(file_store, keys.cipher(Purpose.KYC_DOCUMENT)).get("row 1", name)
 
 
 async def test_missing_file_is_none_and_its_deletion_changes_nothing(file_store: Store) -> None:

@@ -8,20 +8,26 @@ sees another. A spare process waits for the next document, because its start tak
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, HEAD_BYTES, KIND_BYTES, READY, DocumentKind, kind_of
+from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
 
+MAX_CONVERSIONS: Final = 2
+"""Documents at once. The memory of the container is for as many, and for one process that waits."""
 MAX_WAITING: Final = 32
 """Documents that wait for a process. Each has its bytes in memory."""
 PIPE_BYTES: Final = 1 << 20
 """What a pipe holds: with the default, 64 KiB, both sides wait for each other at each such piece of a document."""
-SECONDS: Final = CPU_SECONDS + 10.0
+SECONDS: Final = CPU_SECONDS + 20.0
+"""Of a start or a conversion, on a busy machine."""
+MAX_ANSWER_BYTES: Final = 1 + MAX_DOCUMENT_BYTES
+READ_BYTES: Final = 1 << 20
 RETRY_AFTER_SECONDS: Final = 5
 COMMAND: Final = (sys.executable, "-I", "-m", "gateway.documents.converter_process")
 
@@ -42,15 +48,16 @@ class ConverterProcess:
     the number may be another file's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         # The kernel kills the process when the thread ends that has started it.
         self._thread = ThreadPoolExecutor(1, "document-converter")
         self._popen: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    async def start(cls) -> Self:
+    async def start(cls, command: Sequence[str] = COMMAND) -> Self:
         """Return a process that has given up its rights. Raises `OSError`."""
-        process = cls()
+        process = cls(command)
         try:
             async with asyncio.timeout(SECONDS):
                 await process._run(process._start)
@@ -62,7 +69,7 @@ class ConverterProcess:
         return process
 
     async def ask(self, kind: DocumentKind, document: bytes) -> bytes:
-        """Return the answer, or nothing if the process has ended without one."""
+        """Return the answer, or nothing if the process has ended without one or has not kept to the limit."""
         answer: bytes = await self._run(self._ask, kind.value.ljust(KIND_BYTES).encode(), document)
         return answer
 
@@ -95,7 +102,7 @@ class ConverterProcess:
     def _start(self) -> None:
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(
-            COMMAND, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env={}, bufsize=0, pipesize=PIPE_BYTES
+            self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env={}, bufsize=0, pipesize=PIPE_BYTES
         )
 
     def _read(self, count: int) -> bytes:
@@ -111,7 +118,10 @@ class ConverterProcess:
                 while rest:
                     rest = rest[self._started.stdin.write(rest) :]
         self._started.stdin.close()
-        return self._read(-1)
+        answer = bytearray()
+        while len(answer) <= MAX_ANSWER_BYTES and (data := self._read(READ_BYTES)):
+            answer += data
+        return bytes(answer) if len(answer) <= MAX_ANSWER_BYTES else b""
 
     def _discard(self) -> None:
         if self._popen is not None:
@@ -133,7 +143,7 @@ class DocumentConverter:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, concurrency: int = 2) -> AsyncIterator[Self]:
+    async def open(cls, concurrency: int = MAX_CONVERSIONS) -> AsyncIterator[Self]:
         """Open a converter. It has a process in reserve once it was warmed."""
         converter = cls(concurrency)
         try:

@@ -8,36 +8,46 @@ Input: kind (8 bytes, padded with spaces), then the document until the end of st
 Output: one byte when it is ready, `R`; then `D` and the document, or `E` and a reason in plain words.
 """
 
-import ctypes
 import io
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
+from math import ceil
 from typing import Final
 
 import pikepdf
 import pillow_heif
 from PIL import Image
 
-from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, KIND_BYTES, READY, REJECTED, DocumentKind
+from gateway.documents.isolation import give_up_privileges, refuse_system_calls
+from gateway.documents.jpeg import count_scans
+from gateway.documents.kinds import CPU_SECONDS, DOCUMENT, KIND_BYTES, READY, REJECTED, DocumentKind, Refused
+from gateway.documents.pdf import clean_pdf
+from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 
 BOX: Final = (1920, 1080)
 JPEG_QUALITY: Final = 85
-MAX_PIXELS: Final = 80_000_000
-"""A phone's 50 megapixels pass; what unfolds to more is no photo of a document."""
+MAX_PIXELS: Final = {
+    DocumentKind.JPEG: 80_000_000,
+    DocumentKind.HEIF: 50_000_000,
+    DocumentKind.PNG: 36_000_000,
+    DocumentKind.WEBP: 20_000_000,
+}
+"""So that each fits `MEMORY_BYTES`. Only a JPEG is reduced while it is decoded. The others take up to 10, 12 and 20
+bytes a pixel. A phone's 50 megapixels are a JPEG or a HEIF."""
 MAX_SIDE: Final = 20_000
-MAX_PAGES: Final = 100
-MEMORY_BYTES: Final = 1 << 30
-"""More than a progressive JPEG of 50 megapixels needs, whose coefficients are all in memory."""
+MAX_SCANS: Final = 24
+"""Of a JPEG. Encoders make 10, or 18 of a picture with four colours."""
+MEMORY_BYTES: Final = 448 << 20
+"""What a document may take: more than a progressive JPEG of 50 megapixels, whose coefficients are all in memory."""
+RESIDENT_BYTES: Final = 64 << 20
+"""The physical memory of a process that waits for its document. A test measures it."""
 
 NICENESS: Final = 10
 """Requests come first: conversions take what processor time they leave."""
 
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_SIGKILL: Final = 9
 _ORIENTATION: Final = 0x0112
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,10 +62,6 @@ _TURNS: Final = {
 _ROTATED_CONTAINER: Final = (b"irot", b"imir")
 
 
-class Refused(Exception):
-    """The document is not accepted. The message is for the person who uploaded it."""
-
-
 def main() -> None:
     """Convert the document on stdin."""
     limit()
@@ -63,9 +69,14 @@ def main() -> None:
     sys.stdout.buffer.flush()
     kind = DocumentKind(sys.stdin.buffer.read(KIND_BYTES).decode("ascii").strip())
     try:
-        answer = DOCUMENT + CONVERTERS[kind](sys.stdin.buffer.read())
+        converted = CONVERTERS[kind](sys.stdin.buffer.read())
+        if len(converted) > MAX_DOCUMENT_BYTES:
+            raise Refused(f"The file would be stored with over {MAX_DOCUMENT_BYTES} bytes.")
+        answer = DOCUMENT + converted
     except Refused as refused:
         answer = REJECTED + str(refused).encode()
+    except MemoryError:
+        answer = REJECTED + b"The file needs too much memory."
     except Exception:  # noqa: BLE001 - a loader may raise anything for a damaged file
         answer = REJECTED + b"The file is damaged, or not what it seems to be."
     sys.stdout.buffer.write(answer)
@@ -75,15 +86,13 @@ def main() -> None:
 def limit() -> None:
     """Give up what a conversion does not need. Children cannot get it back."""
     os.closerange(3, 1 << 16)  # what a library keeps open, such as the source of random numbers
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    give_up_privileges()
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123 - once
+    started = ceil(time.process_time())  # the start counts too
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CPU: CPU_SECONDS,
+        resource.RLIMIT_CPU: started + CPU_SECONDS,
         resource.RLIMIT_AS: used + MEMORY_BYTES,
         resource.RLIMIT_NPROC: 0,
         # No descriptor above those that are open: no file, no socket, no pipe.
@@ -91,6 +100,7 @@ def limit() -> None:
     }
     for name, value in limits.items():
         resource.setrlimit(name, (value, value))
+    refuse_system_calls()  # the limits are set by now
     Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded
 
 
@@ -101,8 +111,10 @@ def convert_image(kind: DocumentKind) -> Callable[[bytes], bytes]:
         image: Image.Image
         with Image.open(io.BytesIO(document), formats=[kind.value]) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+            if width * height > MAX_PIXELS[kind] or max(width, height) > MAX_SIDE:
                 raise Refused("The picture has too many pixels.")
+            if kind is DocumentKind.JPEG and count_scans(document, MAX_SCANS) > MAX_SCANS:
+                raise Refused("The picture has too many scans.")
             orientation = _orientation(image, document, kind)
             # Scale before turning: fewer pixels to turn. A quarter turn swaps the sides of the box.
             box = BOX[::-1] if orientation >= 5 else BOX
@@ -153,39 +165,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def convert_pdf(document: bytes) -> bytes:
-    """Return the pages of a PDF without metadata, attachments, scripts and actions."""
-    try:
-        pdf = pikepdf.open(io.BytesIO(document))
-    except pikepdf.PasswordError:
-        raise Refused("The PDF needs a password.") from None
-    with pdf:
-        if not 1 <= len(pdf.pages) <= MAX_PAGES:
-            raise Refused(f"The PDF has no pages, or more than {MAX_PAGES}.")
-        clean = pikepdf.new()
-        for page in pdf.pages:
-            for name in ("/AA", "/Metadata", "/PieceInfo", "/Annots"):
-                if name in page:
-                    del page[name]
-            clean.pages.append(page)
-        _remove_from_all(clean)
-        output = io.BytesIO()
-        clean.save(output, deterministic_id=True, encryption=False)
-        return output.getvalue()
-
-
-def _remove_from_all(pdf: pikepdf.Pdf) -> None:
-    """Remove metadata and actions from every object, wherever a page refers to it."""
-    for each in pdf.objects:
-        if isinstance(each, pikepdf.Dictionary | pikepdf.Stream):
-            for name in ("/Metadata", "/PieceInfo", "/AA", "/A", "/JS", "/OpenAction", "/EF", "/Names"):
-                if name in each:
-                    del each[name]
-
-
 CONVERTERS: Final[dict[DocumentKind, Callable[[bytes], bytes]]] = {
     **{kind: convert_image(kind) for kind in DocumentKind if kind is not DocumentKind.PDF},
-    DocumentKind.PDF: convert_pdf,
+    DocumentKind.PDF: clean_pdf,
 }
 
 
@@ -193,15 +175,19 @@ def warm_up() -> None:
     """Convert a small document of each kind: what is imported at its first use cannot be imported after `limit`."""
     exif = Image.Exif()
     exif[_ORIENTATION] = 6
+    samples = dict[DocumentKind, bytes]()
     for kind in CONVERTERS:
         sample = io.BytesIO()
         if kind is DocumentKind.PDF:
             document = pikepdf.new()
-            document.add_blank_page()
+            picture = document.make_stream(samples[DocumentKind.JPEG])
+            picture.Subtype, picture.Filter = pikepdf.Name.Image, pikepdf.Name.DCTDecode
+            document.add_blank_page().obj.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(P=picture))
             document.save(sample, encryption=pikepdf.Encryption(owner="owner", user=""))
         else:
             Image.new("RGBA" if kind is DocumentKind.PNG else "RGB", (8, 8)).save(sample, kind.value, exif=exif)
-        CONVERTERS[kind](sample.getvalue())
+        samples[kind] = sample.getvalue()
+        CONVERTERS[kind](samples[kind])
 
 
 if __name__ == "__main__":

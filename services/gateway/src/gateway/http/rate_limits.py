@@ -28,6 +28,7 @@ class RateLimitClass(StrEnum):
     AUTHENTICATION = "authentication"
     """Sign-ins, and requests with wrong credentials on any endpoint."""
     KYC_SUBMISSION = "kyc"
+    DOCUMENT_UPLOAD = "upload"
     SYNC_START = "sync"
     GENERAL = "general"
 

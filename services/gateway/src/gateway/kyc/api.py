@@ -18,14 +18,14 @@ from gateway.http.rate_limits import RateLimitClass
 from gateway.http.sentence import Lines
 from gateway.http.visibility import is_reviewer
 from gateway.kyc.service import KycService, Submission
-from gateway.kyc.uploads import MAX_DOCUMENT_BYTES, UploadService
+from gateway.kyc.uploads import UploadService
 from safevideo_common.auth.api_keys import Role
 from safevideo_common.auth.principal import PRINCIPAL
 from safevideo_common.clock import Clock, TimestampText, format_timestamp, rfc3339
 from safevideo_common.database.kyc_requests import StoredKycRequest
 from safevideo_common.documents.store import Step
 from safevideo_common.domain.kyc import KycStatus, RejectionReason
-from safevideo_common.domain.kyc_documents import IDENTITY_TYPES, DocumentType, Side, Slot
+from safevideo_common.domain.kyc_documents import IDENTITY_TYPES, MAX_DOCUMENT_BYTES, DocumentType, Side, Slot
 from safevideo_common.errors import (
     FeatureDisabled,
     FileRequired,
@@ -277,6 +277,7 @@ class KycApi:
                 "POST", f"{PATH}/{{id}}/documents", self.upload, PERFORMERS,
                 Returns(KycDocumentDocument, _UPLOADED, status=201),
                 (*errors, FileRequired, UnsupportedDocument, IntegrationNotConfigured), form=_FORM,
+                rate_limit=RateLimitClass.DOCUMENT_UPLOAD,
             ),
             Endpoint(
                 "GET", f"{PATH}/{{id}}/status", self.status, READERS, Returns(VerificationStatusDocument, _STATUS),

@@ -3,20 +3,23 @@
 Each reading is in the audit log before a byte is sent. To a stranger a request does not exist.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, TypedDict
 
 import msgspec
 from aiohttp import web
+from aiohttp.hdrs import METH_HEAD
 
 from gateway.http.caller import caller_of
 from gateway.http.endpoint import Endpoint, Returns, Shape
 from gateway.http.query import row_id_of
 from gateway.kyc.api import PATH, READERS, REVIEWERS
+from gateway.kyc.document_limits import PersonQueues
 from gateway.kyc.service import KycService
 from safevideo_common.audit import store as audit_store
-from safevideo_common.auth.principal import PRINCIPAL
+from safevideo_common.auth.principal import PRINCIPAL, Principal
 from safevideo_common.clock import Clock, TimestampText, rfc3339
 from safevideo_common.database.engine import Database
 from safevideo_common.database.kyc_requests import StoredKycRequest
@@ -32,7 +35,13 @@ from safevideo_common.web.responses import success
 SUBMISSION_READ: Final = "kyc.submission_read"
 DOCUMENT_READ: Final = "kyc.document_read"
 MAX_READINGS: Final = 8
-"""Documents at once in a process. Each is decrypted in memory: its tag is checked before a byte of it is sent."""
+"""Documents at once in a process, from the reading of the file to the last byte that is sent.
+
+Each is decrypted in memory: its tag is checked before a byte of it is sent.
+"""
+SEND_SECONDS: Final = 60.0
+PIECE_BYTES: Final = 64 << 10
+"""What is written at once. Then the client has to read."""
 RETRY_AFTER_SECONDS: Final = 2
 _EXTENSIONS: Final = {"image/jpeg": "jpg", "application/pdf": "pdf"}
 
@@ -95,6 +104,7 @@ class KycRecordsApi:
         self._clock = clock
         self._logger = logger
         self._active = 0
+        self._queues = PersonQueues()
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Return the declarations."""
@@ -132,16 +142,17 @@ class KycRecordsApi:
         }
         return success(document)
 
-    async def document(self, request: web.Request) -> web.Response:
-        """Return a document as it is stored: a JPEG or a PDF, to be saved and not shown in the page.
+    async def document(self, request: web.Request) -> web.StreamResponse:
+        """Send a document as it is stored: a JPEG or a PDF, to be saved and not shown in the page.
 
-        Raises `KycRequestNotFound`, `NotFound` for another request's document, `DocumentUnreadable`.
+        Raises `KycRequestNotFound`, `NotFound` for another request's document, `DocumentUnreadable`, `RateLimited` for
+        a performer who reads too many at once.
         """
         document_id = row_id_of(request, "document")
         stored = await self._readable(request)
         if self._files is None:
             raise _not_configured()
-        async with self._counted():
+        async with self._in_order(request[PRINCIPAL]), self._counted():
             async with self._database.transaction() as tx:
                 found = await documents.get(tx, document_id)
                 if found is None or found.document.request_id != stored.request.id:
@@ -156,7 +167,11 @@ class KycRecordsApi:
             except DocumentUnreadable as error:
                 self._log_unreadable(error, stored)
                 raise
-        return web.Response(body=content, headers=_headers(found))
+            return await _send(request, content, _headers(found))
+
+    def _in_order(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """Let a performer read one document after the other. Reviewers are few, and may share a key of a system."""
+        return nullcontext() if principal.role in REVIEWERS else self._queues.one_at_a_time(principal.name)
 
     async def _readable(self, request: web.Request) -> StoredKycRequest:
         return await self._kyc.get(row_id_of(request), request[PRINCIPAL], REVIEWERS)
@@ -188,6 +203,23 @@ class KycRecordsApi:
             yield
         finally:
             self._active -= 1
+
+
+async def _send(request: web.Request, content: bytes, headers: dict[str, str]) -> web.StreamResponse:
+    """Send a document piece by piece. A client that does not read it in time loses its connection."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(content)
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await response.prepare(request)
+            if request.method != METH_HEAD:
+                for start in range(0, len(content), PIECE_BYTES):
+                    await response.write(content[start : start + PIECE_BYTES])
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 def _not_configured() -> IntegrationNotConfigured:

@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import struct
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -16,9 +17,9 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from gateway.documents.converter import MAX_WAITING, DocumentConverter
-from gateway.documents.converter_process import CONVERTERS
-from gateway.documents.kinds import DocumentKind, kind_of
+from gateway.documents.converter import MAX_WAITING, ConverterProcess, DocumentConverter
+from gateway.documents.converter_process import CONVERTERS, MAX_PIXELS, MAX_SCANS, RESIDENT_BYTES
+from gateway.documents.kinds import CPU_SECONDS, DocumentKind, kind_of
 from safevideo_common.errors import ServiceUnavailable, UnsupportedDocument
 from safevideo_common.tasks import cancel_and_wait
 from safevideo_testkit.eventually import eventually
@@ -203,6 +204,52 @@ async def test_a_document_of_each_kind_is_converted_within_the_limits(converter:
         assert (await converter.convert(document)).content == converted(document)
 
 
+def with_scans(count: int) -> bytes:
+    """Return a progressive JPEG whose last scan is there again and again."""
+    document = saved(picture((640, 480)), "JPEG", progressive=True)
+    last = document.rindex(b"\xff\xda")
+    return document[:last] + document[last:-2] * (count - 9) + b"\xff\xd9"
+
+
+@in_one_loop
+async def test_a_jpeg_with_many_scans_is_refused_before_it_is_decoded(converter: DocumentConverter) -> None:
+    assert (await converter.convert(with_scans(MAX_SCANS))).content
+    with pytest.raises(UnsupportedDocument, match="scans"):
+        await converter.convert(with_scans(MAX_SCANS + 1))
+
+
+@in_one_loop
+async def test_a_picture_of_the_most_pixels_fits_the_memory_of_its_process(converter: DocumentConverter) -> None:
+    """A WebP needs the most memory for a pixel, and it is not scaled while it is decoded."""
+    largest = Image.new("RGBA", (4000, MAX_PIXELS[DocumentKind.WEBP] // 4000), (255, 0, 0, 9))
+    assert (await converter.convert(saved(largest, "WEBP", lossless=True, method=0))).content
+    too_large = Image.new("RGB", (4000, MAX_PIXELS[DocumentKind.WEBP] // 4000 + 1))
+    with pytest.raises(UnsupportedDocument, match="pixels"):
+        await converter.convert(saved(too_large, "WEBP", lossless=True, method=0))
+
+
+@in_one_loop
+async def test_a_process_that_waits_has_no_more_memory_than_is_counted_for_it(converter: DocumentConverter) -> None:
+    converter.warm()
+    spare = await converter._spare  # type: ignore[misc]
+    assert resident_bytes(spare.pid) <= RESIDENT_BYTES
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@in_one_loop
+async def test_an_answer_over_the_limit_is_none_and_is_not_read_to_its_end() -> None:
+    program = (
+        "import sys; o = sys.stdout.buffer; o.write(b'R'); o.flush(); sys.stdin.buffer.read(); o.write(bytes(1 << 30))"
+    )
+    process = await ConverterProcess.start((sys.executable, "-c", program))
+    assert await process.ask(DocumentKind.PDF, b"a document") == b""
+    assert process.is_running  # it has more to write
+    await process.end()
+
+
 @in_one_loop
 async def test_the_death_of_a_process_refuses_its_own_document_only(converter: DocumentConverter) -> None:
     converter.warm()
@@ -270,7 +317,7 @@ async def test_a_process_has_no_environment_no_descriptors_and_hard_limits(
     proc = Path(f"/proc/{spare.pid}")
     limits = {line[:26].strip(): line[26:47].strip() for line in (proc / "limits").read_text().splitlines()[1:]}
     assert limits["Max open files"] == limits["Max core file size"] == limits["Max file size"] == "0"
-    assert int(limits["Max cpu time"]) <= 20
+    assert int(limits["Max cpu time"]) <= 2 * CPU_SECONDS  # the start counts too
     status = (proc / "status").read_text()
     assert "NoNewPrivs:\t1" in status
     if os.geteuid() == 0:  # another user may not look into a process that cannot be dumped

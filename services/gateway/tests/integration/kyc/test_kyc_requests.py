@@ -9,7 +9,6 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 
-from gateway.kyc.uploads import MAX_DOCUMENT_BYTES
 from safevideo_common.database import erasures
 from safevideo_common.database.engine import Database
 from safevideo_common.database.erasures import IdentifierKind
@@ -24,6 +23,7 @@ from safevideo_common.database.tables import (
 )
 from safevideo_common.documents.store import FileFault
 from safevideo_common.domain.kyc import FINAL_REASONS, KycStatus, RejectionReason
+from safevideo_common.domain.kyc_documents import MAX_DOCUMENT_BYTES
 from safevideo_testkit.eventually import eventually
 from safevideo_testkit.kyc import REQUIRED, SUBMISSION, KycClient, picture
 

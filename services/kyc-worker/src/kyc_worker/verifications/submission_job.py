@@ -5,6 +5,7 @@ documents. So a worker that takes over after a kill sends the same bytes under t
 work once.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,8 @@ KEY_LIFE: Final = timedelta(hours=24)
 """So long Sharegram remembers an idempotency key. A call that is older may have a second effect."""
 OUTCOME_UNKNOWN: Final = "OUTCOME_UNKNOWN"
 UPLOADED: Final = "uploaded"
+MAX_DOCUMENTS: Final = 8
+"""Documents at once in a process. Each is in memory, with its form around it: it is signed and sent as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class SubmissionJob:
         self._rules = rules
         self._clock = clock
         self._logger = logger
+        self._places = asyncio.Semaphore(MAX_DOCUMENTS)
 
     async def run(self, job: JobContext) -> Mapping[str, object]:
         """See `JobHandler`."""
@@ -129,13 +133,15 @@ class SubmissionJob:
             document = each.document
             if document.sha256 in uploaded:
                 continue
-            content = await self._read(job, each)
-            answer = await self._sharegram.upload_document(
-                SharegramCaller.job(job.request_id),
-                work=f"kyc-document:{request.id}:{document.slot}:{document.sha256[:32]}",
-                document=DocumentFile(document.slot.field, document.media_type, content),
-                form={"performerId": request.performer_id, "documentType": document.document_type},
-            )
+            async with self._places:
+                content = await self._read(job, each)
+                answer = await self._sharegram.upload_document(
+                    SharegramCaller.job(job.request_id),
+                    work=f"kyc-document:{request.id}:{document.slot}:{document.sha256[:32]}",
+                    document=DocumentFile(document.slot.field, document.media_type, content),
+                    form={"performerId": request.performer_id, "documentType": document.document_type},
+                )
+                del content
             uploaded[document.sha256] = answer.document_id
             async with job.step(
                 {UPLOADED: dict(uploaded)}, processed=len(uploaded), total=len(submission.documents) + 1
