@@ -32,7 +32,7 @@ LONGEST_PATH: Final = 300
 class Sent(NamedTuple):
     """A request, and the place of it that is at an end."""
 
-    place: str
+    ends_at: str
     method: str
     path: str
     body: bytes | None = None
@@ -85,7 +85,7 @@ async def failure_of(site: Api, request: Sent, headers: dict[str, str]) -> str |
     if answer.status < 500 or answer.code in NAMED or "fallbackUntil" in answer.json["error"].get("details", {}):
         return None
     return (
-        f"{request.method} {request.path[:300]} {request.place}: {answer.status} {answer.code}, {request.body!r:.300}"
+        f"{request.method} {request.path[:300]} {request.ends_at}: {answer.status} {answer.code}, {request.body!r:.300}"
     )
 
 
@@ -94,7 +94,7 @@ def requests_to(endpoint: Endpoint) -> Iterator[Sent]:
     path = endpoint.path.format(**dict.fromkeys(endpoint.path_parameters, "1"))
     if endpoint.body is not None:
         for end in ends_of(endpoint.body, endpoint.body_example):
-            yield Sent(end.place, endpoint.method, path, end.document)
+            yield Sent(end.path, endpoint.method, path, end.document)
     for name, value in values_of(endpoint.query) if endpoint.query else ():
         if len(value) < LONGEST_PATH:
             yield Sent(name, endpoint.method, f"{path}?{name}={quote(value, errors='surrogateescape')[:LONGEST_PATH]}")

@@ -34,13 +34,13 @@ def test_every_verification_at_an_end_of_a_type_is_decided_or_refused_with_a_cod
             handler = VerificationHandler(lambda: AT, KycRules(0, validity))
             event = handler.parse(delivery)
             if isinstance(event, Outcome):
-                assert event.status is not Status.DEAD or event.code in CODES, (end.place, event)
+                assert event.status is not Status.DEAD or event.code in CODES, (end.path, event)
                 seen.add(event.status)
                 break
             states = KycRequestStates.of({"ver_1": replace(REQUEST, document_expires_on=document_ends)})
             outcome = handler.decide(states, event)
-            assert outcome.status is not Status.DEAD or outcome.code in CODES, (end.place, outcome)
-            assert len(handler.changes(states)) == (outcome.status is Status.APPLIED), end.place
+            assert outcome.status is not Status.DEAD or outcome.code in CODES, (end.path, outcome)
+            assert len(handler.changes(states)) == (outcome.status is Status.APPLIED), end.path
             handler.diff(states)
             seen.add(outcome.status)
     assert seen == {Status.APPLIED, Status.DEAD, Status.IGNORED, Status.WAITING}
@@ -59,8 +59,8 @@ async def test_every_fetched_result_at_an_end_of_a_type_is_decided_or_refused_wi
             handler = VerificationHandler(lambda: AT, KycRules(0, validity))
             states = KycRequestStates.of({"ver_1": replace(REQUEST, document_expires_on=document_ends)})
             outcome = handler.decide(states, event)
-            assert outcome.status is not Status.DEAD or outcome.code in CODES, (end.place, outcome)
-            assert len(handler.changes(states)) == (outcome.status is Status.APPLIED), end.place
+            assert outcome.status is not Status.DEAD or outcome.code in CODES, (end.path, outcome)
+            assert len(handler.changes(states)) == (outcome.status is Status.APPLIED), end.path
             seen.add(outcome.status)
     assert seen == {Status.APPLIED, Status.DEAD, Status.WAITING}
 

@@ -28,12 +28,12 @@ def test_every_performer_event_at_an_end_of_a_type_is_decided_or_refused_with_a_
             continue
         event = handler.parse(delivery)
         if isinstance(event, Outcome):
-            assert event.status is not Status.DEAD or event.code in CODES, (end.place, event)
+            assert event.status is not Status.DEAD or event.code in CODES, (end.path, event)
             seen.add(event.status)
             continue
         states = PerformerStates({}, {})
         outcome = handler.decide(states, event)
-        assert outcome.status is Status.APPLIED, (end.place, outcome)
+        assert outcome.status is Status.APPLIED, (end.path, outcome)
         assert len(handler.changes(states)) == 1
         handler.diff(states)
         seen.add(outcome.status)

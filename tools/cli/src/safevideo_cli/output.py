@@ -66,13 +66,13 @@ def print_table(
 
     console = Console(highlight=False, markup=False, emoji=False)
     is_narrow = console.is_terminal and not wide
-    shown = [number for number, name in enumerate(columns) if not (is_narrow and name in only_wide)]
-    table = Table(*(Column(columns[number], overflow="fold") for number in shown), box=SIMPLE_HEAD)
+    visible_columns = [number for number, name in enumerate(columns) if not (is_narrow and name in only_wide)]
+    table = Table(*(Column(columns[number], overflow="fold") for number in visible_columns), box=SIMPLE_HEAD)
     if sentence:
         table.add_column(sentence, overflow="fold")
     for row in rows:
         cells = [visible(cell) for cell in row]
-        table.add_row(*(cells[number] for number in shown), *cells[len(columns) :])
+        table.add_row(*(cells[number] for number in visible_columns), *cells[len(columns) :])
     if is_narrow:
         console.print(table)
     else:
@@ -100,7 +100,7 @@ def _json_escape(character: str) -> str:
     if character == "\n" or is_printable(character):
         return character
     units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+    return "".join(f"\\u{units[position : position + 2].hex()}" for position in range(0, len(units), 2))
 
 
 def print_yaml(*documents: Mapping[str, object]) -> None:
@@ -113,8 +113,8 @@ def _yaml(document: Mapping[str, object]) -> str:
     from msgspec import to_builtins
 
     present = {name: value for name, value in document.items() if value not in (None, {}, [])}
-    shown = _with_visible_texts(to_builtins(present))
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=float("inf"))
+    printable = _with_visible_texts(to_builtins(present))
+    return yaml.safe_dump(printable, sort_keys=False, allow_unicode=True, width=float("inf"))
 
 
 def _with_visible_texts(value: object) -> object:

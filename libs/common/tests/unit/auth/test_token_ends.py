@@ -90,7 +90,7 @@ async def test_every_token_with_a_claim_at_an_end_holds_or_is_refused(verifier: 
             if not (error.details or {}).get("reason"):
                 raise
             continue
-        check_usable(token, end.place)
+        check_usable(token, end.path)
         held += 1
     assert held > 20
 

@@ -39,7 +39,7 @@ async def test_every_answer_at_an_end_of_a_type_is_read_or_refused_with_a_code(o
         answer = await reader.read(operation, end.document)
         kinds.add(type(answer))
         if isinstance(answer, CallError):
-            assert isinstance(answer, InvalidResponse), end.place
+            assert isinstance(answer, InvalidResponse), end.path
         for record in records_of(answer):
             check_record(record)
     assert kinds == {PerformerPage if operation is LIST_PERFORMERS else operation.response, InvalidResponse}

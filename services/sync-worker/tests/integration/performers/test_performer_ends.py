@@ -19,6 +19,6 @@ async def test_no_performer_event_at_an_end_of_a_type_is_dead_by_what_nobody_nam
     if os.environ.get("ENDS") == "all":
         ends = list(performer_ends())
     else:  # `profile` has the members of `changes`, and both types have the same
-        ends = [each for each in performer_ends(TIMES[-1:], TYPES[:1]) if not each.place.startswith("data.profile.")]
+        ends = [each for each in performer_ends(TIMES[-1:], TYPES[:1]) if not each.path.startswith("data.profile.")]
     outcomes = await EndsProcessor(SYNC_WORKER, database, log).process(ends)
     assert outcomes["applied"] > 50

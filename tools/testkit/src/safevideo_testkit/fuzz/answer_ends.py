@@ -93,4 +93,4 @@ def answer_ends(operation: Operation) -> Iterator[End]:
     yield from ends_of(operation.response, example)
     if operation is operations.LIST_PERFORMERS:
         for end in ends_of(PerformerRecord, RECORD):
-            yield End(f"performers[].{end.place}", b'{"performers":[%b],"nextCursor":null}' % end.document)
+            yield End(f"performers[].{end.path}", b'{"performers":[%b],"nextCursor":null}' % end.document)

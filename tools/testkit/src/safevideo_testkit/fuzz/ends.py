@@ -43,13 +43,13 @@ _RAW: Final = (
     b"{}", b'"x"', b"0", b"[[]]", b'{"a":1,"a":2}', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b'"\xff"',
     b"", b"[" * DEEP, b"[" * DEEP + b"]" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP, b"[" * 200 + b"]" * 200,
 )  # fmt: skip
-"""JSON that no Python value is written as, and each type of JSON: tried in every place."""
+"""JSON that no Python value is written as, and each type of JSON: tried in every path."""
 
 
 class End(NamedTuple):
-    """A document, and the place in it that is at an end."""
+    """A document, and the path in it that is at an end."""
 
-    place: str
+    path: str
     document: bytes
 
 
@@ -98,8 +98,8 @@ def _schema(kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
 def _ends(schema: dict[str, Any], definitions: dict[str, Any], example: object) -> Iterator[End]:
     for raw in _RAW:
         yield End("", raw)
-    for place, document in _changed(schema, definitions, example, 0):
-        yield End(place, _written(document))
+    for path, document in _changed(schema, definitions, example, 0):
+        yield End(path, _written(document))
 
 
 def _changed(
@@ -109,18 +109,18 @@ def _changed(
     if level > MAX_LEVEL:
         return
     members = dict(_members(schema, definitions))
-    known: Mapping[str, object] = example if isinstance(example, Mapping) else {}
-    for name in known:
-        yield f"{name} is missing", {other: value for other, value in known.items() if other != name}
-    yield "unknown", {**known, "a member of nobody": 1}
-    yield "\0", {**known, "\0": 1, "a" * LONG: 1}
+    document: Mapping[str, object] = example if isinstance(example, Mapping) else {}
+    for name in document:
+        yield f"{name} is missing", {other: value for other, value in document.items() if other != name}
+    yield "unknown", {**document, "a member of nobody": 1}
+    yield "\0", {**document, "\0": 1, "a" * LONG: 1}
     for name, member in members.items():
-        if name in known:
-            yield f"{name} twice", _twice(known, name)
+        if name in document:
+            yield f"{name} twice", _twice(document, name)
         for value in _values(member, definitions):
-            yield name, {**known, name: value}
-        for place, inner in _inner(member, definitions, known.get(name), level):
-            yield f"{name}.{place}", {**known, name: inner}
+            yield name, {**document, name: value}
+        for path, inner in _inner(member, definitions, document.get(name), level):
+            yield f"{name}.{path}", {**document, name: inner}
 
 
 def _inner(
@@ -133,11 +133,11 @@ def _inner(
         if isinstance(items, dict):
             first = example[0] if isinstance(example, Sequence) and example and not isinstance(example, str) else None
             yield from (("[]", [value]) for value in _values(items, definitions))
-            yield from ((f"[].{place}", [value]) for place, value in _inner(items, definitions, first, level + 1))
+            yield from ((f"[].{path}", [value]) for path, value in _inner(items, definitions, first, level + 1))
 
 
 def _values(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[object]:
-    """Yield values at the ends of one place: those of its types, and what no place takes."""
+    """Yield values at the ends of one path: those of its types, and what no path takes."""
     yield from (_Written(raw) for raw in _RAW if raw)
     for each in _alternatives(schema, definitions):
         yield from each.get("enum", ())
@@ -188,8 +188,8 @@ def _alternatives(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterat
         yield schema
 
 
-def _twice(known: Mapping[str, object], name: str) -> _Written:
-    text = _written(known)
+def _twice(document: Mapping[str, object], name: str) -> _Written:
+    text = _written(document)
     return _Written(text[:-1] + b"," + _written(name) + b":" + _written("another") + b"}")
 
 
