@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from safevideo_common.errors import SafeVideoError, StartupError
-from safevideo_common.service import BackgroundTaskDied
+from safevideo_common.supervisor import BackgroundTaskDied
 from safevideo_devstack.run.app import run
 from safevideo_devstack.run.config import Config, moved_ports, read_config, require_free
 from safevideo_devstack.run.context import PARTNER_SECRETS, RunContext
