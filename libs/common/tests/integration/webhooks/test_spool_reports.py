@@ -69,6 +69,28 @@ async def test_process_that_leaves_its_disk_empty_ends_the_reports_of_those_befo
     assert await reports.summarize() == (0, Depth(0, 0.0), [])
 
 
+async def test_events_of_a_process_that_died_are_counted_until_another_has_taken_its_directory(
+    reports: SpoolReports, redis: Redis
+) -> None:
+    """Two processes of one disk die one after the other. The second had not looked for the first one's events yet."""
+    await reports.write("first", SpoolReport("x", 5, NOW - 9, ("dir-1",)))
+    await reports.write("second", SpoolReport("x", 2, NOW - 3, ("dir-2",)))
+    await _die(redis, "first")
+    assert await reports.summarize() == (1, Depth(7, 9.0), [])
+    await _die(redis, "second")
+    both = [OrphanedSpool("first", 5, 9.0), OrphanedSpool("second", 2, 3.0)]
+    assert await reports.summarize() == (0, Depth(0, 0.0), both)
+
+    await reports.write("third", SpoolReport("x", 0, 0.0))
+    assert await reports.summarize() == (1, Depth(7, 9.0), [])
+    assert set(await reports.dead_of("x")) == {"first", "second"}
+    assert set(await reports.dead_of("another")) == set()
+    await reports.write("third", SpoolReport("x", 5, NOW - 9, ("dir-1",)), instead_of={"first"})
+    assert await reports.summarize() == (1, Depth(7, 9.0), [])
+    await reports.write_last("third", SpoolReport("x", 7, NOW - 9, ("dir-1", "dir-2")), instead_of={"second"})
+    assert await reports.summarize() == (0, Depth(0, 0.0), [OrphanedSpool("third", 7, 9.0)])
+
+
 async def test_only_an_orphaned_spool_can_be_forgotten(reports: SpoolReports) -> None:
     await reports.write("alive", SpoolReport("x", 5, NOW))
     await reports.write_last("gone", SpoolReport("y", 2, NOW), is_disk_empty=False)

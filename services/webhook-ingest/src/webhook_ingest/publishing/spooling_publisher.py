@@ -241,7 +241,12 @@ class SpoolingPublisher:
         """Return the present content of the spool."""
         spool = self._spool
         return SpoolDepth(
-            spool.events, spool.disk_bytes, spool.oldest_seconds, self._is_kafka_unavailable, len(self._unavailable)
+            spool.events,
+            spool.disk_bytes,
+            spool.oldest_seconds,
+            self._is_kafka_unavailable,
+            len(self._unavailable),
+            spool.directories,
         )
 
     def close(self) -> None:

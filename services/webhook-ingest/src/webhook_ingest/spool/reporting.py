@@ -5,10 +5,11 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,9 @@ QUIET_SECONDS: Final = 10.0
 """A nearly full disk takes one event and rejects the next, many times a second. That is reported as one failure."""
 
 
+DISK_SECONDS: Final = 1.0
+"""For the names of directories. A disk that hangs delays a report by no more."""
+
 REPORT_EVERY_SECONDS: Final = 5.0
 """Short beside the time for which a report holds, so that one that is late or lost makes no gap."""
 
@@ -43,6 +47,8 @@ class SpoolDepth(NamedTuple):
     """True while every event goes to the spool."""
     unavailable_partitions: int
     """Partitions whose events go to the spool while others are published."""
+    directories: frozenset[str] = frozenset()
+    """The names of the directories that have the events."""
 
 
 class SpoolEvents:
@@ -147,16 +153,19 @@ class SpoolReporter:
         self._root = root
         self._logger = logger
         self._every_seconds = every_seconds
-        self._process = f"{socket.gethostname()}-{os.getpid()}"
+        # Not by host and process id alone: a container that is started again has both again, and other events.
+        self._process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
         self._spool = ""
         self._depth: Callable[[], SpoolDepth] | None = None
+        self._listing: asyncio.Future[set[str]] | None = None
 
     async def run(self, depth: Callable[[], SpoolDepth]) -> None:
         """Report `depth` until cancelled. An outage of Redis is logged once."""
         self._depth, is_reported = depth, True
         while True:
             try:
-                await self._reports.write(self._process, await self._report(depth()))
+                report, replaced = await self._report(depth)
+                await self._reports.write(self._process, report, instead_of=replaced)
             except RedisUnavailable as error:
                 if is_reported:
                     self._logger.warning("Spool not reported, will retry", code="REDIS_UNAVAILABLE", reason=str(error))
@@ -169,21 +178,47 @@ class SpoolReporter:
         """Report what stays on the disk, or withdraw the report if that is nothing."""
         if self._depth is None:
             return
-        report = await self._report(self._depth())
+        report, replaced = await self._report(self._depth)
         with suppress(RedisUnavailable):
-            await self._reports.write_last(self._process, report, is_disk_empty=await asyncio.to_thread(self._is_empty))
+            is_empty = await asyncio.to_thread(self._is_empty)
+            await self._reports.write_last(self._process, report, is_disk_empty=is_empty, instead_of=replaced)
 
     def _is_empty(self) -> bool:
         with suppress(OSError):
             return not list_directories(self._root)
         return False
 
-    async def _report(self, depth: SpoolDepth) -> SpoolReport:
+    async def _report(self, depth: Callable[[], SpoolDepth]) -> tuple[SpoolReport, set[str]]:
+        """Return our report, and the processes whose reports it replaces: all that they left is ours, or delivered.
+
+        The reports are read before the disk, so each directory that one names is on the disk, or is gone for good.
+        """
         if not self._spool:
-            with suppress(OSError):  # once it is known, no report waits for the disk
+            with suppress(OSError):  # once it is known, no report waits for it
                 self._spool = await asyncio.to_thread(spool_id, self._root)
-        oldest_at = time.time() - depth.oldest_seconds if depth.events else 0.0
-        return SpoolReport(self._spool, depth.events, oldest_at)
+        dead: Mapping[str, SpoolReport] = {}
+        if self._spool:
+            with suppress(RedisUnavailable):  # the report will say so
+                dead = await self._reports.dead_of(self._spool)
+        names = await self._names_on_disk() if dead else None
+        now = depth()
+        replaced = set[str]()
+        if names is not None:
+            others = names - now.directories
+            replaced = {name for name, each in dead.items() if each.directories and others.isdisjoint(each.directories)}
+        oldest_at = time.time() - now.oldest_seconds if now.events else 0.0
+        return SpoolReport(self._spool, now.events, oldest_at, tuple(sorted(now.directories))), replaced
+
+    async def _names_on_disk(self) -> set[str] | None:
+        """Return the names of all directories, or None if the disk gives none within `DISK_SECONDS`."""
+        if self._listing is not None and not self._listing.done():
+            return None  # one that hangs is enough
+        self._listing = asyncio.get_running_loop().run_in_executor(None, self._names)
+        await asyncio.wait([self._listing], timeout=DISK_SECONDS)
+        return None if not self._listing.done() or self._listing.exception() else self._listing.result()
+
+    def _names(self) -> set[str]:
+        return {path.name for path in list_directories(self._root)}
 
 
 def _read_field(depth: Callable[[], SpoolDepth], field: str) -> float:

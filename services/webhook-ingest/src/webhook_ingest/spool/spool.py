@@ -119,6 +119,12 @@ class Spool:
         self._deferred_since: dict[TopicPartition, int] = {}  # Unix milliseconds of the oldest one
         self._reading: asyncio.Future[SpoolBatch] | None = None
         self._wakeup = asyncio.Event()
+        self._directories: frozenset[str] = frozenset()
+
+    @property
+    def directories(self) -> frozenset[str]:
+        """The names of the directories whose events are in `events`."""
+        return self._directories
 
     @property
     def keys(self) -> Mapping[bytes, int]:
@@ -283,6 +289,7 @@ class Spool:
 
     def _on_written(self, messages: Sequence[Message]) -> None:
         self._accounting.written(messages)
+        self._directories = self._store.directories
         self._observer.written(len(messages))
         self.wake()
 
@@ -306,10 +313,13 @@ class Spool:
         return adopting
 
     def _on_adopted(self, adopting: "asyncio.Future[Mapping[bytes, int] | None]") -> None:
-        if not adopting.cancelled() and not adopting.exception() and (events_by_key := adopting.result()):
+        if adopting.cancelled() or adopting.exception():
+            return
+        if events_by_key := adopting.result():
             self._accounting.adopted(events_by_key)
             self._observer.adopted(sum(events_by_key.values()))
             self.wake()
+        self._directories = self._store.directories
 
     def _on_cleaned(self, cleaned: "asyncio.Future[bool]", total: int) -> None:
         """Reset the counts if the store is empty and nothing came in since: that removes unreadable events too."""

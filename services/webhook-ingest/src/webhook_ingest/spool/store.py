@@ -41,6 +41,8 @@ class SegmentStore:
         """Touch no file: a directory that cannot be created now may be created later."""
         self.disk_bytes = 0
         """Bytes of all segments, delivered or not. Other threads may read it."""
+        self.directories: frozenset[str] = frozenset()
+        """The names of directories that are ours with all their segments. Other threads may read it."""
         self._root = root
         self._segment_bytes = segment_bytes
         self._own: SpoolDirectory | None = None
@@ -135,7 +137,10 @@ class SegmentStore:
             return None
         events_by_key = self._locked[0].count_by_key()
         adopted = sum(segment.is_adopted for segment in self._segments)
-        self._segments.insert(adopted, self._locked.pop(0))
+        segment = self._locked.pop(0)
+        self._segments.insert(adopted, segment)
+        if not any(each.directory is segment.directory for each in self._locked):
+            self.directories |= {segment.directory.path.name}
         self._cleanup()
         return events_by_key
 
@@ -161,6 +166,7 @@ class SegmentStore:
         last = self._segments[-1] if self._segments else None
         if last is None or not last.accepts(self._segment_bytes):
             self._own = self._own or SpoolDirectory.create(self._root)
+            self.directories |= {self._own.path.name}
             last = self._create_segment(self._own)
             self._segments.append(last)
         return last
@@ -182,6 +188,7 @@ class SegmentStore:
         for directory, segment in oldest.items():
             directory.save_position(segment.path.name, segment.delivered_to)
         for directory in before - oldest.keys() - locked - {self._own}:
+            self.directories -= {directory.path.name}
             directory.close()
         self.disk_bytes = sum(segment.end for segment in self._segments)
 

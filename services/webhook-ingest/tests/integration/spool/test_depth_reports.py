@@ -47,8 +47,10 @@ def reporting_settings(settings: IngestSettings, redis_url: str) -> IngestSettin
     return settings.model_copy(update={"redis_url": SecretStr(redis_url), "spool_drain_seconds": 0.1})
 
 
-async def _spool_one(settings: IngestSettings, log: FilteringBoundLogger, reports: SpoolReports) -> None:
-    """Run a process that accepts one webhook without Kafka, and end it."""
+async def _spool_one(
+    settings: IngestSettings, log: FilteringBoundLogger, reports: SpoolReports, *, events: int = 1
+) -> None:
+    """Run a process that accepts one webhook without Kafka, and end it. Then the disk has `events`."""
     secret = settings.sharegram_webhook_secret.get_secret_value().partition(",")[0]
     signature = hmac.new(secret.encode(), BODY, hashlib.sha256).hexdigest()
     headers = {"X-Sharegram-Signature": f"sha256={signature}", "Content-Type": "application/json"}
@@ -59,7 +61,7 @@ async def _spool_one(settings: IngestSettings, log: FilteringBoundLogger, report
             client.post(PATH, data=BODY, headers=headers) as answer,
         ):
             assert answer.status == 200
-        await eventually(lambda: _has(reports, processes=1, events=1))
+        await eventually(lambda: _has(reports, processes=1, events=events))
 
 
 async def _has(reports: SpoolReports, *, processes: int, events: int) -> bool:
@@ -87,6 +89,36 @@ async def test_spool_of_a_process_that_is_gone_is_delivered_once_and_its_report_
         assert await deliver_spool(reporting_settings, ingest_broker, log) == []
     assert [len(values) for values in (await read_by_key(ingest_broker, PERFORMER)).values()] == [1]
     assert await reports.summarize() == (0, Depth(0, 0.0), [])
+
+
+async def test_report_of_a_process_ends_once_another_reports_its_events(
+    reporting_settings: IngestSettings, reports: SpoolReports, log: FilteringBoundLogger
+) -> None:
+    for events in (1, 2, 3):
+        await _spool_one(reporting_settings, log, reports, events=events)
+        assert [each.events for each in (await reports.summarize()).orphaned] == [events]
+
+
+async def test_events_are_counted_though_the_next_process_was_killed_before_it_looked_for_them(
+    reports: SpoolReports, log: FilteringBoundLogger, redis_url: str, tmp_path: Path
+) -> None:
+    """Both have the same host and process id, as a container that is started again."""
+    own = SpoolDirectory.create(tmp_path)
+    first, second = SpoolReporter(reports, tmp_path, log), SpoolReporter(reports, tmp_path, log)
+    async with running_task(first.run(lambda: SpoolDepth(5, 1, 0.0, False, 0, frozenset({own.path.name}))), "first"):
+        await eventually(lambda: _has(reports, processes=1, events=5))
+    await _kill_all(redis_url)
+    async with running_task(second.run(lambda: SpoolDepth(0, 0, 0.0, False, 0)), "second"):
+        await eventually(lambda: _has(reports, processes=1, events=5))
+    await _kill_all(redis_url)
+    assert [each.events for each in (await reports.summarize()).orphaned] == [5]
+    own.unlock()
+
+
+async def _kill_all(redis_url: str) -> None:
+    """Let the marks of all that live expire, as after their time."""
+    async with open_redis(redis_url, 0, seconds=DEADLINE_SECONDS) as redis:
+        await redis.delete(*[key async for key in redis.scan_iter(match="webhooks:spool:*")])
 
 
 async def test_delivery_names_what_another_process_has(
