@@ -243,7 +243,7 @@ def test_each_service_has_the_secrets_that_it_reads_and_no_other(service: str) -
 
 
 def test_the_containers_that_prepare_have_one_secret_at_most() -> None:
-    of = {"topics": (set(), {"KAFKA_PASSWORD"})}
+    of: dict[str, tuple[set[str], set[str]]] = {"topics": (set(), {"KAFKA_PASSWORD"})}
     for workload in WORKLOADS.values():
         pod = workload["spec"]["template"]["spec"]
         for container in [*pod.get("initContainers", ()), *pod["containers"]]:
