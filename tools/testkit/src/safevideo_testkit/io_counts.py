@@ -25,10 +25,13 @@ class Costs(NamedTuple):
 Request = Callable[[int], Awaitable[object]]
 
 
-async def costs_of(request: Request, redis_url: str, *, before: Request | None = None, times: int = 4) -> Costs:
+async def costs_of(
+    request: Request, redis_url: str, limit: Costs, *, before: Request | None = None, times: int = 4
+) -> Costs:
     """Return the least that one of some requests costs. Background work of the process adds to the others.
 
-    `before` is called with the same number before each, and is not counted.
+    It ends with the first that costs no more than `limit`. `before` is called with the same number before each, and is
+    not counted.
     """
     found: list[Costs] = []
     async with open_redis(redis_url, 0, seconds=5) as redis:
@@ -43,6 +46,8 @@ async def costs_of(request: Request, redis_url: str, *, before: Request | None =
             finally:
                 event.remove(Engine, "before_cursor_execute", heard)
             found.append(Costs(heard.count, await _commands(redis) - commands - 1))
+            if found[-1] <= limit:
+                break
     return Costs(min(each.statements for each in found), min(each.commands for each in found))
 
 

@@ -258,6 +258,7 @@ users: Final = Table(
     Index("idx_sharegram_id", "sharegram_id"),
     Index("idx_users_email", "email"),
     Index("idx_users_merged_email", "merged_email"),
+    Index("idx_users_username", "username"),
     Index("idx_users_merged_into", "merged_into"),
     implicit_returning=False,
 )
@@ -274,6 +275,7 @@ user_identities: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("digest", name="uq_user_identities_digest"),
     Index("idx_user_identities_user", "user_id"),
+    Index("idx_user_identities_subject", "subject"),
     implicit_returning=False,
 )
 
