@@ -193,12 +193,13 @@ class UserAccounts:
         locked = {root_id: await person.lock_root(tx, root_id, root_id) for root_id in sorted(set(roots.values()))}
         accounts = [each.account(root_id, self._clock) for root_id, each in locked.items()]
         claim = EmailClaim(identity.email, identity.is_email_verified, may_link)
-        chosen = choose_by_email(claim, [_candidate(each) for each in accounts])
+        carriers_of = {each.id: _carrier(each, carriers) for each in accounts}
+        chosen = choose_by_email(claim, [_candidate(each, carriers_of[each.id]) for each in accounts])
         if chosen is MappingFailure.CONFLICT:
             raise UserMappingConflict("An account with this e-mail exists. An operator must merge them first.")
         if not isinstance(chosen, int):
             return None
-        carrier = _carrier(locked[chosen].account(chosen, self._clock), carriers)
+        carrier = carriers_of[chosen].id
         values: dict[str, object] = {"is_email_verified": True, "updated_at": self._clock()}
         if identity.provider == SHAREGRAM:
             values["sharegram_id"] = identity.subject
@@ -226,13 +227,14 @@ async def _require_not_erased(tx: AsyncConnection, identity: Identity) -> None:
         raise SsoAuthFailed("This account was erased.", details={"reason": "erased"})
 
 
-def _carrier(account: Account, carriers: list[User]) -> int:
+def _carrier(account: Account, carriers: list[User]) -> User:
     """Return the account of the tree that has the e-mail: the root, if it is among them."""
-    mine = [each.id for each in carriers if each.id in account.members]
-    return account.id if account.id in mine else mine[0]
+    mine = [each for each in carriers if each.id in account.members]
+    return next((each for each in mine if each.id == account.id), mine[0])
 
 
-def _candidate(account: Account) -> EmailCandidate:
-    has_identity, email = account.has_identity, account.email or ""
+def _candidate(account: Account, carrier: User) -> EmailCandidate:
+    """Return the candidate: the e-mail and the identity are those of the carrier, the privilege that of its tree."""
+    has_identity = carrier.has_identity or carrier.sharegram_id is not None
     is_privileged = any(each.role not in _BELOW_MODERATOR for each in account.members.values())
-    return EmailCandidate(account.id, email, account.is_email_verified, has_identity, is_privileged)
+    return EmailCandidate(account.id, carrier.email or "", carrier.is_email_verified, has_identity, is_privileged)

@@ -253,6 +253,17 @@ async def test_first_sign_in_between_merge_and_unmerge_goes_along_with_its_accou
     assert [(await world.account(each)).role for each in (boss, duplicate)] == [Role.MODERATOR, Role.PERFORMER]
 
 
+async def test_first_sign_in_by_email_to_a_merged_import_is_bound_to_the_import(world: World) -> None:
+    primary = await world.add("a", "ann@example.com")
+    duplicate = await world.imported(email="eve@example.com")
+    await world.merge(primary, duplicate)
+    eve = Identity("firebase", "https://firebase.example", "eve", "eve@example.com", True)
+    assert (await world.accounts.sign_in(eve, may_link=True)).id == primary
+    await world.unmerge(duplicate)
+    assert (await world.accounts.sign_in(eve, may_link=True)).id == duplicate
+    assert await world.duplicates() == []
+
+
 async def test_repeated_merge_and_unmerge_answer_as_the_first_did(world: World) -> None:
     """The answer of a commit may be lost: then its caller asks again."""
     primary, duplicate = await world.add("a"), await world.add("b")

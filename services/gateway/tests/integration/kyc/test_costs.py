@@ -7,8 +7,8 @@ from gateway.settings import GatewaySettings
 from safevideo_testkit.io_counts import Costs, costs_of
 from safevideo_testkit.kyc import KycClient
 
-FIRST_UPLOAD: Final = Costs(9, 18)
-REPLACING_UPLOAD: Final = Costs(10, 18)
+FIRST_UPLOAD: Final = Costs(9, 14)
+REPLACING_UPLOAD: Final = Costs(10, 14)
 PERFORMERS: Final = 6
 
 

@@ -11,10 +11,10 @@ from safevideo_testkit.io_counts import Costs, costs_of
 from safevideo_testkit.people import bearer, token_of, unified_login
 from sharegram_simulator.client import SimulatorClient
 
-FIRST_SIGN_IN: Final = Costs(17, 20)
-LATER_SIGN_IN: Final = Costs(8, 20)
-FIRST_READ: Final = Costs(4, 7)
-LATER_READ: Final = Costs(2, 7)
+FIRST_SIGN_IN: Final = Costs(17, 14)
+LATER_SIGN_IN: Final = Costs(8, 14)
+FIRST_READ: Final = Costs(4, 3)
+LATER_READ: Final = Costs(2, 3)
 
 
 async def test_sign_in_and_reading_cost_no_more_than_before(
