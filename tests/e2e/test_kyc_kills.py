@@ -145,7 +145,7 @@ class Life:
         return KycService(KillableDatabase(self.database, kill), applicants, utc_now, RULES)
 
     async def submit(self, kill: KillPoint) -> None:
-        principal = Principal(f"user:{self.user_id}", Role.PERFORMER, self.user_id)
+        principal = Principal(f"user:{self.user_id}", Role.PERFORMER, self.user_id, performer_id=self.name)
         submission = Submission("passport", date(2060, 1, 1), {"firstName": "Ada"})
         try:
             self.request_id = (await self.service(kill).submit(principal, submission, CALLER, _keep_nothing)).request.id
