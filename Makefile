@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIE_WITH_PARENT := tools/devstack/src/safevideo_devstack/backends/die_with_parent.py
 
 .DEFAULT_GOAL := help
-.PHONY: webhook-register kyc-sync help run test check bench chaos fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page roles-page manifests images images-test lint-deploy kubernetes-test clean venv
+.PHONY: webhook-register kyc-sync help run test check bench chaos people fuzz migrate env-example metrics-list asyncapi lock kyc-page performers-page roles-page manifests images images-test lint-deploy kubernetes-test clean venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,13 +28,17 @@ check: venv ## check style, types, imports, and that documents agree with the co
 bench: venv ## measure webhook-ingest and a worker against their limits, on a real Kafka and MariaDB
 	@$(BIN)/python tests/load/run.py $(ARGS)
 
-chaos: venv ## kill, freeze and restart workers, database and brokers under load; CHAOS_SECONDS=300 is how long, CHAOS_BROKERS=3 takes three
-	@export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
+chaos: venv ## kill, freeze and restart workers, database and brokers under load; CHAOS_SECONDS=300 is how long, CHAOS_BROKERS=3 takes three, ARGS=people is `make people`
+	@if [ "$(ARGS)" = people ]; then exec $(MAKE) --no-print-directory people ARGS=; fi; \
+	export STACK=local CHAOS_SECONDS=$${CHAOS_SECONDS:-30} CHAOS_EVENTS=$${CHAOS_EVENTS:-10000} \
 		CHAOS_SYNC_PERFORMERS=1000 CHAOS_SYNC_KILLS=10 CHAOS_JOBS=$${CHAOS_JOBS:-100} CHAOS_STANDSTILL_SECONDS=$${CHAOS_STANDSTILL_SECONDS:-5} \
 		CHAOS_QUIET_SECONDS=8 CHAOS_EVENTS_PER_SECOND=300 WORKER_KILLS=5 RUN_KILLS=5 WAITING_JOBS=10000; \
 		exec $(BIN)/python -m pytest -s --show-capture=no tests/chaos tests/e2e/test_worker_kills.py tests/e2e/test_make_run_kills.py \
 		libs/common/tests/integration/protections/test_protections.py::test_jobs_wait_for_an_hour_untouched_and_then_run_once \
 		services/sync-worker/tests/integration/performers/test_scan_kills.py $(ARGS)
+
+people: venv ## fail each I/O of each act on people, let each two meet at each, and 400 random sequences (PEOPLE_EXAMPLES); hours
+	@PEOPLE=long $(BIN)/python -m pytest -s --show-capture=no tests/people $(ARGS)
 
 fuzz: venv ## send malformed and forged requests to webhook-ingest, any record to a worker, and every end of every type; ARGS="--seconds 60" is how long
 	@ENDS=all $(BIN)/python -m pytest -q -s -k "at_an_end" services/gateway/tests services/kyc-worker/tests services/sync-worker/tests libs/common/tests/unit
